@@ -52,11 +52,7 @@ impl<T> Once<T> {
             if let Some(value) = self.get() {
                 return value;
             }
-            if self
-                .state
-                .compare_exchange(EMPTY, RUNNING, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
+            if self.state.compare_exchange(EMPTY, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 let undo = Undo(&self.state);
                 let value = f();
                 core::mem::forget(undo);

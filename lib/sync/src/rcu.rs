@@ -128,12 +128,7 @@ impl<T: Send + Sync + 'static> RcuPtr<T> {
         value: Option<Arc<T>>,
     ) -> Result<Retired<T>, Option<Arc<T>>> {
         let new = into_raw(value);
-        match self.ptr.compare_exchange(
-            expected.cast_mut(),
-            new,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        ) {
+        match self.ptr.compare_exchange(expected.cast_mut(), new, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(old) => Ok(Retired { ptr: NonNull::new(old), owns: PhantomData }),
             // SAFETY: `new` came from `into_raw` just above and was not published.
             Err(_) => Err((!new.is_null()).then(|| unsafe { Arc::from_raw(new) })),

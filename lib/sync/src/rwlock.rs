@@ -109,10 +109,7 @@ impl<T: ?Sized, C: Context> RwSpinLock<T, C> {
     fn try_read_raw(&self) -> bool {
         let seen = self.state.load(Ordering::Relaxed);
         seen & (WRITER | WAITING_MASK) == 0
-            && self
-                .state
-                .compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
+            && self.state.compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]

@@ -27,12 +27,7 @@ impl<T, C: Context> SpinLock<T, C> {
     /// A free lock. The caller's source position is its class for the validator.
     #[track_caller]
     pub const fn new(value: T) -> Self {
-        Self {
-            raw: RawSpin::new(),
-            class: Class::here(),
-            context: PhantomData,
-            data: UnsafeCell::new(value),
-        }
+        Self { raw: RawSpin::new(), class: Class::here(), context: PhantomData, data: UnsafeCell::new(value) }
     }
 
     /// The value of a lock that nobody else can hold any more.

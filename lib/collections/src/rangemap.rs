@@ -149,10 +149,7 @@ impl<T> RangeMap<T> {
     }
 
     /// The first range that ends after `addr`, and its lower neighbour.
-    pub fn first_ending_after_with_prev(
-        &self,
-        addr: usize,
-    ) -> (Option<&Entry<T>>, Option<&Entry<T>>) {
+    pub fn first_ending_after_with_prev(&self, addr: usize) -> (Option<&Entry<T>>, Option<&Entry<T>>) {
         let position = self.locate(addr);
         (self.at(position), self.prev_position(position).and_then(|p| self.at(p)))
     }
@@ -441,9 +438,8 @@ mod tests {
                     4 => {
                         if let Some((&s, &(_, guard))) = model.range(start..).next() {
                             let new = start..start + len;
-                            let free = model
-                                .iter()
-                                .all(|(&a, &(e, _))| a == s || new.end <= a || e <= new.start);
+                            let free =
+                                model.iter().all(|(&a, &(e, _))| a == s || new.end <= a || e <= new.start);
                             // Only moves that keep the order are possible.
                             let prev = model.range(..s).next_back().map_or(0, |(_, &(e, _))| e);
                             let ok = free && new.start >= prev && {

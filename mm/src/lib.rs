@@ -7,6 +7,8 @@
 
 extern crate alloc;
 
+pub mod buddy;
 pub mod gfp;
 pub mod page;
+pub mod pageblock;
 pub mod pgtable;

@@ -5,7 +5,7 @@
 //! | lock | kind | protects | order |
 //! |---|---|---|---|
 //! | `writer` | sleeping | one `write(2)` at a time, its staging buffer | 1 |
-//! | `line` | sleeping | settings and line discipline | 2 |
+//! | `line` | spin | settings and line discipline; nobody is woken or signalled under it | 2 |
 //! | `job` | spin | session and foreground group | 3 |
 //! | `input` | interrupt-safe | bytes the device delivered | leaf |
 //!
@@ -46,9 +46,11 @@ mod signal {
 const CHUNK: usize = 2048;
 /// Bytes of device input that may wait for the line discipline.
 const INPUT: usize = 8192;
+/// Bytes of echo that may wait for room in the device.
+const ECHO: usize = 4096;
 
-/// The device behind a terminal. Methods are called in process context and may be called by
-/// several CPUs at once.
+/// The device behind a terminal. Methods may be called by several CPUs at once, under the
+/// terminal's spin lock: they do not sleep.
 pub trait TtyDriver: Send + Sync {
     /// Bytes that [`TtyDriver::write`] would take now.
     fn room(&self) -> usize;
@@ -66,12 +68,12 @@ pub trait TtyDriver: Send + Sync {
     fn is_disconnected(&self) -> bool {
         false
     }
-    /// The line discipline has room for input again.
-    fn unthrottle(&self) {}
     /// The last open file of the terminal was closed.
     fn closed(&self) {}
-    /// What `TIOCPKT` tells the master: `TIOCPKT_*` bits. Only pseudo terminals care.
-    fn packet_event(&self, _bits: u8) {}
+    /// Bytes were written, or input was taken: called with no lock held, so that a driver may wake others.
+    fn kick(&self) {}
+    /// Typed input was forgotten (`tcflush(3)`).
+    fn input_flushed(&self) {}
 }
 
 struct Line {
@@ -100,7 +102,7 @@ pub struct Tty {
     dev: DevId,
     driver: Arc<dyn TtyDriver>,
     writer: Mutex<Vec<u8>>,
-    line: Mutex<Line>,
+    line: SpinLock<Line>,
     job: SpinLock<Job>,
     window: SpinLock<Winsize>,
     input: SpinLockIrq<Input>,
@@ -129,6 +131,8 @@ impl Tty {
         let ldisc = LineDiscipline::new()?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(INPUT).map_err(|_| Errno::ENOMEM)?;
+        let mut echo = Vec::new();
+        echo.try_reserve_exact(ECHO).map_err(|_| Errno::ENOMEM)?;
         Ok(Arc::new_cyclic(|me: &Weak<Self>| {
             let worker = me.clone();
             Self {
@@ -138,7 +142,7 @@ impl Tty {
                 dev,
                 driver,
                 writer: Mutex::new(Vec::new()),
-                line: Mutex::new(Line { settings, ldisc, echo: Vec::new() }),
+                line: SpinLock::new(Line { settings, ldisc, echo }),
                 job: SpinLock::new(Job::default()),
                 window: SpinLock::new(Winsize::default()),
                 input: SpinLockIrq::new(Input { bytes, breaks: 0 }),
@@ -223,17 +227,33 @@ impl Tty {
     fn receive_all(&self, bytes: &[u8], breaks: u32) {
         let mut guard = self.line.lock();
         let line = &mut *guard;
-        let mut port = Device { tty: self, echo: &mut line.echo };
+        let mut port = Device { driver: &*self.driver, echo: &mut line.echo, signals: 0, resumed: false };
         for _ in 0..breaks {
             line.ldisc.receive_break(&line.settings, &mut port);
         }
         line.ldisc.receive(bytes, &line.settings, &mut port);
+        let (signals, resumed) = (port.signals, port.resumed);
         self.send_echo(line);
         let readable = line.ldisc.readable(&line.settings, 1);
         drop(guard);
+        if signals != 0
+            && let Some(group) = self.foreground()
+        {
+            (1..32).filter(|&signo| signals & (1 << signo) != 0).for_each(|signo| group.signal(signo));
+        }
+        if resumed {
+            self.wake_writers();
+        }
+        self.driver.kick();
         if readable {
             self.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
         }
+    }
+
+    /// Whether [`Tty::receive`] would take at least one byte.
+    pub fn has_input_room(&self) -> bool {
+        let line = self.line.lock();
+        line.ldisc.room(&line.settings) > 0
     }
 
     fn send_echo(&self, line: &mut Line) {
@@ -267,7 +287,7 @@ impl Tty {
             if let Some(count) = line.ldisc.read(&mut chunk[..size], &settings) {
                 let ended = canonical && (count < size || chunk[..count].last().is_some_and(|&b| ends_line(b, &settings)));
                 drop(line);
-                self.driver.unthrottle();
+                self.driver.kick();
                 let copied = to.copy_to_iter(&chunk[..count]);
                 done += copied;
                 if copied < count {
@@ -364,6 +384,8 @@ impl Tty {
                 let taken = line.ldisc.write(bytes, room, &settings, staging);
                 if taken > 0 {
                     self.driver.write(staging);
+                    drop(line);
+                    self.driver.kick();
                     return Ok(taken);
                 }
             }
@@ -579,7 +601,8 @@ impl Tty {
         if input {
             self.input.lock().bytes.clear();
             self.line.lock().ldisc.flush_input();
-            self.driver.unthrottle();
+            self.driver.input_flushed();
+            self.driver.kick();
         }
         if output {
             self.driver.flush();
@@ -691,36 +714,37 @@ fn ends_line(byte: u8, settings: &Termios) -> bool {
         || (byte != DISABLED && (byte == settings.cc[cc::VEOL] || byte == settings.cc[cc::VEOL2]))
 }
 
-/// The line discipline's view of its terminal while the line is locked.
+/// The line discipline's view of its terminal while the line is locked: what must not happen under
+/// a spin lock is noted and done afterwards.
 struct Device<'a> {
-    tty: &'a Tty,
+    driver: &'a dyn TtyDriver,
     echo: &'a mut Vec<u8>,
+    /// A bit for each signal to send.
+    signals: u32,
+    /// Writers may go on.
+    resumed: bool,
 }
 
 impl Port for Device<'_> {
     fn echo(&mut self, bytes: &[u8]) {
-        // Echo is a courtesy: without memory, or far behind the device, it is dropped.
-        if self.echo.len() < 4096 && self.echo.try_reserve(bytes.len()).is_ok() {
+        // Echo is a courtesy: far behind the device it is dropped.
+        if ECHO - self.echo.len() >= bytes.len() {
             self.echo.extend_from_slice(bytes);
         }
     }
 
     fn signal(&mut self, signo: i32) {
-        if let Some(group) = self.tty.foreground() {
-            group.signal(signo);
-        }
+        self.signals |= 1 << signo;
     }
 
     fn flush_output(&mut self) {
         self.echo.clear();
-        self.tty.driver.flush();
-        self.tty.wake_writers();
+        self.driver.flush();
+        self.resumed = true;
     }
 
     fn hold_output(&mut self, hold: bool) {
-        self.tty.driver.hold(hold);
-        if !hold {
-            self.tty.wake_writers();
-        }
+        self.driver.hold(hold);
+        self.resumed |= !hold;
     }
 }

@@ -9,5 +9,6 @@
 extern crate alloc;
 
 pub mod console;
+pub mod mem;
 pub mod serial;
 pub mod tty;

@@ -24,7 +24,7 @@ use abi::poll::PollEvents;
 use abi::tty::{Termios, Winsize};
 use abi::{Errno, Result};
 use arch::sync::{SpinLock, SpinLockIrq};
-use mm::iov::IovIter;
+use mm::IovIter;
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
 use sched::workqueue::Work;

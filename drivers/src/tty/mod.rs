@@ -6,11 +6,13 @@
 //! | `output` | output processing and the cursor's column |
 //! | [`termios`] | the settings' defaults and flags |
 //! | [`core`] | [`core::Tty`]: blocking, job control, hang-up |
+//! | [`file`] | terminals as open files |
 //! | `ioctl` | requests to terminals |
 //! | [`job`] | the traits that the process layer implements |
 //! | [`pty`] | pseudo terminals |
 
 pub mod core;
+pub mod file;
 mod ioctl;
 pub mod job;
 pub mod ldisc;

@@ -15,7 +15,7 @@ use abi::poll::PollEvents;
 use abi::tty::Termios;
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
-use mm::iov::IovIter;
+use mm::IovIter;
 use sched::wait::WaitQueue;
 use sync::Once;
 

@@ -13,13 +13,16 @@ extern crate alloc;
 
 mod family;
 mod message;
-mod options;
 mod ops;
+mod options;
 #[allow(clippy::module_inception)]
 mod socket;
 
 pub use family::{Family, Protocol, create, register};
-pub use message::{Control, Credentials, MessageFlags, Received, SendMessage, SocketAddr};
+pub use message::{
+    Control, Credentials, MessageFlags, Received, SendMessage, SocketAddr, current_credentials,
+    set_credentials_source,
+};
 pub use ops::{Shutdown, SocketOps};
-pub use options::{Options, Timeouts};
-pub use socket::{Kind, Socket, set_write_hook};
+pub use options::{BUFFER_DEFAULT, Options, Timeouts, timeout_ns};
+pub use socket::{Kind, Socket};

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result, raw_sys::net};
 use bitflags::bitflags;
+use sync::Once;
 use vfs::file::File;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -42,14 +43,25 @@ impl SocketAddr {
 }
 
 /// `struct ucred`: who sent a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct Credentials {
     pub pid: i32,
     pub uid: u32,
     pub gid: u32,
+}
+
+static SOURCE: Once<fn() -> Credentials> = Once::new();
+
+/// Says how to find out who calls; the process layer does so at boot.
+pub fn set_credentials_source(source: fn() -> Credentials) {
+    SOURCE.call_once(|| source);
+}
+
+/// Who calls: pid, effective user and group.
+pub fn current_credentials() -> Credentials {
+    SOURCE.get().map(|source| source()).unwrap_or_default()
 }
 
 /// One control message.
@@ -100,8 +112,6 @@ pub struct SendMessage {
     pub flags: MessageFlags,
     /// Whether the call may not wait.
     pub nonblock: bool,
-    /// Who sends, for receivers that asked (`SO_PASSCRED`).
-    pub sender: Credentials,
 }
 
 /// What came with received bytes.

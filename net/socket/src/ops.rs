@@ -57,12 +57,18 @@ pub trait SocketOps: Any + Send + Sync {
     }
 
     /// `connect(2)`.
-    fn connect(self: Arc<Self>, ctx: &LookupContext<'_>, addr: &SocketAddr, options: &Options, nonblock: bool, who: Credentials) -> Result<()> {
+    fn connect(
+        self: Arc<Self>,
+        ctx: &LookupContext<'_>,
+        addr: &SocketAddr,
+        options: &Options,
+        nonblock: bool,
+    ) -> Result<()> {
         Err(Errno::EOPNOTSUPP)
     }
 
     /// `listen(2)`.
-    fn listen(&self, backlog: u32, who: Credentials) -> Result<()> {
+    fn listen(&self, backlog: u32) -> Result<()> {
         Err(Errno::EOPNOTSUPP)
     }
 
@@ -77,11 +83,23 @@ pub trait SocketOps: Any + Send + Sync {
     /// The address it is connected to.
     fn peer_name(&self) -> Result<SocketAddr>;
 
-    /// Sends.
-    fn send(&self, ctx: &LookupContext<'_>, iter: &mut IovIter<'_>, message: SendMessage, options: &Options) -> Result<usize>;
+    /// Sends; `ctx` says how to read a destination that is a path.
+    fn send(
+        &self,
+        ctx: Option<&LookupContext<'_>>,
+        iter: &mut IovIter<'_>,
+        message: SendMessage,
+        options: &Options,
+    ) -> Result<usize>;
 
     /// Receives.
-    fn receive(&self, iter: &mut IovIter<'_>, flags: MessageFlags, nonblock: bool, options: &Options) -> Result<Received>;
+    fn receive(
+        &self,
+        iter: &mut IovIter<'_>,
+        flags: MessageFlags,
+        nonblock: bool,
+        options: &Options,
+    ) -> Result<Received>;
 
     /// `shutdown(2)`.
     fn shutdown(&self, how: Shutdown) -> Result<()> {

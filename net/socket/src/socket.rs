@@ -1,16 +1,16 @@
 //! The socket behind a descriptor.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
-use arch::sync::SpinLock;
 use mm::IovIter;
 use vfs::file::File;
 use vfs::file_ops::{FileOps, IoFlags, Whence};
 use vfs::poll::PollTable;
 
-use crate::message::MessageFlags;
+use crate::message::{MessageFlags, SendMessage};
 use crate::ops::SocketOps;
 use crate::options::Options;
 
@@ -43,16 +43,6 @@ impl Kind {
             _ => return Err(Errno::EINVAL),
         })
     }
-}
-
-/// How the kernel sends on behalf of `write(2)`: it knows who calls, and from where.
-pub type WriteHook = fn(&Socket, &mut IovIter<'_>, nonblock: bool) -> Result<usize>;
-
-static WRITE: SpinLock<Option<WriteHook>> = SpinLock::new(None);
-
-/// Tells how `write(2)` on a socket sends.
-pub fn set_write_hook(hook: WriteHook) {
-    *WRITE.lock() = Some(hook);
 }
 
 /// An open socket.
@@ -107,8 +97,9 @@ impl FileOps for Socket {
     }
 
     fn write_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
-        let hook = (*WRITE.lock()).ok_or(Errno::EIO)?;
-        hook(self, iter, file.nonblock() || flags.contains(IoFlags::NOWAIT))
+        let nonblock = file.nonblock() || flags.contains(IoFlags::NOWAIT);
+        let message = SendMessage { to: None, control: Vec::new(), flags: MessageFlags::empty(), nonblock };
+        self.ops.send(None, iter, message, &self.options)
     }
 
     fn llseek(&self, _: &File, _: i64, _: Whence) -> Result<u64> {

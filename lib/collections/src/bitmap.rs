@@ -17,9 +17,7 @@ pub const fn words_for(bits: usize) -> usize {
 /// Whether bit `bit` is set; bits past the end are clear.
 #[inline]
 pub fn test_bit(words: &[u64], bit: usize) -> bool {
-    words
-        .get(bit / BITS_PER_WORD)
-        .is_some_and(|word| word >> (bit % BITS_PER_WORD) & 1 != 0)
+    words.get(bit / BITS_PER_WORD).is_some_and(|word| word >> (bit % BITS_PER_WORD) & 1 != 0)
 }
 
 /// Sets bit `bit` and returns its old value; a bit past the end stays clear.
@@ -112,9 +110,7 @@ impl Bitmap {
     pub fn try_grow(&mut self, bits: usize) -> Result<(), OutOfMemory> {
         let words = words_for(bits);
         if words > self.words.len() {
-            self.words
-                .try_reserve(words - self.words.len())
-                .map_err(|_| OutOfMemory)?;
+            self.words.try_reserve(words - self.words.len()).map_err(|_| OutOfMemory)?;
             self.words.resize(words, 0);
         }
         Ok(())
@@ -176,10 +172,7 @@ mod tests {
             assert_eq!(map.next_set(from), linear);
             let zero = (from..).find(|&b| !map.test(b)).unwrap();
             assert_eq!(map.next_zero(from), zero);
-            assert_eq!(
-                find_last_set(map.words(), from),
-                (0..from).rev().find(|&b| map.test(b))
-            );
+            assert_eq!(find_last_set(map.words(), from), (0..from).rev().find(|&b| map.test(b)));
         }
         assert_eq!(weight(map.words()), 6);
         assert!(map.clear(63));

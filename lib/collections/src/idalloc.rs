@@ -36,14 +36,7 @@ pub struct IdAlloc {
 impl IdAlloc {
     /// Ids in `min..max` (`max` excluded), none taken.
     pub const fn new(min: u32, max: u32) -> Self {
-        Self {
-            used: Bitmap::new(),
-            full: Bitmap::new(),
-            min,
-            max,
-            next: min,
-            count: 0,
-        }
+        Self { used: Bitmap::new(), full: Bitmap::new(), min, max, next: min, count: 0 }
     }
 
     /// Takes the lowest free id.
@@ -129,9 +122,7 @@ impl IdAlloc {
                 return id;
             }
         }
-        let word = self
-            .full
-            .next_zero(if self.full.test(word) { word } else { word + 1 });
+        let word = self.full.next_zero(if self.full.test(word) { word } else { word + 1 });
         if self.used.capacity() <= from {
             return from;
         }
@@ -161,14 +152,10 @@ mod tests {
         let mut model = BTreeSet::new();
         let mut seed = 7u64;
         for _ in 0..20_000 {
-            seed = seed
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let pick = (seed >> 33) as u32;
             if pick % 5 < 3 {
-                let want = (3..700)
-                    .find(|id| !model.contains(id))
-                    .ok_or(IdError::NoSpace);
+                let want = (3..700).find(|id| !model.contains(id)).ok_or(IdError::NoSpace);
                 assert_eq!(ids.alloc(), want);
                 if let Ok(id) = want {
                     model.insert(id);

@@ -77,10 +77,7 @@ impl Slot {
                 // SAFETY: PointerLike promises a word without padding; the ManuallyDrop hands
                 // ownership to the slot.
                 let bits = unsafe { core::mem::transmute_copy::<ManuallyDrop<T>, usize>(&value) };
-                assert!(
-                    bits != 0 && bits & TAG == TAG_VALUE,
-                    "value not aligned to four bytes"
-                );
+                assert!(bits != 0 && bits & TAG == TAG_VALUE, "value not aligned to four bytes");
                 Slot(bits)
             }
             Entry::Shadow(shadow) => Slot((shadow as usize) << 2 | TAG_SHADOW),
@@ -123,9 +120,7 @@ impl Slot {
     pub(super) fn entry_ref<T: PointerLike>(&self) -> Option<EntryRef<'_, T>> {
         match self.decode::<T>() {
             // SAFETY: the slot holds the bits of a live `T` (PointerLike: same size, alignment).
-            Decoded::Value => Some(EntryRef::Value(unsafe {
-                &*(&raw const self.0).cast::<T>()
-            })),
+            Decoded::Value => Some(EntryRef::Value(unsafe { &*(&raw const self.0).cast::<T>() })),
             Decoded::Shadow(shadow) => Some(EntryRef::Shadow(shadow)),
             _ => None,
         }
@@ -136,9 +131,7 @@ impl Slot {
         match self.decode::<T>() {
             Decoded::Value => {
                 // SAFETY: the bits came from a `T` in `from_entry`, and `self` is consumed.
-                Some(Entry::Value(unsafe {
-                    core::mem::transmute_copy::<usize, T>(&self.0)
-                }))
+                Some(Entry::Value(unsafe { core::mem::transmute_copy::<usize, T>(&self.0) }))
             }
             Decoded::Shadow(shadow) => Some(Entry::Shadow(shadow)),
             _ => None,

@@ -35,26 +35,18 @@ impl<T: PointerLike> XArray<T> {
     /// The first index at or after `from` that holds no value, looking at most at `max` indices
     /// (Linux's `page_cache_next_miss`); `None` if all of them hold one.
     pub fn next_gap(&self, from: u64, max: u64) -> Option<u64> {
-        (0..max)
-            .map_while(|step| from.checked_add(step))
-            .find(|&index| self.get(index).is_none())
+        (0..max).map_while(|step| from.checked_add(step)).find(|&index| self.get(index).is_none())
     }
 
     /// The last index at or before `from` that holds no value, looking at most at `max` indices.
     pub fn prev_gap(&self, from: u64, max: u64) -> Option<u64> {
-        (0..max)
-            .map_while(|step| from.checked_sub(step))
-            .find(|&index| self.get(index).is_none())
+        (0..max).map_while(|step| from.checked_sub(step)).find(|&index| self.get(index).is_none())
     }
 
     /// Values of `range` in index order.
     pub fn range(&self, range: RangeInclusive<u64>) -> Iter<'_, T> {
         let (from, to) = range.into_inner();
-        Iter {
-            array: self,
-            next: Some(from),
-            to,
-        }
+        Iter { array: self, next: Some(from), to }
     }
 
     /// All values in index order.
@@ -78,11 +70,7 @@ fn find_below<T: PointerLike>(
     from: u64,
     mark: Option<Mark>,
 ) -> Option<(u64, EntryRef<'_, T>)> {
-    let mut slot = if from > base {
-        slot_of(from, node.shift)
-    } else {
-        0
-    };
+    let mut slot = if from > base { slot_of(from, node.shift) } else { 0 };
     while slot < SLOTS {
         if let Some(mark) = mark {
             slot = find_next_set(&[node.marks[mark as usize]], slot)?;

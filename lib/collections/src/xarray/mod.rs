@@ -78,13 +78,7 @@ impl<T: PointerLike> Default for XArray<T> {
 impl<T: PointerLike> XArray<T> {
     /// An empty array; allocates nothing.
     pub const fn new() -> Self {
-        Self {
-            root: Slot::EMPTY,
-            shift: 0,
-            values: 0,
-            shadows: 0,
-            _owns: PhantomData,
-        }
+        Self { root: Slot::EMPTY, shift: 0, values: 0, shadows: 0, _owns: PhantomData }
     }
 
     /// Number of values (Linux's `nrpages`).
@@ -124,11 +118,7 @@ impl<T: PointerLike> XArray<T> {
     }
 
     /// Puts a value or a shadow at `index`; returns what was there. A shadow clears the marks.
-    pub fn store_entry(
-        &mut self,
-        index: u64,
-        entry: Entry<T>,
-    ) -> Result<Option<Entry<T>>, OutOfMemory> {
+    pub fn store_entry(&mut self, index: u64, entry: Entry<T>) -> Result<Option<Entry<T>>, OutOfMemory> {
         self.reserve(index)?;
         Ok(self.store_reserved(index, entry))
     }
@@ -216,8 +206,7 @@ impl<T: PointerLike> XArray<T> {
 
     /// Whether the entry at `index` has `mark`.
     pub fn is_marked(&self, index: u64, mark: Mark) -> bool {
-        self.leaf(index)
-            .is_some_and(|(node, slot)| node.has_mark(slot, mark))
+        self.leaf(index).is_some_and(|(node, slot)| node.has_mark(slot, mark))
     }
 
     /// Whether any entry has `mark`.

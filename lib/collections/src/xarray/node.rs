@@ -28,11 +28,7 @@ pub(super) fn slot_of(index: u64, shift: u32) -> usize {
 
 /// The highest index below a node at `shift`.
 pub(super) fn max_index(shift: u32) -> u64 {
-    if shift + SHIFT >= u64::BITS {
-        u64::MAX
-    } else {
-        (1 << (shift + SHIFT)) - 1
-    }
+    if shift + SHIFT >= u64::BITS { u64::MAX } else { (1 << (shift + SHIFT)) - 1 }
 }
 
 impl Node {
@@ -42,12 +38,7 @@ impl Node {
         if raw.is_null() {
             return Err(OutOfMemory);
         }
-        let node = Node {
-            slots: [const { Slot::EMPTY }; SLOTS],
-            marks: [0; 3],
-            shift,
-            used: 0,
-        };
+        let node = Node { slots: [const { Slot::EMPTY }; SLOTS], marks: [0; 3], shift, used: 0 };
         // SAFETY: `raw` is fresh memory of Node's layout.
         unsafe { raw.write(node) };
         // SAFETY: allocated by the global allocator with Node's layout and initialised.
@@ -81,9 +72,7 @@ pub(super) fn clear_mark_below<T>(node: *mut Node, shift: u32, index: u64, mark:
     let node = unsafe { &mut *node };
     let slot = slot_of(index, shift);
     let keep = match node.slots[slot].decode::<T>() {
-        Decoded::Node(child) if shift > 0 => {
-            clear_mark_below::<T>(child, shift - SHIFT, index, mark)
-        }
+        Decoded::Node(child) if shift > 0 => clear_mark_below::<T>(child, shift - SHIFT, index, mark),
         _ => false,
     };
     if !keep {

@@ -14,12 +14,7 @@ enum Op {
 }
 
 fn index() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        0..200u64,
-        4000..4200u64,
-        Just(u64::MAX),
-        (0..64u32).prop_map(|s| 1u64 << s)
-    ]
+    prop_oneof![0..200u64, 4000..4200u64, Just(u64::MAX), (0..64u32).prop_map(|s| 1u64 << s)]
 }
 
 fn op() -> impl Strategy<Value = Op> {

@@ -1,7 +1,7 @@
 //! The lock-order validator, for locks that sleep.
 
-use sync::lockdep::{self, Mode};
 pub(crate) use sync::lockdep::Class;
+use sync::lockdep::{self, Mode};
 
 #[inline(always)]
 #[track_caller]

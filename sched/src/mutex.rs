@@ -249,12 +249,7 @@ impl<T: ?Sized> Mutex<T> {
     fn unlock_slow(&self) {
         let mut seen = self.owner.load(Ordering::Relaxed);
         while seen & HANDOFF == 0 {
-            match self.owner.compare_exchange_weak(
-                seen,
-                seen & FLAGS,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match self.owner.compare_exchange_weak(seen, seen & FLAGS, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) if seen & WAITERS == 0 => return,
                 Ok(_) => break,
                 Err(now) => seen = now,

@@ -188,12 +188,8 @@ impl<T: ?Sized> RwSemaphore<T> {
     fn try_read_raw(&self) -> bool {
         let mut seen = self.state.load(Ordering::Relaxed);
         while seen & (WRITER | WAITERS) == 0 {
-            match self.state.compare_exchange_weak(
-                seen,
-                seen + READER,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
+            match self.state.compare_exchange_weak(seen, seen + READER, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }

@@ -67,8 +67,7 @@ impl Wait {
     pub const UNINTERRUPTIBLE: Self =
         Self { state: State::UNINTERRUPTIBLE, deadline: None, share: Share::All };
     /// Any signal ends the wait.
-    pub const INTERRUPTIBLE: Self =
-        Self { state: State::INTERRUPTIBLE, deadline: None, share: Share::All };
+    pub const INTERRUPTIBLE: Self = Self { state: State::INTERRUPTIBLE, deadline: None, share: Share::All };
     /// Fatal signals end the wait.
     pub const KILLABLE: Self = Self { state: State::KILLABLE, deadline: None, share: Share::All };
 

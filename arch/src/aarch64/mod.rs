@@ -27,6 +27,7 @@ mod gicv2;
 mod gicv3;
 mod head;
 pub mod intc;
+pub mod ioport;
 pub mod irq;
 pub mod layout;
 mod memory;

@@ -3,6 +3,9 @@
 use crate::signal::{SigFrameInfo, SigReturn};
 use crate::thread::Thread;
 use crate::trap::TrapFrame;
+
+/// See [`crate::cpu::min_sigstack_size`].
+pub(super) const MIN_SIGSTACK_SIZE: usize = 4720;
 use crate::uaccess::UserFault;
 
 /// Pushes an `rt_sigframe` and points the frame at the handler. On failure nothing is changed (and the kernel sends

@@ -57,6 +57,11 @@ pub mod open {
 /// The name that `uname(2)` gives the machine.
 pub const MACHINE: &str = "aarch64";
 
+/// The number that `call` has on this architecture.
+pub const fn syscall_number(call: &crate::nr::Nr) -> Option<u16> {
+    call.generic
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -11,6 +11,7 @@
 //!
 //! [`import_iovec`] reads the segment list of `readv(2)` with Linux's limits.
 
+use crate::folio::Folio;
 use crate::user::access_ok;
 use abi::fs::Iovec;
 use abi::{Errno, Result};
@@ -295,6 +296,85 @@ impl<'a> IovIter<'a> {
                 Err(left) => piece.saturating_sub(left.0),
             }),
         }
+    }
+
+    /// Copies `len` bytes at `offset` of a folio into the iterator's memory; returns the bytes copied.
+    pub fn copy_folio_to_iter(&mut self, folio: &Folio, offset: usize, len: usize) -> usize {
+        debug_assert_eq!(self.direction, Direction::Dest);
+        let len = len.min(self.count).min(folio.size().saturating_sub(offset));
+        match &mut self.memory {
+            Memory::KernelDest(bytes) => {
+                let Some(dst) = bytes.get_mut(self.offset..self.offset + len) else { return 0 };
+                if folio.copy_out(offset, dst).is_err() {
+                    return 0;
+                }
+                self.advance(len);
+                len
+            }
+            Memory::Null => {
+                self.advance(len);
+                len
+            }
+            Memory::KernelSource(_) => 0,
+            _ => {
+                let from = folio.as_ptr().wrapping_add(offset);
+                self.each_user(len, |addr, done, piece| {
+                    let src = from.wrapping_add(done);
+                    // SAFETY: `len` was cut to the folio, which the reference keeps.
+                    match unsafe { arch::uaccess::copy_to_user_raw(addr, src, piece) } {
+                        Ok(()) => piece,
+                        Err(left) => piece.saturating_sub(left.0),
+                    }
+                })
+            }
+        }
+    }
+
+    /// Copies from the iterator's memory to `len` bytes at `offset` of a folio; returns the bytes copied.
+    pub fn copy_folio_from_iter(&mut self, folio: &Folio, offset: usize, len: usize) -> usize {
+        debug_assert_eq!(self.direction, Direction::Source);
+        let len = len.min(self.count).min(folio.size().saturating_sub(offset));
+        match &mut self.memory {
+            Memory::KernelSource(bytes) => {
+                let Some(src) = bytes.get(self.offset..self.offset + len) else { return 0 };
+                if folio.copy_in(offset, src).is_err() {
+                    return 0;
+                }
+                self.advance(len);
+                len
+            }
+            Memory::Null => {
+                let _ = folio.fill(offset, len, 0);
+                self.advance(len);
+                len
+            }
+            Memory::KernelDest(_) => 0,
+            _ => {
+                let to = folio.as_ptr().wrapping_add(offset);
+                self.each_user(len, |addr, done, piece| {
+                    let dst = to.wrapping_add(done);
+                    // SAFETY: `len` was cut to the folio, which the reference keeps.
+                    match unsafe { arch::uaccess::copy_from_user_raw(dst, addr, piece) } {
+                        Ok(()) => piece,
+                        Err(left) => piece.saturating_sub(left.0),
+                    }
+                })
+            }
+        }
+    }
+
+    /// Steps back over the last `bytes` bytes, which were consumed from this iterator.
+    pub fn unwind(&mut self, mut bytes: usize) {
+        self.count += bytes;
+        if let Memory::User { segments, index } = &mut self.memory {
+            while bytes > self.offset {
+                let Some(before) = index.checked_sub(1) else { break };
+                bytes -= self.offset;
+                *index = before;
+                self.offset = segments.as_slice().get(before).map_or(0, |s| s.len);
+            }
+        }
+        self.offset = self.offset.saturating_sub(bytes);
     }
 
     /// Copies all of `src` or fails with `EFAULT`.

@@ -30,6 +30,7 @@ use arch::paging::Prot;
 use arch::sync::SpinLock;
 use bitflags::bitflags;
 use collections::rangemap::RangeMap;
+use core::cell::UnsafeCell;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -277,6 +278,13 @@ impl Backing {
     }
 }
 
+/// Membership in an anon_vma.
+pub(crate) struct AnonSlot {
+    pub(crate) node: Option<Arc<AnonVma>>,
+    /// Whether pages that this area makes may belong to `node` (and not to a new one below it).
+    pub(crate) own: bool,
+}
+
 /// The area has been taken out of the tree, for good.
 const DETACHED: u32 = 1 << 31;
 /// A writer has the lock or waits for it.
@@ -296,8 +304,12 @@ pub struct Vma {
     pgoff: AtomicU64,
     flags: AtomicU64,
     space: NonNull<AddressSpace>,
-    backing: Backing,
-    anon: SpinLock<Option<Arc<AnonVma>>>,
+    backing: UnsafeCell<Backing>,
+    /// Which slots of the area cache point here.
+    pub(crate) cached: AtomicU64,
+    /// The own node's mapping word, for the fault path; 0 until there is one.
+    own_anon: AtomicUsize,
+    anon: SpinLock<AnonSlot>,
     name: SpinLock<Option<Arc<[u8]>>>,
 }
 
@@ -334,8 +346,10 @@ impl Vma {
             pgoff: AtomicU64::new(pgoff),
             flags: AtomicU64::new(flags.bits()),
             space: NonNull::from(space),
-            backing,
-            anon: SpinLock::new(None),
+            backing: UnsafeCell::new(backing),
+            cached: AtomicU64::new(0),
+            own_anon: AtomicUsize::new(0),
+            anon: SpinLock::new(AnonSlot { node: None, own: false }),
             name: SpinLock::new(None),
         }))
     }
@@ -387,15 +401,28 @@ impl Vma {
         VmFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
-    /// What backs the area.
+    /// What backs the area. (Looked at with `mmap_lock`, the area's lock or the lock of a reverse-map list held.)
     #[inline]
     pub fn backing(&self) -> &Backing {
-        &self.backing
+        // SAFETY: changes once, in `release_backing`, when nobody can look any more.
+        unsafe { &*self.backing.get() }
+    }
+
+    /// Lets go of the file, so that it does not wait for RCU.
+    ///
+    /// # Safety
+    /// The area is detached and on no list.
+    pub(crate) unsafe fn release_backing(&self) {
+        // SAFETY: nobody else looks at the backing any more (caller).
+        let old = unsafe { core::mem::replace(&mut *self.backing.get(), Backing::Anonymous) };
+        if let Backing::File(file, _) = &old {
+            file.unmapped(self.flags());
+        }
     }
 
     /// The file, if it is one.
     pub fn file(&self) -> Option<&Arc<dyn VmFile>> {
-        match &self.backing {
+        match self.backing() {
             Backing::File(file, _) => Some(file),
             _ => None,
         }
@@ -404,7 +431,7 @@ impl Vma {
     /// The page cache behind the area, if there is one.
     #[inline]
     pub fn mapping(&self) -> Option<&Arc<Mapping>> {
-        match &self.backing {
+        match self.backing() {
             Backing::File(_, mapping) => mapping.as_ref(),
             _ => None,
         }
@@ -413,7 +440,7 @@ impl Vma {
     /// Whether the area is plain anonymous memory.
     #[inline]
     pub fn is_anonymous(&self) -> bool {
-        matches!(self.backing, Backing::Anonymous)
+        matches!(self.backing(), Backing::Anonymous)
     }
 
     /// Whether `addr` lies inside.
@@ -449,20 +476,49 @@ impl Vma {
         unsafe { self.space.as_ref() }
     }
 
-    /// The anon_vma that new anonymous pages of this area belong to.
+    /// The anon_vma that the area is a member of.
     pub(crate) fn anon(&self) -> Option<Arc<AnonVma>> {
-        self.anon.lock().clone()
+        self.anon.lock().node.clone()
     }
 
     /// Whether the area ever had anonymous pages.
-    #[inline]
     pub(crate) fn has_anon(&self) -> bool {
-        self.anon.lock().is_some()
+        self.anon.lock().node.is_some()
     }
 
-    /// Gives `f` the slot that holds the anon_vma.
-    pub(crate) fn with_anon<R>(&self, f: impl FnOnce(&mut Option<Arc<AnonVma>>) -> R) -> R {
-        f(&mut self.anon.lock())
+    /// Whether new anonymous pages have an anon_vma of this process to belong to.
+    #[inline]
+    pub(crate) fn has_own_anon(&self) -> bool {
+        self.own_anon.load(Ordering::Acquire) != 0
+    }
+
+    /// The mapping word of new anonymous pages; only after [`crate::rmap::prepare_anon`].
+    #[inline]
+    pub(crate) fn anon_word(&self) -> usize {
+        self.own_anon.load(Ordering::Acquire)
+    }
+
+    /// The slot that holds the anon_vma.
+    pub(crate) fn anon_slot_lock(&self) -> impl core::ops::DerefMut<Target = AnonSlot> + '_ {
+        self.anon.lock()
+    }
+
+    /// The inherited node turned out to be this area's alone.
+    pub(crate) fn set_own_anon(&self, node: &Arc<AnonVma>) {
+        let mut slot = self.anon.lock();
+        if slot.node.as_ref().is_some_and(|n| Arc::ptr_eq(n, node)) {
+            slot.own = true;
+            drop(slot);
+            self.publish_own_anon();
+        }
+    }
+
+    /// Makes the own node known to the fault path.
+    pub(crate) fn publish_own_anon(&self) {
+        let slot = self.anon.lock();
+        if let Some(node) = slot.node.as_ref().filter(|_| slot.own) {
+            self.own_anon.store(node.tagged(), Ordering::Release);
+        }
     }
 
     /// The name given with `prctl(PR_SET_VMA_ANON_NAME)`.
@@ -541,13 +597,13 @@ impl Vma {
         let ignore = VmFlags::SOFTDIRTY;
         self.flags() | ignore == flags | ignore
             && !flags.intersects(VmFlags::NOMERGE)
-            && self.backing.same(backing)
+            && self.backing().same(backing)
     }
 }
 
 impl Drop for Vma {
     fn drop(&mut self) {
-        if let Backing::File(file, _) = &self.backing {
+        if let Backing::File(file, _) = self.backing.get_mut() {
             file.unmapped(VmFlags::from_bits_retain(*self.flags.get_mut()));
         }
     }
@@ -555,6 +611,16 @@ impl Drop for Vma {
 
 /// The read lock of an area; the area cannot change or go away while it is held.
 pub(crate) struct VmaRead(NonNull<Vma>);
+
+impl VmaRead {
+    /// The area as the counted pointer that it is, without counting.
+    #[inline]
+    pub(crate) fn arc(&self) -> core::mem::ManuallyDrop<Arc<Vma>> {
+        // SAFETY: areas are only ever made inside an `Arc` (`Vma::new`), which lives while we hold the lock; the count
+        // is not touched, because the value is never dropped.
+        core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(self.0.as_ptr()) })
+    }
+}
 
 impl core::ops::Deref for VmaRead {
     type Target = Vma;

@@ -33,6 +33,7 @@ pub mod asid;
 pub mod cpu;
 pub mod earlycon;
 pub mod intc;
+pub mod ioport;
 pub mod irq;
 pub mod mmio;
 pub mod paging;

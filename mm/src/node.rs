@@ -10,7 +10,7 @@ use crate::zone::Zone;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Most nodes the kernel supports.
-pub const MAX_NODES: usize = 64;
+pub const MAX_NODES: usize = boot::info::MAX_NODES;
 
 /// A node.
 pub struct Node {

@@ -35,18 +35,18 @@ pub(crate) fn populate(start: u32, end: u32, source: &mut FrameSource<'_>) -> Re
             at = next;
             continue;
         }
-        let section_end = at.saturating_add(SECTION_PAGES);
-        let whole = at.is_multiple_of(SECTION_PAGES) && section_end <= end;
+        let section = at & !(SECTION_PAGES - 1);
+        let section_end = section.saturating_add(SECTION_PAGES);
+        // A hole or two does not matter: seven eighths are worth the one large mapping.
+        let whole = section_end.min(end) - at >= SECTION_PAGES / 8 * 7;
         if FLAT.load(Relaxed) {
             zero(at, next);
             mark(at, next);
             at = next;
-        } else if whole && (at..section_end).step_by(UNIT as usize).all(|u| !vmemmap::block(u).is_populated())
-            && let Some(frame) = source(512)
-        {
-            map(at, frame, 512, source)?;
-            zero(at, section_end);
-            mark(at, section_end);
+        } else if whole && is_untouched(section, section_end) && let Some(frame) = source(512) {
+            map(section, frame, 512, source)?;
+            zero(section, section_end);
+            mark(section, section_end);
             at = section_end;
         } else {
             for piece in (at..next).step_by(PAGES_PER_TABLE_PAGE as usize) {
@@ -61,23 +61,32 @@ pub(crate) fn populate(start: u32, end: u32, source: &mut FrameSource<'_>) -> Re
     Ok(())
 }
 
-/// As [`populate`], with frames taken from the front of `start..end` itself, which is all free. Returns where the rest begins.
-pub(crate) fn populate_from_itself(start: u32, end: u32) -> Result<u32, OutOfMemory> {
+/// As [`populate`], with frames taken from the front of `start..end` itself, which is all free. Returns what is left: two ranges, one of
+/// them often empty.
+pub(crate) fn populate_from_itself(start: u32, end: u32) -> Result<[(u32, u32); 2], OutOfMemory> {
     let mut next = start;
+    let mut gap = (start, start);
     populate(start, end, &mut |frames| {
-        let at = next;
-        if !at.is_multiple_of(frames) || end - at < frames {
+        let at = next.next_multiple_of(frames);
+        if at.checked_add(frames)? > end || (at != next && gap.0 != gap.1) {
             return None;
         }
-        next += frames;
+        if at != next {
+            gap = (next, at);
+        }
+        next = at + frames;
         Some(at)
     })?;
-    Ok(next)
+    Ok([gap, (next, end)])
 }
 
 /// How many frames [`populate_from_itself`] will use, about (without page tables).
 pub(crate) fn cost(start: u32, end: u32) -> usize {
-    if FLAT.load(Relaxed) { 0 } else { ((end - start) / PAGES_PER_TABLE_PAGE) as usize }
+    if FLAT.load(Relaxed) { 0 } else { (end / PAGES_PER_TABLE_PAGE - start / PAGES_PER_TABLE_PAGE) as usize }
+}
+
+fn is_untouched(start: u32, end: u32) -> bool {
+    (start..end.min(vmemmap::end())).step_by(UNIT as usize).all(|unit| !vmemmap::block(unit).is_populated())
 }
 
 fn map(pfn: u32, frame: u32, frames: u32, source: &mut FrameSource<'_>) -> Result<(), OutOfMemory> {

@@ -50,6 +50,13 @@ pub(crate) struct Deferred {
     pub(crate) len: usize,
 }
 
+impl Deferred {
+    /// Ranges come in ascending order and are used from the back: turn them round, so that low memory is used first.
+    pub(crate) fn lowest_last(&mut self) {
+        self.ranges[..self.len].reverse();
+    }
+}
+
 /// A zone.
 pub struct Zone {
     id: ZoneId,
@@ -262,7 +269,7 @@ impl Zone {
         let (start, end) = deferred.ranges[last];
         // The lowest section of the range first: it continues what is there.
         let stop = ((start | (vmemmap::SECTION_PAGES - 1)).saturating_add(1)).min(end);
-        let Ok(first_free) = crate::vmemmap_grow::populate_from_itself(start, stop) else { return false };
+        let Ok(ranges) = crate::vmemmap_grow::populate_from_itself(start, stop) else { return false };
         if stop == end {
             deferred.len = last;
         } else {
@@ -270,9 +277,24 @@ impl Zone {
         }
         self.deferred_pages.fetch_sub((stop - start) as usize - crate::vmemmap_grow::cost(start, stop), Relaxed);
         let mut buddy = self.buddy.lock();
-        buddy.free_range(&Memory, first_free, stop);
+        for (from, to) in ranges {
+            buddy.free_range(&Memory, from, to);
+        }
         self.free.store(buddy.free_pages(), Relaxed);
         true
+    }
+
+    /// Leaves a free range for later. Boot only.
+    pub(crate) fn defer(&self, start: u32, end: u32) {
+        let mut deferred = self.deferred.lock();
+        let len = deferred.len;
+        if let Some(slot) = deferred.ranges.get_mut(len) {
+            *slot = (start, end);
+            deferred.len += 1;
+            let pages = (end - start) as usize - crate::vmemmap_grow::cost(start, end);
+            self.deferred_pages.fetch_add(pages, Relaxed);
+            self.add_managed(pages);
+        }
     }
 
     /// Hands frames to the free lists at boot or hot-add; their descriptors exist.

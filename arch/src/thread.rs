@@ -19,12 +19,13 @@ bitflags! {
         const NEED_RESCHED = 1 << 1;
         /// Run the work queued for the return to user mode (task work, rseq).
         const NOTIFY_RESUME = 1 << 2;
-        /// A live `rt_sigsuspend`/`ppoll` mask has to be put back if no handler runs.
-        const RESTORE_SIGMASK = 1 << 3;
         /// uprobe or single-step work.
-        const SINGLESTEP = 1 << 4;
+        const SINGLESTEP = 1 << 3;
         /// The whole user frame was replaced (exec, sigreturn, ptrace): return by the slow path that restores all of it.
-        const FULL_RETURN = 1 << 5;
+        /// Next to the flags of `EXIT_WORK`, so that the exit tests all of them with one immediate.
+        const FULL_RETURN = 1 << 4;
+        /// A live `rt_sigsuspend`/`ppoll` mask has to be put back if no handler runs.
+        const RESTORE_SIGMASK = 1 << 5;
 
         /// Stop at system call entry and exit (ptrace).
         const SYSCALL_TRACE = 1 << 8;

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod earlycon;
 pub mod elf;
 pub mod fpu;
+pub mod hosted;
 pub mod intc;
 pub mod ioport;
 pub mod irq;

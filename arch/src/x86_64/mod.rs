@@ -7,6 +7,7 @@ pub mod earlycon;
 pub mod elf;
 pub mod fpu;
 pub mod intc;
+pub mod ioport;
 pub mod irq;
 pub mod layout;
 pub mod mmio;

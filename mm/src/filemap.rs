@@ -30,7 +30,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
 use arch::sync::SpinLock;
-use collections::xarray::{EntryRef, MARK_DIRTY, PointerLike, XArray};
+use collections::xarray::{MARK_DIRTY, PointerLike, XArray};
 use core::ops::Range;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use sched::mutex::RwSemaphore;
@@ -211,10 +211,8 @@ impl Mapping {
             return;
         }
         let tree = self.tree.lock();
-        for (index, entry) in tree.range(range.start..=range.end - 1) {
-            if let EntryRef::Value(folio) = entry {
-                f(index, folio);
-            }
+        for (index, folio) in tree.range(range.start..=range.end - 1) {
+            f(index, folio);
         }
     }
 

@@ -20,7 +20,7 @@
 //! An `AnonVma` lives as long as an area of its subtree, and so as long as any of its pages is mapped.
 
 use crate::page::{Page, tag};
-use crate::vma::Vma;
+use crate::vma::{Vma, VmFlags};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -249,11 +249,23 @@ pub(crate) unsafe fn for_each_mapping(page: &Page, f: &mut dyn FnMut(&Vma, usize
     }
 }
 
-/// Collects and clears the accessed marks of a locked page-cache page; returns how many places had one and
-/// whether one of them was executable. Used by the LRU's second chance.
-pub(crate) fn referenced(page: &Page) -> (usize, bool) {
-    let mut hits = 0;
-    let mut exec = false;
+/// How a page was used lately through mappings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    /// Mappings through which it was accessed.
+    pub hits: usize,
+    /// One of them allows execution.
+    pub exec: bool,
+    /// A locked area maps it (`mlock(2)`).
+    pub locked: bool,
+}
+
+/// Collects and clears the accessed marks of a locked page-cache page: the LRU's second chance.
+pub(crate) fn referenced(page: &Page) -> Used {
+    let mut used = Used::default();
+    if page.mapcount() == 0 {
+        return used;
+    }
     // SAFETY: the page is a locked page of the page cache (caller).
     unsafe {
         for_each_mapping(page, &mut |vma, addr| {
@@ -263,14 +275,18 @@ pub(crate) fn referenced(page: &Page) -> (usize, bool) {
             let table = table.lock();
             let cell = table.cell(addr);
             let pte = cell.load();
-            if pte.is_present() && maps(pte, page) && pte.is_accessed() {
+            if !maps(pte, page) {
+                return;
+            }
+            used.locked |= vma.flags().contains(VmFlags::LOCKED);
+            if pte.is_accessed() {
                 let _ = cell.compare_exchange(pte, pte.with_accessed(false));
-                hits += 1;
-                exec |= vma.flags().contains(crate::vma::VmFlags::EXEC);
+                used.hits += 1;
+                used.exec |= vma.flags().contains(VmFlags::EXEC);
             }
         });
     }
-    (hits, exec)
+    used
 }
 
 /// Whether `pte` maps `page`.
@@ -322,7 +338,7 @@ pub(crate) fn make_clean(page: &Page) -> bool {
     // SAFETY: the page is a locked page of the page cache (caller).
     unsafe {
         for_each_mapping(page, &mut |vma, addr| {
-            if !vma.flags().contains(crate::vma::VmFlags::SHARED) {
+            if !vma.flags().contains(VmFlags::SHARED) {
                 return;
             }
             // SAFETY: the lock of the list that the area is on is held.

@@ -171,3 +171,38 @@ unsafe fn free_large(ptr: *mut u8, layout: Layout) {
         drop(unsafe { Frame::from_raw(first + page, Order::ZERO) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn sizes_alignments_and_growth() {
+        testing::init();
+        let heap = KernelHeap;
+        for (size, align) in [(1, 1), (24, 16), (100, 64), (5000, 8), (8193, 8), (100_000, 4096), (300_000, 8)] {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            // SAFETY: the layouts are valid; each block is freed once, with the layout it has then.
+            unsafe {
+                let ptr = heap.alloc_zeroed(layout);
+                assert!(!ptr.is_null());
+                assert_eq!(ptr.addr() % align, 0);
+                assert!((0..size).all(|i| *ptr.add(i) == 0));
+                ptr.write_bytes(7, size);
+                let grown = heap.realloc(ptr, layout, size * 2);
+                assert!((0..size).all(|i| *grown.add(i) == 7));
+                heap.dealloc(grown, Layout::from_size_align(size * 2, align).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_early_arena_is_aligned_and_finite() {
+        let early = Early { bytes: UnsafeCell::new([0; EARLY_SIZE]), used: AtomicUsize::new(0) };
+        let first = early.alloc(Layout::from_size_align(3, 1).unwrap());
+        let second = early.alloc(Layout::from_size_align(64, 64).unwrap());
+        assert!(early.contains(first) && second.addr() % 64 == 0 && second.addr() >= first.addr() + 3);
+        assert!(early.alloc(Layout::from_size_align(EARLY_SIZE, 1).unwrap()).is_null());
+    }
+}

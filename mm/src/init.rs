@@ -12,7 +12,7 @@ use crate::pageblock::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageBlock, ZoneId};
 use crate::pcp::{self, Pcp, ZonePcp};
 use crate::vmemmap;
 use crate::vmemmap_grow;
-use crate::zone::{self, LOWMEM_RESERVE_RATIO, Zone};
+use crate::zone::Zone;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, phys_to_virt};
 use boot::memblock::Memblock;
 use boot::{Numa, PhysRange};

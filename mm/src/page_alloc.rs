@@ -416,3 +416,7 @@ pub fn set_page_table(frame: &Frame, is_table: bool) {
         frame.page().clear_type();
     }
 }
+
+#[cfg(test)]
+#[path = "page_alloc/tests.rs"]
+mod tests;

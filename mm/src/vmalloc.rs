@@ -76,7 +76,7 @@ fn reserve(len: usize, kind: AreaKind) -> Result<usize, OutOfMemory> {
     let with_guard = len.checked_add(PAGE_SIZE).ok_or(OutOfMemory)?;
     for last_try in [false, true] {
         let mut areas = AREAS.lock();
-        if let Some(start) = areas.find_gap_bottom_up(with_guard, PAGE_SIZE, window(), |_| 0) {
+        if let Some(start) = areas.find_gap_bottom_up(window(), with_guard, PAGE_SIZE, |_| 0) {
             let area = Area { kind, lazy: AtomicU32::new(0) };
             return match areas.insert(start..start + with_guard, area) {
                 Ok(()) => Ok(start),

@@ -11,7 +11,6 @@
 
 use crate::buddy::Buddy;
 use crate::gfp::{MigrateType, NR_ZONES, ZoneKind};
-use crate::page::NIL;
 use crate::pageblock::ZoneId;
 use crate::pcp::{Pcp, ZonePcp};
 use crate::vmemmap::{self, Memory};
@@ -74,8 +73,6 @@ pub struct Zone {
     kswapd_woken: AtomicBool,
     /// One per possible CPU, by CPU number.
     pcps: &'static [ZonePcp],
-    /// Counters of `/proc/zoneinfo` and `/proc/vmstat`.
-    pub(crate) allocations: AtomicUsize,
 }
 
 impl Zone {
@@ -96,7 +93,6 @@ impl Zone {
             deferred_pages: AtomicUsize::new(0),
             kswapd_woken: AtomicBool::new(false),
             pcps,
-            allocations: AtomicUsize::new(0),
         }
     }
 
@@ -310,8 +306,6 @@ impl Zone {
         assert_eq!(buddy.verify(&Memory), self.free.load(Relaxed));
     }
 }
-
-const _: () = assert!(NIL == u32::MAX);
 
 /// The pages to keep free in all, in KiB: the square root of sixteen times the memory below the MOVABLE zones
 /// (`min_free_kbytes`), between 128 KiB and 256 MiB.

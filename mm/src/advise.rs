@@ -3,7 +3,7 @@
 use crate::gather::{Gather, Which};
 use crate::mmap::{is_aligned, page_align};
 use crate::space::AddressSpace;
-use crate::vma::{Vma, VmFlags, VmaTree};
+use crate::vma::{VmFlags, Vma, VmaTree};
 use abi::raw::{
     MADV_COLD, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED, MADV_DONTNEED_LOCKED,
     MADV_FREE, MADV_HUGEPAGE, MADV_KEEPONFORK, MADV_NOHUGEPAGE, MADV_NORMAL, MADV_PAGEOUT,

@@ -13,11 +13,7 @@ use core::ops::Range;
 /// Copies the entries of `vma` from `parent` to `child`; private writable pages become read-only in both.
 /// Returns whether an entry of the parent lost its write permission (so that its TLB needs a flush).
 /// The parent's area is write-locked; the child runs nowhere yet.
-pub(crate) fn copy_area_tables(
-    parent: &AddressSpace,
-    child: &AddressSpace,
-    vma: &Vma,
-) -> Result<bool> {
+pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma: &Vma) -> Result<bool> {
     let cow = vma.flags().is_cow();
     let mut protected = false;
     let mut addr = vma.start();

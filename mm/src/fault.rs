@@ -23,7 +23,7 @@ use crate::page::{Page, PageFlags, tag};
 use crate::ptable::{LockedTable, TABLE_SPAN, Table};
 use crate::rmap;
 use crate::space::{AddressSpace, Limits};
-use crate::vma::{Backing, DevicePage, Vma, VmFlags};
+use crate::vma::{Backing, DevicePage, VmFlags, Vma};
 use abi::Errno;
 use alloc::sync::Arc;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn};
@@ -135,13 +135,7 @@ impl AddressSpace {
     }
 
     /// Makes the page at `addr` (aligned) of `vma` present for `access`. `mmap_lock` is held shared, or the area's lock.
-    pub(crate) fn fault_in(
-        &self,
-        vma: &Arc<Vma>,
-        addr: usize,
-        access: Access,
-        asker: Asker,
-    ) -> Outcome {
+    pub(crate) fn fault_in(&self, vma: &Arc<Vma>, addr: usize, access: Access, asker: Asker) -> Outcome {
         let flags = vma.flags();
         if !allowed(flags, access, asker) {
             return Err(FaultError::Forbidden);
@@ -278,7 +272,11 @@ impl Fault<'_> {
         if guard.page().mapping() != mapping.word() || index >= mapping.size().div_ceil(PAGE_SIZE as u64) {
             // Truncated meanwhile: look again, or SIGBUS.
             drop(guard);
-            return if index < mapping.size().div_ceil(PAGE_SIZE as u64) { Ok(outcome) } else { Err(FaultError::Bus) };
+            return if index < mapping.size().div_ceil(PAGE_SIZE as u64) {
+                Ok(outcome)
+            } else {
+                Err(FaultError::Bus)
+            };
         }
         if let Some(copy) = copy {
             frames::copy_page(copy.page(), guard.page());
@@ -323,7 +321,8 @@ impl Fault<'_> {
         let low = window.max(self.vma.start()).max(self.addr & !(TABLE_SPAN - 1));
         let high = (window + FAULT_AROUND).min(self.vma.end()).min((self.addr | (TABLE_SPAN - 1)) + 1);
         let first = self.vma.index_of(low);
-        let end = (first + ((high - low) >> PAGE_SHIFT) as u64).min(mapping.size().div_ceil(PAGE_SIZE as u64));
+        let end =
+            (first + ((high - low) >> PAGE_SHIFT) as u64).min(mapping.size().div_ceil(PAGE_SIZE as u64));
         let mut found: [Option<Folio>; FAULT_AROUND / PAGE_SIZE] = [const { None }; FAULT_AROUND / PAGE_SIZE];
         let wanted = PageFlags::UPTODATE;
         mapping.for_each_cached(first..end, &mut |index, folio| {

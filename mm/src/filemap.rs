@@ -23,14 +23,14 @@ use crate::gfp::{Gfp, Order};
 use crate::iov::{IovIter, short_or_fault};
 use crate::page::{Page, PageFlags, tag};
 use crate::space::AddressSpace;
-use crate::vma::{Vma, VmFlags};
+use crate::vma::{VmFlags, Vma};
 use crate::{gather, lru, rmap};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
 use arch::sync::SpinLock;
-use collections::xarray::{MARK_DIRTY, PointerLike, XArray};
+use collections::xarray::{Entry, MARK_DIRTY, PointerLike, XArray};
 use core::ops::Range;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use sched::mutex::RwSemaphore;
@@ -251,12 +251,18 @@ impl Mapping {
         folio.init_index_flags(index, PageFlags::LOCKED | kind);
         folio.set_mapping(self.word());
         let guard = folio_lock::assume_locked(folio.clone());
+        let mut shadow = 0;
         let result = {
             let mut tree = self.tree.lock();
             match tree.get(index) {
                 Some(other) => Ok(Some(other.clone())),
                 None => match tree.store(index, folio) {
-                    Ok(_shadow) => Ok(None),
+                    Ok(before) => {
+                        if let Some(Entry::Shadow(age)) = before {
+                            shadow = age;
+                        }
+                        Ok(None)
+                    }
                     Err(_) => Err(Errno::ENOMEM),
                 },
             }
@@ -265,6 +271,9 @@ impl Mapping {
             Ok(None) => {
                 crate::frames::count_cached(1, self.memory);
                 if !self.memory {
+                    if lru::refault(guard.page(), shadow) {
+                        guard.page().set(PageFlags::ACTIVE | PageFlags::WORKINGSET);
+                    }
                     lru::add_new(guard.page());
                 }
                 Ok(Added::New(guard))

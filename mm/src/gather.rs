@@ -5,7 +5,7 @@
 //! one flush for up to [`BATCH`] pages (Linux's `mmu_gather`).
 
 use crate::frames;
-use crate::page::{Page, tag, PageFlags};
+use crate::page::{Page, PageFlags, tag};
 use crate::ptable::UserCell;
 use crate::space::AddressSpace;
 use arch::addr::PAGE_SIZE;

@@ -497,4 +497,3 @@ pub fn import_remote_iovec(addr: usize, count: usize) -> Result<Vec<Iovec>> {
     }
     Ok(list)
 }
-

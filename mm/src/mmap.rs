@@ -10,7 +10,7 @@ use crate::ptable::TABLE_SPAN;
 use crate::rmap::{self, Inherit};
 use crate::shmem::AnonShared;
 use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR};
-use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, Vma, VmFile, VmFlags, VmaTree};
+use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, VmFile, VmFlags, Vma, VmaTree};
 use abi::raw::{
     MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED,
     MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC,
@@ -168,7 +168,8 @@ impl AddressSpace {
                     if vm_flags.intersects(VmFlags::GROWSDOWN | VmFlags::LOCKED) {
                         return Err(Errno::EINVAL);
                     }
-                    *vm_flags |= VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
+                    *vm_flags |=
+                        VmFlags::DROPPABLE | VmFlags::NORESERVE | VmFlags::WIPEONFORK | VmFlags::DONTDUMP;
                     Ok((Backing::Anonymous, (addr >> PAGE_SHIFT) as u64))
                 }
                 _ => Err(Errno::EINVAL),
@@ -176,7 +177,8 @@ impl AddressSpace {
         };
         match flags & MAP_TYPE {
             kind @ (MAP_SHARED | MAP_SHARED_VALIDATE) => {
-                if kind == MAP_SHARED_VALIDATE && flags & !(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | MAP_FIXED_NOREPLACE) != 0
+                if kind == MAP_SHARED_VALIDATE
+                    && flags & !(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | MAP_FIXED_NOREPLACE) != 0
                     || flags & MAP_SYNC != 0 && kind == MAP_SHARED_VALIDATE
                 {
                     return Err(Errno::EOPNOTSUPP);
@@ -559,15 +561,18 @@ impl AddressSpace {
     // ---- the kernel's own mappings: exec ----------------------------------------------------
 
     /// Maps anonymous memory at exactly `range` for exec (`.bss` tails; the first stack with `grows_down`).
-    pub fn map_anonymous(&self, range: Range<usize>, prot: u32, stack: StackKind, limits: &Limits) -> Result<()> {
+    pub fn map_anonymous(
+        &self,
+        range: Range<usize>,
+        prot: u32,
+        stack: StackKind,
+        limits: &Limits,
+    ) -> Result<()> {
         if !is_aligned(range.start) || !is_aligned(range.end) || range.end > TASK_SIZE || range.is_empty() {
             return Err(Errno::EINVAL);
         }
-        let mut flags = prot_flags(prot)
-            | VmFlags::MAYREAD
-            | VmFlags::MAYWRITE
-            | VmFlags::MAYEXEC
-            | self.def_flags();
+        let mut flags =
+            prot_flags(prot) | VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC | self.def_flags();
         if stack == StackKind::GrowsDown {
             flags |= VmFlags::GROWSDOWN;
         }
@@ -585,11 +590,8 @@ impl AddressSpace {
         limits: &Limits,
     ) -> Result<usize> {
         let len = mapping.pages.len().checked_mul(PAGE_SIZE).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
-        let flags = prot_flags(prot)
-            | VmFlags::MAYREAD
-            | VmFlags::MAYEXEC
-            | VmFlags::DONTEXPAND
-            | VmFlags::SPECIAL;
+        let flags =
+            prot_flags(prot) | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::DONTEXPAND | VmFlags::SPECIAL;
         let mut areas = self.areas().write();
         let addr = self.get_unmapped_area(&areas, hint, len, false, limits)?;
         self.map_region(&mut areas, addr..addr + len, flags, 0, Backing::Special(mapping), limits)?;
@@ -615,7 +617,10 @@ impl AddressSpace {
         }
         if let Some(prev) = prev {
             let flags = prev.value.flags();
-            if !flags.contains(VmFlags::GROWSDOWN) && !flags.no_access() && addr - prev.end() < STACK_GUARD_GAP {
+            if !flags.contains(VmFlags::GROWSDOWN)
+                && !flags.no_access()
+                && addr - prev.end() < STACK_GUARD_GAP
+            {
                 return Err(Errno::ENOMEM);
             }
         }

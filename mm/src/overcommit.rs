@@ -31,8 +31,7 @@ pub fn committed() -> usize {
 /// Pages that may be promised in mode 2 (`CommitLimit`).
 pub fn limit() -> usize {
     let kbytes = KBYTES.load(Relaxed);
-    let pages =
-        if kbytes != 0 { kbytes / 4 } else { frames::total_pages() / 100 * RATIO.load(Relaxed) };
+    let pages = if kbytes != 0 { kbytes / 4 } else { frames::total_pages() / 100 * RATIO.load(Relaxed) };
     pages + frames::total_swap_pages()
 }
 

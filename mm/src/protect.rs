@@ -5,7 +5,7 @@ use crate::mmap::{is_aligned, page_align};
 use crate::overcommit;
 use crate::page::{Page, PageFlags, tag};
 use crate::space::{AddressSpace, Limits};
-use crate::vma::{Vma, VmFlags, VmaTree};
+use crate::vma::{VmFlags, Vma, VmaTree};
 use abi::raw::{PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -191,4 +191,3 @@ fn protection_of(pte: Pte, prot: Prot, flags: VmFlags) -> Prot {
 fn is_exclusive(page: &Page) -> bool {
     page.mapping() & tag::MASK == tag::ANON && page.test(PageFlags::ANON_EXCLUSIVE)
 }
-

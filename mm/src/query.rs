@@ -4,7 +4,7 @@ use crate::frames;
 use crate::mmap::{is_aligned, page_align};
 use crate::page::{PageFlags, tag};
 use crate::space::AddressSpace;
-use crate::vma::{Backing, Vma, VmFileId, VmFlags};
+use crate::vma::{Backing, VmFileId, VmFlags, Vma};
 use abi::raw::{MS_ASYNC, MS_INVALIDATE, MS_SYNC};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -228,9 +228,9 @@ impl AddressSpace {
         let pte = self.pgd().table(addr).map(|t| t.peek(addr));
         match pte {
             Some(pte) if !pte.is_none() => pte.as_software().is_none(),
-            _ => vma.mapping().is_some_and(|m| {
-                m.get(vma.index_of(addr)).is_some_and(|f| f.test(PageFlags::UPTODATE))
-            }),
+            _ => vma
+                .mapping()
+                .is_some_and(|m| m.get(vma.index_of(addr)).is_some_and(|f| f.test(PageFlags::UPTODATE))),
         }
     }
 

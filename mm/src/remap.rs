@@ -5,7 +5,7 @@ use crate::mmap::{MmapRequest, is_aligned, map_error, page_align};
 use crate::overcommit;
 use crate::rmap::{self, Inherit};
 use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT};
-use crate::vma::{Vma, VmFlags, VmaTree};
+use crate::vma::{VmFlags, Vma, VmaTree};
 use abi::raw::{
     MAP_FIXED, MAP_NONBLOCK, MAP_POPULATE, MAP_SHARED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE,
 };

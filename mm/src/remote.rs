@@ -5,7 +5,7 @@ use crate::folio::Folio;
 use crate::frames;
 use crate::page::{PageFlags, tag};
 use crate::space::AddressSpace;
-use crate::vma::{Vma, VmFlags};
+use crate::vma::{VmFlags, Vma};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE, phys_to_virt};
@@ -237,4 +237,3 @@ fn is_private_copy(vma: &Arc<Vma>, pte: arch::paging::Pte) -> bool {
     let page = frames::page_of(pte.pfn());
     page.mapping() & tag::MASK == tag::ANON && page.test(PageFlags::ANON_EXCLUSIVE)
 }
-

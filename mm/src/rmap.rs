@@ -20,7 +20,7 @@
 //! An `AnonVma` lives as long as an area of its subtree, and so as long as any of its pages is mapped.
 
 use crate::page::{Page, tag};
-use crate::vma::{Vma, VmFlags};
+use crate::vma::{VmFlags, Vma};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

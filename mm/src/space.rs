@@ -21,7 +21,7 @@ use crate::counters::Counters;
 use crate::gather::{Gather, Which};
 use crate::ptable::Pgd;
 use crate::rmap::{self, Inherit};
-use crate::vma::{Backing, Vma, VmFlags, VmaRead, VmaTree};
+use crate::vma::{Backing, VmFlags, Vma, VmaRead, VmaTree};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
@@ -395,7 +395,6 @@ impl AddressSpace {
         gather.finish();
         true
     }
-
 }
 
 impl Drop for AddressSpace {

@@ -22,7 +22,8 @@ pub fn init() {
         assert!(!arena.is_null(), "no memory for the arena");
         set_direct_map_offset(arena.expose_provenance().wrapping_sub(PHYS_BASE));
         let mut memblock = Memblock::new();
-        let ram = PhysRange { start: PhysAddr(PHYS_BASE as u64), end: PhysAddr((PHYS_BASE + ARENA_SIZE) as u64) };
+        let ram =
+            PhysRange { start: PhysAddr(PHYS_BASE as u64), end: PhysAddr((PHYS_BASE + ARENA_SIZE) as u64) };
         memblock.add_memory(ram).expect("one range fits");
         let config =
             Config { numa: &Numa::single(), dma_zone: false, movable_per_node: 0, cpus: arch::cpu::MAX_CPUS };

@@ -583,13 +583,7 @@ impl Vma {
     }
 
     /// Whether an area of `pages` pages that ends where this one begins could be one with it.
-    pub(crate) fn can_prepend(
-        &self,
-        flags: VmFlags,
-        pgoff: u64,
-        pages: usize,
-        backing: &Backing,
-    ) -> bool {
+    pub(crate) fn can_prepend(&self, flags: VmFlags, pgoff: u64, pages: usize, backing: &Backing) -> bool {
         self.mergeable(flags, backing) && pgoff.wrapping_add(pages as u64) == self.pgoff()
     }
 

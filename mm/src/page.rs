@@ -326,11 +326,6 @@ impl Page {
         self.refcount.store(count, Ordering::Release);
     }
 
-    #[inline]
-    pub(crate) fn set_refcount(&self, count: u32) {
-        self.refcount.store(count, Ordering::Release);
-    }
-
     /// How many page-table entries map this frame; 0 for typed pages.
     #[inline]
     pub fn mapcount(&self) -> u32 {

@@ -36,6 +36,13 @@ bitflags! {
         /// `PTRACE_SYSEMU`.
         const SYSCALL_EMU = 1 << 11;
 
+        /// Allocations of this thread may use all reserves: it is freeing memory (`mm::context`).
+        const MEMALLOC = 1 << 16;
+        /// Allocations of this thread start no I/O (`mm::context`).
+        const MEMALLOC_NOIO = 1 << 17;
+        /// Allocations of this thread do not enter file systems (`mm::context`).
+        const MEMALLOC_NOFS = 1 << 18;
+
         /// Any of these sends the exit to user mode through [`crate::trap::TrapHandler::exit_to_user`].
         const EXIT_WORK = Self::SIGPENDING.bits() | Self::NEED_RESCHED.bits() | Self::NOTIFY_RESUME.bits()
             | Self::SINGLESTEP.bits();

@@ -16,6 +16,10 @@ use crate::cpu::{CpuId, CpuMask, MAX_CPUS};
 use crate::preempt::HARDIRQ_OFFSET;
 use crate::thread::Thread;
 
+pub use super::memory::{ARENA_BASE, ARENA_SIZE, arena};
+pub use super::paging::kernel_mapping;
+pub use super::uaccess::{UserMemory, faults_disabled, set_user_memory};
+
 const NO_CPU: u32 = u32::MAX;
 
 // No destructors: usable as long as the thread runs, also while others are being destroyed.

@@ -12,10 +12,10 @@ pub fn setup_rt_frame(
     _thread: &mut Thread,
     _sig: &SigFrameInfo<'_>,
 ) -> Result<(), UserFault> {
-    todo!()
+    Err(UserFault)
 }
 
 /// Undoes [`setup_rt_frame`] for `rt_sigreturn`: registers and FPU state come from the user stack, sanitised.
 pub fn restore_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread) -> Result<SigReturn, UserFault> {
-    todo!()
+    Err(UserFault)
 }

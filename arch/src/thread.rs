@@ -25,6 +25,8 @@ bitflags! {
         const SINGLESTEP = 1 << 4;
         /// The whole user frame was replaced (exec, sigreturn, ptrace): return by the slow path that restores all of it.
         const FULL_RETURN = 1 << 5;
+        /// The FPU registers do not hold this thread's values: load them before user mode. The architecture's own.
+        const NEED_FPU_LOAD = 1 << 6;
 
         /// Stop at system call entry and exit (ptrace).
         const SYSCALL_TRACE = 1 << 8;

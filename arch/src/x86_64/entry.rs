@@ -229,7 +229,7 @@ global_asm!(
     ".globl syscall32_entry",
     "syscall32_entry:",
     "mov eax, -38",
-    "sysretd",
+    "sysret",
     // -------------------------------------------------------------------------------------------------------------
     ".p2align 4",
     ".globl thread_switch",

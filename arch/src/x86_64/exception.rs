@@ -89,8 +89,11 @@ pub(super) extern "C" fn trap_from_kernel(frame: &mut TrapFrame) {
             }
         }
         PAGE_FAULT => kernel_page_fault(frame),
-        _ if extable::fixup(frame) => {}
-        _ => fatal(frame, 0),
+        _ => {
+            if !extable::fixup(frame) {
+                fatal(frame, 0);
+            }
+        }
     }
 }
 
@@ -202,8 +205,8 @@ fn kernel_page_fault(frame: &mut TrapFrame) {
 fn segv(frame: &TrapFrame, addr: usize) -> Exception {
     Exception {
         kind: ExceptionKind::Protection,
-        signo: abi::signal::SIGSEGV,
-        si_code: abi::signal::SEGV_MAPERR,
+        signo: abi::raw::SIGSEGV as i32,
+        si_code: abi::raw::SEGV_MAPERR as i32,
         addr,
         trap_nr: frame.vector as u32,
         error_code: frame.orig_rax,
@@ -213,7 +216,8 @@ fn segv(frame: &TrapFrame, addr: usize) -> Exception {
 /// The signal that Linux sends for an exception of user code.
 fn user_exception(frame: &TrapFrame) -> Exception {
     use ExceptionKind as Kind;
-    use abi::signal::*;
+    use abi::raw::*;
+    const SI_KERNEL: u32 = 0x80;
     let ip = frame.ip();
     let (kind, signo, si_code, addr) = match frame.vector {
         DIVIDE => (Kind::Divide, SIGFPE, FPE_INTDIV, ip),
@@ -241,7 +245,7 @@ fn user_exception(frame: &TrapFrame) -> Exception {
     };
     // Vectors without an error code push -1; sigcontext shows 0.
     let error_code = if frame.orig_rax == u64::MAX { 0 } else { frame.orig_rax };
-    Exception { kind, signo, si_code, addr, trap_nr: frame.vector as u32, error_code }
+    Exception { kind, signo: signo as i32, si_code: si_code as i32, addr, trap_nr: frame.vector as u32, error_code }
 }
 
 fn machine_check(frame: &mut TrapFrame) {

@@ -278,8 +278,8 @@ impl KernelFpu {
 }
 
 /// `si_code` of an x87 or SIMD exception, by the registers of the running thread.
-pub(super) fn exception_code(simd: bool) -> i32 {
-    use abi::signal::{FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND};
+pub(super) fn exception_code(simd: bool) -> u32 {
+    use abi::raw::{FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND};
     let mut current = crate::thread::current();
     // SAFETY: the running thread, interrupts off.
     let thread = unsafe { current.as_mut() };

@@ -53,3 +53,11 @@ pub fn kernel_text() -> Range<usize> {
 pub fn vmemmap() -> Range<usize> {
     0xffff_ea00_0000_0000..0xffff_ea80_0000_0000
 }
+
+/// By how much the image was moved.
+pub fn slide() -> usize {
+    unsafe extern "C" {
+        static __image_start: u8;
+    }
+    (&raw const __image_start).addr().wrapping_sub(IMAGE_BASE + 0x20_0000)
+}

@@ -15,3 +15,4 @@ pub fn setup_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread, _sig: &SigFr
 pub fn restore_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread) -> Result<SigReturn, UserFault> {
     todo!()
 }
+pub(super) const FRAME_SIZE: usize = 440;

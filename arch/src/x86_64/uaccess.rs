@@ -210,6 +210,17 @@ pub unsafe fn copy_to_user_raw(dst: usize, src: *const u8, len: usize) -> Result
     unsafe { copy(core::ptr::with_exposed_provenance_mut(dst), src, len) }
 }
 
+/// Assembly of one access to user memory (or one that may fault), at label 2: opens and closes user memory around it; on a
+/// fault sets the register `err`, which was 0, to all ones and goes on behind the access.
+macro_rules! guarded {
+    ($access:expr) => {
+        concat!(
+            "xor {err:e}, {err:e}\n", stac!(), "\n2: ", $access, "\n3:\n", clac!(), "\n",
+            ".pushsection .text.fixup, \"ax\", @progbits\n4: or {err:e}, -1\njmp 3b\n.popsection\n", ex_entry!("2b", "4b")
+        )
+    };
+}
+
 macro_rules! scalar {
     ($get:ident, $put:ident, $ty:ty, $load:literal, $store:literal, $class:ident, $doc:literal) => {
         #[doc = concat!("Reads ", $doc, "; atomic if aligned.")]
@@ -218,15 +229,13 @@ macro_rules! scalar {
             if !in_user_space(src, size_of::<$ty>()) {
                 return Err(UserFault);
             }
-            let value: $ty;
-            // SAFETY: a checked user address; a fault continues at the label.
+            let (value, err): ($ty, u32);
+            // SAFETY: a checked user address, and a fault only sets `err`.
             unsafe {
-                asm!(stac!(), concat!("2: mov {v", $load, "}, [{p}]"), clac!(), ex_entry!("2b", "{fault}"),
-                     v = out($class) value, p = in(reg) src,
-                     fault = label { asm!(clac!(), options(nostack)); return Err(UserFault) },
-                     options(nostack));
+                asm!(guarded!(concat!("mov {v", $load, "}, [{p}]")), v = out($class) value, p = in(reg) src,
+                     err = out(reg) err, options(nostack));
             }
-            Ok(value)
+            if err == 0 { Ok(value) } else { Err(UserFault) }
         }
 
         #[doc = concat!("Writes ", $doc, "; atomic if aligned.")]
@@ -235,14 +244,13 @@ macro_rules! scalar {
             if !in_user_space(dst, size_of::<$ty>()) {
                 return Err(UserFault);
             }
+            let err: u32;
             // SAFETY: as for reading.
             unsafe {
-                asm!(stac!(), concat!("2: mov ", $store, " ptr [{p}], {v", $load, "}"), clac!(), ex_entry!("2b", "{fault}"),
-                     v = in($class) value, p = in(reg) dst,
-                     fault = label { asm!(clac!(), options(nostack)); return Err(UserFault) },
-                     options(nostack));
+                asm!(guarded!(concat!("mov ", $store, " ptr [{p}], {v", $load, "}")), v = in($class) value,
+                     p = in(reg) dst, err = out(reg) err, options(nostack));
             }
-            Ok(())
+            if err == 0 { Ok(()) } else { Err(UserFault) }
         }
     };
 }
@@ -280,15 +288,13 @@ pub fn cmpxchg_u32(addr: usize, old: u32, new: u32) -> Result<u32, UserFault> {
     if !in_user_space(addr, 4) || !addr.is_multiple_of(4) {
         return Err(UserFault);
     }
-    let found: u32;
-    // SAFETY: a checked user address; a fault continues at the label.
+    let (found, err): (u32, u32);
+    // SAFETY: a checked user address, and a fault only sets `err`.
     unsafe {
-        asm!(stac!(), "2: lock cmpxchg dword ptr [{p}], {new:e}", clac!(), ex_entry!("2b", "{fault}"),
-             p = in(reg) addr, new = in(reg) new, inlateout("eax") old => found,
-             fault = label { asm!(clac!(), options(nostack)); return Err(UserFault) },
-             options(nostack));
+        asm!(guarded!("lock cmpxchg dword ptr [{p}], {new:e}"), p = in(reg) addr, new = in(reg) new,
+             err = out(reg) err, inlateout("eax") old => found, options(nostack));
     }
-    Ok(found)
+    if err == 0 { Ok(found) } else { Err(UserFault) }
 }
 
 /// The operations of `FUTEX_WAKE_OP`.
@@ -366,11 +372,12 @@ pub(super) fn faults_disabled() -> bool {
 
 /// Reads a word of kernel memory that may not be there.
 pub(super) fn probe_kernel(addr: usize) -> Option<usize> {
-    let value: usize;
-    // SAFETY: only a read, and a fault continues at the label.
+    let (value, err): (usize, u32);
+    // SAFETY: only a read, and a fault only sets `err`.
     unsafe {
-        asm!("2: mov {v}, [{p}]", ex_entry!("2b", "{fault}"), v = out(reg) value, p = in(reg) addr,
-             fault = label { return None }, options(nostack, readonly));
+        asm!("xor {err:e}, {err:e}", "2: mov {v}, [{p}]", "3:",
+             ".pushsection .text.fixup, \"ax\", @progbits", "4: or {err:e}, -1", "jmp 3b", ".popsection",
+             ex_entry!("2b", "4b"), v = out(reg) value, p = in(reg) addr, err = out(reg) err, options(nostack));
     }
-    Some(value)
+    (err == 0).then_some(value)
 }

@@ -123,7 +123,9 @@ mod bare {
     ///
     /// # Safety
     /// Once, on the boot CPU, with interrupts off, before any other CPU runs.
-    pub unsafe fn init(mut alloc: impl FnMut(CpuId, Layout) -> Option<NonNull<u8>>) -> Result<(), super::NoMemory> {
+    pub unsafe fn init(
+        mut alloc: impl FnMut(CpuId, Layout) -> Option<NonNull<u8>>,
+    ) -> Result<(), super::NoMemory> {
         let (start, len) = template();
         let layout = Layout::from_size_align(len.max(1), 4096).map_err(|_| super::NoMemory)?;
         for cpu in cpu::possible().iter() {

@@ -7,7 +7,11 @@ use crate::uaccess::UserFault;
 
 /// Pushes an `rt_sigframe` and points the frame at the handler. On failure nothing is changed (and the kernel sends
 /// SIGSEGV).
-pub fn setup_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread, _sig: &SigFrameInfo<'_>) -> Result<(), UserFault> {
+pub fn setup_rt_frame(
+    _frame: &mut TrapFrame,
+    _thread: &mut Thread,
+    _sig: &SigFrameInfo<'_>,
+) -> Result<(), UserFault> {
     todo!()
 }
 

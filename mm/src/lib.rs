@@ -89,6 +89,9 @@ pub mod zone_setup;
 #[cfg(any(test, not(target_os = "none")))]
 pub mod testing;
 
+#[cfg(test)]
+mod vmtest;
+
 pub use fault::{Access, Asker, FaultError, Resolved};
 pub use filemap::{AddressSpaceOps, Mapping};
 pub use folio_lock::FolioGuard;

@@ -14,7 +14,7 @@
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
-//! | [`stats`] | numbers |
+//! | [`stats`], [`report`] | numbers; the texts of `/proc` |
 //!
 //! Lock order: vmalloc areas → slab node list → (page allocator:) deferred memory → zone. All safe in interrupts.
 #![cfg_attr(target_os = "none", no_std)]
@@ -37,6 +37,7 @@ pub mod pageblock;
 pub mod pcp;
 pub mod pgtable;
 pub mod pressure;
+pub mod report;
 pub mod slub;
 mod smp;
 pub mod stack;

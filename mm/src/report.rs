@@ -169,7 +169,9 @@ mod tests {
         crate::testing::init();
         let mut text = String::new();
         buddyinfo(&mut text).unwrap();
-        assert!(text.starts_with("Node 0, zone    DMA32 ") && text.split_whitespace().count() == 4 + NR_ORDERS);
+        assert!(
+            text.starts_with("Node 0, zone    DMA32 ") && text.split_whitespace().count() == 4 + NR_ORDERS
+        );
         for show in [pagetypeinfo, zoneinfo, slabinfo, vmallocinfo] {
             show(&mut text).unwrap();
         }

@@ -76,7 +76,13 @@ pub struct Zone {
 }
 
 impl Zone {
-    pub(crate) fn new(id: ZoneId, start: u32, end: u32, deferred: &'static mut [(u32, u32)], pcps: &'static [ZonePcp]) -> Self {
+    pub(crate) fn new(
+        id: ZoneId,
+        start: u32,
+        end: u32,
+        deferred: &'static mut [(u32, u32)],
+        pcps: &'static [ZonePcp],
+    ) -> Self {
         let mut buddy = Buddy::new();
         buddy.set_span(start, end);
         Self {
@@ -293,7 +299,8 @@ impl Zone {
         } else {
             deferred.ranges[last].0 = stop;
         }
-        self.deferred_pages.fetch_sub((stop - start) as usize - crate::vmemmap_grow::cost(start, stop), Relaxed);
+        self.deferred_pages
+            .fetch_sub((stop - start) as usize - crate::vmemmap_grow::cost(start, stop), Relaxed);
         let mut buddy = self.buddy.lock();
         for (from, to) in ranges {
             buddy.free_range(&Memory, from, to);
@@ -336,7 +343,12 @@ pub fn default_min_free_kbytes(lowmem_pages: usize) -> usize {
 }
 
 /// The three marks of a zone with `managed` pages out of `lowmem` in all.
-pub fn marks_for(managed: usize, lowmem: usize, min_free_kbytes: usize, scale_factor: usize) -> (usize, usize, usize) {
+pub fn marks_for(
+    managed: usize,
+    lowmem: usize,
+    min_free_kbytes: usize,
+    scale_factor: usize,
+) -> (usize, usize, usize) {
     let min = min_free_kbytes / 4 * managed / lowmem.max(1);
     let gap = (min / 4).max(managed * scale_factor / 10_000);
     (min, min + gap, min + 2 * gap)

@@ -22,7 +22,11 @@ fn order_of_zones() {
     // Node 0: 1..512 MiB with a hole; node 1: 4 GiB..4.25 GiB, its last 64 MiB movable (as the last of node 0).
     let ram = [range(MIB, 99 * MIB), range(128 * MIB, 384 * MIB), range(4096 * MIB, 256 * MIB)];
     let node_ranges = Box::leak(Box::new([
-        NumaRange { range: PhysRange { start: PhysAddr(0), end: PhysAddr(512 * MIB) }, node: 0, hotpluggable: false },
+        NumaRange {
+            range: PhysRange { start: PhysAddr(0), end: PhysAddr(512 * MIB) },
+            node: 0,
+            hotpluggable: false,
+        },
         NumaRange { range: range(4096 * MIB, 256 * MIB), node: 1, hotpluggable: false },
     ]));
     let numa = Numa { nodes: 2, ranges: node_ranges, ..Numa::single() };

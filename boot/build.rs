@@ -1,4 +1,4 @@
-//! Chooses the linker script for the bare-metal examples of this crate (`examples/hello.rs`).
+//! Linker arguments for the bare-metal examples of this crate: kernel images of their own.
 
 fn main() {
     let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
@@ -8,6 +8,11 @@ fn main() {
     {
         println!("cargo:rustc-link-arg-examples=-T{script}");
         println!("cargo:rerun-if-changed={script}");
+        if arch == "x86_64" {
+            println!("cargo:rustc-link-arg-examples=-zmax-page-size=4096");
+            // The image runs where it was linked before it relocates itself: addends in place too.
+            println!("cargo:rustc-link-arg-examples=--apply-dynamic-relocs");
+        }
     }
     println!("cargo:rerun-if-changed=build.rs");
 }

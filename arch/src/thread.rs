@@ -26,6 +26,8 @@ bitflags! {
         const FULL_RETURN = 1 << 4;
         /// A live `rt_sigsuspend`/`ppoll` mask has to be put back if no handler runs.
         const RESTORE_SIGMASK = 1 << 5;
+        /// The FPU registers do not hold this thread's values: load them before user mode. The architecture's own.
+        const NEED_FPU_LOAD = 1 << 6;
 
         /// Stop at system call entry and exit (ptrace).
         const SYSCALL_TRACE = 1 << 8;

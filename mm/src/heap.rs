@@ -45,7 +45,9 @@ impl Early {
             start.checked_add(layout.size()).filter(|end| *end <= EARLY_SIZE)
         });
         match reserved {
-            Ok(used) => base.wrapping_add((base.addr() + used).next_multiple_of(layout.align()) - base.addr()),
+            Ok(used) => {
+                base.wrapping_add((base.addr() + used).next_multiple_of(layout.align()) - base.addr())
+            }
             Err(_) => null_mut(),
         }
     }
@@ -181,7 +183,9 @@ mod tests {
     fn sizes_alignments_and_growth() {
         testing::init();
         let heap = KernelHeap;
-        for (size, align) in [(1, 1), (24, 16), (100, 64), (5000, 8), (8193, 8), (100_000, 4096), (300_000, 8)] {
+        for (size, align) in
+            [(1, 1), (24, 16), (100, 64), (5000, 8), (8193, 8), (100_000, 4096), (300_000, 8)]
+        {
             let layout = Layout::from_size_align(size, align).unwrap();
             // SAFETY: the layouts are valid; each block is freed once, with the layout it has then.
             unsafe {

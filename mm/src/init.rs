@@ -9,7 +9,7 @@ use crate::kmap;
 use crate::node::{self, MAX_NODES, Node, fallback_order};
 use crate::page::Page;
 use crate::pageblock::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageBlock, ZoneId};
-use crate::pcp::{self, Pcp, ZonePcp};
+use crate::pcp::{self, ZonePcp};
 use crate::vmemmap;
 use crate::vmemmap_grow;
 use crate::zone::Zone;
@@ -45,7 +45,11 @@ impl Early<'_> {
     }
 
     /// A slice of `len` values.
-    fn slice<T>(&mut self, len: usize, mut make: impl FnMut(usize) -> T) -> Result<&'static mut [T], OutOfMemory> {
+    fn slice<T>(
+        &mut self,
+        len: usize,
+        mut make: impl FnMut(usize) -> T,
+    ) -> Result<&'static mut [T], OutOfMemory> {
         let at = self.bytes((size_of::<T>() * len).max(1), align_of::<T>())?.cast::<T>();
         for i in 0..len {
             // SAFETY: room for `len` values was just allocated, aligned for them.
@@ -192,7 +196,8 @@ fn make_tables(memblock: &mut Memblock, end: u32) -> Result<(), OutOfMemory> {
     let window = arch::layout::vmemmap();
     let base = if window.is_empty() {
         vmemmap_grow::set_flat();
-        let first = memblock.memory().first().map_or(0, |r| frames(*r).0) & !((1 << crate::gfp::MAX_PAGE_ORDER) - 1);
+        let first =
+            memblock.memory().first().map_or(0, |r| frames(*r).0) & !((1 << crate::gfp::MAX_PAGE_ORDER) - 1);
         let end = end.next_multiple_of(1 << crate::gfp::MAX_PAGE_ORDER);
         let array = Early(memblock).bytes((end - first) as usize * size_of::<Page>(), PAGE_SIZE)?;
         array.cast::<Page>().wrapping_sub(first as usize)
@@ -230,17 +235,15 @@ fn make_nodes(
             // Early allocations still cut free ranges; and a range may be cut at a zone border.
             let deferred = early.slice(free_ranges + 16, |_| (0, 0))?;
             let (high, batch) = pcp::limits(extent.present, config.cpus);
-            let pcps = early.slice(config.cpus, |_| ZonePcp {
-                zone: id,
-                lists: crate::local::Local::new(Pcp::new(high, batch)),
-            })?;
+            let pcps = early.slice(config.cpus, |_| ZonePcp::new(id, high, batch))?;
             let zone = early.value(Zone::new(id, extent.start, extent.end, deferred, pcps))?;
             zone.set_present(extent.present);
             zones[node][*kind as usize] = Some(zone);
         }
     }
     let present: [bool; MAX_NODES] = core::array::from_fn(|n| zones[n].iter().any(Option::is_some));
-    let distance = |a: usize, b: usize| config.numa.distance.get(a).and_then(|d| d.get(b)).copied().unwrap_or(20);
+    let distance =
+        |a: usize, b: usize| config.numa.distance.get(a).and_then(|d| d.get(b)).copied().unwrap_or(20);
     for id in 0..MAX_NODES {
         // Nodes without memory of their own (CPUs only) have lists too.
         if id >= config.numa.nodes.max(1) && !present[id] {

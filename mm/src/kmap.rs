@@ -125,7 +125,13 @@ pub(crate) fn prepare<M: TableMemory<Machine>>(memory: &M, range: Range<usize>) 
 ///
 /// # Safety
 /// The caller owns the address range, nothing is mapped in it, and the memory may be used as `prot` says.
-pub unsafe fn map<M: TableMemory<Machine>>(memory: &M, va: usize, pfn: Pfn, len: usize, prot: Prot) -> Result<(), OutOfMemory> {
+pub unsafe fn map<M: TableMemory<Machine>>(
+    memory: &M,
+    va: usize,
+    pfn: Pfn,
+    len: usize,
+    prot: Prot,
+) -> Result<(), OutOfMemory> {
     let tree = kernel_tree(memory);
     let (mut at, end, mut pfn) = (va, va + len, pfn);
     while at < end {
@@ -146,7 +152,11 @@ pub unsafe fn map<M: TableMemory<Machine>>(memory: &M, va: usize, pfn: Pfn, len:
 ///
 /// # Safety
 /// As for [`map`].
-pub unsafe fn map_frames(va: usize, frames: impl Iterator<Item = Pfn>, prot: Prot) -> Result<(), OutOfMemory> {
+pub unsafe fn map_frames(
+    va: usize,
+    frames: impl Iterator<Item = Pfn>,
+    prot: Prot,
+) -> Result<(), OutOfMemory> {
     let tree = kernel_tree(&KernelTables);
     for (at, pfn) in (va..).step_by(PAGE_SIZE).zip(frames) {
         let (cell, found) = tree.cell_or_alloc(at, 0)?;

@@ -35,7 +35,8 @@ fn order() -> Order {
 pub fn alloc() -> Option<NonNull<u8>> {
     let guard = PreemptGuard::new();
     // SAFETY: the copy of this CPU, and preemption is off.
-    let kept = unsafe { CACHE.get(&guard).with(&guard, |kept| kept.stacks.iter_mut().find_map(Option::take)) };
+    let kept =
+        unsafe { CACHE.get(&guard).with(&guard, |kept| kept.stacks.iter_mut().find_map(Option::take)) };
     drop(guard);
     if let Some(Some(stack)) = kept {
         return Some(stack);

@@ -209,7 +209,8 @@ pub fn meminfo() -> MemInfo {
     let low: usize = zones().map(|z| z.mark(crate::zone::Mark::Low)).sum();
     let cache = item(Item::InactiveFile) + item(Item::ActiveFile);
     let slab = item(Item::SlabReclaimable);
-    let available = free.saturating_sub(reserve) + (cache - (cache / 2).min(low)) + (slab - (slab / 2).min(low));
+    let available =
+        free.saturating_sub(reserve) + (cache - (cache / 2).min(low)) + (slab - (slab / 2).min(low));
     MemInfo {
         total,
         free,

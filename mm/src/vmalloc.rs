@@ -113,7 +113,8 @@ pub fn purge() {
         // One at a time: interrupts are not kept off for long.
         let mut areas = AREAS.lock();
         let done = |area: &Area| (1..=round).contains(&area.lazy.load(Relaxed));
-        let Some(range) = areas.overlapping(from..window().end).find(|e| done(&e.value)).map(|e| e.range()) else {
+        let Some(range) = areas.overlapping(from..window().end).find(|e| done(&e.value)).map(|e| e.range())
+        else {
             break;
         };
         areas.remove(range.start);
@@ -186,7 +187,8 @@ fn area_len(start: usize) -> Option<usize> {
 /// Maps device memory. `prot` says how (see [`Prot::KERNEL_DEVICE`]). The address of the first byte, which need not be aligned.
 pub fn ioremap(pa: PhysAddr, len: usize, prot: Prot) -> Result<VirtAddr, OutOfMemory> {
     let offset = (pa.0 as usize) & (PAGE_SIZE - 1);
-    let len = len.checked_add(offset).and_then(|l| l.checked_next_multiple_of(PAGE_SIZE)).ok_or(OutOfMemory)?;
+    let len =
+        len.checked_add(offset).and_then(|l| l.checked_next_multiple_of(PAGE_SIZE)).ok_or(OutOfMemory)?;
     let start = reserve(len, AreaKind::IoRemap(pa))?;
     // SAFETY: the range was just reserved; it is the caller's business that there is a device.
     let mapped = unsafe { kmap::map(&kmap::KernelTables, start, pa.pfn(), len, prot) };

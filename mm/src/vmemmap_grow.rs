@@ -43,7 +43,10 @@ pub(crate) fn populate(start: u32, end: u32, source: &mut FrameSource<'_>) -> Re
             zero(at, next);
             mark(at, next);
             at = next;
-        } else if whole && is_untouched(section, section_end) && let Some(frame) = source(512) {
+        } else if whole
+            && is_untouched(section, section_end)
+            && let Some(frame) = source(512)
+        {
             map(section, frame, 512, source)?;
             zero(section, section_end);
             mark(section, section_end);

@@ -10,8 +10,8 @@
 //! when the free pages fall to the mark. It counts as free in the statistics.
 
 use crate::buddy::Buddy;
-use crate::gfp::{MigrateType, NR_ZONES, ZoneKind};
-use crate::pageblock::ZoneId;
+use crate::gfp::{MigrateType, NR_MIGRATE_TYPES, NR_ZONES, ZoneKind};
+use crate::pageblock::{PAGEBLOCK_PAGES, ZoneId};
 use crate::pcp::{Pcp, ZonePcp};
 use crate::vmemmap::{self, Memory};
 use arch::cpu::CpuId;
@@ -76,7 +76,13 @@ pub struct Zone {
 }
 
 impl Zone {
-    pub(crate) fn new(id: ZoneId, start: u32, end: u32, deferred: &'static mut [(u32, u32)], pcps: &'static [ZonePcp]) -> Self {
+    pub(crate) fn new(
+        id: ZoneId,
+        start: u32,
+        end: u32,
+        deferred: &'static mut [(u32, u32)],
+        pcps: &'static [ZonePcp],
+    ) -> Self {
         let mut buddy = Buddy::new();
         buddy.set_span(start, end);
         Self {
@@ -182,6 +188,28 @@ impl Zone {
         core::array::from_fn(|order| buddy.free_blocks_of(order as u8, ty))
     }
 
+    /// Pages that are free but not in the free lists yet.
+    pub fn deferred_pages(&self) -> usize {
+        self.deferred_pages.load(Relaxed)
+    }
+
+    /// Page blocks of the zone per mobility group (`/proc/pagetypeinfo`).
+    pub fn blocks_by_type(&self) -> [usize; NR_MIGRATE_TYPES] {
+        let mut counts = [0; NR_MIGRATE_TYPES];
+        for pfn in (self.start..self.end.min(vmemmap::end())).step_by(PAGEBLOCK_PAGES as usize) {
+            let block = vmemmap::block(pfn);
+            if block.is_present() && block.zone() == self.id {
+                counts[block.migrate_type() as usize] += 1;
+            }
+        }
+        counts
+    }
+
+    /// Per possible CPU: pages in its lists, their limit, the batch.
+    pub fn pcp_numbers(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        self.pcps.iter().map(|pcp| (pcp.count(), pcp.high, pcp.batch))
+    }
+
     /// The per-CPU lists of a CPU.
     #[inline]
     pub(crate) fn pcp(&self, cpu: CpuId) -> Option<&'static ZonePcp> {
@@ -271,7 +299,8 @@ impl Zone {
         } else {
             deferred.ranges[last].0 = stop;
         }
-        self.deferred_pages.fetch_sub((stop - start) as usize - crate::vmemmap_grow::cost(start, stop), Relaxed);
+        self.deferred_pages
+            .fetch_sub((stop - start) as usize - crate::vmemmap_grow::cost(start, stop), Relaxed);
         let mut buddy = self.buddy.lock();
         for (from, to) in ranges {
             buddy.free_range(&Memory, from, to);
@@ -314,7 +343,12 @@ pub fn default_min_free_kbytes(lowmem_pages: usize) -> usize {
 }
 
 /// The three marks of a zone with `managed` pages out of `lowmem` in all.
-pub fn marks_for(managed: usize, lowmem: usize, min_free_kbytes: usize, scale_factor: usize) -> (usize, usize, usize) {
+pub fn marks_for(
+    managed: usize,
+    lowmem: usize,
+    min_free_kbytes: usize,
+    scale_factor: usize,
+) -> (usize, usize, usize) {
     let min = min_free_kbytes / 4 * managed / lowmem.max(1);
     let gap = (min / 4).max(managed * scale_factor / 10_000);
     (min, min + gap, min + 2 * gap)

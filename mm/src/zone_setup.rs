@@ -38,7 +38,8 @@ pub(crate) fn setup_watermarks() {
         node::zones().filter(|z| z.kind() != ZoneKind::Movable).map(|z| z.managed_pages()).sum();
     let _ = MIN_FREE_KBYTES.compare_exchange(0, default_min_free_kbytes(lowmem), Relaxed, Relaxed);
     for zone in node::zones() {
-        let (min, low, high) = marks_for(zone.managed_pages(), lowmem, min_free_kbytes(), watermark_scale_factor());
+        let (min, low, high) =
+            marks_for(zone.managed_pages(), lowmem, min_free_kbytes(), watermark_scale_factor());
         // A MOVABLE zone serves no emergencies: its mark is small and fixed.
         let (min, low, high) = match zone.kind() {
             ZoneKind::Movable => {

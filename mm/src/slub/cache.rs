@@ -408,8 +408,9 @@ impl RawCache {
         let cpus = possible_cpus();
         let slots = carve(cpus, gfp, |_| CpuSlot(Local::new(Stash { head: null_mut(), count: 0, limit })))?;
         let nodes = crate::node::nodes().map(|n| n.id() + 1).max()?.min(MAX_NODES);
-        let nodes =
-            carve(nodes, gfp, |_| SpinLockIrq::new(NodeList { head: NIL, partial: 0, slabs: 0, objects: 0 }))?;
+        let nodes = carve(nodes, gfp, |_| {
+            SpinLockIrq::new(NodeList { head: NIL, partial: 0, slabs: 0, objects: 0 })
+        })?;
         let mut first = false;
         let body = self.body.call_once(|| {
             first = true;
@@ -651,7 +652,11 @@ fn node_of(body: &Body, slab: Slab) -> usize {
 }
 
 fn possible_cpus() -> usize {
-    if cfg!(target_os = "none") { cpu::possible().iter().last().map_or(1, |c| c.index() + 1) } else { cpu::MAX_CPUS }
+    if cfg!(target_os = "none") {
+        cpu::possible().iter().last().map_or(1, |c| c.index() + 1)
+    } else {
+        cpu::MAX_CPUS
+    }
 }
 
 /// Where [`carve`] goes on: start and end of what is left of a page.

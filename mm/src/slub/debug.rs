@@ -153,7 +153,8 @@ pub(crate) fn prepare_slab(slab: Slab, layout: &ObjectLayout) {
         fill_red(object, layout, RED_INACTIVE);
         poison(object, layout);
         if layout.flags.contains(DebugFlags::USER) {
-            region(object, layout.link + LINK_BYTES, layout.link + LINK_BYTES + 2 * size_of::<Track>()).fill(0);
+            region(object, layout.link + LINK_BYTES, layout.link + LINK_BYTES + 2 * size_of::<Track>())
+                .fill(0);
         }
     }
 }
@@ -180,9 +181,9 @@ pub(crate) fn check_alloc(name: &str, object: *mut u8, layout: &ObjectLayout) ->
     }
     if layout.flags.contains(DebugFlags::POISON) {
         let bytes = region(object, layout.start, layout.start + layout.size);
-        let intact = bytes.split_last().is_none_or(|(last, rest)| {
-            *last == POISON_END && rest.iter().all(|b| *b == POISON_FREE)
-        });
+        let intact = bytes
+            .split_last()
+            .is_none_or(|(last, rest)| *last == POISON_END && rest.iter().all(|b| *b == POISON_FREE));
         if !intact {
             report(name, "Poison overwritten", object, layout);
             return false;
@@ -241,7 +242,12 @@ fn track(object: *mut u8, layout: &ObjectLayout, which: usize) {
 pub(crate) fn report(name: &str, what: &str, object: *mut u8, layout: &ObjectLayout) {
     REPORTS.fetch_add(1, Relaxed);
     log::error!("BUG {name}: {what}");
-    log::error!("Object {:p} size {} in {:?}", object.wrapping_add(layout.start), layout.size, Slab::of(object).map(|s| s.objects()));
+    log::error!(
+        "Object {:p} size {} in {:?}",
+        object.wrapping_add(layout.start),
+        layout.size,
+        Slab::of(object).map(|s| s.objects())
+    );
     let inside = Slab::of(object).is_some_and(|slab| {
         let offset = object.addr().wrapping_sub(slab.base().addr());
         offset.is_multiple_of(layout.stride) && offset + layout.stride <= slab.bytes()

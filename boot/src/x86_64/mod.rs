@@ -1,0 +1,1 @@
+//! x86_64: PVH entry, relocation, page tables.

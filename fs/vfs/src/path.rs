@@ -239,3 +239,31 @@ pub fn render(path: &Path, root: Option<&Path>) -> Result<Vec<u8>> {
     out.reverse();
     Ok(out)
 }
+
+/// The name of `dentry` within its file system (`root` field of mountinfo).
+pub fn within_super(dentry: &Arc<Dentry>) -> Result<Vec<u8>> {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    let mut at = dentry.clone();
+    while let Some(name) = at.name_arc() {
+        match name.parent() {
+            Some(parent) => {
+                parts.push(crate::util::try_to_vec(name.bytes())?);
+                at = parent.clone();
+            }
+            None if at.flags().contains(DentryFlags::DISCONNECTED) => return crate::util::try_to_vec(name.bytes()),
+            None => break,
+        }
+    }
+    let mut out = Vec::new();
+    for part in parts.iter().rev() {
+        out.push(b'/');
+        out.extend_from_slice(part);
+    }
+    if out.is_empty() {
+        out.push(b'/');
+    }
+    if dentry.is_unlinked() {
+        out.extend_from_slice(b"//deleted");
+    }
+    Ok(out)
+}

@@ -11,7 +11,7 @@
 //! behind an [`RcuPtr`], and so is the place it is mounted at. All changes of the trees happen
 //! under [`NAMESPACE`] held for writing; a change replaces the vector.
 //!
-//! Lock order: `NAMESPACE`, then inode `rwsem` of the mount point, then `Mount::state`.
+//! Lock order: inode `rwsem` of the mount point, then `NAMESPACE`, then the spin locks in here.
 //!
 //! Busy check: an attached mount has one reference from its parent's vector. References waiting for
 //! a grace period are let go with a barrier before `EBUSY` is reported.
@@ -86,19 +86,24 @@ pub struct MountPoint {
 /// Mounts on the dentries of one mount, sorted by the address of the dentry.
 pub(crate) type Children = Vec<(usize, Arc<Mount>)>;
 
-/// How mount events travel; under [`NAMESPACE`].
+/// How mount events travel; under [`NAMESPACE`]. Groups are kept in [`propagate`].
 #[derive(Default)]
 pub(crate) struct Propagation {
-    /// Peer group number; zero when not shared.
+    /// Peer group; zero when not shared.
     pub group: u32,
-    /// Other members of the group.
-    pub peers: Vec<Weak<Mount>>,
-    /// The mount this one receives events from.
-    pub master: Option<Weak<Mount>>,
-    /// Mounts that receive events from this one.
-    pub slaves: Vec<Weak<Mount>>,
+    /// The peer group whose events this mount receives; zero when it is no slave.
+    pub master: u32,
     /// Cannot be bound.
     pub unbindable: bool,
+}
+
+/// All mounts there are, for questions about one file system.
+static ALL: SpinLock<Vec<Weak<Mount>>> = SpinLock::new(Vec::new());
+
+/// Every mount of `sb`.
+pub(crate) fn all_of(sb: &Arc<SuperBlock>) -> Vec<Arc<Mount>> {
+    let all: Vec<Arc<Mount>> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+    all.into_iter().filter(|mount| Arc::ptr_eq(&mount.sb, sb)).collect()
 }
 
 /// A file system shown at a place.
@@ -130,7 +135,7 @@ impl Mount {
     pub fn new(sb: Arc<SuperBlock>, root: Arc<Dentry>, flags: u32, devname: &[u8]) -> Result<Arc<Self>> {
         let id = MOUNT_IDS.lock().alloc().map_err(|_| Errno::ENOMEM)?;
         sb.activate();
-        Ok(Arc::new(Self {
+        let mount = Arc::new(Self {
             id,
             unique_id: NEXT_UNIQUE_ID.fetch_add(1, Ordering::Relaxed),
             sb,
@@ -146,7 +151,12 @@ impl Mount {
             expiry_mark: AtomicBool::new(false),
             locked_flags: AtomicU32::new(0),
             locked: AtomicBool::new(false),
-        }))
+        });
+        let mut all = ALL.lock();
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&mount));
+        drop(all);
+        Ok(mount)
     }
 
     /// The number in `mountinfo`; reused.

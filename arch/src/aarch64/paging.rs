@@ -365,7 +365,7 @@ pub unsafe fn map_kernel(va: usize, pa: PhysAddr, len: usize, prot: Prot) -> Res
 }
 
 /// Writes the entry that maps `va + done` as large as possible, making tables from `alloc` on the way; returns the bytes
-/// mapped.
+/// mapped. Generic, so that it makes no calls through pointers: boot code runs it before relocation is effective.
 ///
 /// # Safety
 /// `root` is a root table, `access` gives addresses at which tables can be read and written, `alloc` gives zeroed
@@ -378,8 +378,8 @@ pub unsafe fn map_step(
     len: usize,
     done: usize,
     prot: Prot,
-    alloc: &mut dyn FnMut() -> Option<PhysAddr>,
-    access: &mut dyn FnMut(PhysAddr) -> *const PteCell,
+    alloc: &mut impl FnMut() -> Option<PhysAddr>,
+    access: &mut impl FnMut(PhysAddr) -> *const PteCell,
 ) -> Result<usize, OutOfTables> {
     let (va, pa, left) = (va + done, pa + done as u64, len - done);
     let mut table = root.cast::<PteCell>();

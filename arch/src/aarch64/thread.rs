@@ -74,6 +74,7 @@ global_asm!(
     .section .text.hot, "ax"
     .balign 64
 // x0: prev, x1: next. Returns prev in x0, on the stack of next.
+    .globl  arch_switch
 arch_switch:
     stp     x19, x20, [x0, #{CTX} + 0]
     stp     x21, x22, [x0, #{CTX} + 16]
@@ -94,12 +95,14 @@ arch_switch:
     msr     sp_el0, x1
     ret
 
+    .globl  arch_thread_start
 arch_thread_start:
     mov     x0, x20
     mov     x30, xzr
     br      x19
 
 // x0: the user frame of the current thread.
+    .globl  arch_enter_user
 arch_enter_user:
     mov     sp, x0
     b       arch_ret_to_user

@@ -1,19 +1,17 @@
 //! What a file system, device or kernel object implements for its open files.
 
-use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
 
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use bitflags::bitflags;
+use mm::vma::{DevicePage, MmapSetup, VmFlags};
 use mm::IovIter;
 
 use crate::dir::DirContext;
 use crate::file::{File, FileMode};
-use crate::pipe::Pipe;
 use crate::poll::PollTable;
-use crate::types::FileType;
 
 bitflags! {
     /// How one transfer is to be done (`IOCB_*`): from `RWF_*` and the file's flags.
@@ -61,19 +59,6 @@ impl Whence {
     }
 }
 
-/// What `mmap(2)` asks of a file.
-#[derive(Clone, Copy, Debug)]
-pub struct MmapRequest {
-    /// Bytes, a multiple of the page size.
-    pub len: usize,
-    /// First page of the file.
-    pub pgoff: u64,
-    /// `PROT_*`.
-    pub prot: u32,
-    /// `MAP_SHARED`.
-    pub shared: bool,
-}
-
 /// Operations on an open file; `self` is the object that `InodeOps::open` returned. A method that is
 /// not implemented returns the error that Linux gives.
 #[allow(unused_variables)]
@@ -110,21 +95,21 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Whether `poll` means anything (`epoll_ctl` gives `EPERM` otherwise).
     fn can_poll(&self, file: &File) -> bool {
-        !matches!(file.file_type(), FileType::Regular | FileType::Directory)
+        !file.inode().is_regular() && !file.inode().is_dir()
     }
 
-    /// Whether the file can be mapped like that (`ENODEV` if not at all).
-    fn mmap(&self, file: &File, request: &MmapRequest) -> Result<()> {
+    /// Checks and completes a new mapping (`ENODEV` if the file cannot be mapped).
+    fn mmap(&self, file: &File, setup: &mut MmapSetup) -> Result<()> {
         if file.inode().mapping().is_some() { Ok(()) } else { Err(Errno::ENODEV) }
     }
 
     /// The page of a mapping of a file that has no page cache (devices).
-    fn mmap_fault(&self, file: &File, pgoff: u64) -> Result<mm::filemap::FaultPage> {
+    fn mmap_fault(&self, file: &File, pgoff: u64) -> Result<DevicePage> {
         Err(Errno::ENODEV)
     }
 
-    /// A shared mapping of the file appeared or went; `writable` if it may become so.
-    fn mapped(&self, file: &File, writable: bool, appeared: bool) {}
+    /// A mapping of the file appeared or went.
+    fn mapped(&self, file: &File, flags: VmFlags, appeared: bool) {}
 
     /// A descriptor is closed.
     fn flush(&self, file: &File) -> Result<()> {
@@ -171,11 +156,6 @@ pub trait FileOps: Any + Send + Sync {
         Ok(())
     }
 
-    /// The pipe behind the file.
-    fn pipe(&self) -> Option<&Arc<Pipe>> {
-        None
-    }
-
     /// The seals of a memfd (`F_GET_SEALS`, `F_ADD_SEALS`); `EINVAL` for files that have none.
     fn get_seals(&self, file: &File) -> Result<u32> {
         Err(Errno::EINVAL)
@@ -189,6 +169,11 @@ pub trait FileOps: Any + Send + Sync {
     /// Lines of `/proc/PID/fdinfo/N` beyond the common ones.
     fn show_fdinfo(&self, file: &File, out: &mut dyn fmt::Write) -> fmt::Result {
         Ok(())
+    }
+
+    /// Whether `FS_IOC_GETFLAGS` shows the inode's flags.
+    fn has_inode_flags(&self) -> bool {
+        false
     }
 
     /// Whether `O_DIRECT` is accepted for a regular file.

@@ -138,3 +138,19 @@ pub fn show_mountstats(ns: &Arc<MountNamespace>, root: &Path, out: &mut dyn Writ
         out.write_char('\n')
     })
 }
+
+/// Escapes newlines only (`/proc/PID/maps`).
+pub fn mangle_newlines(out: &mut dyn Write, text: &[u8]) -> fmt::Result {
+    for chunk in text.utf8_chunks() {
+        for (index, part) in chunk.valid().split('\n').enumerate() {
+            if index > 0 {
+                out.write_str("\\012")?;
+            }
+            out.write_str(part)?;
+        }
+        for byte in chunk.invalid() {
+            write!(out, "\\{byte:03o}")?;
+        }
+    }
+    Ok(())
+}

@@ -86,7 +86,8 @@ impl PseudoFs {
             dev: None,
         };
         let sb = SuperBlock::new(self, info, UserNamespace::initial().clone(), Box::new(PseudoOps))?;
-        let root = Inode::new(sb.clone(), InodeInit::new(next_ino(), raw::S_IFDIR | 0o755), Box::new(NoInodeOps));
+        let root =
+            Inode::new(sb.clone(), InodeInit::new(next_ino(), raw::S_IFDIR | 0o755), Box::new(NoInodeOps));
         sb.set_root(root);
         crate::mount::kernel_mount(&sb, 0, self.name.as_bytes())
     }
@@ -99,7 +100,8 @@ static PIPE_MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| PIPEFS.kernel_mount()
 static ANON: Lazy<Result<(Arc<Mount>, Arc<Inode>)>> = Lazy::new(|| {
     let mount = ANON_INODEFS.kernel_mount()?;
     // No type bits: `stat(2)` shows 0600, as on Linux.
-    let init = InodeInit { flags: InodeFlags::NOCMTIME | InodeFlags::PRIVATE, ..InodeInit::new(next_ino(), 0o600) };
+    let init =
+        InodeInit { flags: InodeFlags::NOCMTIME | InodeFlags::PRIVATE, ..InodeInit::new(next_ino(), 0o600) };
     let inode = Inode::new(mount.sb().clone(), init, Box::new(NoInodeOps));
     Ok((mount, inode))
 });
@@ -114,11 +116,7 @@ pub(crate) fn init() -> Result<()> {
 pub(crate) fn pipe_path(cred: &Credentials) -> Result<Path> {
     let mount = PIPE_MOUNT.as_ref().map_err(|error| *error)?;
     let ino = next_ino();
-    let init = InodeInit {
-        uid: cred.fsuid,
-        gid: cred.fsgid,
-        ..InodeInit::new(ino, raw::S_IFIFO | 0o600)
-    };
+    let init = InodeInit { uid: cred.fsuid, gid: cred.fsgid, ..InodeInit::new(ino, raw::S_IFIFO | 0o600) };
     let inode = Inode::new(mount.sb().clone(), init, Box::new(NoInodeOps));
     let dentry = Dentry::new_disconnected(mount.sb(), format!("pipe:[{ino}]").as_bytes(), inode);
     Ok(Path::new(mount.clone(), dentry))

@@ -92,8 +92,7 @@ fn setattr_prepare(cred: &Credentials, inode: &Inode, attr: &mut Iattr) -> Resul
         return Err(Errno::EPERM);
     }
     if attr.valid.contains(AttrValid::GID) {
-        let own = cred.fsuid == inode.uid()
-            && (attr.gid == inode.gid().0 || cred.in_group(Gid(attr.gid)));
+        let own = cred.fsuid == inode.uid() && (attr.gid == inode.gid().0 || cred.in_group(Gid(attr.gid)));
         if !own && !capable(Cap::Chown) {
             return Err(Errno::EPERM);
         }
@@ -337,7 +336,8 @@ pub const UTIME_OMIT: i64 = (1 << 30) - 2;
 
 /// `utimensat(2)` of a place; `None` sets both times to now.
 pub fn utimes_path(cred: &Credentials, path: &Path, times: Option<[Timespec; 2]>) -> Result<()> {
-    let mut attr = Iattr { valid: AttrValid::CTIME | AttrValid::MTIME | AttrValid::ATIME, ..Iattr::default() };
+    let mut attr =
+        Iattr { valid: AttrValid::CTIME | AttrValid::MTIME | AttrValid::ATIME, ..Iattr::default() };
     match times {
         None => attr.valid |= AttrValid::TOUCH,
         Some([atime, mtime]) => {

@@ -48,8 +48,7 @@ impl IdMap {
 
     /// The id inside for `id` of the initial namespace.
     pub fn from_kernel(&self, id: u32) -> Option<u32> {
-        let extent =
-            self.0.iter().find(|e| id.checked_sub(e.lower_first).is_some_and(|d| d < e.count))?;
+        let extent = self.0.iter().find(|e| id.checked_sub(e.lower_first).is_some_and(|d| d < e.count))?;
         extent.first.checked_add(id - extent.lower_first)
     }
 }

@@ -118,11 +118,7 @@ fn bucket(hash: u64) -> &'static Bucket {
 
 /// Finds `name` in `parent` without a lock or a reference.
 #[inline]
-pub(crate) fn lookup_rcu<'g>(
-    guard: &'g ReadGuard,
-    parent: &Dentry,
-    name: &[u8],
-) -> Option<&'g Arc<Dentry>> {
+pub(crate) fn lookup_rcu<'g>(guard: &'g ReadGuard, parent: &Dentry, name: &[u8]) -> Option<&'g Arc<Dentry>> {
     let hash = hash_name(parent, name);
     let mut at = bucket(hash).head.load(guard);
     while let Some(link) = at {

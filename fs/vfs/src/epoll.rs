@@ -22,7 +22,8 @@ use abi::{Errno, Result, raw};
 use arch::sync::{SpinLock, SpinLockIrq};
 use sched::hrtimer::Deadline;
 use sched::mutex::Mutex;
-use sched::wait::{Registration, Share, Wait, WaitError, WaitQueue, WakeCallback};
+use sched::state::WaitError;
+use sched::wait::{Registration, Share, Wait, WaitQueue, WakeCallback};
 
 use crate::anon;
 use crate::cred::Credentials;
@@ -63,7 +64,6 @@ struct Core {
 }
 
 struct EpItem {
-    core: Arc<Core>,
     file: Weak<File>,
     key: Key,
     /// Events and private bits.
@@ -174,7 +174,14 @@ fn epoll_of(file: &File) -> Result<&Epoll> {
 }
 
 /// `epoll_ctl(2)`: `op` is `EPOLL_CTL_*`; `events` and `data` are those of the event structure.
-pub fn epoll_ctl(epfile: &Arc<File>, op: u32, fd: u32, file: &Arc<File>, events: u32, data: u64) -> Result<()> {
+pub fn epoll_ctl(
+    epfile: &Arc<File>,
+    op: u32,
+    fd: u32,
+    file: &Arc<File>,
+    events: u32,
+    data: u64,
+) -> Result<()> {
     if !file.ops().can_poll(file) {
         return Err(Errno::EPERM);
     }
@@ -183,10 +190,7 @@ pub fn epoll_ctl(epfile: &Arc<File>, op: u32, fd: u32, file: &Arc<File>, events:
     }
     let epoll = epoll_of(epfile)?;
     if events & raw::EPOLLEXCLUSIVE != 0 && op != raw::EPOLL_CTL_DEL {
-        if op == raw::EPOLL_CTL_MOD
-            || file.private::<Epoll>().is_some()
-            || events & !EXCLUSIVE_OK != 0
-        {
+        if op == raw::EPOLL_CTL_MOD || file.private::<Epoll>().is_some() || events & !EXCLUSIVE_OK != 0 {
             return Err(Errno::EINVAL);
         }
     }
@@ -235,7 +239,6 @@ pub fn epoll_wait(
 impl Epoll {
     fn insert(&self, key: Key, file: &Arc<File>, events: u32, data: u64) -> Result<()> {
         let item = Arc::new(EpItem {
-            core: self.core.clone(),
             file: Arc::downgrade(file),
             key,
             events: AtomicU32::new(events),
@@ -412,7 +415,8 @@ impl Epoll {
         if depth > MAX_NESTS || core::ptr::eq(self, target) {
             return Err(Errno::ELOOP);
         }
-        let files: Vec<Arc<File>> = self.items.lock().values().filter_map(|item| item.file.upgrade()).collect();
+        let files: Vec<Arc<File>> =
+            self.items.lock().values().filter_map(|item| item.file.upgrade()).collect();
         for file in &files {
             if let Some(inner) = file.private::<Epoll>() {
                 inner.check_loops(target, depth + 1)?;

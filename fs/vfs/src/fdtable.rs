@@ -319,10 +319,10 @@ impl FdTable {
 
     /// One past the highest descriptor in use (`FDSize` of `/proc/PID/status` is this rounded up).
     pub fn size(&self) -> usize {
-        (0..CHUNKS).rev().find(|i| self.chunks.get(*i).is_some_and(|c| c.get().is_some())).map_or(
-            FIRST,
-            |chunk| chunk_len(chunk).saturating_mul(if chunk == 0 { 1 } else { 2 }),
-        )
+        (0..CHUNKS)
+            .rev()
+            .find(|i| self.chunks.get(*i).is_some_and(|c| c.get().is_some()))
+            .map_or(FIRST, |chunk| chunk_len(chunk).saturating_mul(if chunk == 0 { 1 } else { 2 }))
     }
 
     /// How many descriptors are open.

@@ -255,9 +255,9 @@ impl File {
 
     /// Replaces the flags in `mask` by those in `flags`.
     pub fn set_flags(&self, mask: u32, flags: u32) {
-        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-            Some(old & !mask | flags & mask)
-        });
+        let _ = self
+            .flags
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(old & !mask | flags & mask));
     }
 
     /// Whether calls on the file must not wait.

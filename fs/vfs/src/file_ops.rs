@@ -6,8 +6,8 @@ use core::fmt;
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use mm::vma::{DevicePage, MmapSetup, VmFlags};
 use mm::IovIter;
+use mm::vma::{DevicePage, MmapSetup, VmFlags};
 
 use crate::dir::DirContext;
 use crate::file::{File, FileMode};
@@ -69,7 +69,13 @@ pub trait FileOps: Any + Send + Sync {
     }
 
     /// Writes at `pos` (or at the end, by flag) and advances it.
-    fn write_iter(&self, file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFlags) -> Result<usize> {
+    fn write_iter(
+        &self,
+        file: &File,
+        iter: &mut IovIter<'_>,
+        pos: &mut u64,
+        flags: IoFlags,
+    ) -> Result<usize> {
         Err(Errno::EINVAL)
     }
 

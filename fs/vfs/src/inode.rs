@@ -269,9 +269,7 @@ impl Inode {
 
     /// One name less.
     pub fn drop_nlink(&self) {
-        let _ = self
-            .nlink
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |links| links.checked_sub(1));
+        let _ = self.nlink.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |links| links.checked_sub(1));
     }
 
     /// The size in bytes; the page cache keeps it, if there is one.

@@ -76,7 +76,13 @@ pub trait InodeOps: Any + Send + Sync {
     }
 
     /// Makes a symbolic link.
-    fn symlink(&self, cred: &Credentials, dir: &Arc<Inode>, name: &[u8], target: &[u8]) -> Result<Arc<Inode>> {
+    fn symlink(
+        &self,
+        cred: &Credentials,
+        dir: &Arc<Inode>,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Arc<Inode>> {
         Err(Errno::EPERM)
     }
 

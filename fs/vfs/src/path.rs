@@ -250,7 +250,9 @@ pub fn within_super(dentry: &Arc<Dentry>) -> Result<Vec<u8>> {
                 parts.push(crate::util::try_to_vec(name.bytes())?);
                 at = parent.clone();
             }
-            None if at.flags().contains(DentryFlags::DISCONNECTED) => return crate::util::try_to_vec(name.bytes()),
+            None if at.flags().contains(DentryFlags::DISCONNECTED) => {
+                return crate::util::try_to_vec(name.bytes());
+            }
             None => break,
         }
     }

@@ -545,7 +545,12 @@ pub fn pipe(cred: &Arc<Credentials>, flags: u32) -> Result<(Arc<File>, Arc<File>
     let path = anon::pipe_path(cred)?;
     let end = |access: u32, mode: FileMode| {
         let kept = if access == raw::O_WRONLY { raw::O_NONBLOCK | raw::O_DIRECT } else { raw::O_NONBLOCK };
-        let open = OpenFile { path: &path, cred, flags: flags & kept | access, mode: mode | FileMode::STREAM | FileMode::NOWAIT };
+        let open = OpenFile {
+            path: &path,
+            cred,
+            flags: flags & kept | access,
+            mode: mode | FileMode::STREAM | FileMode::NOWAIT,
+        };
         pipe.attach(mode);
         File::new(open, FileImpl::Shared(pipe.clone())).inspect_err(|_| pipe.detach(mode))
     };

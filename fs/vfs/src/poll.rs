@@ -11,15 +11,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use sched::hrtimer::Deadline;
-use sched::wait::{Registration, Share, Wait, WaitError, WaitQueue, WakeCallback};
+use sched::state::WaitError;
+use sched::wait::{Registration, Share, Wait, WaitQueue, WakeCallback};
 
 use crate::file::File;
 
 /// What files are ready for that have no `poll` of their own.
-pub const DEFAULT_POLLMASK: PollEvents = PollEvents::IN
-    .union(PollEvents::OUT)
-    .union(PollEvents::RDNORM)
-    .union(PollEvents::WRNORM);
+pub const DEFAULT_POLLMASK: PollEvents =
+    PollEvents::IN.union(PollEvents::OUT).union(PollEvents::RDNORM).union(PollEvents::WRNORM);
 
 /// Registers waiters on behalf of whoever polls. See the module text.
 pub struct PollTable<'a> {

@@ -21,7 +21,12 @@ pub fn io_flags(file: &File, rwf: u32, write: Access) -> Result<IoFlags> {
     let mut io = if rwf == 0 {
         IoFlags::empty()
     } else {
-        let known = IoFlags::HIPRI | IoFlags::DSYNC | IoFlags::SYNC | IoFlags::NOWAIT | IoFlags::APPEND | IoFlags::NOAPPEND;
+        let known = IoFlags::HIPRI
+            | IoFlags::DSYNC
+            | IoFlags::SYNC
+            | IoFlags::NOWAIT
+            | IoFlags::APPEND
+            | IoFlags::NOAPPEND;
         let io = IoFlags::from_bits(rwf).filter(|io| known.contains(*io)).ok_or(Errno::EOPNOTSUPP)?;
         if io.contains(IoFlags::APPEND | IoFlags::NOAPPEND) {
             return Err(Errno::EINVAL);
@@ -183,7 +188,12 @@ pub fn generic_file_read(file: &File, iter: &mut IovIter<'_>, pos: &mut u64) -> 
 
 /// The page-cache write that most file systems use for regular files: checks limits, moves to the end
 /// for appending, clears set-id bits. Takes `inode.rwsem`.
-pub fn generic_file_write(file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFlags) -> Result<usize> {
+pub fn generic_file_write(
+    file: &File,
+    iter: &mut IovIter<'_>,
+    pos: &mut u64,
+    flags: IoFlags,
+) -> Result<usize> {
     let inode = file.inode();
     let mapping = inode.mapping().ok_or(Errno::EINVAL)?;
     let _exclusive = inode.rwsem.write();
@@ -307,7 +317,9 @@ pub fn fallocate(file: &File, mode: u32, offset: i64, len: i64) -> Result<()> {
     }
     file.want_write()?;
     let inode = file.inode();
-    if kind != 0 && inode.flags().contains(InodeFlags::APPEND) || inode.flags().contains(InodeFlags::IMMUTABLE) {
+    if kind != 0 && inode.flags().contains(InodeFlags::APPEND)
+        || inode.flags().contains(InodeFlags::IMMUTABLE)
+    {
         return Err(Errno::EPERM);
     }
     if inode.flags().contains(InodeFlags::SWAPFILE) {

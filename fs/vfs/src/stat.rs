@@ -34,7 +34,8 @@ pub fn vfs_getattr(path: &Path, request_mask: u32) -> Result<Kstat> {
     if path.is_mount_root() {
         stat.attributes |= u64::from(raw::STATX_ATTR_MOUNT_ROOT);
     }
-    stat.attributes_mask |= u64::from(raw::STATX_ATTR_AUTOMOUNT | raw::STATX_ATTR_DAX | raw::STATX_ATTR_MOUNT_ROOT);
+    stat.attributes_mask |=
+        u64::from(raw::STATX_ATTR_AUTOMOUNT | raw::STATX_ATTR_DAX | raw::STATX_ATTR_MOUNT_ROOT);
     if request_mask & raw::STATX_MNT_ID_UNIQUE != 0 {
         stat.mnt_id = path.mnt.unique_id();
         stat.result_mask |= raw::STATX_MNT_ID_UNIQUE;

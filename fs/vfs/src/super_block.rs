@@ -36,8 +36,7 @@ pub const SB_LAZYTIME: u32 = raw::MS_LAZYTIME;
 /// Access control lists are honoured.
 pub const SB_POSIXACL: u32 = raw::MS_POSIXACL;
 /// Those that a remount may change.
-pub const MS_RMT_MASK: u32 =
-    SB_RDONLY | SB_SYNCHRONOUS | raw::MS_MANDLOCK | raw::MS_I_VERSION | SB_LAZYTIME;
+pub const MS_RMT_MASK: u32 = SB_RDONLY | SB_SYNCHRONOUS | raw::MS_MANDLOCK | raw::MS_I_VERSION | SB_LAZYTIME;
 
 /// What a file system implements for the whole of it.
 #[allow(unused_variables)]

@@ -97,7 +97,12 @@ pub fn removexattr(cred: &Credentials, path: &Path, name: &[u8]) -> Result<()> {
     })
 }
 
-fn change(cred: &Credentials, path: &Path, name: &[u8], f: impl FnOnce(&Arc<Inode>) -> Result<()>) -> Result<()> {
+fn change(
+    cred: &Credentials,
+    path: &Path,
+    name: &[u8],
+    f: impl FnOnce(&Arc<Inode>) -> Result<()>,
+) -> Result<()> {
     let inode = path.inode()?;
     path.mnt.get_write()?;
     let result = (|| {

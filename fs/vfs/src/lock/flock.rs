@@ -71,9 +71,10 @@ impl LockContext {
     /// `None` when somebody else holds it.
     fn try_flock(&self, entry: FlockEntry) -> Option<Result<()>> {
         let mut state = self.state.lock();
-        let conflict = state.flock.iter().any(|l| {
-            l.file != entry.file && (l.kind == LockKind::Write || entry.kind == LockKind::Write)
-        });
+        let conflict = state
+            .flock
+            .iter()
+            .any(|l| l.file != entry.file && (l.kind == LockKind::Write || entry.kind == LockKind::Write));
         if conflict {
             return None;
         }

@@ -83,7 +83,8 @@ pub fn apply(locks: &mut Vec<PosixLock>, new: PosixLock, kind: Option<LockKind>)
         }
         let same = kind == Some(old.kind);
         let touches = old.overlaps(&new)
-            || same && (old.end.checked_add(1) == Some(new.start) || new.end.checked_add(1) == Some(old.start));
+            || same
+                && (old.end.checked_add(1) == Some(new.start) || new.end.checked_add(1) == Some(old.start));
         if !touches {
             kept.push(old);
         } else if same {

@@ -70,8 +70,7 @@ pub mod flags {
     /// Symbolic links are not followed.
     pub const NOSYMFOLLOW: u32 = raw::MS_NOSYMFOLLOW;
     /// All of them.
-    pub const ALL: u32 =
-        RDONLY | NOSUID | NODEV | NOEXEC | NOATIME | NODIRATIME | RELATIME | NOSYMFOLLOW;
+    pub const ALL: u32 = RDONLY | NOSUID | NODEV | NOEXEC | NOATIME | NODIRATIME | RELATIME | NOSYMFOLLOW;
 }
 
 /// Where a mount is attached.

@@ -73,7 +73,8 @@ pub fn mount(
     options: &[u8],
     private: Option<Arc<dyn Any + Send + Sync>>,
 ) -> Result<()> {
-    let ms = if ms & raw::MS_MGC_MSK == raw::MS_MGC_VAL & raw::MS_MGC_MSK { ms & !raw::MS_MGC_MSK } else { ms };
+    let ms =
+        if ms & raw::MS_MGC_MSK == raw::MS_MGC_VAL & raw::MS_MGC_MSK { ms & !raw::MS_MGC_MSK } else { ms };
     if ms & raw::MS_NOUSER != 0 {
         return Err(Errno::EINVAL);
     }

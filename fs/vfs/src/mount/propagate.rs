@@ -210,7 +210,8 @@ pub(super) fn propagate_mount(top: &Arc<Mount>, at: &Path) -> Result<()> {
         }
         let copies = copy_plain(&tree)?;
         for (index, copy) in copies.iter().enumerate() {
-            let pick = |ids: &Option<Arc<Vec<u32>>>| ids.as_ref().and_then(|v| v.get(index).copied()).unwrap_or(0);
+            let pick =
+                |ids: &Option<Arc<Vec<u32>>>| ids.as_ref().and_then(|v| v.get(index).copied()).unwrap_or(0);
             join_group(copy, pick(&receiver.groups));
             join_master(copy, pick(&receiver.masters));
         }

@@ -55,7 +55,11 @@ fn show_mnt_flags(out: &mut dyn Write, mount: &Mount) -> fmt::Result {
 }
 
 /// The mounts of `ns` that can be reached from `root`, with their names.
-fn visible(ns: &Arc<MountNamespace>, root: &Path, mut f: impl FnMut(&Arc<Mount>, &[u8]) -> fmt::Result) -> fmt::Result {
+fn visible(
+    ns: &Arc<MountNamespace>,
+    root: &Path,
+    mut f: impl FnMut(&Arc<Mount>, &[u8]) -> fmt::Result,
+) -> fmt::Result {
     let mut all = ns.mounts();
     all.sort_by_key(|mount| mount.unique_id());
     for mount in &all {

@@ -68,7 +68,12 @@ fn create_with(
 }
 
 /// Makes the negative `dentry` stand for `inode`.
-pub(crate) fn attach(parent: &Arc<Dentry>, dentry: &Arc<Dentry>, name: &[u8], inode: Arc<Inode>) -> Arc<Dentry> {
+pub(crate) fn attach(
+    parent: &Arc<Dentry>,
+    dentry: &Arc<Dentry>,
+    name: &[u8],
+    inode: Arc<Inode>,
+) -> Arc<Dentry> {
     if dentry.is_unlinked() {
         return dcache::add(parent, name, Some(inode), 0);
     }
@@ -120,9 +125,7 @@ pub fn symlink(ctx: &LookupContext<'_>, target: &[u8], at: At<'_>, name: &[u8]) 
     if target.len() >= crate::types::PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
-    create_with(ctx, at, name, NewKind::Other, |_, dir, name| {
-        dir.ops().symlink(ctx.cred, dir, name, target)
-    })
+    create_with(ctx, at, name, NewKind::Other, |_, dir, name| dir.ops().symlink(ctx.cred, dir, name, target))
 }
 
 /// `linkat(2)`; flags are `AT_SYMLINK_FOLLOW` and `AT_EMPTY_PATH`.
@@ -157,7 +160,7 @@ pub fn link(
         if inode.flags().intersects(InodeFlags::APPEND | InodeFlags::IMMUTABLE) || inode.is_dir() {
             return Err(Errno::EPERM);
         }
-        let _source = inode.rwsem.write();
+        let _source = inode.rwsem.write_nested();
         // A file without a name can get one only if `O_TMPFILE` made it so.
         if inode.nlink() == 0 && !source.dentry.flags().contains(DentryFlags::LINKABLE) {
             return Err(Errno::ENOENT);

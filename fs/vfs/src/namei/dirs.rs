@@ -78,17 +78,17 @@ pub fn access(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32, flags
     let path = path_lookup(&ctx, at, name, LookupFlags::from_at(flags))?;
     let inode = path.inode()?;
     let wanted = MayAccess::from_bits_truncate(mode);
-    if wanted.contains(MayAccess::EXEC)
-        && inode.is_regular()
-        && path.mnt.flags() & raw::MS_NOEXEC != 0
-    {
+    if wanted.contains(MayAccess::EXEC) && inode.is_regular() && path.mnt.flags() & raw::MS_NOEXEC != 0 {
         return Err(Errno::EACCES);
     }
     if wanted.is_empty() {
         return Ok(());
     }
     inode_permission(inode, cred, wanted | MayAccess::ACCESS)?;
-    let on_disk = !matches!(inode.file_type(), FileType::CharDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket);
+    let on_disk = !matches!(
+        inode.file_type(),
+        FileType::CharDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket
+    );
     if wanted.contains(MayAccess::WRITE) && on_disk && path.mnt.is_read_only() {
         return Err(Errno::EROFS);
     }

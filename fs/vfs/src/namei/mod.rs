@@ -34,7 +34,7 @@ use crate::file::File;
 
 pub use create::{link, mkdir, mknod, symlink};
 pub use dirs::{access, chdir, chroot, fchdir, readlink};
-pub use open::{open, open_path, OpenArgs};
+pub use open::{OpenArgs, open, open_path};
 pub use remove::{rmdir, unlink};
 pub use rename::{RenameFlags, rename};
 pub use walk::{path_lookup, path_parent};

@@ -232,7 +232,7 @@ fn create_locked(
 ) -> Result<Result<Arc<File>, Arc<Dentry>>> {
     let dir = parent.inode()?;
     let write = parent.mnt.get_write();
-    let made = (|| {
+    let made = (|| -> Result<Result<Arc<Dentry>, Arc<Dentry>>> {
         let _names = dir.rwsem.write();
         let dentry = lookup_locked(&parent.dentry, dir, name)?;
         if !dentry.is_negative() {
@@ -269,7 +269,8 @@ fn open_tmpfile(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], args: &OpenArg
         let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
         let inode = dir.ops().tmpfile(ctx.cred, dir, mode)?;
         let text = alloc::format!("#{}", inode.ino());
-        let dentry = Dentry::new_unnamed(&parent.dentry, text.as_bytes(), inode, args.flags & raw::O_EXCL == 0);
+        let dentry =
+            Dentry::new_unnamed(&parent.dentry, text.as_bytes(), inode, args.flags & raw::O_EXCL == 0);
         let path = Path::new(parent.mnt.clone(), dentry);
         let fresh = OpenArgs { flags: args.flags & !(raw::O_TRUNC | raw::O_EXCL), ..*args };
         may_open(ctx, &path, &fresh, MayAccess::empty())?;
@@ -323,11 +324,7 @@ fn may_create_in_sticky(ctx: &LookupContext<'_>, dir: &Inode, inode: &Inode) -> 
         _ => 0,
     };
     let mode = dir.mode();
-    if level == 0
-        || mode & raw::S_ISVTX == 0
-        || inode.uid() == dir.uid()
-        || inode.uid() == ctx.cred.fsuid
-    {
+    if level == 0 || mode & raw::S_ISVTX == 0 || inode.uid() == dir.uid() || inode.uid() == ctx.cred.fsuid {
         return Ok(());
     }
     if mode & raw::S_IWOTH != 0 || level >= 2 && mode & raw::S_IWGRP != 0 {

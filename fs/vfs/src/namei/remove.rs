@@ -30,7 +30,7 @@ pub fn unlink(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
         }
         may_delete(dir, inode, ctx.cred, Removal::File)?;
         {
-            let _victim = inode.rwsem.write();
+            let _victim = inode.rwsem.write_nested();
             if dentry.flags().contains(DentryFlags::MOUNTED) {
                 if mount::tree::is_local_mountpoint(ctx.ns, &dentry) {
                     return Err(Errno::EBUSY);
@@ -68,7 +68,7 @@ pub fn rmdir(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
         let inode = dentry.inode().ok_or(Errno::ENOENT)?;
         may_delete(dir, inode, ctx.cred, Removal::Directory)?;
         {
-            let _victim = inode.rwsem.write();
+            let _victim = inode.rwsem.write_nested();
             if dentry.flags().contains(DentryFlags::MOUNTED)
                 && mount::tree::is_local_mountpoint(ctx.ns, &dentry)
             {

@@ -80,8 +80,7 @@ pub fn rename(
             }
         }
         if !inode.is_dir()
-            && (old_last.trailing_slash
-                || new_last.trailing_slash && !flags.contains(RenameFlags::EXCHANGE))
+            && (old_last.trailing_slash || new_last.trailing_slash && !flags.contains(RenameFlags::EXCHANGE))
         {
             return Err(Errno::ENOTDIR);
         }
@@ -203,7 +202,13 @@ impl Step<'_> {
         let _ = self.old_parent;
     }
 
-    fn announce(&self, old_dir: &Arc<Inode>, inode: &Arc<Inode>, new_dir: &Arc<Inode>, other: Option<&Arc<Inode>>) {
+    fn announce(
+        &self,
+        old_dir: &Arc<Inode>,
+        inode: &Arc<Inode>,
+        new_dir: &Arc<Inode>,
+        other: Option<&Arc<Inode>>,
+    ) {
         let cookie = COOKIE.fetch_add(1, Ordering::Relaxed);
         let dir = inode.is_dir();
         notify::on_entry(old_dir, notify::event::MOVED_FROM, self.old_name, dir, cookie);

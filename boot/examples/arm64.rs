@@ -537,6 +537,24 @@ user_code_end:
                 "clear {left}"
             );
         }
+        // Several pages, and a fault after two of them.
+        let mut big: Box<[u8]> = (0..3 * PAGE_SIZE).map(|i| (i * 31 + i / 4096) as u8).collect();
+        for off in [0, 1, 24, 4095] {
+            let (base, room) = (STACK - PAGE_SIZE + off, 2 * PAGE_SIZE - off);
+            assert_eq!(
+                uaccess::copy_to_user(base, &big),
+                Err(uaccess::NotCopied(big.len() - room)),
+                "big to {off}"
+            );
+            let mut back = alloc::vec![0; big.len()].into_boxed_slice();
+            let r = uaccess::copy_from_user(&mut back, base);
+            assert_eq!(r, Err(uaccess::NotCopied(big.len() - room)), "big from {off}");
+            assert!(back[..room] == big[..room] && back[room..].iter().all(|b| *b == 0));
+            assert_eq!(uaccess::clear_user(base, big.len()), Err(uaccess::NotCopied(big.len() - room)));
+            assert_eq!(uaccess::copy_from_user(&mut back[..room], base), Ok(()));
+            assert!(back.iter().all(|b| *b == 0));
+        }
+        big.fill(0);
         // Demand paged by the copy itself.
         assert_eq!(uaccess::get_u64(LAZY + 16), Ok(0));
         pte(LAZY).store(Pte::NONE);

@@ -51,6 +51,7 @@ global_asm!(
     .section .text.hot, "ax"
     .balign 64
 // x0: Registers
+    .globl  arch_fpu_save
 arch_fpu_save:
     stp     q0, q1, [x0, #16 * 0]
     stp     q2, q3, [x0, #16 * 2]
@@ -73,6 +74,7 @@ arch_fpu_save:
     stp     w1, w2, [x0, #16 * 2]
     ret
 
+    .globl  arch_fpu_load
 arch_fpu_load:
     ldp     q0, q1, [x0, #16 * 0]
     ldp     q2, q3, [x0, #16 * 2]

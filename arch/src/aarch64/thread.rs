@@ -21,7 +21,7 @@ use super::fpu;
 use super::preempt::NO_RESCHED;
 use crate::addr::VirtAddr;
 use crate::fpu::FpuState;
-use crate::layout::KERNEL_STACK_SIZE;
+use crate::layout::{DIRECT_MAP, KERNEL_STACK_SIZE};
 use crate::preempt::SWITCH_COUNT;
 use crate::thread::{AtomicThreadFlags, ThreadFlags};
 use crate::trap::TrapFrame;
@@ -46,6 +46,7 @@ pub struct Thread {
     /// The CPU it runs on or ran on last.
     pub(super) cpu: u32,
     pub(super) preempt: u64,
+    /// Where the stack overflows; without a stack of its own (boot), the lowest kernel address.
     pub(super) stack_bottom: usize,
     stack_top: usize,
     context: Context,
@@ -74,6 +75,7 @@ global_asm!(
     .section .text.hot, "ax"
     .balign 64
 // x0: prev, x1: next. Returns prev in x0, on the stack of next.
+    .globl  arch_switch
 arch_switch:
     stp     x19, x20, [x0, #{CTX} + 0]
     stp     x21, x22, [x0, #{CTX} + 16]
@@ -94,12 +96,14 @@ arch_switch:
     msr     sp_el0, x1
     ret
 
+    .globl  arch_thread_start
 arch_thread_start:
     mov     x0, x20
     mov     x30, xzr
     br      x19
 
 // x0: the user frame of the current thread.
+    .globl  arch_enter_user
 arch_enter_user:
     mov     sp, x0
     b       arch_ret_to_user
@@ -121,7 +125,7 @@ impl Thread {
             flags: AtomicThreadFlags::new(),
             cpu: 0,
             preempt: SWITCH_COUNT as u64 | NO_RESCHED,
-            stack_bottom: 0,
+            stack_bottom: DIRECT_MAP,
             stack_top: 0,
             context: Context { x19_x28: [0; 10], fp: 0, sp: 0, lr: 0 },
             tls: 0,

@@ -64,6 +64,7 @@ global_asm!(
     .section .uaccess.text, "ax"
     .balign 64
 // x0: to, x1: from, x2: bytes. Returns the number of bytes not copied.
+    .globl  arch_copy_user
 arch_copy_user:
     add     x4, x0, x2                      // end
     sub     x5, x1, x0                      // from - to
@@ -117,6 +118,7 @@ arch_copy_user:
 
     .balign 64
 // x0: to, x1: bytes. Returns the number of bytes not cleared.
+    .globl  arch_clear_user
 arch_clear_user:
     add     x4, x0, x1
     pan_off
@@ -148,6 +150,7 @@ arch_clear_user:
 
     .balign 64
 // x0: to, x1: from, x2: room. Returns in x0 the length of the string (x2 if there is no NUL), in x1 whether it faulted.
+    .globl  arch_strncpy_user
 arch_strncpy_user:
     mov     x3, xzr                         // length so far
     mov     x8, #0x0101010101010101
@@ -187,6 +190,7 @@ arch_strncpy_user:
 
     .macro user_load name, insn:vararg
     .balign 32
+    .globl  \name
 \name:
     pan_off
     u 9f,   \insn
@@ -204,6 +208,7 @@ arch_strncpy_user:
 
     .macro user_store name, insn:vararg
     .balign 32
+    .globl  \name
 \name:
     pan_off
     u 9f,   \insn
@@ -221,6 +226,7 @@ arch_strncpy_user:
 
     .balign 32
 // x0: address, w1: old, w2: new. Returns what was there, and whether it faulted.
+    .globl  arch_cmpxchg_user
 arch_cmpxchg_user:
     pan_off
 1:  u 9f,   ldxr w3, [x0]
@@ -239,6 +245,7 @@ arch_cmpxchg_user:
 
     .macro futex_op name, insn:vararg
     .balign 32
+    .globl  \name
 \name:
     pan_off
 1:  u 9f,   ldxr w3, [x0]
@@ -416,6 +423,12 @@ put!(
     /// Writes a `u64`; atomic if aligned.
     put_u64, arch_put_user_8, u64
 );
+
+/// Reads a word of kernel memory that may not be mapped.
+pub(super) fn load_kernel(src: usize) -> Option<usize> {
+    // SAFETY: any address; faults are fixed up.
+    unsafe { arch_get_user_8(src) }.ok().ok().map(|v| v as usize)
+}
 
 /// Atomically replaces `old` by `new`; returns what was there. The address must be aligned.
 pub fn cmpxchg_u32(addr: usize, old: u32, new: u32) -> Result<u32, UserFault> {

@@ -19,3 +19,4 @@ pub fn setup_rt_frame(
 pub fn restore_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread) -> Result<SigReturn, UserFault> {
     todo!()
 }
+pub(super) const FRAME_SIZE: usize = 440;

@@ -28,6 +28,7 @@ mod imp;
 #[path = "host/mod.rs"]
 mod imp;
 
+pub mod acpi;
 pub mod addr;
 pub mod asid;
 pub mod cpu;
@@ -55,3 +56,7 @@ pub use imp::native;
 /// The virtual machine behind the host architecture.
 #[cfg(not(target_os = "none"))]
 pub use imp::hosted;
+
+#[cfg(all(test, not(target_os = "none")))]
+#[path = "x86_64/pure.rs"]
+mod x86_64_pure;

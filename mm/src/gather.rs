@@ -65,6 +65,7 @@ impl<'a> Gather<'a> {
     /// Clears the entries of one run; returns where it stopped if the batch is full.
     fn unmap_cells(&mut self, cells: &[UserCell], start: usize, which: Which) -> Option<usize> {
         let (mut anon, mut file, mut shmem) = (0, 0, 0);
+        let (mut anon_gone, mut file_gone) = (0isize, 0isize);
         let mut stopped = None;
         let mut addr = start;
         for cell in cells {
@@ -106,13 +107,21 @@ impl<'a> Gather<'a> {
                     page.set(PageFlags::REFERENCED);
                 }
             }
-            page.map_dec();
+            if page.map_dec() == 0 {
+                *if is_anon { &mut anon_gone } else { &mut file_gone } -= 1;
+            }
             self.touch(addr);
             self.pages[self.count] = frames::pfn_of(page).0 as u32;
             self.count += 1;
             addr += PAGE_SIZE;
         }
         self.space.counters().add_batch(anon, file, shmem);
+        if anon_gone != 0 {
+            frames::count_anon_mapped(anon_gone);
+        }
+        if file_gone != 0 {
+            frames::count_file_mapped(file_gone);
+        }
         stopped
     }
 

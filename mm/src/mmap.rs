@@ -8,7 +8,7 @@ use crate::gather::{Gather, Which};
 use crate::overcommit;
 use crate::ptable::TABLE_SPAN;
 use crate::rmap::{self, Inherit};
-use crate::shmem::AnonShared;
+use crate::shmem::{AnonShared, Reserve};
 use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR};
 use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, VmFile, VmFlags, Vma, VmaTree};
 use abi::raw::{
@@ -159,7 +159,7 @@ impl AddressSpace {
                         return Err(Errno::EINVAL);
                     }
                     *vm_flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
-                    let file = AnonShared::create(len)?;
+                    let file = AnonShared::create(len, reserve_of(flags))?;
                     let mapping = file.mapping();
                     Ok((Backing::File(file, mapping), 0))
                 }
@@ -220,7 +220,7 @@ impl AddressSpace {
         *vm_flags = setup.flags;
         if setup.anonymous {
             if vm_flags.contains(VmFlags::MAYSHARE) {
-                let file = AnonShared::create(len)?;
+                let file = AnonShared::create(len, reserve_of(flags))?;
                 let mapping = file.mapping();
                 return Ok((Backing::File(file, mapping), 0));
             }
@@ -648,6 +648,11 @@ pub enum StackKind {
     Fixed,
     /// Grows down when the page below is touched.
     GrowsDown,
+}
+
+fn reserve_of(flags: u32) -> Reserve {
+    let never = overcommit::MODE.load(Ordering::Relaxed) == 2;
+    if flags & MAP_NORESERVE != 0 && !never { Reserve::No } else { Reserve::Yes }
 }
 
 fn map_flags(flags: u32) -> VmFlags {

@@ -4,12 +4,13 @@
 //! every free range with its zone as *deferred*: the first allocations pull in the first sections. Nothing is proportional
 //! to the size of memory except two bytes per 2 MiB.
 
-use crate::gfp::{MigrateType, NR_ZONES, OutOfMemory, ZoneKind};
+use crate::gfp::{Gfp, MigrateType, NR_ZONES, OutOfMemory, ZoneKind};
 use crate::kmap;
 use crate::node::{self, MAX_NODES, Node, fallback_order};
 use crate::page::Page;
 use crate::pageblock::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageBlock, ZoneId};
 use crate::pcp::{self, ZonePcp};
+use crate::stats::{self, Item};
 use crate::vmemmap;
 use crate::vmemmap_grow;
 use crate::zone::Zone;
@@ -149,7 +150,16 @@ pub fn init(memblock: &mut Memblock, config: &Config<'_>) -> Result<(), OutOfMem
     make_nodes(memblock, config, &extents)?;
     hand_over(memblock, &map);
     crate::zone_setup::setup_watermarks();
+    arch::paging::set_table_allocator(kernel_table);
+    sched::stack::set_stack_source(&crate::stack::Stacks);
     Ok(())
+}
+
+/// A zeroed page for the tables that `arch` makes itself; called with interrupts off.
+fn kernel_table() -> Option<PhysAddr> {
+    let frame = crate::page_alloc::alloc_page(Gfp::ATOMIC | Gfp::ZERO).ok()?;
+    stats::add(Item::KernelTables, 1);
+    Some(frame.into_raw().addr())
 }
 
 /// Finds where the MOVABLE zones begin.

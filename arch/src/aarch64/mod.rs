@@ -5,9 +5,10 @@
 //! | `head` | CPU set-up before the MMU is on, EL2 stub, entry of secondaries |
 //! | `vectors`, `trap`, `esr`, `extable`, `emulate` | exceptions |
 //! | `thread`, `fpu`, `preempt`, `percpu`, `irq` | the running thread and CPU |
-//! | `paging`, `tlb`, `asid`, `asid_alloc`, `layout` | address translation |
+//! | `paging`, `pte`, `tlb`, `asid`, `asid_alloc`, `layout` | address translation |
 //! | `uaccess`, `memory`, `alternative` | copies, and instructions chosen by CPU features |
 //! | `intc`, `gicv2`, `gicv3`, `time`, `smp`, `power`, `earlycon`, `mmio` | devices that every machine has |
+//! | `debug` | single steps |
 //! | `cpu`, `cpufeature`, `random`, `elf`, `uapi` | what the CPU is |
 //! | `signal`, `vdso` | what user mode sees |
 
@@ -17,6 +18,7 @@ mod asid_alloc;
 pub mod backtrace;
 pub mod cpu;
 mod cpufeature;
+mod debug;
 pub mod earlycon;
 pub mod elf;
 mod emulate;
@@ -37,6 +39,7 @@ pub mod paging;
 pub mod percpu;
 pub mod power;
 pub mod preempt;
+mod pte;
 pub mod random;
 pub mod signal;
 pub mod smp;

@@ -4,7 +4,7 @@
 //! [`load_kernel_tables`] → per-CPU copies → [`cpu`] → interrupt controllers and clocks.
 //! Others: the trampoline → [`cpu`].
 
-use super::{desc, entry, features, fpu, insn, msr, paging, percpu, smap, thread};
+use super::{apic, desc, entry, features, fpu, insn, intc, msr, paging, percpu, platform, smap, thread, time};
 use crate::cpu::CpuId;
 
 /// First steps on the boot CPU: features, descriptor tables, exceptions. `stack_top` is the end of the boot stack.
@@ -41,6 +41,18 @@ pub unsafe fn load_kernel_tables() {
     }
 }
 
+/// Interrupt controllers and clocks. Boot CPU, after [`cpu`].
+///
+/// # Safety
+/// Once, interrupts off; [`super::platform::init`] was called.
+pub unsafe fn devices() {
+    apic::init(platform::platform().lapic);
+    // SAFETY: the boot CPU, once.
+    unsafe { apic::init_cpu(true) };
+    intc::init();
+    time::init();
+}
+
 /// Everything a CPU needs to run kernel and user code: descriptor tables, protection bits, FPU, system calls. `gs` leads
 /// to the CPU's own copy of the per-CPU data.
 ///
@@ -73,8 +85,20 @@ pub unsafe fn cpu(cpu: CpuId, node: u32) {
         // Everything that could disturb the kernel is off on entry.
         insn::wrmsr(
             msr::SFMASK,
-            msr::FLAG_CF | msr::FLAG_PF | msr::FLAG_AF | msr::FLAG_ZF | msr::FLAG_SF | msr::FLAG_TF | msr::FLAG_IF
-                | msr::FLAG_DF | msr::FLAG_OF | msr::FLAG_IOPL | msr::FLAG_NT | msr::FLAG_RF | msr::FLAG_AC | msr::FLAG_ID,
+            msr::FLAG_CF
+                | msr::FLAG_PF
+                | msr::FLAG_AF
+                | msr::FLAG_ZF
+                | msr::FLAG_SF
+                | msr::FLAG_TF
+                | msr::FLAG_IF
+                | msr::FLAG_DF
+                | msr::FLAG_OF
+                | msr::FLAG_IOPL
+                | msr::FLAG_NT
+                | msr::FLAG_RF
+                | msr::FLAG_AC
+                | msr::FLAG_ID,
         );
         insn::wrmsr(msr::SYSENTER_CS, 0);
         if features::has_rdtscp() || features::has_rdpid() {

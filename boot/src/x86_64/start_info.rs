@@ -48,7 +48,20 @@ unsafe fn memory<'a>(at: u64, len: usize) -> &'a [u8] {
     unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at as usize), len) }
 }
 
+/// Firmware's memory; `None` beyond what is mapped.
+///
+/// # Safety
+/// As [`memory`].
+pub unsafe fn firmware(at: u64, len: usize) -> Option<&'static [u8]> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { memory(at, len) };
+    (bytes.len() == len && len > 0).then_some(bytes)
+}
+
 /// A NUL-terminated string of the loader, without the NUL, cut at [`MAX_CMDLINE`].
+///
+/// # Safety
+/// As [`memory`].
 unsafe fn string<'a>(at: u64) -> &'a [u8] {
     // SAFETY: as the caller promises.
     let bytes = unsafe { memory(at, MAX_CMDLINE) };
@@ -59,7 +72,9 @@ unsafe fn string<'a>(at: u64) -> &'a [u8] {
 pub fn cmdline_has(start_info_at: u64, word: &str) -> bool {
     // SAFETY: nobody has written to the loader's memory.
     let cmdline = unsafe {
-        let Some(info) = pvh::StartInfo::parse(memory(start_info_at, pvh::START_INFO_LEN)) else { return false };
+        let Some(info) = pvh::StartInfo::parse(memory(start_info_at, pvh::START_INFO_LEN)) else {
+            return false;
+        };
         string(info.cmdline_at)
     };
     cmdline.split(u8::is_ascii_whitespace).any(|w| w == word.as_bytes())
@@ -94,7 +109,9 @@ pub unsafe fn read(at: u64) -> Option<Start> {
     let mut n = 0;
     for i in 0..u64::from(info.memmap_entries) {
         // SAFETY: as above.
-        let (base, len, kind) = pvh::memmap_entry(unsafe { memory(info.memmap_at + i * pvh::MEMMAP_LEN as u64, pvh::MEMMAP_LEN) });
+        let (base, len, kind) = pvh::memmap_entry(unsafe {
+            memory(info.memmap_at + i * pvh::MEMMAP_LEN as u64, pvh::MEMMAP_LEN)
+        });
         let kind = match kind {
             1 => MemoryKind::Usable,
             3 => MemoryKind::AcpiReclaim,
@@ -109,5 +126,10 @@ pub unsafe fn read(at: u64) -> Option<Start> {
         }
     }
     store.regions[..n].sort_unstable_by_key(|r| r.range.start);
-    Some(Start { cmdline, initrd: initrd.filter(|r| !r.is_empty()), rsdp: info.rsdp, memory: &store.regions[..n] })
+    Some(Start {
+        cmdline,
+        initrd: initrd.filter(|r| !r.is_empty()),
+        rsdp: info.rsdp,
+        memory: &store.regions[..n],
+    })
 }

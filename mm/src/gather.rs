@@ -15,6 +15,10 @@ use core::ops::Range;
 /// Pages per flush.
 const BATCH: usize = 256;
 
+/// No addresses: what a minimum and a maximum start from.
+#[allow(clippy::reversed_empty_ranges)]
+const NOTHING: Range<usize> = usize::MAX..0;
+
 /// Pages on their way out. See the module documentation.
 pub(crate) struct Gather<'a> {
     space: &'a AddressSpace,
@@ -38,7 +42,7 @@ impl<'a> Gather<'a> {
     /// Nothing yet, for `space`.
     pub(crate) fn new(space: &'a AddressSpace) -> Self {
         space.counters().update_hiwater();
-        Self { space, pages: [0; BATCH], count: 0, dirty: usize::MAX..0, tables: false }
+        Self { space, pages: [0; BATCH], count: 0, dirty: NOTHING, tables: false }
     }
 
     /// Unmaps pages in `range`, which an area (or several) covers.
@@ -166,7 +170,7 @@ impl<'a> Gather<'a> {
         if self.dirty.start < self.dirty.end {
             let context = self.space.pgd().context();
             arch::tlb::flush_range(context, self.dirty.clone(), 0, self.tables);
-            self.dirty = usize::MAX..0;
+            self.dirty = NOTHING;
             self.tables = false;
         }
         frames::put_mapped_batch(&self.pages[..self.count]);

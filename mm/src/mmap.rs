@@ -13,8 +13,8 @@ use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR};
 use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, VmFile, VmFlags, Vma, VmaTree};
 use abi::raw::{
     MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED,
-    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC,
-    MAP_TYPE, PROT_EXEC, PROT_READ, PROT_WRITE,
+    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_TYPE,
+    PROT_EXEC, PROT_READ, PROT_WRITE,
 };
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -38,7 +38,12 @@ const LEGACY_MAP_MASK: u32 = MAP_SHARED
     | MAP_NONBLOCK
     | abi::raw::MAP_STACK
     | MAP_HUGETLB
-    | 0x40; // MAP_32BIT
+    | (21 << abi::raw::MAP_HUGE_SHIFT)
+    | (30 << abi::raw::MAP_HUGE_SHIFT)
+    | MAP_32BIT_ABOVE4G;
+
+/// `MAP_32BIT` and `MAP_ABOVE4G` of x86: hints that are passed over.
+const MAP_32BIT_ABOVE4G: u32 = 0x40 | 0x80;
 
 /// Rounds up to whole pages; `None` on overflow.
 pub(crate) fn page_align(len: usize) -> Option<usize> {
@@ -104,7 +109,7 @@ impl AddressSpace {
         }
         let mut hint = request.addr;
         if flags & MAP_FIXED == 0 {
-            hint = hint & !(PAGE_SIZE - 1);
+            hint &= !(PAGE_SIZE - 1);
             if hint != 0 && hint < MMAP_MIN_ADDR {
                 hint = MMAP_MIN_ADDR;
             }
@@ -177,10 +182,8 @@ impl AddressSpace {
         };
         match flags & MAP_TYPE {
             kind @ (MAP_SHARED | MAP_SHARED_VALIDATE) => {
-                if kind == MAP_SHARED_VALIDATE
-                    && flags & !(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | MAP_FIXED_NOREPLACE) != 0
-                    || flags & MAP_SYNC != 0 && kind == MAP_SHARED_VALIDATE
-                {
+                // MAP_SYNC wants DAX, which no file has: it is one of the flags that are refused.
+                if kind == MAP_SHARED_VALIDATE && request.flags & !LEGACY_MAP_MASK != 0 {
                     return Err(Errno::EOPNOTSUPP);
                 }
                 if request.prot & PROT_WRITE != 0 && !file.writable() {
@@ -581,7 +584,7 @@ impl AddressSpace {
         self.map_region(&mut areas, range, flags, pgoff, Backing::Anonymous, limits)
     }
 
-    /// Maps pages of the kernel somewhere (at `hint` if that is free): the vDSO. `prot` is `PROT_*`.
+    /// Maps pages of the kernel somewhere (at `hint` if that is free). `prot` is `PROT_*`.
     pub fn install_special(
         &self,
         mapping: Arc<SpecialMapping>,
@@ -589,12 +592,32 @@ impl AddressSpace {
         hint: usize,
         limits: &Limits,
     ) -> Result<usize> {
-        let len = mapping.pages.len().checked_mul(PAGE_SIZE).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
-        let flags =
-            prot_flags(prot) | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::DONTEXPAND | VmFlags::SPECIAL;
+        self.install_specials(&[(mapping, prot)], hint, limits)
+    }
+
+    /// Maps several such mappings one directly above the other; returns the address of the first.
+    pub fn install_specials(
+        &self,
+        parts: &[(Arc<SpecialMapping>, u32)],
+        hint: usize,
+        limits: &Limits,
+    ) -> Result<usize> {
+        let pages: usize = parts.iter().map(|(mapping, _)| mapping.pages.len()).sum();
+        let len = pages.checked_mul(PAGE_SIZE).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
         let mut areas = self.areas().write();
+        let hint = hint & !(PAGE_SIZE - 1);
         let addr = self.get_unmapped_area(&areas, hint, len, false, limits)?;
-        self.map_region(&mut areas, addr..addr + len, flags, 0, Backing::Special(mapping), limits)?;
+        let mut at = addr;
+        for (mapping, prot) in parts {
+            let flags = prot_flags(*prot)
+                | VmFlags::MAYREAD
+                | VmFlags::MAYEXEC
+                | VmFlags::DONTEXPAND
+                | VmFlags::SPECIAL;
+            let end = at + mapping.pages.len() * PAGE_SIZE;
+            self.map_region(&mut areas, at..end, flags, 0, Backing::Special(mapping.clone()), limits)?;
+            at = end;
+        }
         Ok(addr)
     }
 

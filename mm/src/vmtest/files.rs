@@ -298,3 +298,19 @@ fn a_write_from_a_mapping_of_the_same_page() {
     assert_eq!(mapping.write(&mut iter, 200), Err(Errno::EFAULT));
     arch::uaccess::set_user_memory(None);
 }
+
+#[test]
+fn shared_validate_refuses_unknown_flags() {
+    use abi::raw::{MAP_SHARED_VALIDATE, MAP_SYNC};
+    let _serial = super::serial();
+    let s = space();
+    let mapping = memory_file(PAGE_SIZE as u64);
+    let call = |flags| map_file(&s, &mapping, 0, 1, PROT_READ, flags, true);
+    assert_eq!(call(MAP_SHARED_VALIDATE | MAP_SYNC), Err(Errno::EOPNOTSUPP));
+    assert_eq!(call(MAP_SHARED_VALIDATE | 0x40_0000), Err(Errno::EOPNOTSUPP));
+    assert!(call(MAP_SHARED_VALIDATE).is_ok());
+    // The old kind passes over what it does not know.
+    assert!(call(MAP_SHARED | MAP_SYNC).is_ok());
+    mapping.preallocate(0..3 * PAGE_SIZE as u64).unwrap();
+    assert_eq!((mapping.nr_pages(), mapping.size()), (3, PAGE_SIZE as u64));
+}

@@ -160,12 +160,7 @@ impl Dentry {
     }
 
     /// A file without a name in `parent` (`O_TMPFILE`); `linkable` if it may get one later.
-    pub(crate) fn new_unnamed(
-        parent: &Arc<Dentry>,
-        name: &[u8],
-        inode: Arc<Inode>,
-        linkable: bool,
-    ) -> Arc<Self> {
+    pub fn new_unnamed(parent: &Arc<Dentry>, name: &[u8], inode: Arc<Inode>, linkable: bool) -> Arc<Self> {
         let flags = if linkable { DentryFlags::LINKABLE } else { DentryFlags::empty() };
         Self::with(&parent.sb, Name::new(Some(parent.clone()), name), Some(inode), flags)
     }

@@ -87,10 +87,7 @@ impl FileOps for EventFd {
         let value = match self.take() {
             Some(value) => value,
             None if file.nonblock() || flags.contains(IoFlags::NOWAIT) => return Err(Errno::EAGAIN),
-            None => self
-                .queue
-                .wait(Wait::INTERRUPTIBLE, || self.take())
-                .map_err(|_| Errno::ERESTARTSYS)?,
+            None => self.queue.wait(Wait::INTERRUPTIBLE, || self.take()).map_err(|_| Errno::ERESTARTSYS)?,
         };
         self.queue.wake_up_poll(PollEvents::OUT);
         iter.write_all(&value.to_ne_bytes())?;
@@ -110,9 +107,7 @@ impl FileOps for EventFd {
         match self.add(by) {
             Some(()) => {}
             None if file.nonblock() || flags.contains(IoFlags::NOWAIT) => return Err(Errno::EAGAIN),
-            None => {
-                self.queue.wait(Wait::INTERRUPTIBLE, || self.add(by)).map_err(|_| Errno::ERESTARTSYS)?
-            }
+            None => self.queue.wait(Wait::INTERRUPTIBLE, || self.add(by)).map_err(|_| Errno::ERESTARTSYS)?,
         }
         self.queue.wake_up_poll(PollEvents::IN);
         Ok(8)

@@ -60,7 +60,13 @@ pub fn sendfile(
 
 /// Copies through one page at a time. What was read but not written is not lost: the input position only
 /// moves over what the output took.
-fn copy_loop(input: &File, pos_in: &mut u64, output: &File, pos_out: &mut u64, count: usize) -> Result<usize> {
+fn copy_loop(
+    input: &File,
+    pos_in: &mut u64,
+    output: &File,
+    pos_out: &mut u64,
+    count: usize,
+) -> Result<usize> {
     let flags_in = io_flags(input, 0, Access::Read)?;
     let flags_out = io_flags(output, 0, Access::Write)?;
     let mut buffer = Vec::new();
@@ -178,8 +184,7 @@ pub fn copy_file_range(
 }
 
 /// Flags of `splice(2)`.
-const SPLICE_ALL: u32 =
-    raw::SPLICE_F_MOVE | raw::SPLICE_F_NONBLOCK | raw::SPLICE_F_MORE | raw::SPLICE_F_GIFT;
+const SPLICE_ALL: u32 = raw::SPLICE_F_MOVE | raw::SPLICE_F_NONBLOCK | raw::SPLICE_F_MORE | raw::SPLICE_F_GIFT;
 
 fn pipe_of(file: &File) -> Option<&Pipe> {
     file.private::<Pipe>()
@@ -280,7 +285,11 @@ fn pipe_to_file(from: &Pipe, output: &File, pos: &mut u64, len: usize, nonblock:
             Ok(count) => {
                 done += count;
                 if count < buffer.len {
-                    from.unpop(PipeBuffer { offset: buffer.offset + count, len: buffer.len - count, ..buffer });
+                    from.unpop(PipeBuffer {
+                        offset: buffer.offset + count,
+                        len: buffer.len - count,
+                        ..buffer
+                    });
                     break;
                 }
             }

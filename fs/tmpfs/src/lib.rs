@@ -146,7 +146,9 @@ impl SuperOps for TmpfsSuper {
             }
         }
         self.limits.set(new.max_blocks, new.max_inodes);
-        *current = Options { mode: current.mode, uid: current.uid, gid: current.gid, ..new };
+        let (mode, uid, gid) = (current.mode, current.uid, current.gid);
+        *current = new;
+        (current.mode, current.uid, current.gid) = (mode, uid, gid);
         Ok(())
     }
 

@@ -2,8 +2,9 @@
 
 use abi::{Errno, Result};
 use mm::IovIter;
+use mm::vma::MmapSetup;
 use vfs::file::File;
-use vfs::file_ops::{FileOps, IoFlags, MmapRequest, Whence};
+use vfs::file_ops::{FileOps, IoFlags, Whence};
 
 /// Major number of the memory devices.
 pub const MAJOR: u32 = 1;
@@ -82,8 +83,9 @@ impl FileOps for Zero {
         seek_nowhere(file)
     }
 
-    /// A mapping of it is anonymous memory; `mmap(2)` sees to that.
-    fn mmap(&self, _: &File, _: &MmapRequest) -> Result<()> {
+    /// A mapping of it is anonymous memory.
+    fn mmap(&self, _: &File, setup: &mut MmapSetup) -> Result<()> {
+        setup.anonymous = true;
         Ok(())
     }
 }

@@ -27,7 +27,8 @@ use arch::sync::{SpinLock, SpinLockIrq};
 use mm::IovIter;
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
-use sched::workqueue::Work;
+use sched::{Deadline, WaitError};
+use sched::workqueue::{self, Work};
 
 use super::job::{Group, Session, job_control};
 use super::ldisc::{LineDiscipline, Port};
@@ -194,7 +195,7 @@ impl Tty {
         input.bytes.extend_from_slice(bytes);
         input.breaks += breaks;
         drop(input);
-        self.input_work.queue();
+        workqueue::system().queue_work(&self.input_work);
     }
 
     fn process_input(&self) {
@@ -316,25 +317,20 @@ impl Tty {
             if !canonical && min == 0 && deadline.is_none() {
                 deadline = self.byte_deadline(&settings);
             }
-            if deadline.is_some_and(|at| sched::time::monotonic_ns() >= at) {
-                return Ok(done);
-            }
             let ready = || self.is_readable(1) || self.is_dead(generation) || self.driver.is_disconnected();
-            let interrupted = match deadline {
-                Some(at) => self.readers.wait_event_interruptible_timeout(ready, at).is_err(),
-                None => self.readers.wait_event_interruptible(ready).is_err(),
-            };
-            if interrupted {
-                return if done > 0 { Ok(done) } else { Err(Errno::ERESTARTSYS) };
+            match self.readers.wait_event_interruptible_timeout(deadline, ready) {
+                Ok(()) => {}
+                Err(WaitError::TimedOut) => return Ok(done),
+                Err(WaitError::Interrupted) if done > 0 => return Ok(done),
+                Err(WaitError::Interrupted) => return Err(Errno::ERESTARTSYS),
             }
         }
     }
 
     /// When the inter-byte timer that starts now runs out.
-    fn byte_deadline(&self, settings: &Termios) -> Option<u64> {
+    fn byte_deadline(&self, settings: &Termios) -> Option<Deadline> {
         let tenths = u64::from(settings.cc[cc::VTIME]);
-        (!settings.local(lflag::ICANON) && tenths > 0)
-            .then(|| sched::time::monotonic_ns() + tenths * 100_000_000)
+        (!settings.local(lflag::ICANON) && tenths > 0).then(|| Deadline::after_ns(tenths * 100_000_000))
     }
 
     fn is_readable(&self, minimum: usize) -> bool {

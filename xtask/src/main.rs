@@ -1,1 +1,48 @@
-fn main() {}
+//! `cargo xtask`: build, run, test, measure and check Karst.
+//!
+//! One subcommand per module. What the machine lacks (a Rust target, QEMU, Debian's busybox or
+//! kernel packages) is fetched by [`setup`] and [`debian`]; where that is impossible the command
+//! ends with one line that says what to install.
+
+mod arch;
+mod build;
+mod cpio;
+mod debian;
+mod image;
+mod initramfs;
+mod paths;
+mod proc;
+mod qemu;
+mod run;
+mod setup;
+mod ui;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Build, run, test, measure and check Karst.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the bootable kernel image; its path is the last line printed
+    Build(build::Args),
+    /// Boot the kernel in QEMU, by default into a busybox shell (leave QEMU with Ctrl-A X)
+    Run(run::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Build(args) => build::main(&args),
+        Command::Run(args) => run::main(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        ui::error(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}

@@ -1,1 +1,20 @@
-#![no_std]
+//! Containers that know nothing of a kernel.
+//!
+//! - [`xarray`]: radix tree from `u64` to a pointer, with shadow entries and marks (page cache);
+//! - [`idalloc`]: lowest-free and cyclic id allocation;
+//! - [`rangemap`]: disjoint address ranges with gap search (address spaces);
+//! - [`bitmap`]: bit searches over word slices.
+//!
+//! None of them locks; the owner does. Allocation failures are reported, never a panic.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod bitmap;
+pub mod idalloc;
+pub mod rangemap;
+pub mod xarray;
+
+/// The heap had no room for a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory;

@@ -1,0 +1,172 @@
+//! Files: `stat(2)`, `statx(2)`, `statfs(2)`, `fcntl(2)`, `getdents64(2)`, `openat2(2)`, `readv(2)`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub use crate::generic::Stat as GenericStat;
+
+/// A device number, encoded as `stat(2)` shows it (12 bits of major, 20 of minor).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DevId {
+    /// Selects the driver.
+    pub major: u32,
+    /// Selects the driver's device.
+    pub minor: u32,
+}
+
+impl DevId {
+    /// A device number from its parts.
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
+
+    /// The 32-bit encoding that `mknod(2)` takes and `st_rdev` holds.
+    pub const fn encode(self) -> u32 {
+        (self.minor & 0xff) | ((self.major & 0xfff) << 8) | ((self.minor & !0xff) << 12)
+    }
+
+    /// The device number that `dev` encodes.
+    pub const fn decode(dev: u32) -> Self {
+        Self { major: (dev >> 8) & 0xfff, minor: (dev & 0xff) | ((dev >> 12) & 0xf_ff00) }
+    }
+}
+
+/// `struct iovec`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Iovec {
+    /// User address of the segment.
+    pub base: usize,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// `struct statx_timestamp`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct StatxTimestamp {
+    pub sec: i64,
+    pub nsec: u32,
+    pub pad: i32,
+}
+
+/// `struct statx`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Statx {
+    pub mask: u32,
+    pub blksize: u32,
+    pub attributes: u64,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u16,
+    pub pad0: u16,
+    pub ino: u64,
+    pub size: u64,
+    pub blocks: u64,
+    pub attributes_mask: u64,
+    pub atime: StatxTimestamp,
+    pub btime: StatxTimestamp,
+    pub ctime: StatxTimestamp,
+    pub mtime: StatxTimestamp,
+    pub rdev_major: u32,
+    pub rdev_minor: u32,
+    pub dev_major: u32,
+    pub dev_minor: u32,
+    pub mnt_id: u64,
+    pub dio_mem_align: u32,
+    pub dio_offset_align: u32,
+    pub subvol: u64,
+    pub atomic_write_unit_min: u32,
+    pub atomic_write_unit_max: u32,
+    pub atomic_write_segments_max: u32,
+    pub pad1: u32,
+    pub pad2: [u64; 9],
+}
+
+/// `struct statfs` (the same on both architectures).
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Statfs {
+    pub type_: i64,
+    pub bsize: i64,
+    pub blocks: u64,
+    pub bfree: u64,
+    pub bavail: u64,
+    pub files: u64,
+    pub ffree: u64,
+    pub fsid: [i32; 2],
+    pub namelen: i64,
+    pub frsize: i64,
+    pub flags: i64,
+    pub spare: [i64; 4],
+}
+
+/// `struct open_how` of `openat2(2)`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct OpenHow {
+    pub flags: u64,
+    pub mode: u64,
+    pub resolve: u64,
+}
+
+/// `struct flock` of `fcntl(2)` (64-bit layout).
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Flock {
+    pub type_: i16,
+    pub whence: i16,
+    pub pad0: u32,
+    pub start: i64,
+    pub len: i64,
+    pub pid: i32,
+    pub pad1: u32,
+}
+
+/// `struct f_owner_ex` of `fcntl(2)`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct FOwnerEx {
+    pub type_: i32,
+    pub pid: i32,
+}
+
+/// The fixed part of `struct linux_dirent64`; the NUL-terminated name follows it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+#[allow(missing_docs)]
+pub struct Dirent64Header {
+    pub ino: u64,
+    pub off: i64,
+    pub reclen: u16,
+    pub type_: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_headers() {
+        assert_eq!(size_of::<Statx>(), 256);
+        assert_eq!(size_of::<Statfs>(), 120);
+        assert_eq!(size_of::<Flock>(), 32);
+        assert_eq!(size_of::<Dirent64Header>(), 19);
+    }
+
+    #[test]
+    fn device_numbers_survive_encoding() {
+        for (major, minor) in [(1, 3), (4, 64), (136, 1_048_575), (4095, 255), (204, 64)] {
+            let dev = DevId::new(major, minor);
+            assert_eq!(DevId::decode(dev.encode()), dev);
+        }
+        assert_eq!(DevId::new(4, 64).encode(), 0x440);
+    }
+}

@@ -1,0 +1,131 @@
+//! Debian's own binaries for the guest: busybox-static and Linux 6.12, unmodified.
+//!
+//! Packages are downloaded with `apt-get download` and unpacked with `dpkg -x` below
+//! `target/debian/`; nothing is installed on the build machine.
+
+use crate::arch::Arch;
+use crate::ui::Step;
+use crate::{image, paths, proc, setup};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The path of busybox-static of `arch`, fetched if need be.
+pub fn busybox(arch: Arch) -> Result<PathBuf> {
+    let dir = fetch(arch, "busybox-static")?;
+    ["bin/busybox", "usr/bin/busybox"]
+        .iter()
+        .map(|path| dir.join(path))
+        .find(|path| path.is_file())
+        .context("no busybox in Debian's busybox-static")
+}
+
+/// Unpacks Debian package `package` of `arch` and returns the directory it was unpacked into.
+pub fn fetch(arch: Arch, package: &str) -> Result<PathBuf> {
+    let dir = paths::downloads()?.join(format!("{package}_{}", arch.debian()));
+    if dir.join(".complete").is_file() {
+        return Ok(dir);
+    }
+    let name = format!("{package}:{}", arch.debian());
+    if proc::find("apt-get").is_none() || proc::find("dpkg").is_none() {
+        bail!(
+            "put Debian's {name} unpacked into {} (and an empty file .complete)",
+            dir.display()
+        );
+    }
+    setup::apt_architecture(arch)?;
+    let step = Step::new(format!("download {name}"));
+    let work = paths::directory(paths::downloads()?.join(format!(".{package}_{}", arch.debian())))?;
+    if download(&work, &name).is_err() {
+        setup::apt_update()?;
+        download(&work, &name)?;
+    }
+    let deb = std::fs::read_dir(&work)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "deb"))
+        .with_context(|| format!("apt-get download {name} left no package"))?;
+    paths::directory(dir.clone())?;
+    proc::run_quiet(Command::new("dpkg").arg("-x").arg(&deb).arg(&dir))?;
+    std::fs::remove_dir_all(&work)?;
+    std::fs::write(dir.join(".complete"), "")?;
+    step.finish("done");
+    Ok(dir)
+}
+
+fn download(work: &Path, name: &str) -> Result<Vec<u8>> {
+    proc::run_quiet(
+        Command::new("apt-get")
+            .current_dir(work)
+            .args(["download", "-qq", name]),
+    )
+}
+
+/// The image of Debian's Linux 6.12 for `arch`, ready for QEMU's `-kernel`.
+///
+/// On x86_64 that is the ELF file inside the bzImage: booted through its PVH note, as Karst is,
+/// Linux starts without decompressing itself.
+pub fn linux(arch: Arch) -> Result<PathBuf> {
+    let meta = match arch {
+        Arch::X86_64 => "linux-image-6.12-cloud-amd64",
+        Arch::Aarch64 => "linux-image-6.12-arm64",
+    };
+    let image = paths::downloads()?.join(format!("linux-{arch}"));
+    if image.is_file() {
+        return Ok(image);
+    }
+    setup::apt_architecture(arch)?;
+    let dir = fetch(arch, &dependency(arch, meta)?)?;
+    let vmlinuz = std::fs::read_dir(dir.join("boot"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz"))
+        })
+        .with_context(|| format!("no kernel in {}", dir.display()))?;
+    let bytes = std::fs::read(&vmlinuz)?;
+    let bytes = match arch {
+        Arch::X86_64 => decompress(image::bzimage_payload(&bytes)?)?,
+        Arch::Aarch64 => bytes,
+    };
+    std::fs::write(&image, bytes)?;
+    Ok(image)
+}
+
+/// The kernel package that the meta package `meta` depends on.
+fn dependency(arch: Arch, meta: &str) -> Result<String> {
+    let query = || -> Result<String> {
+        let name = format!("{meta}:{}", arch.debian());
+        let output = proc::run_quiet(Command::new("apt-cache").args(["depends", &name]))?;
+        let text = String::from_utf8_lossy(&output);
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("Depends: linux-image-"))
+            .with_context(|| format!("{name} depends on no kernel"))?;
+        let version = line.split(':').next().unwrap_or(line);
+        Ok(format!("linux-image-{version}"))
+    };
+    query().or_else(|_| {
+        setup::apt_update()?;
+        query()
+    })
+}
+
+/// Decompresses what a bzImage carries, by the magic number of its format.
+fn decompress(payload: &[u8]) -> Result<Vec<u8>> {
+    let (program, package) = match payload {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => ("zstd", "zstd"),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => ("xz", "xz-utils"),
+        [0x1f, 0x8b, ..] => ("gzip", "gzip"),
+        [0x02, 0x21, 0x4c, 0x18, ..] => ("lz4", "lz4"),
+        _ => bail!("the bzImage payload has an unknown compression"),
+    };
+    setup::program(program, package)?;
+    // The last four bytes of the payload are its unpacked size; decompressors call that garbage
+    // after the end, so their status is not asked but their output is checked.
+    let body = &payload[..payload.len() - if program == "gzip" { 0 } else { 4 }];
+    let output = proc::filter(Command::new(program).arg("-dc"), body)?;
+    if !output.starts_with(b"\x7fELF") {
+        bail!("the bzImage payload is not an ELF file");
+    }
+    Ok(output)
+}

@@ -1,2 +1,7 @@
-#![no_std]
+//! Device drivers.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod tty;

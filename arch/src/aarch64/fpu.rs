@@ -1,0 +1,33 @@
+//! Floating point and vector registers: saved on context switch, never on system calls.
+
+use crate::trap::Fault;
+
+/// The saved registers of one thread.
+pub struct FpuState {}
+
+impl FpuState {
+    /// Registers as a fresh program has them. Allocates; `None` without memory.
+    pub fn new() -> Option<Self> {
+        todo!()
+    }
+
+    /// The state as ptrace's `NT_PRFPREG` / core dumps show it.
+    pub fn write_fpregs(&self, _out: &mut [u8]) -> usize {
+        todo!()
+    }
+
+    /// Takes a state over from ptrace.
+    pub fn read_fpregs(&mut self, _data: &[u8]) -> Result<(), Fault> {
+        todo!()
+    }
+}
+
+/// Kernel code may use vector registers while this lives (preemption is off).
+pub struct KernelFpu {}
+
+impl KernelFpu {
+    /// Saves the user's registers if they are live.
+    pub fn begin() -> Self {
+        todo!()
+    }
+}

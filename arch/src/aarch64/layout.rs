@@ -1,0 +1,31 @@
+//! The virtual address space: what lies where.
+
+use core::ops::Range;
+
+/// End of user space.
+pub const TASK_SIZE: usize = 0x7fff_ffff_f000;
+/// Top of the first stack, before randomisation.
+pub const STACK_TOP: usize = TASK_SIZE;
+/// Where `ET_DYN` programs load without randomisation.
+pub const ELF_ET_DYN_BASE: usize = (TASK_SIZE / 3 * 2) & !0xfff;
+/// Bits of randomness for mmap bases.
+pub const MMAP_RND_BITS: u32 = 28;
+/// Bits of randomness for the stack, in pages (0x3fffff pages on 64 bit).
+pub const STACK_RND_PAGES: usize = 0x3f_ffff;
+/// Bytes of a kernel stack.
+pub const KERNEL_STACK_SIZE: usize = 16 << 10;
+
+/// The range for vmalloc and module-like mappings.
+pub fn vmalloc() -> Range<usize> {
+    todo!()
+}
+
+/// The kernel's code.
+pub fn kernel_text() -> Range<usize> {
+    todo!()
+}
+
+/// The range for the descriptors of page frames (`mm`'s vmemmap).
+pub fn vmemmap() -> Range<usize> {
+    todo!()
+}

@@ -1,0 +1,12 @@
+//! Walks of the frame-pointer chain on kernel stacks.
+
+/// The caller's frame pointer.
+#[inline(always)]
+pub fn frame_pointer() -> usize {
+    todo!()
+}
+
+/// Calls `f` with return addresses, innermost first, until the chain ends, looks broken, or `f` returns false.
+pub fn frames(_fp: usize, _f: impl FnMut(usize) -> bool) {
+    todo!()
+}

@@ -1,0 +1,5 @@
+//! Terminals.
+
+pub mod ldisc;
+mod output;
+pub mod termios;

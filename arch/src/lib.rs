@@ -51,3 +51,7 @@ pub use imp::{backtrace, elf, fpu, layout, power, random, tlb, uaccess, uapi, vd
 /// What only one architecture has (port I/O, PSCI, …): for `boot`, and for drivers that exist on that architecture alone.
 #[cfg(target_os = "none")]
 pub use imp::native;
+
+/// The virtual machine behind the host architecture.
+#[cfg(not(target_os = "none"))]
+pub use imp::hosted;

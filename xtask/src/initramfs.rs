@@ -13,9 +13,9 @@ pub const EXEC_END: &str = "@@exec-end ";
 
 const INITTAB: &str = "\
 ::sysinit:/etc/init.d/rcS
-::respawn:-/bin/sh
+console::respawn:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
-::shutdown:/bin/umount -a -r
+::shutdown:/bin/sync
 ";
 
 /// Mounts and names that every guest system starts with.
@@ -73,7 +73,7 @@ pub fn busybox_root(arch: Arch) -> Result<Archive> {
     archive.file(
         "etc/profile",
         0o644,
-        b"export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-vt102}\n",
+        b"export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-vt102}\ncd\n",
     );
     Ok(archive)
 }

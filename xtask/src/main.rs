@@ -6,6 +6,7 @@
 
 mod arch;
 mod build;
+mod check;
 mod cpio;
 mod debian;
 mod image;
@@ -15,6 +16,7 @@ mod proc;
 mod qemu;
 mod run;
 mod setup;
+mod test;
 mod ui;
 
 use clap::{Parser, Subcommand};
@@ -34,12 +36,18 @@ enum Command {
     Build(build::Args),
     /// Boot the kernel in QEMU, by default into a busybox shell (leave QEMU with Ctrl-A X)
     Run(run::Args),
+    /// Check formatting, lints, layers and the unsafe policy
+    Check(check::Args),
+    /// Run the tests: on the build machine, then in guests
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Build(args) => build::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Check(args) => check::main(&args),
+        Command::Test(args) => test::main(&args),
     };
     outcome.unwrap_or_else(|error| {
         ui::error(&format!("{error:#}"));

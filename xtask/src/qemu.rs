@@ -131,6 +131,7 @@ pub struct Session {
     seen: usize,
     taken: usize,
     closed: bool,
+    echoing: bool,
 }
 
 /// How waiting for something on the console ended.
@@ -171,7 +172,13 @@ impl Session {
             seen: 0,
             taken: 0,
             closed: false,
+            echoing: false,
         })
+    }
+
+    /// From now on, shows what the console prints on standard error.
+    pub fn echo(&mut self) {
+        self.echoing = true;
     }
 
     /// Types `text` on the console.
@@ -242,6 +249,10 @@ impl Session {
     fn receive(&mut self, deadline: Instant) -> Result<(), RecvTimeoutError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let chunk = self.chunks.recv_timeout(left)?;
+        if self.echoing {
+            // A closed standard error is no reason to stop.
+            let _ = std::io::stderr().write_all(&chunk);
+        }
         self.log.extend_from_slice(&chunk);
         Ok(())
     }

@@ -3,11 +3,18 @@
 use crate::signal::{SigFrameInfo, SigReturn};
 use crate::thread::Thread;
 use crate::trap::TrapFrame;
+
+/// See [`crate::cpu::min_sigstack_size`].
+pub(super) const MIN_SIGSTACK_SIZE: usize = 4720;
 use crate::uaccess::UserFault;
 
 /// Pushes an `rt_sigframe` and points the frame at the handler. On failure nothing is changed (and the kernel sends
 /// SIGSEGV).
-pub fn setup_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread, _sig: &SigFrameInfo<'_>) -> Result<(), UserFault> {
+pub fn setup_rt_frame(
+    _frame: &mut TrapFrame,
+    _thread: &mut Thread,
+    _sig: &SigFrameInfo<'_>,
+) -> Result<(), UserFault> {
     todo!()
 }
 

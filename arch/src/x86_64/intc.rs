@@ -42,3 +42,8 @@ pub fn irq_for_legacy(_isa: u8) -> Option<IrqNumber> {
 pub fn irq_from_dt(_cells: &[u32]) -> Option<(IrqNumber, Trigger)> {
     todo!()
 }
+
+/// A vector above the exceptions.
+pub(super) fn dispatch(_frame: &mut super::trap::TrapFrame) {
+    todo!()
+}

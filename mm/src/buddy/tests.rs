@@ -25,7 +25,9 @@ const ZONE: ZoneId = ZoneId::new(0, ZoneKind::Normal);
 fn array(frames: u32) -> Array {
     Array {
         pages: (0..frames).map(|_| Page::new()).collect(),
-        blocks: (0..frames.div_ceil(PAGEBLOCK_PAGES)).map(|_| PageBlock::new(ZONE, MigrateType::Movable)).collect(),
+        blocks: (0..frames.div_ceil(PAGEBLOCK_PAGES))
+            .map(|_| PageBlock::new(ZONE, MigrateType::Movable))
+            .collect(),
     }
 }
 

@@ -1,1 +1,40 @@
-fn main() {}
+//! Tests of the Linux ABI, to be run inside the guest.
+//!
+//! One static program with a file per family of system calls. It is written against the manual
+//! pages and must pass on Linux 6.12 (`cargo xtask test --oracle`); nothing in it may know which
+//! kernel it runs on. As init (pid 1) it mounts the usual file systems, runs all tests and powers
+//! off. Otherwise: `guest-tests [--list] [PART-OF-NAME…]`.
+//!
+//! Output: `ok NAME` or `FAIL NAME: why` for each test, then `N passed, N failed`.
+
+mod files;
+mod harness;
+mod prelude;
+mod sys;
+
+/// All tests.
+const TABLES: &[&[harness::Test]] = &[files::TESTS];
+
+fn main() {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if sys::getpid() == 1 {
+        harness::mount_system();
+        // The kernel passes what it does not know on its command line: `guest.filter=NAME`.
+        let filters: Vec<String> = args
+            .iter()
+            .chain(std::env::vars().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().iter())
+            .filter_map(|word| word.strip_prefix("guest_filter=").map(str::to_string))
+            .collect();
+        harness::run(TABLES, &filters);
+        harness::power_off();
+    }
+    if args.first().is_some_and(|arg| arg == "--list") {
+        for test in TABLES.iter().copied().flatten() {
+            println!("{}", test.name.trim_start_matches("guest_tests::"));
+        }
+        return;
+    }
+    args.retain(|arg| !arg.starts_with("--"));
+    let failed = harness::run(TABLES, &args);
+    std::process::exit(i32::from(failed > 0));
+}

@@ -1,0 +1,129 @@
+//! The guest tests: `tests/guest` as init of an initramfs that holds nothing else.
+//!
+//! On Karst the results are compared with `tests/guest/known-fails.txt` (`ARCH NAME` per line,
+//! `*` for every architecture): a known failure that passes is a failure too, so that the list
+//! stays true. On Linux every test must pass.
+
+use super::{Context, Report};
+use crate::cpio::Archive;
+use crate::{build, initramfs, paths};
+use anyhow::{Context as _, Result};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Time for all guest tests of one architecture.
+const LIMIT: Duration = Duration::from_secs(480);
+
+/// Runs the guest tests.
+pub fn run(context: &Context, report: &mut Report) -> Result<()> {
+    let program = build::guest(context.arch, "guest-tests")?;
+    let initrd = initramfs::write(
+        context.arch,
+        "guest.cpio",
+        &archive(&std::fs::read(program)?),
+    )?;
+    let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
+    if !context.filter.is_empty() {
+        machine = machine.append(&format!("guest_filter={}", context.filter));
+    }
+    let mut session = machine.start(LIMIT)?;
+    if context.verbose {
+        session.echo();
+    }
+    let ended = session.finish()?;
+    let text = session.text();
+    let log = paths::output(context.arch)?.join(if context.oracle {
+        "guest-linux.log"
+    } else {
+        "guest.log"
+    });
+    std::fs::write(&log, &text)?;
+
+    let known = known_fails(context)?;
+    let mut seen = HashSet::new();
+    for line in text.lines() {
+        let line = line.trim_end();
+        if let Some(name) = line.strip_prefix("ok ") {
+            let name = name.split(' ').next().unwrap_or(name);
+            seen.insert(name.to_string());
+            let full = format!("{} guest {name}", context.label());
+            if known.contains(name) {
+                report.fail(&full, "passes, but is in known-fails.txt: remove it there");
+            } else {
+                report.pass(&full);
+            }
+        } else if let Some(rest) = line.strip_prefix("FAIL ") {
+            let (name, why) = rest.split_once(": ").unwrap_or((rest, ""));
+            seen.insert(name.to_string());
+            let full = format!("{} guest {name}", context.label());
+            if known.contains(name) {
+                println!("known: {full}: {why}");
+            } else {
+                report.fail(&full, why);
+            }
+        }
+    }
+    let complete = text
+        .lines()
+        .any(|line| line.trim_end().ends_with(" failed") && line.contains(" passed, "));
+    let name = format!("{} guest tests run to the end", context.label());
+    match (complete, ended) {
+        (true, Some(_)) => report.pass(&name),
+        (true, None) => report.fail(&name, "the guest did not power off"),
+        (false, _) => {
+            let last: Vec<&str> = text.lines().rev().take(25).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            report.fail(
+                &name,
+                &format!(
+                    "no final line (log: {})\n{}",
+                    log.display(),
+                    last.join("\n")
+                ),
+            );
+        }
+    }
+    for name in known
+        .iter()
+        .filter(|name| context.filter.is_empty() && !seen.contains(*name))
+    {
+        report.fail(
+            &format!("{} guest {name}", context.label()),
+            "in known-fails.txt but was not run",
+        );
+    }
+    Ok(())
+}
+
+/// An initramfs with the test program as init, and nothing else but directories.
+fn archive(program: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::new();
+    for path in ["bin", "dev", "etc", "mnt", "proc", "root", "sys", "tmp"] {
+        archive.directory(path, 0o755);
+    }
+    archive.char_device("dev/console", 0o600, 5, 1);
+    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/init\n");
+    archive.file("init", 0o755, program);
+    archive.finish()
+}
+
+fn known_fails(context: &Context) -> Result<HashSet<String>> {
+    if context.oracle {
+        return Ok(HashSet::new());
+    }
+    let path = paths::root().join("tests/guest/known-fails.txt");
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            line.split_whitespace()
+                .collect::<Vec<_>>()
+                .get(..2)
+                .map(|w| (w[0].to_string(), w[1].to_string()))
+        })
+        .filter(|(arch, _)| arch == "*" || arch == context.arch.name())
+        .map(|(_, name)| name)
+        .collect())
+}

@@ -1,0 +1,184 @@
+//! `cargo xtask test`: host tests, then the guest's, on Karst or (`--oracle`) on Linux 6.12.
+//!
+//! Parts, each a module with one `run` function that records its results in a [`Report`]:
+//! [`guest`] (system call families), [`matrix`] (machines and initramfs kinds), [`busybox`]
+//! (a script over the applets, compared with what Linux printed), [`shell`] (an interactive
+//! session through a pseudo-terminal), [`languages`] (programs of other compilers).
+
+mod busybox;
+mod guest;
+mod languages;
+mod matrix;
+mod report;
+mod shell;
+
+use crate::arch::Arch;
+use crate::build::{self, Profile};
+use crate::qemu::Machine;
+use crate::{debian, proc, setup, ui};
+use anyhow::Result;
+use clap::ValueEnum;
+use report::Report;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Architecture [default: all]
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Run on Debian's Linux 6.12 instead of Karst: shows that the tests are right
+    #[arg(long)]
+    oracle: bool,
+    /// With --oracle: record what Linux prints as the expected output
+    #[arg(long, requires = "oracle")]
+    bless: bool,
+    /// Build with debug assertions
+    #[arg(long)]
+    debug: bool,
+    /// Run only these parts [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Run only tests whose name contains this
+    #[arg(long, default_value = "")]
+    filter: String,
+    /// Show the console of each guest
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// A part of the test suite.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Part {
+    /// cargo test on the build machine
+    Host,
+    /// System call families, in the guest
+    Guest,
+    /// Machines, memory sizes, CPU counts, kinds of initramfs
+    Matrix,
+    /// A script over more than 100 busybox applets
+    Busybox,
+    /// Line editing and job control through a pseudo-terminal
+    Shell,
+    /// Static programs from C, Rust and Go compilers
+    Languages,
+}
+
+/// What the parts that boot a guest need to know.
+pub struct Context {
+    /// Architecture of the guest.
+    pub arch: Arch,
+    /// Kernel to boot.
+    pub kernel: PathBuf,
+    /// Whether that is Linux.
+    pub oracle: bool,
+    /// Record expected output instead of comparing.
+    pub bless: bool,
+    /// Part of the name of the tests to run.
+    pub filter: String,
+    /// Show consoles.
+    pub verbose: bool,
+}
+
+impl Context {
+    /// A machine with the kernel under test.
+    pub fn machine(&self) -> Machine {
+        Machine::new(self.arch, &self.kernel)
+    }
+
+    /// Whether the test `name` was asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+
+    /// `x86_64` or `aarch64`, with `linux` if that is what runs.
+    pub fn label(&self) -> String {
+        if self.oracle {
+            format!("{} linux", self.arch)
+        } else {
+            self.arch.to_string()
+        }
+    }
+}
+
+/// Runs the subcommand.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let wanted = |part: Part| args.only.is_empty() || args.only.contains(&part);
+    let mut report = Report::new();
+    if wanted(Part::Host) && !args.oracle && args.filter.is_empty() {
+        host(&mut report);
+    }
+    let arches = args
+        .arch
+        .map_or_else(|| Arch::ALL.to_vec(), |arch| vec![arch]);
+    let guest_parts = args.only.is_empty() || args.only.iter().any(|part| *part != Part::Host);
+    for arch in arches {
+        if !guest_parts {
+            break;
+        }
+        setup::qemu(arch)?;
+        let kernel = if args.oracle {
+            debian::linux(arch)?
+        } else {
+            build::kernel(arch, Profile::from_debug_flag(args.debug))?.image
+        };
+        let context = Context {
+            arch,
+            kernel,
+            oracle: args.oracle,
+            bless: args.bless,
+            filter: args.filter.clone(),
+            verbose: args.verbose,
+        };
+        let parts: [(Part, fn(&Context, &mut Report) -> Result<()>); 5] = [
+            (Part::Guest, guest::run),
+            (Part::Matrix, matrix::run),
+            (Part::Busybox, busybox::run),
+            (Part::Shell, shell::run),
+            (Part::Languages, languages::run),
+        ];
+        for (part, run) in parts {
+            if wanted(part) {
+                let name = format!("{part:?} tests, {}", context.label());
+                ui::note(&format!("== {name}"));
+                if let Err(error) = run(&context, &mut report) {
+                    report.fail(&name, &format!("{error:#}"));
+                }
+            }
+        }
+    }
+    Ok(report.finish())
+}
+
+/// `cargo test` of the crates that run on the build machine.
+fn host(report: &mut Report) {
+    ui::note("== host tests");
+    let mut cargo = proc::cargo();
+    cargo.args(["test", "--quiet", "--no-fail-fast"]);
+    let output = cargo.stderr(std::process::Stdio::inherit()).output();
+    match output {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let count = |word: &str| -> usize {
+                text.lines()
+                    .filter(|line| line.starts_with("test result:"))
+                    .filter_map(|line| {
+                        let before = line.split(word).next()?;
+                        before.split_whitespace().last()?.parse::<usize>().ok()
+                    })
+                    .sum()
+            };
+            let (passed, failed) = (count(" passed"), count(" failed"));
+            report.add(passed, failed);
+            if !output.status.success() {
+                println!("{text}");
+                if failed == 0 {
+                    report.fail("host tests", "cargo test failed");
+                }
+            }
+            println!("host tests: {passed} passed, {failed} failed");
+        }
+        Err(error) => report.fail("host tests", &error.to_string()),
+    }
+}

@@ -8,7 +8,7 @@
 //! A thread never waits for its own end: after [`leave`] the scheduler switches away for good.
 
 use crate::process::thread::flags;
-use crate::process::{Pid, Process, State, Thread, Usage, current, tree};
+use crate::process::{Files, Pid, Process, State, Thread, Usage, current, tree};
 use crate::signal::{Signal, notify, send};
 use crate::syscall::Syscall;
 use abi::Result;
@@ -17,7 +17,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
 use mm::user::UserPtr;
-use vfs::FdTable;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[EXIT, EXIT_GROUP];
@@ -67,7 +66,7 @@ pub fn exit(code: i32) -> ! {
     }));
     drop(me.nsproxy.replace(None));
     leave(code);
-    sched::exit_current()
+    sched::exit_task()
 }
 
 /// From here on no signal is delivered; what was meant for the process goes to the others.
@@ -139,19 +138,19 @@ fn release_files(me: &Thread) {
 }
 
 /// A share of a file table that is given back unless it is kept: for fork's error paths.
-pub struct FilesGuard(Option<Arc<FdTable>>);
+pub struct FilesGuard(Option<Arc<Files>>);
 
 impl FilesGuard {
     /// Takes responsibility for one user of `files`.
-    pub fn new(files: Arc<FdTable>) -> Self {
+    pub fn new(files: Arc<Files>) -> Self {
         Self(Some(files))
     }
 
     /// Another reference.
-    pub fn get(&self) -> Arc<FdTable> {
+    pub fn get(&self) -> Arc<Files> {
         match &self.0 {
             Some(files) => files.clone(),
-            None => FdTable::empty(),
+            None => Files::new(vfs::FdTable::new()),
         }
     }
 

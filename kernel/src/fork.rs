@@ -17,11 +17,10 @@ use abi::cap::Cap;
 use abi::process::{CLONE_ARGS_SIZE_VER0, CloneArgs};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
-use arch::trap::TrapFrame;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm::user::{UserPtr, copy_struct_from_user};
-use sched::Task;
-use sched::wait::Completion;
+use sched::{NewTask, Task};
+use sched::completion::Completion;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[FORK, VFORK, CLONE, CLONE3];
@@ -101,19 +100,18 @@ pub fn check_flags(flags: u64) -> Result<()> {
 }
 
 #[macros::syscall(fork)]
-fn sys_fork(frame: &mut TrapFrame) -> Result<i32> {
-    clone(frame, &Request { exit_signal: raw::SIGCHLD.into(), ..Request::default() }, &[])
+fn sys_fork() -> Result<i32> {
+    clone(&Request { exit_signal: raw::SIGCHLD.into(), ..Request::default() }, &[])
 }
 
 #[macros::syscall(vfork)]
-fn sys_vfork(frame: &mut TrapFrame) -> Result<i32> {
+fn sys_vfork() -> Result<i32> {
     let flags = f::VFORK | f::VM;
-    clone(frame, &Request { flags, exit_signal: raw::SIGCHLD.into(), ..Request::default() }, &[])
+    clone(&Request { flags, exit_signal: raw::SIGCHLD.into(), ..Request::default() }, &[])
 }
 
 #[macros::syscall(clone)]
 fn sys_clone(
-    frame: &mut TrapFrame,
     flags: u64,
     stack: usize,
     parent_tid: usize,
@@ -136,14 +134,14 @@ fn sys_clone(
         child_tid,
         pidfd: parent_tid,
     };
-    clone(frame, &request, &[])
+    clone(&request, &[])
 }
 
 /// Longest `set_tid` array: one per level of pid namespaces.
 const MAX_SET_TID: u64 = 32;
 
 #[macros::syscall(clone3)]
-fn sys_clone3(frame: &mut TrapFrame, uargs: UserPtr<CloneArgs>, size: usize) -> Result<i32> {
+fn sys_clone3(uargs: UserPtr<CloneArgs>, size: usize) -> Result<i32> {
     if size > 4096 {
         return Err(Errno::E2BIG);
     }
@@ -179,13 +177,13 @@ fn sys_clone3(frame: &mut TrapFrame, uargs: UserPtr<CloneArgs>, size: usize) -> 
         child_tid: args.child_tid as usize,
         pidfd: args.pidfd as usize,
     };
-    clone(frame, &request, &set_tid)
+    clone(&request, &set_tid)
 }
 
 /// The one path behind all the calls.
-fn clone(frame: &TrapFrame, request: &Request, set_tid: &[i32]) -> Result<i32> {
+fn clone(request: &Request, set_tid: &[i32]) -> Result<i32> {
     let me = current();
-    let (child, done) = copy_process(frame, request, set_tid)?;
+    let (child, done) = copy_process(request, set_tid)?;
     let thread = child.data::<Thread>().ok_or(Errno::ENOMEM)?;
     let nr = thread.tid_in(&me.pid_ns());
     if request.flags & f::PARENT_SETTID != 0 {
@@ -219,11 +217,7 @@ fn check_limits(charge: &ThreadCharge) -> Result<()> {
 }
 
 /// Builds the child. It is in the tree and has its id when this returns, and does not run yet.
-fn copy_process(
-    frame: &TrapFrame,
-    request: &Request,
-    set_tid: &[i32],
-) -> Result<(Arc<Task>, Option<Arc<Completion>>)> {
+fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option<Arc<Completion>>)> {
     let me = current();
     let flags = request.flags;
     let has = |bit: u64| flags & bit != 0;
@@ -283,7 +277,8 @@ fn copy_process(
     let done = has(f::VFORK).then(|| Arc::new(Completion::new()));
     *thread.vfork_done.lock() = done.clone();
 
-    let child = sched::fork::copy_current(frame, Some(mm.get().switch_handle()), |machine, child_frame| {
+    let parts = NewTask { comm: me.task().comm().as_bytes(), mm: Some(mm.get().switch_handle()), data: thread };
+    let child = Task::new_user(parts, |machine, child_frame| {
         child_frame.set_return(0);
         if request.stack != 0 {
             child_frame.set_sp(request.stack);
@@ -292,10 +287,7 @@ fn copy_process(
             machine.set_tls(request.tls);
         }
     })?;
-    let thread = match child.set_data(thread) {
-        Ok(()) => child.data::<Thread>().ok_or(Errno::ENOMEM)?,
-        Err(_) => return Err(Errno::ENOMEM),
-    };
+    let thread = child.data::<Thread>().ok_or(Errno::ENOMEM)?;
     thread.set_task(&child);
     let pidfd = if has(f::PIDFD) {
         Some(crate::pidfd::reserve(&pid, has(f::THREAD), request.pidfd)?)

@@ -2,7 +2,8 @@
 
 use crate::process::current;
 use abi::{Errno, Result};
-use alloc::sync::Arc;
+use arch::addr::PAGE_SHIFT;
+use mm::remote::FutexKey;
 
 /// Whether a futex may be shared between address spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,8 +19,8 @@ pub enum Scope {
 pub enum Key {
     /// A word of one address space: its identity and the address.
     Private {
-        /// Address of the address space object.
-        mm: usize,
+        /// Number of the address space.
+        mm: u64,
         /// User address.
         addr: usize,
     },
@@ -46,20 +47,23 @@ impl Key {
         }
         let me = current();
         if scope == Scope::Private {
-            return Ok(Self::Private { mm: me.mm.as_ptr().addr(), addr });
+            let guard = sched::rcu::read_lock();
+            let mm = me.mm.load(&guard).ok_or(Errno::EFAULT)?;
+            return Ok(Self::Private { mm: mm.id(), addr });
         }
         let mm = me.mm().ok_or(Errno::EFAULT)?;
-        Ok(match mm.shared_object_at(addr)? {
-            Some((object, offset)) => Self::Shared { object, offset },
-            // Private memory of its own process: nobody else can mean this word.
-            None => Self::Private { mm: Arc::as_ptr(&mm).addr(), addr },
+        Ok(match mm.futex_key(addr, true)? {
+            FutexKey::Private(mm, addr) => Self::Private { mm, addr },
+            FutexKey::Shared(object, index, offset) => {
+                Self::Shared { object, offset: index << PAGE_SHIFT | u64::from(offset) }
+            }
         })
     }
 
     /// A well-mixed hash; buckets take its upper bits.
     pub fn hash(&self) -> u64 {
         let (a, b) = match *self {
-            Self::Private { mm, addr } => (mm as u64, addr as u64 >> 2),
+            Self::Private { mm, addr } => (mm, addr as u64 >> 2),
             Self::Shared { object, offset } => (object.wrapping_add(1), offset >> 2),
         };
         // One round of multiply-xor per word; constants are odd and close to 2^64 divided by the golden ratio.
@@ -76,8 +80,8 @@ mod tests {
     fn neighbours_spread() {
         // The words of one page, and the same address in many processes, fill the buckets evenly.
         for keys in [
-            (0..4096).map(|i| Key::Private { mm: 0xffff_8880_0012_3400, addr: 0x7f00_0000_0000 + i * 4 }).collect::<Vec<_>>(),
-            (0..4096).map(|i| Key::Private { mm: 0xffff_8880_0000_0000 + i * 0x400, addr: 0x7f12_3456_7000 }).collect(),
+            (0..4096).map(|i| Key::Private { mm: 77, addr: 0x7f00_0000_0000 + i * 4 }).collect::<Vec<_>>(),
+            (0..4096).map(|i| Key::Private { mm: i, addr: 0x7f12_3456_7000 }).collect(),
             (0..4096).map(|i| Key::Shared { object: 77, offset: i as u64 * 64 }).collect(),
         ] {
             let mut buckets = [0; 256];

@@ -179,7 +179,7 @@ pub fn unlock(addr: usize, scope: Scope) -> Result<()> {
             sched::pi::unboost(me.task());
             if let Some(task) = next {
                 bucket.leave(1);
-                sched::wake_up(&task, sched::State::NORMAL);
+                sched::wake_up(&task);
             }
             return Ok(());
         }
@@ -200,6 +200,6 @@ pub fn owner_died(addr: usize) {
     drop(queue);
     if let Some(task) = next {
         bucket.leave(1);
-        sched::wake_up(&task, sched::State::NORMAL);
+        sched::wake_up(&task);
     }
 }

@@ -5,7 +5,7 @@ use super::{Key, Scope};
 use crate::process::{CurrentThread, current};
 use abi::{Errno, Result};
 use arch::uaccess::{NoFault, get_u32};
-use sched::{Deadline, State};
+use sched::Deadline;
 
 /// Reads the futex word under a bucket's lock: `None` if its page is not there.
 pub fn peek(addr: usize) -> Option<u32> {
@@ -92,7 +92,7 @@ pub enum End {
 
 /// Sleeps until woken, a signal or the deadline.
 pub fn sleep(me: &CurrentThread, deadline: Option<Deadline>) -> End {
-    let timed_out = sched::wait_until(State::INTERRUPTIBLE, deadline, || me.futex.is_woken());
+    let timed_out = crate::time::sleep::wait_until(deadline, || me.futex.is_woken());
     if me.futex.is_woken() {
         End::Woken
     } else if timed_out {

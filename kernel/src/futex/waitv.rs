@@ -10,7 +10,6 @@ use abi::time::Timespec;
 use abi::{Errno, Result, raw};
 use alloc::vec::Vec;
 use mm::user::UserPtr;
-use sched::State;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[FUTEX_WAITV];
@@ -108,7 +107,7 @@ fn sys_futex_waitv(
         me.futex.finish();
         return Ok(index);
     }
-    let timed_out = sched::wait_until(State::INTERRUPTIBLE, deadline, || me.futex.is_woken());
+    let timed_out = crate::time::sleep::wait_until(deadline, || me.futex.is_woken());
     dequeue_all(&me, &words);
     let woken = me.futex.is_woken();
     me.futex.finish();

@@ -8,7 +8,7 @@ use crate::process::Thread;
 use abi::{Errno, Result};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use sched::{State, Task};
+use sched::Task;
 
 /// Threads that were taken out and wait for their wake-up until the lock is free. Up to eight without allocation;
 /// then the lock is released, they are woken, and the search goes on.
@@ -41,7 +41,7 @@ impl Batch {
     /// Wakes them, oldest first. Call without locks.
     pub fn wake(mut self) {
         for task in self.tasks.iter_mut().filter_map(Option::take) {
-            sched::wake_up(&task, State::NORMAL);
+            sched::wake_up(&task);
         }
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! The life of a process is in [`crate::fork`], [`crate::exec`], [`crate::exit`] and [`crate::wait`].
 
+mod files;
 pub mod kthread;
 pub mod limits;
 pub mod nsproxy;
@@ -27,6 +28,7 @@ pub mod thread;
 pub mod tree;
 pub mod user;
 
+pub use files::Files;
 pub use limits::Resource;
 pub use nsproxy::NsProxy;
 pub use pid::{Pid, PidNamespace};
@@ -64,7 +66,7 @@ impl CurrentThread {
 
     /// A counted reference to the task.
     pub fn task_arc(&self) -> Arc<Task> {
-        self.task.arc()
+        self.task.to_arc()
     }
 }
 

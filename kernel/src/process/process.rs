@@ -76,16 +76,17 @@ impl Usage {
 
     /// What one thread has used.
     pub fn of(task: &Task) -> Self {
-        let times = task.cputime();
+        let times = task.cpu_time();
+        let (nvcsw, nivcsw) = task.context_switches();
         let thread = task.data::<Thread>();
         let count = |f: fn(&Thread) -> &core::sync::atomic::AtomicU64| {
             thread.map_or(0, |t| f(t).load(Ordering::Relaxed))
         };
         Self {
-            utime_ns: times.utime_ns,
-            stime_ns: times.stime_ns,
-            nvcsw: times.nvcsw,
-            nivcsw: times.nivcsw,
+            utime_ns: times.user_ns,
+            stime_ns: times.system_ns,
+            nvcsw,
+            nivcsw,
             min_flt: count(|t| &t.min_flt),
             maj_flt: count(|t| &t.maj_flt),
             ..Self::default()

@@ -10,17 +10,17 @@
 //! ([`super::Process::sig`]); see [`crate::signal`].
 
 use super::user::{SignalCharge, ThreadCharge};
-use super::{NsProxy, Pid, PidNamespace, Process};
+use super::{Files, NsProxy, Pid, PidNamespace, Process};
 use crate::signal::Pending;
 use alloc::sync::{Arc, Weak};
 use arch::sync::{SpinLock, SpinLockIrq};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use mm::AddressSpace;
 use sched::Task;
-use sched::wait::Completion;
+use sched::completion::Completion;
 use sync::{Once, RcuPtr};
 use vfs::path::FsStruct;
-use vfs::{Credentials, FdTable};
+use vfs::Credentials;
 
 /// Facts about a thread that change rarely; Linux's `PF_*` and `PFA_*`.
 pub mod flags {
@@ -73,7 +73,7 @@ impl AltStack {
 }
 
 /// How `restart_syscall(2)` goes on with a call that a signal interrupted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub enum Restart {
     /// Nothing to go on with: `EINTR`.
     None,
@@ -99,15 +99,17 @@ pub enum Restart {
         /// Which waiters a wake-up is for.
         bitset: u32,
     },
-    /// `poll(2)`: descriptors, their count, and the deadline (none: forever).
-    Poll {
-        /// The user's array.
-        fds: usize,
-        /// Its length.
-        nfds: u32,
-        /// Deadline on the monotonic clock.
-        deadline_ns: Option<u64>,
-    },
+    /// A call of another subsystem (`poll`).
+    Call(Arc<dyn ResumeCall>),
+}
+
+/// An interrupted call that knows how to go on.
+pub trait ResumeCall: Send + Sync {
+    /// Makes the rest of the call.
+    ///
+    /// # Errors
+    /// Those of the call.
+    fn resume(&self) -> abi::Result<isize>;
 }
 
 /// Restartable sequences: rseq(2).
@@ -164,7 +166,7 @@ pub struct Thread {
     /// Root, working directory, umask.
     pub fs: RcuPtr<FsStruct>,
     /// Its files.
-    pub files: RcuPtr<FdTable>,
+    pub files: RcuPtr<Files>,
     /// Its namespaces.
     pub nsproxy: RcuPtr<NsProxy>,
     /// Signals.
@@ -222,7 +224,7 @@ pub struct Parts {
     /// File system context.
     pub fs: Arc<FsStruct>,
     /// Files.
-    pub files: Arc<FdTable>,
+    pub files: Arc<Files>,
     /// Namespaces.
     pub nsproxy: Arc<NsProxy>,
     /// Account.
@@ -363,7 +365,7 @@ impl Thread {
     }
 
     /// Its files; none once it is exiting.
-    pub fn files(&self) -> Option<Arc<FdTable>> {
+    pub fn files(&self) -> Option<Arc<Files>> {
         self.files.load_arc(&sched::rcu::read_lock())
     }
 

@@ -139,7 +139,7 @@ pub fn wake(task: &Arc<Task>, how: Wake) {
         states |= State::WAKEKILL;
     }
     task.thread_flags().set(ThreadFlags::SIGPENDING);
-    if !sched::wake_up(task, states) {
+    if !sched::wake_up_state(task, states) {
         sched::kick(task);
     }
 }

@@ -80,7 +80,7 @@ pub fn leave_stop_count(state: &mut SignalState, thread: &Thread) -> bool {
 /// Takes back a thread's part in a stop and wakes it: `SIGCONT`.
 pub fn resume(task: &Arc<Task>, thread: &Thread) {
     thread.signals.jobctl.fetch_and(!(STOP_PENDING | STOP_CONSUME), Ordering::Relaxed);
-    sched::wake_up(task, State::STOPPED_BIT);
+    sched::wake_up_state(task, State::STOPPED_BIT);
 }
 
 /// Whether a stop signal may stop the process: a member of an orphaned group would stop for ever.

@@ -9,7 +9,7 @@ use crate::kmap;
 use crate::node::{self, MAX_NODES, Node, fallback_order};
 use crate::page::Page;
 use crate::pageblock::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageBlock, ZoneId};
-use crate::pcp::{self, Pcp, ZonePcp};
+use crate::pcp::{self, ZonePcp};
 use crate::vmemmap;
 use crate::vmemmap_grow;
 use crate::zone::Zone;
@@ -235,10 +235,7 @@ fn make_nodes(
             // Early allocations still cut free ranges; and a range may be cut at a zone border.
             let deferred = early.slice(free_ranges + 16, |_| (0, 0))?;
             let (high, batch) = pcp::limits(extent.present, config.cpus);
-            let pcps = early.slice(config.cpus, |_| ZonePcp {
-                zone: id,
-                lists: crate::local::Local::new(Pcp::new(high, batch)),
-            })?;
+            let pcps = early.slice(config.cpus, |_| ZonePcp::new(id, high, batch))?;
             let zone = early.value(Zone::new(id, extent.start, extent.end, deferred, pcps))?;
             zone.set_present(extent.present);
             zones[node][*kind as usize] = Some(zone);

@@ -14,7 +14,7 @@
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
-//! | [`stats`] | numbers |
+//! | [`stats`], [`report`] | numbers; the texts of `/proc` |
 //!
 //! Virtual memory:
 //!
@@ -71,6 +71,7 @@ pub mod query;
 pub mod reclaim;
 mod remap;
 pub mod remote;
+pub mod report;
 mod rmap;
 pub mod shmem;
 pub mod slub;
@@ -88,6 +89,9 @@ pub mod zone_setup;
 
 #[cfg(any(test, not(target_os = "none")))]
 pub mod testing;
+
+#[cfg(test)]
+mod vmtest;
 
 pub use fault::{Access, Asker, FaultError, Resolved};
 pub use filemap::{AddressSpaceOps, Mapping};

@@ -113,7 +113,7 @@ fn alloc_fast(gfp: Gfp, order: u8) -> Option<u32> {
     let pcp = unsafe { near.pcps[gfp.zone() as usize].get().as_ref() }?;
     let list = list_of(order, gfp.migrate_type() as usize);
     // SAFETY: these are the lists of this CPU, and preemption is off.
-    let pfn = unsafe { pcp.lists.with(&guard, |lists| lists.pop(&Memory, list, order)) }??;
+    let pfn = unsafe { pcp.with(&guard, |lists| lists.pop(&Memory, list, order)) }??;
     near.allocated.set(near.allocated.get() + (1 << order));
     Some(pfn)
 }
@@ -166,7 +166,7 @@ fn take_from(zone: &'static Zone, order: u8, ty: MigrateType) -> Option<u32> {
             let list = list_of(order, ty as usize);
             // SAFETY: the lists of this CPU, and preemption is off.
             let pfn = unsafe {
-                pcp.lists.with(&guard, |lists| {
+                pcp.with(&guard, |lists| {
                     lists.pop(&Memory, list, order).or_else(|| {
                         let want = (lists.batch() >> order).max(1);
                         zone.take_many(order, ty, want, lists, list);
@@ -306,7 +306,7 @@ pub(crate) fn free_block(pfn: u32, order: u8) {
         if let Some(pcp) = pcp {
             // SAFETY: the lists of this CPU, and preemption is off.
             let done = unsafe {
-                pcp.lists.with(&guard, |lists| {
+                pcp.with(&guard, |lists| {
                     if lists.push(&Memory, list_of(order, ty), pfn, order) {
                         trim(pcp, lists);
                     }
@@ -388,7 +388,7 @@ pub fn drain_local() {
     for zone in node::zones() {
         if let Some(pcp) = zone.pcp(cpu::current()) {
             // SAFETY: the lists of this CPU, and preemption is off.
-            unsafe { pcp.lists.with(&guard, |lists| zone.drain(lists, u32::MAX)) };
+            unsafe { pcp.with(&guard, |lists| zone.drain(lists, u32::MAX)) };
         }
     }
 }

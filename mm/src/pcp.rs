@@ -8,8 +8,11 @@
 
 use crate::buddy::Frames;
 use crate::gfp::{COSTLY_ORDER, NR_PCP_TYPES};
+use crate::local::Local;
 use crate::page::NIL;
 use crate::pageblock::ZoneId;
+use arch::preempt::PreemptOff;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Orders with lists.
 pub const PCP_ORDERS: usize = COSTLY_ORDER as usize + 1;
@@ -100,11 +103,41 @@ pub fn limits(managed: usize, cpus: usize) -> (u32, u32) {
     ((batch * 6).min(share.max(batch * 2)), batch)
 }
 
-/// The lists of a zone on this CPU, with the zone's name beside them so that a free can tell whether they are the right ones.
-#[repr(C)]
+/// The lists of a zone on one CPU, with the zone's name beside them so that a free can tell whether they are the right ones.
 pub(crate) struct ZonePcp {
     pub(crate) zone: ZoneId,
-    pub(crate) lists: crate::local::Local<Pcp>,
+    pub(crate) high: u32,
+    pub(crate) batch: u32,
+    /// `lists.count()`, for other CPUs to look at.
+    count: AtomicU32,
+    lists: Local<Pcp>,
+}
+
+impl ZonePcp {
+    pub(crate) fn new(zone: ZoneId, high: u32, batch: u32) -> Self {
+        Self { zone, high, batch, count: AtomicU32::new(0), lists: Local::new(Pcp::new(high, batch)) }
+    }
+
+    /// Runs `f` on the lists; `None` if an interrupted allocation is in them.
+    ///
+    /// # Safety
+    /// They are the lists of the current CPU.
+    #[inline(always)]
+    pub(crate) unsafe fn with<G: PreemptOff, R>(&self, here: &G, f: impl FnOnce(&mut Pcp) -> R) -> Option<R> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.lists.with(here, |lists| {
+                let result = f(lists);
+                self.count.store(lists.count(), Relaxed);
+                result
+            })
+        }
+    }
+
+    /// Pages in the lists, a moment ago.
+    pub(crate) fn count(&self) -> u32 {
+        self.count.load(Relaxed)
+    }
 }
 
 #[cfg(test)]

@@ -417,3 +417,8 @@ impl core::fmt::Debug for AddressSpace {
         write!(f, "mm {} (rss {} pages)", self.id, self.counters.rss())
     }
 }
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<AddressSpace>();
+};

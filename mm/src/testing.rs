@@ -1,32 +1,47 @@
 //! Physical memory for tests on the host: an arena that stands for RAM.
 
 use crate::init::{self, Config};
-use arch::addr::{PhysAddr, set_direct_map_offset};
+use arch::addr::set_direct_map_offset;
 use boot::memblock::Memblock;
 use boot::{Numa, PhysRange};
 use std::sync::OnceLock;
 
 /// Where the arena's RAM begins, physically: above a hole, as on arm64.
-const PHYS_BASE: usize = 0x4000_0000;
+const PHYS_BASE: u64 = 0x4000_0000;
 /// Bytes of RAM.
 pub const ARENA_SIZE: usize = if cfg!(miri) { 16 << 20 } else { 128 << 20 };
 
+/// Alignment of the arena: the largest block.
+const ALIGN: usize = 4 << 20;
+
 static READY: OnceLock<()> = OnceLock::new();
 
-/// Makes sure that the page and slab allocators work. Every test that allocates begins with it; all share one arena.
+/// Makes sure that the page and slab allocators work, with one node of [`ARENA_SIZE`] bytes. Every test that allocates begins with it; all
+/// tests of a process share the arena.
 pub fn init() {
+    let ram = [PhysRange::new(PHYS_BASE, ARENA_SIZE as u64)];
+    init_with(&ram, &Numa::single(), false, 0);
+}
+
+/// As [`init`], with a memory map of the test's own: for tests of zones and nodes, alone in their process. RAM begins at the first range;
+/// holes cost address space only.
+pub fn init_with(ram: &[PhysRange], numa: &Numa, dma_zone: bool, movable_per_node: u64) {
     READY.get_or_init(|| {
-        let layout = std::alloc::Layout::from_size_align(ARENA_SIZE, 4 << 20).expect("a valid layout");
-        // SAFETY: the layout is not empty. Zeroed memory is only reserved until it is used.
+        let (Some(first), Some(last)) = (ram.first(), ram.last()) else { panic!("a machine has memory") };
+        let start = first.start.align_down(ALIGN as u64);
+        // Aligned by hand: zeroed memory of ordinary alignment is only reserved until it is used.
+        let size = (last.end - start) as usize + ALIGN;
+        let layout = std::alloc::Layout::from_size_align(size, 16).expect("a valid layout");
+        // SAFETY: the layout is not empty.
         let arena = unsafe { std::alloc::alloc_zeroed(layout) };
         assert!(!arena.is_null(), "no memory for the arena");
-        set_direct_map_offset(arena.expose_provenance().wrapping_sub(PHYS_BASE));
+        let arena = arena.wrapping_add(arena.align_offset(ALIGN));
+        set_direct_map_offset(arena.expose_provenance().wrapping_sub(start.0 as usize));
         let mut memblock = Memblock::new();
-        let ram =
-            PhysRange { start: PhysAddr(PHYS_BASE as u64), end: PhysAddr((PHYS_BASE + ARENA_SIZE) as u64) };
-        memblock.add_memory(ram).expect("one range fits");
-        let config =
-            Config { numa: &Numa::single(), dma_zone: false, movable_per_node: 0, cpus: arch::cpu::MAX_CPUS };
+        for range in ram {
+            memblock.add_memory(*range).expect("the ranges fit");
+        }
+        let config = Config { numa, dma_zone, movable_per_node, cpus: arch::cpu::MAX_CPUS };
         init::init(&mut memblock, &config).expect("the arena holds its own tables");
     });
 }

@@ -104,3 +104,9 @@ impl Frames for Memory {
         block(pfn)
     }
 }
+
+/// The zone of a frame; `None` if there is no RAM.
+pub fn zone_of(pfn: Pfn) -> Option<crate::pageblock::ZoneId> {
+    let number = u32::try_from(pfn.0).ok().filter(|n| *n < end())?;
+    block(number).is_present().then(|| block(number).zone())
+}

@@ -10,8 +10,8 @@
 //! when the free pages fall to the mark. It counts as free in the statistics.
 
 use crate::buddy::Buddy;
-use crate::gfp::{MigrateType, NR_ZONES, ZoneKind};
-use crate::pageblock::ZoneId;
+use crate::gfp::{MigrateType, NR_MIGRATE_TYPES, NR_ZONES, ZoneKind};
+use crate::pageblock::{PAGEBLOCK_PAGES, ZoneId};
 use crate::pcp::{Pcp, ZonePcp};
 use crate::vmemmap::{self, Memory};
 use arch::cpu::CpuId;
@@ -186,6 +186,28 @@ impl Zone {
     pub fn free_blocks_of(&self, ty: MigrateType) -> [usize; crate::gfp::NR_ORDERS] {
         let buddy = self.buddy.lock();
         core::array::from_fn(|order| buddy.free_blocks_of(order as u8, ty))
+    }
+
+    /// Pages that are free but not in the free lists yet.
+    pub fn deferred_pages(&self) -> usize {
+        self.deferred_pages.load(Relaxed)
+    }
+
+    /// Page blocks of the zone per mobility group (`/proc/pagetypeinfo`).
+    pub fn blocks_by_type(&self) -> [usize; NR_MIGRATE_TYPES] {
+        let mut counts = [0; NR_MIGRATE_TYPES];
+        for pfn in (self.start..self.end.min(vmemmap::end())).step_by(PAGEBLOCK_PAGES as usize) {
+            let block = vmemmap::block(pfn);
+            if block.is_present() && block.zone() == self.id {
+                counts[block.migrate_type() as usize] += 1;
+            }
+        }
+        counts
+    }
+
+    /// Per possible CPU: pages in its lists, their limit, the batch.
+    pub fn pcp_numbers(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        self.pcps.iter().map(|pcp| (pcp.count(), pcp.high, pcp.batch))
     }
 
     /// The per-CPU lists of a CPU.

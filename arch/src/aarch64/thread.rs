@@ -21,7 +21,7 @@ use super::fpu;
 use super::preempt::NO_RESCHED;
 use crate::addr::VirtAddr;
 use crate::fpu::FpuState;
-use crate::layout::KERNEL_STACK_SIZE;
+use crate::layout::{DIRECT_MAP, KERNEL_STACK_SIZE};
 use crate::preempt::SWITCH_COUNT;
 use crate::thread::{AtomicThreadFlags, ThreadFlags};
 use crate::trap::TrapFrame;
@@ -46,6 +46,7 @@ pub struct Thread {
     /// The CPU it runs on or ran on last.
     pub(super) cpu: u32,
     pub(super) preempt: u64,
+    /// Where the stack overflows; without a stack of its own (boot), the lowest kernel address.
     pub(super) stack_bottom: usize,
     stack_top: usize,
     context: Context,
@@ -124,7 +125,7 @@ impl Thread {
             flags: AtomicThreadFlags::new(),
             cpu: 0,
             preempt: SWITCH_COUNT as u64 | NO_RESCHED,
-            stack_bottom: 0,
+            stack_bottom: DIRECT_MAP,
             stack_top: 0,
             context: Context { x19_x28: [0; 10], fp: 0, sp: 0, lr: 0 },
             tls: 0,

@@ -272,6 +272,10 @@ extern "C" fn arch_trap_sync_user(frame: &mut TrapFrame, esr: u64, far: u64) {
             // SAFETY: the running thread's own field, read again by this thread only.
             unsafe { thread::current().as_mut() }.fault_esr = user_esr(esr, far);
             let _ = kernel().page_fault(frame, fault(cause, abort, far, true));
+            if !crate::thread::current_ref().flags().contains(ThreadFlags::SIGPENDING) {
+                // SAFETY: as above. Resolved: signals that come later have nothing to do with it.
+                unsafe { thread::current().as_mut() }.fault_esr = 0;
+            }
         }
         Cause::Unknown | Cause::SystemRegister if emulate::system_register(frame, esr) => {}
         Cause::MemoryCopy => emulate::restart_memory_copy(frame, esr),
@@ -359,6 +363,9 @@ extern "C" fn arch_trap_sync_kernel(frame: &mut TrapFrame, esr: u64, far: u64) {
             frame,
             format_args!("Unable to handle kernel {what} at virtual address {far:016x}, ESR {esr:#010x}"),
         );
+    }
+    if cause == Cause::MemoryCopy {
+        return emulate::restart_memory_copy(frame, esr);
     }
     oops(frame, format_args!("Internal error: {cause:?}, ESR {esr:#010x}, FAR {far:016x}"));
 }

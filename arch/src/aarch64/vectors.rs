@@ -269,5 +269,5 @@ arch_bad_mode:
     SYSCALLNO = const offset_of!(TrapFrame, syscallno),
     FLAGS = const offset_of!(Thread, flags),
     STACK_BOTTOM = const offset_of!(Thread, stack_bottom),
-    EXIT_WORK = const ThreadFlags::EXIT_WORK.bits(),
+    EXIT_WORK = const ThreadFlags::EXIT_WORK.union(ThreadFlags::FULL_RETURN).bits(),
 );

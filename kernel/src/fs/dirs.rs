@@ -5,10 +5,11 @@ use macros::syscall;
 use mm::iov::Direction;
 use mm::IovIter;
 use mm::user::{UserSlice, UserStr};
+use vfs::fdtable::Fd;
 use vfs::{dir, namei};
 
 use super::context::{Caller, file, file_raw, path};
-use crate::syscall::{Fd, Syscall};
+use crate::syscall::Syscall;
 
 #[syscall(chdir)]
 fn sys_chdir(name: UserStr) -> Result<()> {

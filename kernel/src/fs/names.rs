@@ -7,36 +7,33 @@ use macros::syscall;
 use mm::user::{UserSlice, UserStr};
 use vfs::namei;
 
-use super::context::{at, path};
-use crate::syscall::{Fd, Syscall};
-
-/// `AT_FDCWD` as a descriptor.
-const CWD: Fd = Fd(raw::AT_FDCWD);
+use super::context::{DirFd, at, path};
+use crate::syscall::Syscall;
 
 #[syscall(mkdirat)]
-fn sys_mkdirat(dirfd: Fd, name: UserStr, mode: u32) -> Result<()> {
+fn sys_mkdirat(dirfd: DirFd, name: UserStr, mode: u32) -> Result<()> {
     let name = path(name)?;
     at(dirfd, &name, |ctx, at| namei::mkdir(ctx, at, &name, mode).map(drop))
 }
 
 #[syscall(mkdir)]
 fn sys_mkdir(name: UserStr, mode: u32) -> Result<()> {
-    sys_mkdirat(CWD, name, mode)
+    sys_mkdirat(DirFd::CWD, name, mode)
 }
 
 #[syscall(mknodat)]
-fn sys_mknodat(dirfd: Fd, name: UserStr, mode: u32, dev: u32) -> Result<()> {
+fn sys_mknodat(dirfd: DirFd, name: UserStr, mode: u32, dev: u32) -> Result<()> {
     let name = path(name)?;
     at(dirfd, &name, |ctx, at| namei::mknod(ctx, at, &name, mode, DevId::decode(dev)).map(drop))
 }
 
 #[syscall(mknod)]
 fn sys_mknod(name: UserStr, mode: u32, dev: u32) -> Result<()> {
-    sys_mknodat(CWD, name, mode, dev)
+    sys_mknodat(DirFd::CWD, name, mode, dev)
 }
 
 #[syscall(symlinkat)]
-fn sys_symlinkat(target: UserStr, dirfd: Fd, name: UserStr) -> Result<()> {
+fn sys_symlinkat(target: UserStr, dirfd: DirFd, name: UserStr) -> Result<()> {
     let target = path(target)?;
     let name = path(name)?;
     at(dirfd, &name, |ctx, at| namei::symlink(ctx, &target, at, &name).map(drop))
@@ -44,11 +41,11 @@ fn sys_symlinkat(target: UserStr, dirfd: Fd, name: UserStr) -> Result<()> {
 
 #[syscall(symlink)]
 fn sys_symlink(target: UserStr, name: UserStr) -> Result<()> {
-    sys_symlinkat(target, CWD, name)
+    sys_symlinkat(target, DirFd::CWD, name)
 }
 
 #[syscall(linkat)]
-fn sys_linkat(old_dir: Fd, old: UserStr, new_dir: Fd, new: UserStr, flags: u32) -> Result<()> {
+fn sys_linkat(old_dir: DirFd, old: UserStr, new_dir: DirFd, new: UserStr, flags: u32) -> Result<()> {
     if flags & !(raw::AT_SYMLINK_FOLLOW | raw::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
@@ -61,11 +58,11 @@ fn sys_linkat(old_dir: Fd, old: UserStr, new_dir: Fd, new: UserStr, flags: u32) 
 
 #[syscall(link)]
 fn sys_link(old: UserStr, new: UserStr) -> Result<()> {
-    sys_linkat(CWD, old, CWD, new, 0)
+    sys_linkat(DirFd::CWD, old, DirFd::CWD, new, 0)
 }
 
 #[syscall(unlinkat)]
-fn sys_unlinkat(dirfd: Fd, name: UserStr, flags: u32) -> Result<()> {
+fn sys_unlinkat(dirfd: DirFd, name: UserStr, flags: u32) -> Result<()> {
     if flags & !raw::AT_REMOVEDIR != 0 {
         return Err(Errno::EINVAL);
     }
@@ -78,16 +75,16 @@ fn sys_unlinkat(dirfd: Fd, name: UserStr, flags: u32) -> Result<()> {
 
 #[syscall(unlink)]
 fn sys_unlink(name: UserStr) -> Result<()> {
-    sys_unlinkat(CWD, name, 0)
+    sys_unlinkat(DirFd::CWD, name, 0)
 }
 
 #[syscall(rmdir)]
 fn sys_rmdir(name: UserStr) -> Result<()> {
-    sys_unlinkat(CWD, name, raw::AT_REMOVEDIR)
+    sys_unlinkat(DirFd::CWD, name, raw::AT_REMOVEDIR)
 }
 
 #[syscall(renameat2)]
-fn sys_renameat2(old_dir: Fd, old: UserStr, new_dir: Fd, new: UserStr, flags: u32) -> Result<()> {
+fn sys_renameat2(old_dir: DirFd, old: UserStr, new_dir: DirFd, new: UserStr, flags: u32) -> Result<()> {
     let old = path(old)?;
     let new = path(new)?;
     at(old_dir, &old, |ctx, old_at| {
@@ -96,17 +93,17 @@ fn sys_renameat2(old_dir: Fd, old: UserStr, new_dir: Fd, new: UserStr, flags: u3
 }
 
 #[syscall(renameat)]
-fn sys_renameat(old_dir: Fd, old: UserStr, new_dir: Fd, new: UserStr) -> Result<()> {
+fn sys_renameat(old_dir: DirFd, old: UserStr, new_dir: DirFd, new: UserStr) -> Result<()> {
     sys_renameat2(old_dir, old, new_dir, new, 0)
 }
 
 #[syscall(rename)]
 fn sys_rename(old: UserStr, new: UserStr) -> Result<()> {
-    sys_renameat2(CWD, old, CWD, new, 0)
+    sys_renameat2(DirFd::CWD, old, DirFd::CWD, new, 0)
 }
 
 #[syscall(readlinkat)]
-fn sys_readlinkat(dirfd: Fd, name: UserStr, buf: usize, size: i32) -> Result<usize> {
+fn sys_readlinkat(dirfd: DirFd, name: UserStr, buf: usize, size: i32) -> Result<usize> {
     if size <= 0 {
         return Err(Errno::EINVAL);
     }
@@ -119,7 +116,7 @@ fn sys_readlinkat(dirfd: Fd, name: UserStr, buf: usize, size: i32) -> Result<usi
 
 #[syscall(readlink)]
 fn sys_readlink(name: UserStr, buf: usize, size: i32) -> Result<usize> {
-    sys_readlinkat(CWD, name, buf, size)
+    sys_readlinkat(DirFd::CWD, name, buf, size)
 }
 
 /// The calls of this file.

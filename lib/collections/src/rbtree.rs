@@ -120,7 +120,11 @@ impl RbTree {
     /// # Safety
     /// `node` is live, in no tree, and stays where it is until it is removed; `less` is called with
     /// `node` and nodes of this tree.
-    pub unsafe fn insert(&self, node: *const RbNode, less: impl Fn(*const RbNode, *const RbNode) -> bool) -> bool {
+    pub unsafe fn insert(
+        &self,
+        node: *const RbNode,
+        less: impl Fn(*const RbNode, *const RbNode) -> bool,
+    ) -> bool {
         let mut parent: Link = ptr::null();
         let mut at = self.root.get();
         let mut leftmost = true;

@@ -8,7 +8,7 @@
 //! A thread never waits for its own end: after [`leave`] the scheduler switches away for good.
 
 use crate::process::thread::flags;
-use crate::process::{Files, Pid, Process, State, Thread, Usage, current, tree};
+use crate::process::{Pid, Process, State, Thread, Usage, current, tree};
 use crate::signal::{Signal, notify, send};
 use crate::syscall::Syscall;
 use abi::Result;
@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
 use mm::user::UserPtr;
+use vfs::fdtable::FdTable;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[EXIT, EXIT_GROUP];
@@ -133,24 +134,24 @@ fn release_files(me: &Thread) {
     let files = old.arc();
     drop(old);
     if let Some(files) = files {
-        files.put_user();
+        crate::process::files::put_user(&files);
     }
 }
 
 /// A share of a file table that is given back unless it is kept: for fork's error paths.
-pub struct FilesGuard(Option<Arc<Files>>);
+pub struct FilesGuard(Option<Arc<FdTable>>);
 
 impl FilesGuard {
     /// Takes responsibility for one user of `files`.
-    pub fn new(files: Arc<Files>) -> Self {
+    pub fn new(files: Arc<FdTable>) -> Self {
         Self(Some(files))
     }
 
     /// Another reference.
-    pub fn get(&self) -> Arc<Files> {
+    pub fn get(&self) -> Arc<FdTable> {
         match &self.0 {
             Some(files) => files.clone(),
-            None => Files::new(vfs::FdTable::new()),
+            None => Arc::new(FdTable::new()),
         }
     }
 
@@ -163,7 +164,7 @@ impl FilesGuard {
 impl Drop for FilesGuard {
     fn drop(&mut self) {
         if let Some(files) = self.0.take() {
-            files.put_user();
+            crate::process::files::put_user(&files);
         }
     }
 }

@@ -10,7 +10,7 @@
 use crate::process::limits::Resource;
 use crate::process::thread::{Parts, flags};
 use crate::process::user::{ThreadCharge, UserCounts};
-use crate::process::{Pid, Process, Thread, current, nsproxy, tree};
+use crate::process::{Pid, Process, Thread, current, nsproxy as ns_flags, tree};
 use crate::signal::SigHand;
 use crate::syscall::Syscall;
 use abi::cap::Cap;
@@ -238,13 +238,13 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     let charge = ThreadCharge::new(UserCounts::of(cred.uid));
     check_limits(&charge)?;
 
-    let nsproxy = if flags & nsproxy::NEW_FLAGS != 0 {
+    let nsproxy = if flags & ns_flags::NEW_FLAGS != 0 {
         crate::namespaces::copy(&nsproxy, &me, &cred, flags)?
     } else {
         nsproxy
     };
     let files = me.files().ok_or(Errno::EAGAIN)?;
-    let files = if has(f::FILES) { files.share() } else { files.fork()? };
+    let files = if has(f::FILES) { crate::process::files::share(&files) } else { crate::process::files::copy(&files)? };
     let fs = me.fs().ok_or(Errno::EAGAIN)?;
     let fs = if has(f::FS) {
         fs.users.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use crate::syscall::Syscall;
 use abi::cap::{Cap, CapData, CapHeader, CapSet};
 use abi::{Errno, Result};
 use mm::user::UserPtr;
-use vfs::Credentials;
+use vfs::cred::Credentials;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[CAPGET, CAPSET];

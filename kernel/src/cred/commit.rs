@@ -8,7 +8,7 @@ use abi::cap::CapSet;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use vfs::Credentials;
+use vfs::cred::Credentials;
 
 /// Credentials for a child: shared, or its own in a new user namespace.
 ///

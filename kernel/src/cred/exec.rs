@@ -9,8 +9,8 @@ use abi::cap::CapSet;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use vfs::cred::securebits;
-use vfs::{Credentials, File};
+use vfs::cred::{Credentials, securebits};
+use vfs::file::File;
 
 /// Credentials that wait for the point of no return.
 pub struct NewCred {

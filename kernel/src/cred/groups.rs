@@ -8,7 +8,7 @@ use abi::creds::Gid;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use mm::user::UserPtr;
-use vfs::Credentials;
+use vfs::cred::Credentials;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[GETGROUPS, SETGROUPS];

@@ -7,7 +7,7 @@ use abi::cap::Cap;
 use abi::creds::{Gid, Uid};
 use abi::{Errno, Result};
 use mm::user::UserPtr;
-use vfs::Credentials;
+use vfs::cred::Credentials;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[

@@ -10,7 +10,7 @@ use abi::raw_sys::prctl as pr;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
 use mm::user::{UserPtr, UserSlice};
-use vfs::Credentials;
+use vfs::cred::Credentials;
 use vfs::cred::securebits;
 
 /// The calls of this file.

@@ -17,7 +17,8 @@ use mm::AddressSpace;
 /// `EAGAIN`, `EINTR`: being killed, or another thread was first.
 pub fn commit(me: &CurrentThread, space: &Arc<AddressSpace>, program: &Program, cred: NewCred) -> Result<bool> {
     end_other_threads(me)?;
-    unshare_files(me)?;
+    // Closing on exec must not close another process's descriptors.
+    crate::process::unshare_files()?;
     unshare_sighand(me);
     me.process.timers.exec();
     // The list lies in the old memory: locks in shared memory are marked while it is still there.
@@ -96,17 +97,6 @@ fn take_leader_id(me: &CurrentThread) {
     drop(me.pid.replace(Some(leader)));
     old.unlink(|l| l.task = None);
     old.exit_wait.wake_all();
-}
-
-/// Descriptors that are shared with another process become a copy: closing on exec must not close theirs.
-fn unshare_files(me: &CurrentThread) -> Result<()> {
-    let files = me.files().ok_or(Errno::EAGAIN)?;
-    if files.users() > 1 {
-        let copy = files.fork()?;
-        drop(me.files.replace(Some(copy)));
-        files.put_user();
-    }
-    Ok(())
 }
 
 fn unshare_sighand(me: &CurrentThread) {

@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 use mm::AddressSpace;
 use mm::mmap::{MmapRequest, StackKind};
 use mm::space::Limits;
-use vfs::File;
+use vfs::file::File;
 
 /// `personality(2)`: no randomisation.
 pub const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;

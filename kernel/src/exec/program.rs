@@ -5,8 +5,11 @@ use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mm::iov::IovIter;
+use vfs::fdtable::{Fd, FdFlags};
+use vfs::file::File;
+use vfs::file_ops::IoFlags;
 use vfs::namei::{At, LookupFlags, OpenArgs};
-use vfs::{File, LookupContext};
+use vfs::path::LookupContext;
 
 /// A program file that somebody runs: nobody writes to it (`ETXTBSY`) as long as this lives.
 pub struct Exe(Arc<File>);
@@ -61,7 +64,7 @@ impl Program {
         let dir = if dirfd == raw::AT_FDCWD || absolute {
             None
         } else {
-            Some(me.files().ok_or(Errno::EBADF)?.get_raw(dirfd)?)
+            Some(me.files().ok_or(Errno::EBADF)?.get_raw(Fd::from_raw(dirfd)?)?)
         };
         let mut resolve = LookupFlags::empty();
         resolve.set(LookupFlags::EMPTY, flags & raw::AT_EMPTY_PATH != 0);
@@ -72,7 +75,7 @@ impl Program {
         let name = match &dir {
             None => path.to_vec(),
             Some(_) => {
-                inaccessible = me.files().is_some_and(|f| f.is_cloexec(dirfd));
+                inaccessible = me.files().is_some_and(|f| Fd::from_raw(dirfd).and_then(|fd| f.flags(fd)).is_ok_and(|fl| fl.contains(FdFlags::CLOEXEC)));
                 let mut name = Vec::new();
                 name.try_reserve_exact(path.len() + 24).map_err(|_| Errno::ENOMEM)?;
                 name.extend_from_slice(alloc::format!("/dev/fd/{dirfd}").as_bytes());
@@ -125,7 +128,7 @@ pub fn read_at(file: &Arc<File>, buf: &mut [u8], pos: u64) -> Result<usize> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|r| !r.is_empty()) {
         let mut at = pos.checked_add(done as u64).ok_or(Errno::EINVAL)?;
-        let got = file.ops().read_iter(file, &mut IovIter::dest(rest), &mut at)?;
+        let got = file.ops().read_iter(file, &mut IovIter::dest(rest), &mut at, IoFlags::empty())?;
         if got == 0 {
             break;
         }

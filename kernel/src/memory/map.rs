@@ -22,7 +22,7 @@ fn sys_mmap(addr: usize, length: usize, prot: u32, flags: u32, fd: Fd, offset: u
     let file = if flags & raw::MAP_ANONYMOUS != 0 {
         None
     } else {
-        let file = me.files().ok_or(Errno::EBADF)?.get_raw(fd.0)?;
+        let file = me.files().ok_or(Errno::EBADF)?.get_raw(vfs::fdtable::Fd::from_raw(fd.0)?)?;
         Some(file as Arc<dyn VmFile>)
     };
     let prot = with_personality(prot);

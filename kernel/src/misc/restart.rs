@@ -16,6 +16,6 @@ pub fn resume() -> Result<isize> {
         Restart::Futex { uaddr, val, op, deadline_ns, bitset } => {
             crate::futex::syscalls::resume_wait(uaddr, val, op, deadline_ns, bitset)
         }
-        Restart::Call(resume) => resume.resume(),
+        Restart::Poll { fds, nfds, deadline_ns } => crate::fs::poll::resume(fds, nfds, deadline_ns),
     }
 }

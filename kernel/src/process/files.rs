@@ -1,57 +1,61 @@
-//! A file table and how many threads use it.
+//! Who uses a file table.
 //!
 //! References to the table are counted by `Arc`, but some of those are passing looks of other threads (and of
-//! RCU). The users counted here are threads: when the last one leaves, the files close at once, so that a
+//! RCU). `FdTable::users` counts threads: when the last one leaves, the files close at once, so that a
 //! pipe's reader sees the end before a parent's `wait` returns.
 
-use abi::Result;
+use super::current;
+use abi::{Errno, Result};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
-use vfs::FdTable;
+use core::sync::atomic::Ordering;
+use vfs::fdtable::FdTable;
 
-/// A shared file table.
-pub struct Files {
-    table: FdTable,
-    users: AtomicU32,
+/// One more user of the same table: `CLONE_FILES`.
+pub fn share(files: &Arc<FdTable>) -> Arc<FdTable> {
+    files.users.fetch_add(1, Ordering::Relaxed);
+    files.clone()
 }
 
-impl core::ops::Deref for Files {
-    type Target = FdTable;
+/// A copy with one user.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn copy(files: &FdTable) -> Result<Arc<FdTable>> {
+    Ok(Arc::new(files.copy(None)?))
+}
 
-    fn deref(&self) -> &FdTable {
-        &self.table
+/// One user less; the last one closes everything.
+pub fn put_user(files: &FdTable) {
+    if files.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+        files.close_all();
     }
 }
 
-impl Files {
-    /// A table with one user.
-    pub fn new(table: FdTable) -> Arc<Self> {
-        Arc::new(Self { table, users: AtomicU32::new(1) })
+/// Gives the running thread a table of its own: exec, `unshare(CLONE_FILES)`, `close_range(CLOSE_RANGE_UNSHARE)`.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn unshare_files() -> Result<()> {
+    let me = current();
+    let files = me.files().ok_or(Errno::EBADF)?;
+    if files.users.load(Ordering::Acquire) > 1 {
+        let own = copy(&files)?;
+        drop(me.files.replace(Some(own)));
+        put_user(&files);
     }
+    Ok(())
+}
 
-    /// One more user of the same table: `CLONE_FILES`.
-    pub fn share(self: &Arc<Self>) -> Arc<Self> {
-        self.users.fetch_add(1, Ordering::Relaxed);
-        self.clone()
+/// Gives the running thread directories and a mask of its own.
+///
+/// # Errors
+/// `EINVAL` for an exiting thread.
+pub fn unshare_fs() -> Result<()> {
+    let me = current();
+    let fs = me.fs().ok_or(Errno::EINVAL)?;
+    if fs.users.load(Ordering::Acquire) > 1 {
+        drop(me.fs.replace(Some(Arc::new(fs.copy()))));
+        fs.users.fetch_sub(1, Ordering::Relaxed);
     }
-
-    /// A copy with one user.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn fork(&self) -> Result<Arc<Self>> {
-        Ok(Self::new(self.table.copy(None)?))
-    }
-
-    /// How many threads use it.
-    pub fn users(&self) -> u32 {
-        self.users.load(Ordering::Acquire)
-    }
-
-    /// One user less; the last one closes everything.
-    pub fn put_user(&self) {
-        if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.table.close_all();
-        }
-    }
+    Ok(())
 }

@@ -11,13 +11,14 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use sched::Task;
 use sync::Once;
+use vfs::fdtable::FdTable;
 use vfs::path::FsStruct;
 
 static KTHREADD: Once<Arc<Process>> = Once::new();
-static PARTS: Once<(Arc<FsStruct>, Arc<super::Files>, Arc<NsProxy>)> = Once::new();
+static PARTS: Once<(Arc<FsStruct>, Arc<FdTable>, Arc<NsProxy>)> = Once::new();
 
 /// What kernel threads share; set at boot before the first of them gets an id.
-pub fn init(fs: Arc<FsStruct>, files: Arc<super::Files>, nsproxy: Arc<NsProxy>) {
+pub fn init(fs: Arc<FsStruct>, files: Arc<FdTable>, nsproxy: Arc<NsProxy>) {
     PARTS.call_once(|| (fs, files, nsproxy));
 }
 
@@ -36,7 +37,7 @@ pub fn adopt(task: &Arc<Task>) -> Result<()> {
         cred: init_cred(),
         mm: None,
         fs,
-        files: files.share(),
+        files: super::files::share(&files),
         nsproxy,
         charge: ThreadCharge::new(UserCounts::of(Uid(0))),
     });

@@ -16,7 +16,7 @@
 //!
 //! The life of a process is in [`crate::fork`], [`crate::exec`], [`crate::exit`] and [`crate::wait`].
 
-mod files;
+pub mod files;
 pub mod kthread;
 pub mod limits;
 pub mod nsproxy;
@@ -28,7 +28,7 @@ pub mod thread;
 pub mod tree;
 pub mod user;
 
-pub use files::Files;
+pub use files::unshare_files;
 pub use limits::Resource;
 pub use nsproxy::NsProxy;
 pub use pid::{Pid, PidNamespace};
@@ -38,7 +38,7 @@ pub use thread::Thread;
 use alloc::sync::Arc;
 use sched::{Current, Task};
 use sync::Lazy;
-use vfs::Credentials;
+use vfs::cred::Credentials;
 
 static INIT_PID_NS: Lazy<Arc<PidNamespace>> = Lazy::new(|| Arc::new(PidNamespace::initial()));
 static INIT_CRED: Lazy<Arc<Credentials>> = Lazy::new(|| Arc::new(Credentials::root()));

@@ -10,7 +10,7 @@ use abi::system::Utsname;
 use alloc::sync::Arc;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use vfs::MountNamespace;
+use vfs::mount::MountNamespace;
 
 /// Inode numbers of the initial namespaces (`PROC_*_INIT_INO`).
 pub const IPC_INIT_INO: u32 = 0xefff_ffff;

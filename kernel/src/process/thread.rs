@@ -10,7 +10,7 @@
 //! ([`super::Process::sig`]); see [`crate::signal`].
 
 use super::user::{SignalCharge, ThreadCharge};
-use super::{Files, NsProxy, Pid, PidNamespace, Process};
+use super::{NsProxy, Pid, PidNamespace, Process};
 use crate::signal::Pending;
 use alloc::sync::{Arc, Weak};
 use arch::sync::{SpinLock, SpinLockIrq};
@@ -20,7 +20,8 @@ use sched::Task;
 use sched::completion::Completion;
 use sync::{Once, RcuPtr};
 use vfs::path::FsStruct;
-use vfs::Credentials;
+use vfs::cred::Credentials;
+use vfs::fdtable::FdTable;
 
 /// Facts about a thread that change rarely; Linux's `PF_*` and `PFA_*`.
 pub mod flags {
@@ -73,7 +74,7 @@ impl AltStack {
 }
 
 /// How `restart_syscall(2)` goes on with a call that a signal interrupted.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub enum Restart {
     /// Nothing to go on with: `EINTR`.
     None,
@@ -99,17 +100,15 @@ pub enum Restart {
         /// Which waiters a wake-up is for.
         bitset: u32,
     },
-    /// A call of another subsystem (`poll`).
-    Call(Arc<dyn ResumeCall>),
-}
-
-/// An interrupted call that knows how to go on.
-pub trait ResumeCall: Send + Sync {
-    /// Makes the rest of the call.
-    ///
-    /// # Errors
-    /// Those of the call.
-    fn resume(&self) -> abi::Result<isize>;
+    /// `poll(2)`: descriptors, their count, and the deadline (none: forever).
+    Poll {
+        /// The user's array.
+        fds: usize,
+        /// Its length.
+        nfds: u32,
+        /// Deadline on the monotonic clock.
+        deadline_ns: Option<u64>,
+    },
 }
 
 /// Restartable sequences: rseq(2).
@@ -166,7 +165,7 @@ pub struct Thread {
     /// Root, working directory, umask.
     pub fs: RcuPtr<FsStruct>,
     /// Its files.
-    pub files: RcuPtr<Files>,
+    pub files: RcuPtr<FdTable>,
     /// Its namespaces.
     pub nsproxy: RcuPtr<NsProxy>,
     /// Signals.
@@ -224,7 +223,7 @@ pub struct Parts {
     /// File system context.
     pub fs: Arc<FsStruct>,
     /// Files.
-    pub files: Arc<Files>,
+    pub files: Arc<FdTable>,
     /// Namespaces.
     pub nsproxy: Arc<NsProxy>,
     /// Account.
@@ -365,7 +364,7 @@ impl Thread {
     }
 
     /// Its files; none once it is exiting.
-    pub fn files(&self) -> Option<Arc<Files>> {
+    pub fn files(&self) -> Option<Arc<FdTable>> {
         self.files.load_arc(&sched::rcu::read_lock())
     }
 

@@ -10,7 +10,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use mm::user::UserPtr;
 use sched::Task;
-use vfs::Credentials;
+use vfs::cred::Credentials;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[KILL, TKILL, TGKILL, RT_SIGQUEUEINFO, RT_TGSIGQUEUEINFO];

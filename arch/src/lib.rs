@@ -55,3 +55,14 @@ pub use imp::native;
 /// The virtual machine behind the host architecture.
 #[cfg(not(target_os = "none"))]
 pub use imp::hosted;
+
+/// Parts of `aarch64` that are pure computation, tested on the build machine.
+#[cfg(all(test, not(target_os = "none")))]
+#[allow(dead_code, reason = "only the tests use them here")]
+#[path = "aarch64"]
+mod aarch64_pure {
+    mod asid_alloc;
+    mod cpufeature;
+    mod esr;
+    mod pte;
+}

@@ -296,6 +296,7 @@ user_code_end:
                 LAZY if !fault.protection => {
                     event(if fault.from_user { 4 } else { 5 });
                     map(LAZY, super::bare::frame(), Prot::WRITE);
+                    pte(LAZY).store(pte(LAZY).load().with_dirty(true));
                     FaultResult::Handled
                 }
                 CLEAN => {

@@ -178,8 +178,8 @@ fn new_flags(vma: &Arc<Vma>, advice: u32) -> Result<VmFlags> {
     let special = VmFlags::IO | VmFlags::DONTEXPAND | VmFlags::PFNMAP;
     Ok(match advice {
         MADV_NORMAL => flags - VmFlags::RAND_READ - VmFlags::SEQ_READ,
-        MADV_SEQUENTIAL => flags - VmFlags::RAND_READ | VmFlags::SEQ_READ,
-        MADV_RANDOM => flags - VmFlags::SEQ_READ | VmFlags::RAND_READ,
+        MADV_SEQUENTIAL => (flags - VmFlags::RAND_READ) | VmFlags::SEQ_READ,
+        MADV_RANDOM => (flags - VmFlags::SEQ_READ) | VmFlags::RAND_READ,
         MADV_DONTFORK => flags | VmFlags::DONTCOPY,
         MADV_DOFORK if flags.contains(VmFlags::IO) => return Err(Errno::EINVAL),
         MADV_DOFORK => flags - VmFlags::DONTCOPY,
@@ -192,8 +192,8 @@ fn new_flags(vma: &Arc<Vma>, advice: u32) -> Result<VmFlags> {
         MADV_DONTDUMP => flags | VmFlags::DONTDUMP,
         MADV_DODUMP if flags.intersects(special | VmFlags::DROPPABLE) => return Err(Errno::EINVAL),
         MADV_DODUMP => flags - VmFlags::DONTDUMP,
-        MADV_HUGEPAGE => flags - VmFlags::NOHUGEPAGE | VmFlags::HUGEPAGE,
-        MADV_NOHUGEPAGE => flags - VmFlags::HUGEPAGE | VmFlags::NOHUGEPAGE,
+        MADV_HUGEPAGE => (flags - VmFlags::NOHUGEPAGE) | VmFlags::HUGEPAGE,
+        MADV_NOHUGEPAGE => (flags - VmFlags::HUGEPAGE) | VmFlags::NOHUGEPAGE,
         _ => return Err(Errno::EINVAL),
     })
 }

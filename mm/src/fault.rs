@@ -243,6 +243,7 @@ impl Fault<'_> {
         let _ = folio.into_raw();
         table.cell(self.addr).store(pte);
         self.space.counters().add_anon(1);
+        frames::count_anon_mapped(1);
     }
 
     // ---- files -----------------------------------------------------------------------------
@@ -307,7 +308,9 @@ impl Fault<'_> {
         if !write && addr != self.addr {
             pte = pte.with_accessed(true);
         }
-        folio.map_inc();
+        if folio.map_inc() == 0 {
+            frames::count_file_mapped(1);
+        }
         self.space.counters().add_page(folio.page());
         let _ = folio.clone().into_raw();
         table.cell(addr).store(pte);
@@ -451,7 +454,9 @@ impl Fault<'_> {
             arch::tlb::flush_page(self.space.pgd().context(), self.addr);
             self.install_anon(&table, new);
             if let Some(old) = &old {
-                old.map_dec();
+                if old.map_dec() == 0 {
+                    frames::count_unmapped(old);
+                }
                 self.space.counters().sub_page(old);
             }
         }

@@ -316,6 +316,19 @@ impl Mapping {
         if guard.page().test(PageFlags::UPTODATE) { Ok(()) } else { Err(Errno::EIO) }
     }
 
+    /// Makes the pages of `range` (bytes) exist, with valid contents: `fallocate(2)` of objects without a backing store. What was made
+    /// stays if it fails half-way.
+    pub fn preallocate(&self, range: Range<u64>) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        for index in range.start / PAGE..=(range.end - 1) / PAGE {
+            self.ops.prepare_write(self, index, true)?;
+            self.read_page(index)?;
+        }
+        Ok(())
+    }
+
     // ---- read and write --------------------------------------------------------------------
 
     /// Reads at `pos` into `iter` (`generic_file_read_iter`): to the end of the file at most. A short count means end of file or an

@@ -136,6 +136,25 @@ pub(crate) fn count_cached(pages: isize, memory: bool) {
     }
 }
 
+/// Anonymous pages became mapped (or are mapped no longer).
+#[inline]
+pub(crate) fn count_anon_mapped(pages: isize) {
+    stats::add(Item::AnonPages, pages);
+}
+
+/// Page-cache pages became mapped (or are mapped no longer).
+#[inline]
+pub(crate) fn count_file_mapped(pages: isize) {
+    stats::add(Item::FileMapped, pages);
+}
+
+/// The last mapping of a page went away.
+#[inline]
+pub(crate) fn count_unmapped(page: &Page) {
+    let anon = page.mapping() & crate::page::tag::MASK == crate::page::tag::ANON;
+    stats::add(if anon { Item::AnonPages } else { Item::FileMapped }, -1);
+}
+
 /// Page-cache pages became dirty (or clean).
 pub(crate) fn count_dirty(pages: isize) {
     stats::add(Item::FileDirty, pages);

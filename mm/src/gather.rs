@@ -15,6 +15,10 @@ use core::ops::Range;
 /// Pages per flush.
 const BATCH: usize = 256;
 
+/// No addresses: what a minimum and a maximum start from.
+#[allow(clippy::reversed_empty_ranges)]
+const NOTHING: Range<usize> = usize::MAX..0;
+
 /// Pages on their way out. See the module documentation.
 pub(crate) struct Gather<'a> {
     space: &'a AddressSpace,
@@ -38,7 +42,7 @@ impl<'a> Gather<'a> {
     /// Nothing yet, for `space`.
     pub(crate) fn new(space: &'a AddressSpace) -> Self {
         space.counters().update_hiwater();
-        Self { space, pages: [0; BATCH], count: 0, dirty: usize::MAX..0, tables: false }
+        Self { space, pages: [0; BATCH], count: 0, dirty: NOTHING, tables: false }
     }
 
     /// Unmaps pages in `range`, which an area (or several) covers.
@@ -65,6 +69,7 @@ impl<'a> Gather<'a> {
     /// Clears the entries of one run; returns where it stopped if the batch is full.
     fn unmap_cells(&mut self, cells: &[UserCell], start: usize, which: Which) -> Option<usize> {
         let (mut anon, mut file, mut shmem) = (0, 0, 0);
+        let (mut anon_gone, mut file_gone) = (0isize, 0isize);
         let mut stopped = None;
         let mut addr = start;
         for cell in cells {
@@ -106,13 +111,21 @@ impl<'a> Gather<'a> {
                     page.set(PageFlags::REFERENCED);
                 }
             }
-            page.map_dec();
+            if page.map_dec() == 0 {
+                *if is_anon { &mut anon_gone } else { &mut file_gone } -= 1;
+            }
             self.touch(addr);
             self.pages[self.count] = frames::pfn_of(page).0 as u32;
             self.count += 1;
             addr += PAGE_SIZE;
         }
         self.space.counters().add_batch(anon, file, shmem);
+        if anon_gone != 0 {
+            frames::count_anon_mapped(anon_gone);
+        }
+        if file_gone != 0 {
+            frames::count_file_mapped(file_gone);
+        }
         stopped
     }
 
@@ -157,7 +170,7 @@ impl<'a> Gather<'a> {
         if self.dirty.start < self.dirty.end {
             let context = self.space.pgd().context();
             arch::tlb::flush_range(context, self.dirty.clone(), 0, self.tables);
-            self.dirty = usize::MAX..0;
+            self.dirty = NOTHING;
             self.tables = false;
         }
         frames::put_mapped_batch(&self.pages[..self.count]);

@@ -80,7 +80,7 @@ impl AddressSpace {
             if !lockable(old) {
                 continue;
             }
-            if let Err(error) = self.change_flags(&mut areas, &vma, part, old - LOCK_BITS | bits) {
+            if let Err(error) = self.change_flags(&mut areas, &vma, part, (old - LOCK_BITS) | bits) {
                 result = Err(error);
                 break;
             }
@@ -126,7 +126,7 @@ impl AddressSpace {
             at = vma.end();
             let old = vma.flags();
             if lockable(old) {
-                let _ = self.change_flags(&mut areas, &vma, vma.range(), old - LOCK_BITS | bits);
+                let _ = self.change_flags(&mut areas, &vma, vma.range(), (old - LOCK_BITS) | bits);
             }
         }
         self.merge_around(&mut areas, 0..TASK_SIZE);

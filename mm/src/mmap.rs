@@ -8,13 +8,13 @@ use crate::gather::{Gather, Which};
 use crate::overcommit;
 use crate::ptable::TABLE_SPAN;
 use crate::rmap::{self, Inherit};
-use crate::shmem::AnonShared;
+use crate::shmem::{AnonShared, Reserve};
 use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR};
 use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, VmFile, VmFlags, Vma, VmaTree};
 use abi::raw::{
     MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED,
-    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_SYNC,
-    MAP_TYPE, PROT_EXEC, PROT_READ, PROT_WRITE,
+    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_TYPE,
+    PROT_EXEC, PROT_READ, PROT_WRITE,
 };
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -38,7 +38,12 @@ const LEGACY_MAP_MASK: u32 = MAP_SHARED
     | MAP_NONBLOCK
     | abi::raw::MAP_STACK
     | MAP_HUGETLB
-    | 0x40; // MAP_32BIT
+    | (21 << abi::raw::MAP_HUGE_SHIFT)
+    | (30 << abi::raw::MAP_HUGE_SHIFT)
+    | MAP_32BIT_ABOVE4G;
+
+/// `MAP_32BIT` and `MAP_ABOVE4G` of x86: hints that are passed over.
+const MAP_32BIT_ABOVE4G: u32 = 0x40 | 0x80;
 
 /// Rounds up to whole pages; `None` on overflow.
 pub(crate) fn page_align(len: usize) -> Option<usize> {
@@ -104,7 +109,7 @@ impl AddressSpace {
         }
         let mut hint = request.addr;
         if flags & MAP_FIXED == 0 {
-            hint = hint & !(PAGE_SIZE - 1);
+            hint &= !(PAGE_SIZE - 1);
             if hint != 0 && hint < MMAP_MIN_ADDR {
                 hint = MMAP_MIN_ADDR;
             }
@@ -159,7 +164,7 @@ impl AddressSpace {
                         return Err(Errno::EINVAL);
                     }
                     *vm_flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
-                    let file = AnonShared::create(len)?;
+                    let file = AnonShared::create(len, reserve_of(flags))?;
                     let mapping = file.mapping();
                     Ok((Backing::File(file, mapping), 0))
                 }
@@ -177,10 +182,8 @@ impl AddressSpace {
         };
         match flags & MAP_TYPE {
             kind @ (MAP_SHARED | MAP_SHARED_VALIDATE) => {
-                if kind == MAP_SHARED_VALIDATE
-                    && flags & !(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | MAP_FIXED_NOREPLACE) != 0
-                    || flags & MAP_SYNC != 0 && kind == MAP_SHARED_VALIDATE
-                {
+                // MAP_SYNC wants DAX, which no file has: it is one of the flags that are refused.
+                if kind == MAP_SHARED_VALIDATE && request.flags & !LEGACY_MAP_MASK != 0 {
                     return Err(Errno::EOPNOTSUPP);
                 }
                 if request.prot & PROT_WRITE != 0 && !file.writable() {
@@ -220,7 +223,7 @@ impl AddressSpace {
         *vm_flags = setup.flags;
         if setup.anonymous {
             if vm_flags.contains(VmFlags::MAYSHARE) {
-                let file = AnonShared::create(len)?;
+                let file = AnonShared::create(len, reserve_of(flags))?;
                 let mapping = file.mapping();
                 return Ok((Backing::File(file, mapping), 0));
             }
@@ -648,6 +651,11 @@ pub enum StackKind {
     Fixed,
     /// Grows down when the page below is touched.
     GrowsDown,
+}
+
+fn reserve_of(flags: u32) -> Reserve {
+    let never = overcommit::MODE.load(Ordering::Relaxed) == 2;
+    if flags & MAP_NORESERVE != 0 && !never { Reserve::No } else { Reserve::Yes }
 }
 
 fn map_flags(flags: u32) -> VmFlags {

@@ -58,7 +58,12 @@ pub(crate) fn charge(pages: usize, counters: &Counters, is_admin: bool) -> Resul
     Err(Errno::ENOMEM)
 }
 
+/// Promises the pages of a shared object (shared anonymous memory, memfd), which no address space owns.
+pub fn charge_object(pages: usize) -> Result<()> {
+    charge(pages, &Counters::default(), false)
+}
+
 /// Takes a promise back.
-pub(crate) fn uncharge(pages: usize) {
+pub fn uncharge(pages: usize) {
     COMMITTED.fetch_sub(pages as i64, Relaxed);
 }

@@ -83,7 +83,8 @@ impl AddressSpace {
             self.unmap_range(areas, new_addr..new_addr + new_len)?;
         }
         if old_len > new_len {
-            self.unmap_range(areas, addr + new_len..addr + old_len)?;
+            let end = addr.checked_add(old_len).filter(|e| *e <= TASK_SIZE).ok_or(Errno::EINVAL)?;
+            self.unmap_range(areas, addr + new_len..end)?;
             request.old_len = new_len;
         }
         let vma = areas.get(addr).ok_or(Errno::EFAULT)?.value.clone();

@@ -203,7 +203,7 @@ impl AddressSpace {
     /// What identifies the futex word at `addr` (`EINVAL` unless aligned). `shared`: the call did not say
     /// `FUTEX_PRIVATE_FLAG`, so that the word may lie in memory shared with other processes.
     pub fn futex_key(&self, addr: usize, shared: bool) -> Result<FutexKey> {
-        if addr % 4 != 0 {
+        if !addr.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         if addr >= TASK_SIZE {

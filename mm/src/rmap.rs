@@ -318,7 +318,9 @@ pub(crate) fn unmap_file_page(page: &'static Page) -> bool {
                 if old.is_dirty() {
                     crate::filemap::mark_dirty_from_pte(page);
                 }
-                page.map_dec();
+                if page.map_dec() == 0 {
+                    crate::frames::count_unmapped(page);
+                }
                 space.counters().sub_page(page);
             }
             arch::tlb::flush_range(space.pgd().context(), addr..addr + PAGE_SIZE, 0, false);

@@ -3,21 +3,42 @@
 //! It is a page cache without a backing store and without a name in any file system; it lives as long as something maps it.
 
 use crate::filemap::{Mapping, MemoryOps};
+use crate::overcommit;
 use crate::vma::{MmapSetup, VmFile, VmFileId};
 use abi::Result;
 use alloc::sync::Arc;
+use arch::addr::PAGE_SIZE;
 use core::fmt;
+
+/// Whether memory is promised beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// It counts against the commit limit.
+    Yes,
+    /// `MAP_NORESERVE`.
+    No,
+}
 
 /// A shared anonymous object.
 pub struct AnonShared {
     mapping: Arc<Mapping>,
+    /// Pages that count against the commit limit.
+    charged: usize,
+}
+
+impl Drop for AnonShared {
+    fn drop(&mut self) {
+        overcommit::uncharge(self.charged);
+    }
 }
 
 impl AnonShared {
-    /// An object of `len` bytes.
-    pub fn create(len: usize) -> Result<Arc<dyn VmFile>> {
+    /// An object of `len` bytes, whose pages are promised unless `MAP_NORESERVE` says otherwise.
+    pub fn create(len: usize, reserve: Reserve) -> Result<Arc<dyn VmFile>> {
+        let charged = if reserve == Reserve::Yes { len.div_ceil(PAGE_SIZE) } else { 0 };
+        overcommit::charge_object(charged)?;
         let mapping = Arc::new(Mapping::new(Arc::new(MemoryOps), len as u64));
-        Ok(Arc::new(Self { mapping }))
+        Ok(Arc::new(Self { mapping, charged }))
     }
 }
 

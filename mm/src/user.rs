@@ -327,7 +327,7 @@ impl UserStr {
 
     /// Reads into `buf` and returns the bytes before the NUL; `too_long` if `buf` has no room for
     /// the string with its NUL.
-    pub fn read_into<'a>(self, buf: &'a mut [u8], too_long: Errno) -> Result<&'a [u8]> {
+    pub fn read_into(self, buf: &mut [u8], too_long: Errno) -> Result<&[u8]> {
         let len = arch::uaccess::strncpy_from_user(buf, self.addr()).map_err(|_| Errno::EFAULT)?;
         if len >= buf.len() {
             return Err(too_long);

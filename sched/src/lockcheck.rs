@@ -10,6 +10,11 @@ pub(crate) fn acquire(class: &Class, address: usize) {
 }
 
 #[inline(always)]
+pub(crate) fn acquire_nested(class: &Class, address: usize) {
+    lockdep::acquire(class, address, Mode::Nested, false);
+}
+
+#[inline(always)]
 pub(crate) fn acquired_try(class: &Class, address: usize) {
     lockdep::acquire(class, address, Mode::Try, false);
 }

@@ -116,6 +116,19 @@ impl<T: ?Sized> RwSemaphore<T> {
         self.write_guard()
     }
 
+    /// Takes the lock for writing while another of its class is held, in an order that the caller
+    /// guarantees (parent directory before child).
+    #[inline]
+    #[track_caller]
+    pub fn write_nested(&self) -> RwSemaphoreWriteGuard<'_, T> {
+        crate::might_sleep();
+        lockcheck::acquire_nested(&self.class, self.address());
+        if !self.try_write_raw() && !self.spin_on_owner() {
+            let _ = self.slow(Kind::Write, State::UNINTERRUPTIBLE);
+        }
+        self.write_guard()
+    }
+
     /// Takes the lock for writing unless a fatal signal comes first.
     #[track_caller]
     pub fn write_killable(&self) -> Result<RwSemaphoreWriteGuard<'_, T>, Interrupted> {

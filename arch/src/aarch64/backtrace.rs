@@ -5,6 +5,7 @@
 
 use core::arch::asm;
 
+use super::uaccess;
 use crate::layout::{self, is_kernel};
 
 /// The caller's frame pointer.
@@ -16,15 +17,21 @@ pub fn frame_pointer() -> usize {
     fp
 }
 
+/// More frames than this are a loop.
+const MAX_FRAMES: usize = 128;
+
 /// Calls `f` with return addresses, innermost first, until the chain ends, looks broken, or `f` returns false.
 pub fn frames(mut fp: usize, mut f: impl FnMut(usize) -> bool) {
-    // A stack is at most this long; records move strictly upwards.
-    let limit = fp.saturating_add(2 * layout::KERNEL_STACK_SIZE);
-    while fp != 0 && fp.is_multiple_of(16) && is_kernel(fp) && fp < limit {
-        // SAFETY: an aligned address on a kernel stack, reached through the chain that the compiler maintains; a record
-        // never crosses a page.
-        let [next, lr] = unsafe { core::ptr::with_exposed_provenance::<[usize; 2]>(fp).read_volatile() };
-        if lr == 0 || !layout::kernel_text().contains(&lr) || !f(lr) || next <= fp {
+    let text = layout::kernel_text();
+    for _ in 0..MAX_FRAMES {
+        if !fp.is_multiple_of(16) || !is_kernel(fp) {
+            return;
+        }
+        // A broken chain may lead anywhere: loads that survive a fault.
+        let (Some(next), Some(ip)) = (uaccess::load_kernel(fp), uaccess::load_kernel(fp + 8)) else {
+            return;
+        };
+        if !text.contains(&ip) || !f(ip) || next == fp {
             return;
         }
         fp = next;

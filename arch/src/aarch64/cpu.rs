@@ -46,9 +46,23 @@ pub fn halt() -> ! {
     }
 }
 
+/// The ID registers of this CPU, in the order of [`cpufeature::Reg`].
+fn read_id_regs() -> IdRegs {
+    IdRegs([
+        read_sysreg!("id_aa64pfr0_el1"),
+        read_sysreg!("id_aa64pfr1_el1"),
+        read_sysreg!("id_aa64isar0_el1"),
+        read_sysreg!("id_aa64isar1_el1"),
+        read_sysreg!("S3_0_C0_C6_2"),
+        read_sysreg!("id_aa64mmfr0_el1"),
+        read_sysreg!("id_aa64mmfr1_el1"),
+        read_sysreg!("S3_0_C0_C7_2"),
+    ])
+}
+
 /// Records what the boot CPU can do.
 pub(super) fn init_boot() {
-    let id = *ID_REGS.call_once(IdRegs::read);
+    let id = *ID_REGS.call_once(read_id_regs);
     let (hwcap, hwcap2) = cpufeature::hwcaps(&id);
     HWCAP.store(hwcap, Relaxed);
     HWCAP2.store(hwcap2, Relaxed);
@@ -62,7 +76,7 @@ pub(super) fn init_cpu() {
 
 /// Whether this secondary can do what the boot CPU can, as far as the kernel relies on it.
 pub(super) fn check_secondary() -> bool {
-    let (hwcap, hwcap2) = cpufeature::hwcaps(&IdRegs::read());
+    let (hwcap, hwcap2) = cpufeature::hwcaps(&read_id_regs());
     HWCAP.fetch_and(hwcap, Relaxed);
     HWCAP2.fetch_and(hwcap2, Relaxed);
     let boot = id_regs();
@@ -74,7 +88,7 @@ pub(super) fn check_secondary() -> bool {
 
 /// The ID registers of the boot CPU.
 pub(super) fn id_regs() -> &'static IdRegs {
-    ID_REGS.call_once(IdRegs::read)
+    ID_REGS.call_once(read_id_regs)
 }
 
 /// The entry of `/proc/cpuinfo` for a CPU, in the format of Linux.

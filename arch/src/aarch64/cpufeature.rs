@@ -4,8 +4,6 @@
 //! it: the kernel does not enable them for user mode. Both the hwcap bits and the emulated ID registers come from the
 //! table, so they agree.
 
-use super::sysreg::read_sysreg;
-
 /// The ID registers that describe features to user mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "names of registers")]
@@ -23,25 +21,11 @@ pub enum Reg {
 /// How many [`Reg`]s there are.
 const REGS: usize = 8;
 
-/// The values of the ID registers, by [`Reg`].
+/// The values of the ID registers, by [`Reg`]; `cpu.rs` reads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdRegs(pub [u64; REGS]);
 
 impl IdRegs {
-    /// Of this CPU.
-    pub fn read() -> Self {
-        Self([
-            read_sysreg!("id_aa64pfr0_el1"),
-            read_sysreg!("id_aa64pfr1_el1"),
-            read_sysreg!("id_aa64isar0_el1"),
-            read_sysreg!("id_aa64isar1_el1"),
-            read_sysreg!("S3_0_C0_C6_2"),
-            read_sysreg!("id_aa64mmfr0_el1"),
-            read_sysreg!("id_aa64mmfr1_el1"),
-            read_sysreg!("S3_0_C0_C7_2"),
-        ])
-    }
-
     fn field(&self, reg: Reg, shift: u32) -> u64 {
         self.0[reg as usize] >> shift & 0xf
     }

@@ -5,7 +5,7 @@
 //! | `head` | CPU set-up before the MMU is on, EL2 stub, entry of secondaries |
 //! | `vectors`, `trap`, `esr`, `extable`, `emulate` | exceptions |
 //! | `thread`, `fpu`, `preempt`, `percpu`, `irq` | the running thread and CPU |
-//! | `paging`, `tlb`, `asid`, `asid_alloc`, `layout` | address translation |
+//! | `paging`, `pte`, `tlb`, `asid`, `asid_alloc`, `layout` | address translation |
 //! | `uaccess`, `memory`, `alternative` | copies, and instructions chosen by CPU features |
 //! | `intc`, `gicv2`, `gicv3`, `time`, `smp`, `power`, `earlycon`, `mmio` | devices that every machine has |
 //! | `cpu`, `cpufeature`, `random`, `elf`, `uapi` | what the CPU is |
@@ -37,6 +37,7 @@ pub mod paging;
 pub mod percpu;
 pub mod power;
 pub mod preempt;
+mod pte;
 pub mod random;
 pub mod signal;
 pub mod smp;

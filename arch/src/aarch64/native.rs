@@ -3,7 +3,7 @@
 
 use sync::Once;
 
-use super::{alternative, asid, cpu, fpu, intc, thread, time};
+use super::{alternative, asid, cpu, fpu, intc, paging, thread, time};
 use crate::addr::PhysAddr;
 use crate::cpu::{CpuId, MAX_CPUS};
 
@@ -121,6 +121,7 @@ pub fn init_boot() {
     cpu::init_boot();
     fpu::init_cpu();
     asid::init();
+    paging::init();
     intc::init_boot();
     time::init_boot();
 }

@@ -424,6 +424,12 @@ put!(
     put_u64, arch_put_user_8, u64
 );
 
+/// Reads a word of kernel memory that may not be mapped.
+pub(super) fn load_kernel(src: usize) -> Option<usize> {
+    // SAFETY: any address; faults are fixed up.
+    unsafe { arch_get_user_8(src) }.ok().ok().map(|v| v as usize)
+}
+
 /// Atomically replaces `old` by `new`; returns what was there. The address must be aligned.
 pub fn cmpxchg_u32(addr: usize, old: u32, new: u32) -> Result<u32, UserFault> {
     if !access_ok(addr, 4) || !addr.is_multiple_of(4) {

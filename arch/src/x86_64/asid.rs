@@ -173,6 +173,10 @@ pub fn forget(mm: &MmContext) {
     leave(mm);
     let others = mm.cpumask();
     if !others.is_empty() {
-        super::smp::call_on(others, |mm| leave(core::ptr::with_exposed_provenance(mm)), core::ptr::from_ref(mm).expose_provenance());
+        super::smp::call_on(
+            others,
+            |mm| leave(core::ptr::with_exposed_provenance(mm)),
+            core::ptr::from_ref(mm).expose_provenance(),
+        );
     }
 }

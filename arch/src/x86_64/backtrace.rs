@@ -23,7 +23,8 @@ pub fn frames(fp: usize, mut f: impl FnMut(usize) -> bool) {
         if fp < super::layout::DIRECT_MAP_BASE || !fp.is_multiple_of(8) || fp > usize::MAX - 16 {
             return;
         }
-        let (Some(next), Some(ip)) = (super::uaccess::probe_kernel(fp), super::uaccess::probe_kernel(fp + 8)) else {
+        let (Some(next), Some(ip)) = (super::uaccess::probe_kernel(fp), super::uaccess::probe_kernel(fp + 8))
+        else {
             return;
         };
         let text = super::layout::kernel_text();

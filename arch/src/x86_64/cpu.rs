@@ -52,7 +52,8 @@ pub fn min_sigstack_size() -> usize {
     super::signal::FRAME_SIZE + 64 + fpu::size() + 4 + 128
 }
 
-static NODES: [core::sync::atomic::AtomicU32; MAX_CPUS] = [const { core::sync::atomic::AtomicU32::new(0) }; MAX_CPUS];
+static NODES: [core::sync::atomic::AtomicU32; MAX_CPUS] =
+    [const { core::sync::atomic::AtomicU32::new(0) }; MAX_CPUS];
 
 /// The NUMA node of a CPU.
 pub fn node_of(cpu: CpuId) -> u32 {

@@ -101,7 +101,10 @@ impl Gate {
         let handler = handler as u64;
         let attributes = 0x8e00 | u64::from(dpl) << 13 | u64::from(ist);
         Self {
-            low: handler & 0xffff | u64::from(KERNEL_CS) << 16 | attributes << 32 | (handler >> 16 & 0xffff) << 48,
+            low: handler & 0xffff
+                | u64::from(KERNEL_CS) << 16
+                | attributes << 32
+                | (handler >> 16 & 0xffff) << 48,
             high: handler >> 32,
         }
     }

@@ -289,7 +289,10 @@ unsafe extern "C" {
     static user_iret: u8;
     static thread_start: u8;
     /// See [`crate::thread::switch`].
-    pub(super) fn thread_switch(prev: *mut super::thread::Thread, next: *mut super::thread::Thread) -> *mut super::thread::Thread;
+    pub(super) fn thread_switch(
+        prev: *mut super::thread::Thread,
+        next: *mut super::thread::Thread,
+    ) -> *mut super::thread::Thread;
 }
 
 /// Address of the entry of a vector.

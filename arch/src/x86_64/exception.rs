@@ -245,7 +245,14 @@ fn user_exception(frame: &TrapFrame) -> Exception {
     };
     // Vectors without an error code push -1; sigcontext shows 0.
     let error_code = if frame.orig_rax == u64::MAX { 0 } else { frame.orig_rax };
-    Exception { kind, signo: signo as i32, si_code: si_code as i32, addr, trap_nr: frame.vector as u32, error_code }
+    Exception {
+        kind,
+        signo: signo as i32,
+        si_code: si_code as i32,
+        addr,
+        trap_nr: frame.vector as u32,
+        error_code,
+    }
 }
 
 fn machine_check(frame: &mut TrapFrame) {

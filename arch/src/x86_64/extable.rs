@@ -40,7 +40,13 @@ pub(super) fn fixup(frame: &mut TrapFrame) -> bool {
 /// Assembly that adds an entry: the instruction at the first label, the fixup at the second.
 macro_rules! ex_entry {
     ($insn:literal, $fixup:literal) => {
-        concat!(".pushsection __ex_table, \"a\", @progbits\n.p2align 2\n.long ", $insn, " - .\n.long ", $fixup, " - .\n.popsection")
+        concat!(
+            ".pushsection __ex_table, \"a\", @progbits\n.p2align 2\n.long ",
+            $insn,
+            " - .\n.long ",
+            $fixup,
+            " - .\n.popsection"
+        )
     };
 }
 

@@ -162,7 +162,9 @@ impl FpuState {
     pub fn read_fpregs(&mut self, data: &[u8]) -> bool {
         let len = data.len().min(FXSAVE_SIZE);
         self.complete();
-        let Some(mxcsr) = data.get(24..28).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes) else { return false };
+        let Some(mxcsr) = data.get(24..28).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes) else {
+            return false;
+        };
         if mxcsr & !mxcsr_mask() != 0 {
             return false;
         }

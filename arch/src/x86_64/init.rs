@@ -73,8 +73,20 @@ pub unsafe fn cpu(cpu: CpuId, node: u32) {
         // Everything that could disturb the kernel is off on entry.
         insn::wrmsr(
             msr::SFMASK,
-            msr::FLAG_CF | msr::FLAG_PF | msr::FLAG_AF | msr::FLAG_ZF | msr::FLAG_SF | msr::FLAG_TF | msr::FLAG_IF
-                | msr::FLAG_DF | msr::FLAG_OF | msr::FLAG_IOPL | msr::FLAG_NT | msr::FLAG_RF | msr::FLAG_AC | msr::FLAG_ID,
+            msr::FLAG_CF
+                | msr::FLAG_PF
+                | msr::FLAG_AF
+                | msr::FLAG_ZF
+                | msr::FLAG_SF
+                | msr::FLAG_TF
+                | msr::FLAG_IF
+                | msr::FLAG_DF
+                | msr::FLAG_OF
+                | msr::FLAG_IOPL
+                | msr::FLAG_NT
+                | msr::FLAG_RF
+                | msr::FLAG_AC
+                | msr::FLAG_ID,
         );
         insn::wrmsr(msr::SYSENTER_CS, 0);
         if features::has_rdtscp() || features::has_rdpid() {

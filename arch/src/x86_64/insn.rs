@@ -10,7 +10,9 @@ use core::arch::asm;
 pub unsafe fn rdmsr(msr: u32) -> u64 {
     let (lo, hi): (u32, u32);
     // SAFETY: the caller's promise; reading has no effect on memory.
-    unsafe { asm!("rdmsr", in("ecx") msr, out("eax") lo, out("edx") hi, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdmsr", in("ecx") msr, out("eax") lo, out("edx") hi, options(nomem, nostack, preserves_flags))
+    };
     u64::from(hi) << 32 | u64::from(lo)
 }
 
@@ -81,7 +83,9 @@ pub fn invlpg(va: usize) {
 pub unsafe fn invpcid(kind: u64, pcid: u64, va: usize) {
     let descriptor = [pcid, va as u64];
     // SAFETY: the caller's promise; the descriptor is read only.
-    unsafe { asm!("invpcid {}, [{}]", in(reg) kind, in(reg) &descriptor, options(nostack, preserves_flags, readonly)) };
+    unsafe {
+        asm!("invpcid {}, [{}]", in(reg) kind, in(reg) &descriptor, options(nostack, preserves_flags, readonly))
+    };
 }
 
 /// XGETBV of XCR0.
@@ -92,7 +96,9 @@ pub unsafe fn invpcid(kind: u64, pcid: u64, va: usize) {
 pub unsafe fn xgetbv0() -> u64 {
     let (lo, hi): (u32, u32);
     // SAFETY: the caller's promise.
-    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") lo, out("edx") hi, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") lo, out("edx") hi, options(nomem, nostack, preserves_flags))
+    };
     u64::from(hi) << 32 | u64::from(lo)
 }
 
@@ -159,6 +165,8 @@ pub unsafe fn wrfsbase(value: u64) {
 pub unsafe fn read_inactive_gs() -> u64 {
     let value: u64;
     // SAFETY: gs is the kernel's again after the third instruction.
-    unsafe { asm!("swapgs", "rdgsbase {}", "swapgs", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("swapgs", "rdgsbase {}", "swapgs", out(reg) value, options(nomem, nostack, preserves_flags))
+    };
     value
 }

@@ -38,15 +38,15 @@ pub mod uaccess;
 pub mod uapi;
 pub mod vdso;
 
+mod cpuinfo;
 mod desc;
 mod entry;
 mod exception;
-mod cpuinfo;
 mod extable;
-mod pte;
 pub mod features;
 pub mod init;
 pub mod insn;
 pub mod msr;
 pub mod pio;
+mod pte;
 mod smap;

@@ -124,7 +124,13 @@ pub fn preallocate(range: Range<usize>) -> Result<(), OutOfTables> {
 ///
 /// # Safety
 /// Nothing else lives in that range, and the memory may be accessed as `prot` says.
-pub unsafe fn map_kernel_large(va: usize, pa: PhysAddr, len: usize, prot: Prot, max_level: Level) -> Result<(), OutOfTables> {
+pub unsafe fn map_kernel_large(
+    va: usize,
+    pa: PhysAddr,
+    len: usize,
+    prot: Prot,
+    max_level: Level,
+) -> Result<(), OutOfTables> {
     let alloc = TABLES.lock();
     let mut done = 0;
     while done < len {

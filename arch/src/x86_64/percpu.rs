@@ -61,5 +61,7 @@ pub unsafe fn set_offset(offset: usize) {
 /// Each CPU has a number of its own.
 pub(super) unsafe fn set_number(cpu: u32) {
     // SAFETY: stores four bytes into a variable of four bytes.
-    unsafe { asm!("mov dword ptr gs:[rip + {}], {:e}", sym CPU_NUMBER, in(reg) cpu, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("mov dword ptr gs:[rip + {}], {:e}", sym CPU_NUMBER, in(reg) cpu, options(nostack, preserves_flags))
+    };
 }

@@ -42,7 +42,8 @@ pub(super) unsafe fn patch() {
     }
     let (start, end) = (&raw const __smap_sites_start, &raw const __smap_sites_end);
     // SAFETY: the linker script places the symbols around the table, which is constant.
-    let sites = unsafe { core::slice::from_raw_parts(start, (end.addr() - start.addr()) / size_of::<Site>()) };
+    let sites =
+        unsafe { core::slice::from_raw_parts(start, (end.addr() - start.addr()) / size_of::<Site>()) };
     for site in sites {
         let at = (&raw const site.offset).addr().wrapping_add_signed(site.offset as isize);
         // SAFETY: three bytes of code that do nothing, as the table says; the caller made them writable. The first byte

@@ -37,7 +37,8 @@ pub fn flush_range(mm: &MmContext, range: Range<usize>, level: Level, tables_fre
     others.clear(cpu::current());
     if !others.is_empty() {
         if !tables_freed {
-            let lazy = others.iter().filter(|&c| asid::is_lazy(c)).fold(CpuMask::EMPTY, |m, c| m.or(CpuMask::of(c)));
+            let lazy =
+                others.iter().filter(|&c| asid::is_lazy(c)).fold(CpuMask::EMPTY, |m, c| m.or(CpuMask::of(c)));
             others = others.without(lazy);
         }
         smp::call_on(others, remote, (&raw const request).expose_provenance());

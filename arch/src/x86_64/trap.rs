@@ -16,7 +16,8 @@ use super::msr::*;
 const FULL: u64 = 1 << 32;
 
 /// Flags that user mode may change at will.
-const USER_FLAGS: u64 = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_TF | FLAG_DF | FLAG_OF | FLAG_RF | FLAG_AC;
+const USER_FLAGS: u64 =
+    FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_TF | FLAG_DF | FLAG_OF | FLAG_RF | FLAG_AC;
 
 /// All registers of user mode (or of an interrupted kernel), as saved on the kernel stack.
 #[repr(C)]
@@ -166,9 +167,33 @@ impl TrapFrame {
     /// `user_regs_struct`, with TLS from the thread.
     pub fn user_regs(&self, thread: &crate::thread::Thread) -> [u8; USER_REGS_SIZE] {
         let words = [
-            self.r15, self.r14, self.r13, self.r12, self.rbp, self.rbx, self.r11, self.r10, self.r9, self.r8, self.rax,
-            self.rcx, self.rdx, self.rsi, self.rdi, self.orig_rax, self.rip, self.cs & 0xffff, self.rflags, self.rsp,
-            self.ss & 0xffff, thread.tls() as u64, thread.gs_base() as u64, 0, 0, 0, 0,
+            self.r15,
+            self.r14,
+            self.r13,
+            self.r12,
+            self.rbp,
+            self.rbx,
+            self.r11,
+            self.r10,
+            self.r9,
+            self.r8,
+            self.rax,
+            self.rcx,
+            self.rdx,
+            self.rsi,
+            self.rdi,
+            self.orig_rax,
+            self.rip,
+            self.cs & 0xffff,
+            self.rflags,
+            self.rsp,
+            self.ss & 0xffff,
+            thread.tls() as u64,
+            thread.gs_base() as u64,
+            0,
+            0,
+            0,
+            0,
         ];
         let mut out = [0; USER_REGS_SIZE];
         for (bytes, word) in out.chunks_exact_mut(8).zip(words) {
@@ -188,8 +213,23 @@ impl TrapFrame {
             return false;
         }
         [
-            self.r15, self.r14, self.r13, self.r12, self.rbp, self.rbx, self.r11, self.r10, self.r9, self.r8, self.rax,
-            self.rcx, self.rdx, self.rsi, self.rdi, self.orig_rax, self.rip,
+            self.r15,
+            self.r14,
+            self.r13,
+            self.r12,
+            self.rbp,
+            self.rbx,
+            self.r11,
+            self.r10,
+            self.r9,
+            self.r8,
+            self.rax,
+            self.rcx,
+            self.rdx,
+            self.rsi,
+            self.rdi,
+            self.orig_rax,
+            self.rip,
         ] = *words.first_chunk().unwrap_or(&[0; 17]);
         self.set_user_flags(words[18]);
         self.rsp = words[19];
@@ -207,7 +247,14 @@ impl TrapFrame {
     /// Prints the registers as an oops shows them.
     pub fn write(&self, w: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(w, "RIP: {:04x}:{:#018x}", self.cs & 0xffff, self.rip)?;
-        writeln!(w, "RSP: {:04x}:{:016x} EFLAGS: {:08x} ORIG_RAX: {:016x}", self.ss & 0xffff, self.rsp, self.rflags, self.orig_rax)?;
+        writeln!(
+            w,
+            "RSP: {:04x}:{:016x} EFLAGS: {:08x} ORIG_RAX: {:016x}",
+            self.ss & 0xffff,
+            self.rsp,
+            self.rflags,
+            self.orig_rax
+        )?;
         writeln!(w, "RAX: {:016x} RBX: {:016x} RCX: {:016x}", self.rax, self.rbx, self.rcx)?;
         writeln!(w, "RDX: {:016x} RSI: {:016x} RDI: {:016x}", self.rdx, self.rsi, self.rdi)?;
         writeln!(w, "RBP: {:016x} R08: {:016x} R09: {:016x}", self.rbp, self.r8, self.r9)?;

@@ -215,8 +215,15 @@ pub unsafe fn copy_to_user_raw(dst: usize, src: *const u8, len: usize) -> Result
 macro_rules! guarded {
     ($access:expr) => {
         concat!(
-            "xor {err:e}, {err:e}\n", stac!(), "\n2: ", $access, "\n3:\n", clac!(), "\n",
-            ".pushsection .text.fixup, \"ax\", @progbits\n4: or {err:e}, -1\njmp 3b\n.popsection\n", ex_entry!("2b", "4b")
+            "xor {err:e}, {err:e}\n",
+            stac!(),
+            "\n2: ",
+            $access,
+            "\n3:\n",
+            clac!(),
+            "\n",
+            ".pushsection .text.fixup, \"ax\", @progbits\n4: or {err:e}, -1\njmp 3b\n.popsection\n",
+            ex_entry!("2b", "4b")
         )
     };
 }

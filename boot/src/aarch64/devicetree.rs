@@ -76,6 +76,7 @@ impl Machine {
 
     /// Reads the tree. `boot_mpidr`: of the CPU that runs this.
     pub fn read(&mut self, fdt: &Fdt<'_>, boot_mpidr: u64) {
+        self.read_nodes(fdt);
         self.read_memory(fdt);
         self.read_cpus(fdt, boot_mpidr & AFFINITY);
         self.read_distances(fdt);
@@ -87,15 +88,21 @@ impl Machine {
         self.platform.rtc = device(fdt, "arm,pl031");
     }
 
+    /// Collects the `numa-node-id`s; a node's number is its rank among them, so ids that count from 0 stay.
+    fn read_nodes(&mut self, fdt: &Fdt<'_>) {
+        for id in fdt.nodes().filter_map(|n| n.u32("numa-node-id")) {
+            if !self.node_ids.as_slice().contains(&id) {
+                self.node_ids.push(id);
+            }
+        }
+        let len = self.node_ids.len;
+        self.node_ids.items[..len].sort_unstable();
+    }
+
     /// The logical node of a `numa-node-id`.
-    fn node(&mut self, id: Option<u32>) -> u32 {
-        let Some(id) = id else { return 0 };
-        let known = self.node_ids.as_slice().iter().position(|n| *n == id);
-        let node = known.unwrap_or_else(|| {
-            self.node_ids.push(id);
-            self.node_ids.as_slice().len() - 1
-        });
-        node.min(MAX_NODES - 1) as u32
+    fn node(&self, id: Option<u32>) -> u32 {
+        let rank = id.and_then(|id| self.node_ids.as_slice().iter().position(|n| *n == id));
+        rank.unwrap_or(0) as u32
     }
 
     fn read_memory(&mut self, fdt: &Fdt<'_>) {

@@ -87,6 +87,7 @@ extern "C" fn boot_main(dtb: usize, offset: usize, entry_el: usize) -> ! {
 
     let dtb = tree.map(|t| PhysRange::new(dtb as u64, t.len() as u64));
     reserve(machine, image, dtb);
+    limit_memory(cmdline, machine, image, dtb);
     map_memory();
     release_identity_map();
 
@@ -191,6 +192,44 @@ fn reserve(machine: &Machine, image: PhysRange, dtb: Option<PhysRange>) {
             let _ = m.add_memory(PhysRange { start: region.range.start, end });
         }
     });
+}
+
+/// `mem=`: as much memory as that, from the bottom; what was loaded further up stays mapped.
+fn limit_memory(cmdline: &str, machine: &Machine, image: PhysRange, dtb: Option<PhysRange>) {
+    let Some(mut left) = cmdline.split(' ').rev().find_map(|w| size(w.strip_prefix("mem=")?)) else {
+        return;
+    };
+    memblock::with(|m| {
+        let mut limit = None;
+        for range in m.memory() {
+            if range.len() >= left {
+                limit = Some(range.start + left);
+                break;
+            }
+            left -= range.len();
+        }
+        let Some(limit) = limit else { return };
+        let _ =
+            m.remove_memory(PhysRange { start: limit.align_up(PAGE_SIZE as u64), end: PhysAddr(u64::MAX) });
+        for range in [image].into_iter().chain(machine.initrd).chain(dtb) {
+            let start = range.start.align_down(PAGE_SIZE as u64);
+            let _ = m.add_memory(PhysRange { start, end: range.end.align_up(PAGE_SIZE as u64) });
+        }
+    });
+}
+
+/// A size with a suffix K, M or G, as Linux's `memparse` reads it.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u64 = text[..digits].parse().ok()?;
+    let shift = match text[digits..].bytes().next() {
+        None => 0,
+        Some(b'K' | b'k') => 10,
+        Some(b'M' | b'm') => 20,
+        Some(b'G' | b'g') => 30,
+        Some(_) => return None,
+    };
+    number.checked_shl(shift).filter(|n| *n != 0)
 }
 
 /// A frame for a table before all memory is mapped: from the pool, then from memory mapped already.

@@ -80,7 +80,15 @@ pub fn build_tables() -> Result<(), OutOfTables> {
     while let Some(range) = memblock::with(|m| m.memory().get(next).copied()) {
         next += 1;
         // SAFETY: the direct map is ours, and the kernel's data in it is reached only by its owner.
-        unsafe { map_kernel_large(base + range.start.0 as usize, range.start, range.len() as usize, Prot::KERNEL_RW, max_level)? };
+        unsafe {
+            map_kernel_large(
+                base + range.start.0 as usize,
+                range.start,
+                range.len() as usize,
+                Prot::KERNEL_RW,
+                max_level,
+            )?
+        };
     }
 
     let segments = [

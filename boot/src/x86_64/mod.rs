@@ -60,7 +60,8 @@ extern "C" fn stage1(start_info_at: u64) -> ! {
 fn random_slide(pages: usize) -> usize {
     let (low, high) = (pages, IMAGE_ROOM / STEP - pages - head::LOAD / STEP);
     features::detect_early();
-    let random = arch::random::hw_seed().unwrap_or_else(|| insn::rdtsc().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    let random = arch::random::hw_seed()
+        .unwrap_or_else(|| insn::rdtsc().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
     (low + (random % (high - low) as u64) as usize) * STEP
 }
 

@@ -59,7 +59,9 @@ unsafe fn string<'a>(at: u64) -> &'a [u8] {
 pub fn cmdline_has(start_info_at: u64, word: &str) -> bool {
     // SAFETY: nobody has written to the loader's memory.
     let cmdline = unsafe {
-        let Some(info) = pvh::StartInfo::parse(memory(start_info_at, pvh::START_INFO_LEN)) else { return false };
+        let Some(info) = pvh::StartInfo::parse(memory(start_info_at, pvh::START_INFO_LEN)) else {
+            return false;
+        };
         string(info.cmdline_at)
     };
     cmdline.split(u8::is_ascii_whitespace).any(|w| w == word.as_bytes())
@@ -94,7 +96,9 @@ pub unsafe fn read(at: u64) -> Option<Start> {
     let mut n = 0;
     for i in 0..u64::from(info.memmap_entries) {
         // SAFETY: as above.
-        let (base, len, kind) = pvh::memmap_entry(unsafe { memory(info.memmap_at + i * pvh::MEMMAP_LEN as u64, pvh::MEMMAP_LEN) });
+        let (base, len, kind) = pvh::memmap_entry(unsafe {
+            memory(info.memmap_at + i * pvh::MEMMAP_LEN as u64, pvh::MEMMAP_LEN)
+        });
         let kind = match kind {
             1 => MemoryKind::Usable,
             3 => MemoryKind::AcpiReclaim,
@@ -109,5 +113,10 @@ pub unsafe fn read(at: u64) -> Option<Start> {
         }
     }
     store.regions[..n].sort_unstable_by_key(|r| r.range.start);
-    Some(Start { cmdline, initrd: initrd.filter(|r| !r.is_empty()), rsdp: info.rsdp, memory: &store.regions[..n] })
+    Some(Start {
+        cmdline,
+        initrd: initrd.filter(|r| !r.is_empty()),
+        rsdp: info.rsdp,
+        memory: &store.regions[..n],
+    })
 }

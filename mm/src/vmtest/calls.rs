@@ -12,6 +12,7 @@ const RW: u32 = PROT_READ | PROT_WRITE;
 
 #[test]
 fn mmap_errors() {
+    let _serial = super::serial();
     let s = space();
     let anon = MAP_PRIVATE | MAP_ANONYMOUS;
     let call = |addr, len, prot, flags, offset| {
@@ -46,6 +47,7 @@ fn mmap_errors() {
 
 #[test]
 fn top_down_placement_merges() {
+    let _serial = super::serial();
     let s = space();
     let first = map(&s, 0, 4, RW, MAP_PRIVATE | MAP_ANONYMOUS).unwrap();
     let second = map(&s, 0, 4, RW, MAP_PRIVATE | MAP_ANONYMOUS).unwrap();
@@ -59,6 +61,7 @@ fn top_down_placement_merges() {
 
 #[test]
 fn munmap_and_mprotect_errors() {
+    let _serial = super::serial();
     let s = space();
     assert_eq!(s.munmap(1, 4096), Err(Errno::EINVAL));
     assert_eq!(s.munmap(AT, 0), Err(Errno::EINVAL));
@@ -73,6 +76,7 @@ fn munmap_and_mprotect_errors() {
 
 #[test]
 fn mremap_modes() {
+    let _serial = super::serial();
     let s = space();
     map_fixed(&s, AT, 4, RW, false);
     for page in 0..4 {
@@ -104,6 +108,7 @@ fn mremap_modes() {
 
 #[test]
 fn heap_grows_and_shrinks() {
+    let _serial = super::serial();
     let s = space();
     s.layout.start_brk.store(AT + 100, Ordering::Relaxed);
     s.layout.brk.store(AT + 100, Ordering::Relaxed);
@@ -120,6 +125,7 @@ fn heap_grows_and_shrinks() {
 
 #[test]
 fn stack_grows_to_its_limit_and_keeps_its_distance() {
+    let _serial = super::serial();
     let s = space();
     let top = AT + (64 << 20);
     s.map_anonymous(top - 4 * PAGE_SIZE..top, RW, crate::mmap::StackKind::GrowsDown, &Limits::NONE).unwrap();
@@ -135,6 +141,7 @@ fn stack_grows_to_its_limit_and_keeps_its_distance() {
 
 #[test]
 fn madvise_errors_and_effects() {
+    let _serial = super::serial();
     let s = space();
     map_fixed(&s, AT, 4, RW, false);
     assert_eq!(s.madvise(AT, 4096, 999), Err(Errno::EINVAL));
@@ -159,6 +166,7 @@ fn madvise_errors_and_effects() {
 
 #[test]
 fn mincore_and_msync() {
+    let _serial = super::serial();
     let s = space();
     map_fixed(&s, AT, 4, RW, false);
     store(&s, AT + 4096, 1).unwrap();
@@ -178,6 +186,7 @@ fn mincore_and_msync() {
 
 #[test]
 fn lock_limits() {
+    let _serial = super::serial();
     let s = space();
     map_fixed(&s, AT, 8, RW, false);
     let poor = Limits { memlock: 4 * PAGE_SIZE, can_lock: false, ..Limits::NONE };
@@ -200,6 +209,7 @@ fn lock_limits() {
 
 #[test]
 fn debugger_access_breaks_cow_and_ignores_protection() {
+    let _serial = super::serial();
     let s = space();
     map_fixed(&s, AT, 2, RW, false);
     store(&s, AT, 0x1111).unwrap();
@@ -220,6 +230,7 @@ fn debugger_access_breaks_cow_and_ignores_protection() {
 
 #[test]
 fn futex_keys() {
+    let _serial = super::serial();
     let s = space();
     map_fixed(&s, AT, 1, RW, false);
     map_fixed(&s, AT + 0x10000, 1, RW, true);
@@ -234,6 +245,7 @@ fn futex_keys() {
 
 #[test]
 fn user_pointers_and_iovecs() {
+    let _serial = super::serial();
     use crate::iov::{Direction, import_iovec};
     use crate::user::{UserPtr, UserSlice, UserStr};
     let s = space();

@@ -211,6 +211,7 @@ const AT: usize = 0x6000_0000_0000;
 
 #[test]
 fn private_and_shared_mappings() {
+    let _serial = super::serial();
     let s = space();
     let (mapping, disk) = disk_file((0..5 * PAGE_SIZE - 100).map(|i| (i / PAGE_SIZE) as u8 + 1).collect());
     let private = map_file(&s, &mapping, AT, 6, PROT_READ | PROT_WRITE, MAP_PRIVATE, false).unwrap();
@@ -253,6 +254,7 @@ fn private_and_shared_mappings() {
 
 #[test]
 fn fault_around_maps_what_is_cached() {
+    let _serial = super::serial();
     let s = space();
     let (mapping, disk) = disk_file(vec![1; 64 * PAGE_SIZE]);
     let at = map_file(&s, &mapping, AT, 64, PROT_READ, MAP_PRIVATE, false).unwrap();
@@ -266,6 +268,7 @@ fn fault_around_maps_what_is_cached() {
 
 #[test]
 fn holes_and_data() {
+    let _serial = super::serial();
     drop(space());
     let mapping = memory_file(0);
     mapping.set_size(10 * PAGE_SIZE as u64);
@@ -280,6 +283,7 @@ fn holes_and_data() {
 
 #[test]
 fn a_write_from_a_mapping_of_the_same_page() {
+    let _serial = super::serial();
     let s = space();
     let mapping = memory_file(2 * PAGE_SIZE as u64);
     mapping.write(&mut IovIter::source(b"source"), 0).unwrap();
@@ -293,4 +297,20 @@ fn a_write_from_a_mapping_of_the_same_page() {
     let mut iter = IovIter::user(Direction::Source, AT + 3 * PAGE_SIZE, 6).unwrap();
     assert_eq!(mapping.write(&mut iter, 200), Err(Errno::EFAULT));
     arch::uaccess::set_user_memory(None);
+}
+
+#[test]
+fn shared_validate_refuses_unknown_flags() {
+    use abi::raw::{MAP_SHARED_VALIDATE, MAP_SYNC};
+    let _serial = super::serial();
+    let s = space();
+    let mapping = memory_file(PAGE_SIZE as u64);
+    let call = |flags| map_file(&s, &mapping, 0, 1, PROT_READ, flags, true);
+    assert_eq!(call(MAP_SHARED_VALIDATE | MAP_SYNC), Err(Errno::EOPNOTSUPP));
+    assert_eq!(call(MAP_SHARED_VALIDATE | 0x40_0000), Err(Errno::EOPNOTSUPP));
+    assert!(call(MAP_SHARED_VALIDATE).is_ok());
+    // The old kind passes over what it does not know.
+    assert!(call(MAP_SHARED | MAP_SYNC).is_ok());
+    mapping.preallocate(0..3 * PAGE_SIZE as u64).unwrap();
+    assert_eq!((mapping.nr_pages(), mapping.size()), (3, PAGE_SIZE as u64));
 }

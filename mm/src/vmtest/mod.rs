@@ -4,6 +4,7 @@ mod calls;
 mod files;
 mod model;
 mod pressure;
+mod threads;
 
 use crate::fault::{Access, Asker, FaultError};
 use crate::mmap::MmapRequest;

@@ -333,3 +333,25 @@ fn nothing_is_left_behind() {
     }
     assert_eq!(before, (crate::overcommit::committed(), crate::stats::item(crate::stats::Item::PageTables)));
 }
+
+#[test]
+fn global_counters_return_to_where_they_were() {
+    use crate::stats::{Item, item};
+    let _serial = super::serial();
+    drop(space());
+    let numbers = || [Item::AnonPages, Item::FileMapped, Item::FilePages, Item::Shmem].map(item);
+    let before = numbers();
+    let s = space();
+    map_fixed(&s, BASE, 8, PROT_READ | PROT_WRITE, true);
+    map_fixed(&s, BASE + 8 * PAGE_SIZE, 8, PROT_READ | PROT_WRITE, false);
+    for page in 0..16 {
+        store(&s, addr(page), 1).unwrap();
+    }
+    let child = s.fork().unwrap();
+    load(&child, addr(0)).unwrap();
+    store(&child, addr(9), 1).unwrap();
+    let now = numbers();
+    assert_eq!([0, 1, 2, 3].map(|i| now[i] - before[i]), [9, 8, 8, 8]);
+    drop((s, child));
+    assert_eq!(numbers(), before);
+}

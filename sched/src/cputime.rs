@@ -69,3 +69,57 @@ impl crate::Task {
         self.times.start.load(Ordering::Relaxed)
     }
 }
+
+/// What a CPU spends its time on, as the columns of `/proc/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum CpuState {
+    /// User mode, nice 0 or less.
+    User,
+    /// User mode, positive nice.
+    Nice,
+    /// The kernel.
+    System,
+    /// Nothing.
+    Idle,
+    /// Nothing, while a task here waits for a disk.
+    IoWait,
+    /// Interrupt handlers.
+    Irq,
+    /// Deferred work of interrupts.
+    SoftIrq,
+    /// Taken away by a hypervisor.
+    Steal,
+}
+
+/// Nanoseconds that a CPU spent in each [`CpuState`].
+#[derive(Debug)]
+pub struct CpuTimes([AtomicU64; 8]);
+
+impl CpuTimes {
+    /// Adds to a state.
+    pub fn add(&self, state: CpuState, ns: u64) {
+        self.0[state as usize].fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds in a state.
+    pub fn get(&self, state: CpuState) -> u64 {
+        self.0[state as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// By CPU.
+pub static CPU_TIMES: [CpuTimes; arch::cpu::MAX_CPUS] =
+    [const { CpuTimes([const { AtomicU64::new(0) }; 8]) }; arch::cpu::MAX_CPUS];
+
+/// Context switches since boot, on all CPUs.
+pub fn total_switches() -> u64 {
+    let mut total = 0;
+    for cpu in arch::cpu::online().iter() {
+        if let Some(queue) = crate::rq::try_of(cpu) {
+            let _irqs_off = arch::irq::IrqGuard::new();
+            total += queue.lock.lock().nr_switches;
+        }
+    }
+    total
+}

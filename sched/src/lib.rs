@@ -21,32 +21,46 @@
 
 extern crate alloc;
 
+mod balance;
+pub mod class;
 pub mod completion;
 pub mod cputime;
 pub(crate) mod entity;
 pub mod fork;
+pub mod group;
 pub mod hrtimer;
 pub mod kthread;
+pub mod loadavg;
 mod lockcheck;
 pub mod mm;
 pub mod mutex;
 pub(crate) mod pi;
 pub(crate) mod platform;
+pub mod policy;
 pub mod rcu;
+pub(crate) mod rq;
 mod rwsem;
 mod semaphore;
+#[cfg(target_os = "none")]
+mod softirq;
 pub mod stack;
 pub mod state;
 pub mod task;
 pub mod time;
+pub mod timer;
 pub mod wait;
 mod waiter;
+pub mod workqueue;
 
 use alloc::sync::Arc;
 
+pub use class::deadline::DlParams;
+pub use class::{Class, Policy};
 pub use fork::{NewTask, wake_up_new};
+pub use group::{GroupRef, TaskGroup};
 pub use hrtimer::Deadline;
 pub use mm::{AddressSpaceSwitch, Mm};
+pub use policy::Attr;
 pub use state::{Interrupted, State, WaitError};
 pub use task::{COMM_LEN, Comm, Current, Task, TaskFlags, current, set_current_state};
 pub use time::Clock;
@@ -114,6 +128,73 @@ pub fn sleep_ns(ns: u64) {
 /// Starts a kernel thread; see [`kthread::spawn`].
 pub fn spawn_kthread(name: &str, f: alloc::boxed::Box<dyn FnOnce() + Send>) -> abi::Result<Arc<Task>> {
     kthread::spawn(name, f)
+}
+
+/// Brings the scheduler up on the boot CPU: the code that boots becomes a task. Once, when the heap and the
+/// clock work; interrupts off.
+pub fn init() {
+    platform::init();
+}
+
+/// Starts the tick of the boot CPU, when its interrupts work.
+pub fn start_tick() {
+    platform::start_tick();
+}
+
+/// Starts the other CPUs; returns how many CPUs are up. Interrupts on.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn start_secondaries() -> abi::Result<usize> {
+    platform::start_secondaries()
+}
+
+/// Starts the scheduler's own kernel threads on all CPUs that are up.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn start_threads() -> abi::Result<()> {
+    platform::start_threads()
+}
+
+/// The boot code has nothing left to do: it becomes the idle task of its CPU.
+pub fn run_idle() -> ! {
+    platform::run_idle()
+}
+
+/// Ends the running task: it never runs again, and is freed when the last reference is gone. The address
+/// space must have been given up ([`Current::replace_mm`]) before.
+pub fn exit_current() -> ! {
+    platform::exit()
+}
+
+/// For `TrapHandler::irq`, `timer` and `ipi`, first thing: the handler may use RCU, also when it
+/// interrupted the idle loop. ([`timer_interrupt`] and [`reschedule_ipi`] do it themselves.)
+#[inline]
+pub fn irq_enter() {
+    platform::irq_enter();
+}
+
+/// For `TrapHandler::timer`: this CPU's timer fired. Interrupts off.
+pub fn timer_interrupt(from_user: bool) {
+    platform::irq_enter();
+    platform::timer_interrupt(from_user);
+}
+
+/// For `TrapHandler::ipi` with `Ipi::Reschedule`.
+pub fn reschedule_ipi() {
+    platform::irq_enter();
+    arch::preempt::fold_need_resched();
+}
+
+/// For `TrapHandler::preempt`. Interrupts on.
+pub fn preempt_schedule() {
+    platform::preempt_schedule();
+}
+
+/// For `TrapHandler::preempt_irq`. Interrupts off at call and return.
+pub fn preempt_schedule_irq() {
+    platform::preempt_schedule_irq();
 }
 
 /// Asserts, in debug builds, that sleeping is allowed here.

@@ -255,6 +255,13 @@ pub(crate) fn has_work(cpu: arch::cpu::CpuId) -> bool {
     if queue.waiting.is_empty() { !queue.new.is_empty() } else { grace::is_over(queue.waiting.seq) }
 }
 
+/// Whether anything on `cpu` waits for a grace period.
+#[cfg_attr(not(target_os = "none"), allow(dead_code))]
+pub(crate) fn is_waiting(cpu: arch::cpu::CpuId) -> bool {
+    let queue = QUEUES[cpu.index()].lock();
+    !queue.waiting.is_empty() || !queue.new.is_empty()
+}
+
 /// Makes retired `RcuPtr` values come here. Once, at boot, before any is dropped.
 pub(crate) fn init() {
     // SAFETY: `defer` calls the function after a grace period for all sections with preemption

@@ -11,7 +11,6 @@ use core::ptr;
 
 use super::thread::Thread;
 use crate::preempt::PreemptGuard;
-use crate::trap::Fault;
 
 /// The registers as `user_fpsimd_state` of the UAPI lays them out.
 #[repr(C, align(16))]
@@ -106,6 +105,11 @@ unsafe extern "C" {
     fn arch_fpu_load(from: *const Registers);
 }
 
+/// Bytes of the state as signal frames, ptrace and core dumps show it.
+pub fn size() -> usize {
+    FPSIMD_SIZE
+}
+
 impl FpuState {
     /// Registers as a fresh program has them. Allocates; `None` without memory.
     pub fn new() -> Option<Self> {
@@ -148,10 +152,10 @@ impl FpuState {
         n
     }
 
-    /// Takes a state over from ptrace.
-    pub fn read_fpregs(&mut self, data: &[u8]) -> Result<(), Fault> {
+    /// Takes a state over from ptrace; false (never here) if it is not one.
+    pub fn read_fpregs(&mut self, data: &[u8]) -> bool {
         self.set_bytes(data);
-        Ok(())
+        true
     }
 
     /// `user_fpsimd_state`.

@@ -49,6 +49,11 @@ pub const DEVICE_MAP_SIZE: usize = 1 << 40;
 /// Bytes of a kernel stack.
 pub const KERNEL_STACK_SIZE: usize = 16 << 10;
 
+/// By how much the image was moved (KASLR).
+pub fn slide() -> usize {
+    kernel_text().start - KIMAGE_LINK_BASE
+}
+
 /// Whether an address belongs to the kernel's half.
 #[inline]
 pub const fn is_kernel(va: usize) -> bool {

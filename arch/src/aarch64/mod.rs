@@ -8,6 +8,7 @@
 //! | `paging`, `pte`, `tlb`, `asid`, `asid_alloc`, `layout` | address translation |
 //! | `uaccess`, `memory`, `alternative` | copies, and instructions chosen by CPU features |
 //! | `intc`, `gicv2`, `gicv3`, `time`, `smp`, `power`, `earlycon`, `mmio` | devices that every machine has |
+//! | `debug` | single steps |
 //! | `cpu`, `cpufeature`, `random`, `elf`, `uapi` | what the CPU is |
 //! | `signal`, `vdso` | what user mode sees |
 
@@ -17,6 +18,7 @@ mod asid_alloc;
 pub mod backtrace;
 pub mod cpu;
 mod cpufeature;
+mod debug;
 pub mod earlycon;
 pub mod elf;
 mod emulate;

@@ -148,7 +148,7 @@ pub fn restore_rt_frame(frame: &mut TrapFrame, thread: &mut Thread) -> Result<Si
     let found = read_fpsimd(sp + at::RESERVED, &mut fpu)?;
 
     // A frame that asks for more than user mode is invalid, as after ptrace.
-    if !frame.set_user_regs(&regs) {
+    if !frame.set_user_regs(thread, &regs) {
         return Err(UserFault);
     }
     // Nothing to restart: this was the last word on the interrupted system call.

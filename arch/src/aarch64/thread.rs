@@ -17,8 +17,8 @@ use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
-use super::fpu;
 use super::preempt::NO_RESCHED;
+use super::{debug, fpu};
 use crate::addr::VirtAddr;
 use crate::fpu::FpuState;
 use crate::layout::{DIRECT_MAP, KERNEL_STACK_SIZE};
@@ -55,6 +55,8 @@ pub struct Thread {
     pub(super) fpu_cpu: u32,
     /// `fpu` is newer than the registers, although the thread runs: load it before user mode.
     pub(super) fpu_reload: bool,
+    /// This CPU's MDSCR_EL1.SS is set on its behalf.
+    pub(super) stepping: bool,
     /// Depth of [`crate::uaccess::NoFault`].
     pub(super) no_fault: u32,
     /// ESR of the last fault sent as a signal, for `esr_context`; 0: none.
@@ -121,16 +123,22 @@ unsafe extern "C" {
 impl Thread {
     /// Without a stack; see [`Self::init`].
     pub const fn new() -> Self {
+        Self::with_count(SWITCH_COUNT)
+    }
+
+    /// With a preemption count.
+    const fn with_count(count: u32) -> Self {
         Self {
             flags: AtomicThreadFlags::new(),
             cpu: 0,
-            preempt: SWITCH_COUNT as u64 | NO_RESCHED,
+            preempt: count as u64 | NO_RESCHED,
             stack_bottom: DIRECT_MAP,
             stack_top: 0,
             context: Context { x19_x28: [0; 10], fp: 0, sp: 0, lr: 0 },
             tls: 0,
             fpu_cpu: NO_CPU,
             fpu_reload: false,
+            stepping: false,
             no_fault: 0,
             fault_esr: 0,
             fpu: None,
@@ -151,6 +159,17 @@ impl Thread {
         self.context.x19_x28[1] = arg as u64;
         self.context.sp = self.user_frame().addr() as u64;
         self.context.lr = arch_thread_start as unsafe extern "C" fn() as usize as u64;
+    }
+
+    /// Describes the stack that code already runs on: boot and idle threads.
+    pub fn adopt_stack(&mut self, stack_top: VirtAddr) {
+        self.stack_top = stack_top.0;
+        self.stack_bottom = stack_top.0 - KERNEL_STACK_SIZE;
+    }
+
+    /// The frame pointer of a thread that is switched out: where a backtrace of it begins.
+    pub fn saved_frame_pointer(&self) -> usize {
+        self.context.fp as usize
     }
 
     /// Work flags.
@@ -330,6 +349,11 @@ pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
         {
             fpu.save();
         }
+        if (*prev).stepping {
+            // Others are not stepped; the slow way out switches it on again.
+            debug::set_stepping(false);
+            (*prev).flags.set(ThreadFlags::FULL_RETURN);
+        }
         let cpu = (*prev).cpu;
         if let Some(fpu) = &(*next).fpu
             && !(*next).fpu_reload
@@ -362,9 +386,9 @@ struct BootThread(core::cell::UnsafeCell<Thread>);
 // SAFETY: only the boot CPU uses it, as its current thread.
 unsafe impl Sync for BootThread {}
 
-/// Current from the first instruction in Rust until the scheduler has a thread for it; not preemptible.
+/// Current from the first instruction in Rust until the scheduler has a thread for it.
 #[unsafe(export_name = "arch_boot_thread")]
-static BOOT_THREAD: BootThread = BootThread(core::cell::UnsafeCell::new(Thread::new()));
+static BOOT_THREAD: BootThread = BootThread(core::cell::UnsafeCell::new(Thread::with_count(0)));
 
 pub(super) fn boot_thread() -> *mut Thread {
     BOOT_THREAD.0.get()

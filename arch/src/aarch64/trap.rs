@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::esr::{self, Abort, Cause};
 use super::sysreg::read_sysreg;
-use super::{emulate, extable, intc, thread};
+use super::{debug, emulate, extable, intc, thread};
 use crate::addr::VirtAddr;
 use crate::preempt;
 use crate::thread::{Thread, ThreadFlags};
@@ -109,6 +109,28 @@ impl TrapFrame {
         self.sp = sp as u64;
     }
 
+    /// The frame pointer: where a backtrace begins.
+    #[inline]
+    pub fn fp(&self) -> usize {
+        self.regs[29] as usize
+    }
+
+    /// Whether interrupts were on.
+    #[inline]
+    pub fn interrupts_on(&self) -> bool {
+        self.pstate & pstate::I == 0
+    }
+
+    /// One instruction of user mode, then a debug exception. The frame of a thread that is on its slow way out
+    /// (`ThreadFlags::EXIT_WORK` or `FULL_RETURN`).
+    pub fn set_single_step(&mut self, on: bool) {
+        if on {
+            self.pstate |= pstate::SS;
+        } else {
+            self.pstate &= !pstate::SS;
+        }
+    }
+
     /// Whether user mode was interrupted.
     #[inline]
     pub fn is_user(&self) -> bool {
@@ -144,7 +166,7 @@ impl TrapFrame {
 
     /// Takes `user_pt_regs` over from a tracer or a signal frame, as far as user mode may choose them; false (and the
     /// frame unusable for user mode made usable) if PSTATE asked for another mode.
-    pub fn set_user_regs(&mut self, data: &[u8; USER_REGS_SIZE]) -> bool {
+    pub fn set_user_regs(&mut self, _thread: &mut Thread, data: &[u8; USER_REGS_SIZE]) -> bool {
         let mut words = data
             .chunks_exact(8)
             .map(|b| u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
@@ -234,8 +256,14 @@ extern "C" fn arch_exit_work(frame: &mut TrapFrame) {
             // SAFETY: the running thread, interrupts off: nobody else uses its machine part.
             unsafe { thread::current().as_mut() }.finish_full_return();
         } else {
-            return;
+            break;
         }
+    }
+    // SAFETY: as above.
+    let thread = unsafe { thread::current().as_mut() };
+    if thread.stepping || frame.pstate & pstate::SS != 0 {
+        thread.stepping = true;
+        debug::set_stepping(true);
     }
 }
 
@@ -320,6 +348,7 @@ fn user_exception(frame: &mut TrapFrame, cause: Cause, esr: u64, far: u64) {
         Cause::Breakpoint => (K::Breakpoint, s::SIGTRAP, s::TRAP_BRKPT, pc),
         Cause::SingleStep => {
             frame.pstate &= !pstate::SS;
+            stop_stepping();
             (K::Debug, s::SIGTRAP, s::TRAP_TRACE, pc)
         }
         Cause::HardwareBreakpoint => (K::Debug, s::SIGTRAP, s::TRAP_HWBKPT, pc),
@@ -331,6 +360,14 @@ fn user_exception(frame: &mut TrapFrame, cause: Cause, esr: u64, far: u64) {
     unsafe { thread::current().as_mut() }.fault_esr = esr;
     let exception = Exception { kind, signo, si_code, addr, trap_nr: (esr >> 26) as u32, error_code: esr };
     kernel().user_exception(frame, exception);
+}
+
+/// The step was made.
+fn stop_stepping() {
+    let _off = crate::irq::IrqGuard::new();
+    // SAFETY: the running thread's own field, which a switch reads with interrupts off.
+    unsafe { thread::current().as_mut() }.stepping = false;
+    debug::set_stepping(false);
 }
 
 #[unsafe(no_mangle)]

@@ -292,10 +292,11 @@ impl<'a> Unpacker<'a> {
     }
 
     fn change(&self, name: &[u8], change: &Iattr) {
-        if let Ok(path) = namei::path_lookup(self.ctx, At::Cwd, name, LookupFlags::empty()) {
-            // The unpacker acts as root: what a file system cannot keep, it does not.
-            let _ = vfs::attr::notify_change(self.ctx.cred, &path, change);
-        }
+        let Ok(path) = namei::path_lookup(self.ctx, At::Cwd, name, LookupFlags::empty()) else { return };
+        let Ok(inode) = path.inode() else { return };
+        let _exclusive = inode.rwsem.write();
+        // The unpacker acts as root: what a file system cannot keep, it does not.
+        let _ = vfs::attr::notify_change(self.ctx.cred, inode, *change);
     }
 
     fn apply_directory_times(&mut self) {

@@ -33,7 +33,7 @@ pub trait FsType: Send + Sync {
     }
 
     /// Makes a super block with its root, or finds the one that already serves the source.
-    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>>;
+    fn mount(&'static self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>>;
 
     /// Whether the super block ends with its last mount (false for the one instance of sysfs, devtmpfs …).
     fn kill_on_last_umount(&self, sb: &SuperBlock) -> bool {

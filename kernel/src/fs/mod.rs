@@ -6,10 +6,31 @@
 
 pub mod context;
 mod dirs;
+mod event;
+mod fd;
+mod ioctl;
+mod mount;
 mod names;
 mod open;
+mod pipe;
+pub mod poll;
+mod rw;
+mod stat;
+mod xattr;
 
 use crate::syscall::Syscall;
 
 /// Every list of this folder, for the table.
-pub const GROUPS: &[&[Syscall]] = &[dirs::SYSCALLS, names::SYSCALLS, open::SYSCALLS];
+pub const GROUPS: &[&[Syscall]] = &[
+    dirs::SYSCALLS,
+    event::SYSCALLS,
+    fd::SYSCALLS,
+    mount::SYSCALLS,
+    names::SYSCALLS,
+    open::SYSCALLS,
+    pipe::SYSCALLS,
+    poll::SYSCALLS,
+    rw::SYSCALLS,
+    stat::SYSCALLS,
+    xattr::SYSCALLS,
+];

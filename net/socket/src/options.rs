@@ -160,6 +160,6 @@ fn bit(option: u32) -> Result<u64> {
 fn deadline(timeout_ns: &AtomicU64) -> Option<Deadline> {
     match timeout_ns.load(Ordering::Relaxed) {
         0 => None,
-        ns => Some(Deadline::monotonic(sched::time::monotonic_ns().saturating_add(ns))),
+        ns => Some(Deadline::after_ns(ns)),
     }
 }

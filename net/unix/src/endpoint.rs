@@ -4,17 +4,22 @@ use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use abi::fs::DevId;
 use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::IovIter;
-use sched::wait::{Wait, WaitError, WaitQueue};
+use sched::WaitError;
+use sched::wait::{Wait, WaitQueue};
 use socket::{
     Credentials, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr, SocketOps,
 };
 use vfs::inode::Inode;
+use vfs::namei::{self, At, LookupFlags};
 use vfs::path::LookupContext;
+use vfs::permission::inode_permission;
 use vfs::poll::PollTable;
+use vfs::types::{FileType, MayAccess};
 
 use crate::address::{self, Name};
 use crate::queue::Queue;
@@ -114,7 +119,7 @@ impl Endpoint {
             Name::Unnamed => Err(Errno::EINVAL),
             Name::Abstract(name) => address::find_abstract(name),
             Name::Path(path) => {
-                let inode = vfs::namei::find_socket(ctx, path)?;
+                let inode = find_socket(ctx, path)?;
                 address::find_inode(&inode)
             }
         }
@@ -195,6 +200,17 @@ impl Endpoint {
     }
 }
 
+/// The inode of the socket that a path names.
+fn find_socket(ctx: &LookupContext<'_>, path: &[u8]) -> Result<Arc<Inode>> {
+    let found = namei::path_lookup(ctx, At::Cwd, path, LookupFlags::FOLLOW)?;
+    let inode = found.inode()?;
+    inode_permission(inode, ctx.cred, MayAccess::WRITE)?;
+    if inode.file_type() != FileType::Socket {
+        return Err(Errno::ECONNREFUSED);
+    }
+    Ok(inode.clone())
+}
+
 pub(crate) fn wait_error(error: WaitError) -> Errno {
     match error {
         WaitError::Interrupted => Errno::ERESTARTSYS,
@@ -216,9 +232,10 @@ impl SocketOps for Endpoint {
                 (Name::Abstract(bytes), None)
             }
             Name::Path(path) => {
-                let mode = raw::S_IFSOCK | (0o777 & !ctx.fs.umask());
-                let inode = vfs::namei::make_socket(ctx, &path, mode)
+                let mode = raw::S_IFSOCK | 0o777;
+                let made = namei::mknod(ctx, At::Cwd, &path, mode, DevId::default())
                     .map_err(|error| if error == Errno::EEXIST { Errno::EADDRINUSE } else { error })?;
+                let inode = made.inode()?.clone();
                 address::bind_inode(&inode, &me);
                 (Name::Path(path), Some(inode))
             }

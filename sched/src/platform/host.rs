@@ -222,3 +222,94 @@ pub(crate) fn sched_fork_kthread(_task: &Task) {}
 
 /// The OS knows.
 pub(crate) fn update_exec(_task: &Task) {}
+
+/// Run queues on the host exist in simulations only: the request is the task's flag.
+pub(crate) fn resched(_cpu: CpuId, task: &Task) {
+    task.thread_flags().set(arch::thread::ThreadFlags::NEED_RESCHED);
+}
+
+/// Simulations look at `Rq::dl_next`.
+pub(crate) fn start_dl_timer(_cpu: CpuId, _at: u64) {}
+
+/// The host has no run queues; tasks that are not queued anywhere keep their parameters under this one.
+pub(crate) fn lock_task_rq(_task: &Task) -> (&'static crate::rq::RunQueue, crate::rq::RqGuard<'static>) {
+    static NOWHERE: Once<crate::rq::RunQueue> = Once::new();
+    let queue = NOWHERE.call_once(|| {
+        let idle = Box::leak(Box::new(Arc::new(Task::build(
+            b"swapper/0",
+            TaskFlags::IDLE | TaskFlags::KTHREAD,
+            Sched::idle(),
+            State::RUNNING,
+        ))));
+        crate::rq::RunQueue::new(CpuId::BOOT, NonNull::from(&**idle))
+    });
+    (queue, queue.lock.lock())
+}
+
+/// Nothing moves on the host.
+pub(crate) fn task_changed(_task: &Task) {}
+
+/// The timer of the next expiry: on the host each start gets an alarm of its own.
+pub(crate) fn timer_started(cpu: CpuId) {
+    use crate::hrtimer::{HrTimer, Restart};
+    static ALARM: Once<HrTimer> = Once::new();
+    let _ = cpu;
+    let alarm = ALARM.call_once(|| {
+        HrTimer::new(|now| {
+            crate::time::tick();
+            std::thread::spawn(|| {
+                for cpu in arch::cpu::possible().iter() {
+                    crate::timer::run_expired(cpu);
+                }
+            });
+            Restart::At(now + crate::time::TICK_NS)
+        })
+    });
+    if !alarm.is_queued() {
+        alarm.start(crate::Deadline::after_ns(crate::time::TICK_NS));
+    }
+}
+
+/// The boot of a machine, which the host has behind it.
+pub(crate) fn init() {
+    current();
+}
+
+/// As [`init`].
+pub(crate) fn start_secondaries() -> abi::Result<usize> {
+    Ok(arch::cpu::count())
+}
+
+/// As [`init`].
+pub(crate) fn start_threads() -> abi::Result<()> {
+    Ok(())
+}
+
+/// As [`init`].
+pub(crate) fn start_tick() {}
+
+/// As [`init`].
+pub(crate) fn irq_enter() {}
+
+/// As [`init`].
+pub(crate) fn preempt_schedule() {}
+
+/// As [`init`].
+pub(crate) fn preempt_schedule_irq() {}
+
+/// The timer fired.
+pub(crate) fn timer_interrupt(_from_user: bool) {
+    crate::hrtimer::run_expired();
+}
+
+/// There is no idle loop on the host.
+pub(crate) fn run_idle() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// An OS thread ends by leaving its function.
+pub(crate) fn exit() -> ! {
+    panic!("a task of the host ends by leaving its function")
+}

@@ -67,7 +67,7 @@ pub fn exit(code: i32) -> ! {
     }));
     drop(me.nsproxy.replace(None));
     leave(code);
-    sched::exit_task()
+    sched::exit_current()
 }
 
 /// From here on no signal is delivered; what was meant for the process goes to the others.

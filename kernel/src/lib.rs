@@ -16,6 +16,7 @@ pub mod exit;
 pub mod fork;
 pub mod fs;
 pub mod futex;
+pub mod irqs;
 pub mod memory;
 pub mod misc;
 pub mod namespaces;

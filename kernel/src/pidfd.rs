@@ -15,7 +15,7 @@ use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use mm::user::UserPtr;
 use vfs::fdtable::{Fd as VfsFd, FdTable};
-use vfs::file::File;
+use vfs::file::{File, FileImpl};
 use vfs::file_ops::FileOps;
 use vfs::poll::PollTable;
 
@@ -64,7 +64,8 @@ impl FileOps for PidFile {
 
 fn make(pid: &Arc<Pid>, thread: bool, nonblock: bool) -> Result<Arc<File>> {
     let flags = raw::O_RDWR | if nonblock { raw::O_NONBLOCK } else { 0 };
-    vfs::anon::anon_file(b"[pidfd]", Arc::new(PidFile { pid: pid.clone(), thread }), flags)
+    let object = Arc::new(PidFile { pid: pid.clone(), thread });
+    vfs::anon::anon_file(&current().cred(), "[pidfd]", FileImpl::Shared(object), flags)
 }
 
 /// A descriptor that was chosen for a child before it is visible.

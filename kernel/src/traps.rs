@@ -35,7 +35,7 @@ impl TrapHandler for Kernel {
     }
 
     fn irq(&self, irq: IrqNumber) {
-        crate::irq::handle(irq);
+        crate::irqs::handle(irq);
     }
 
     fn timer(&self, frame: &TrapFrame) {
@@ -48,11 +48,9 @@ impl TrapHandler for Kernel {
     }
 
     fn ipi(&self, ipi: Ipi) {
-        sched::handle_ipi(ipi);
-    }
-
-    fn irq_exit(&self) {
-        sched::irq_exit();
+        if ipi == Ipi::Reschedule {
+            sched::reschedule_ipi();
+        }
     }
 
     fn preempt_irq(&self) {

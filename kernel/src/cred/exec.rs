@@ -60,7 +60,7 @@ pub fn prepare(me: &CurrentThread, file: &Arc<File>) -> Result<NewCred> {
     let mut new = Credentials::clone(&old);
     new.securebits &= !securebits::KEEP_CAPS;
     let inode = file.inode();
-    let trusted = !me.has(flags::NO_NEW_PRIVS) && !vfs::permission::is_nosuid(file.path());
+    let trusted = !me.has(flags::NO_NEW_PRIVS) && file.path().mnt.flags() & raw::MS_NOSUID == 0;
     let mode = inode.mode();
     let mapped = old.user_ns.has_mapping(inode.uid().0, inode.gid().0);
     if trusted && mapped {

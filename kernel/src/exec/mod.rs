@@ -25,6 +25,7 @@ pub mod program;
 pub mod script;
 pub mod stack;
 pub mod syscalls;
+pub mod vdso;
 
 pub use binfmt::exec;
 pub use program::{Exe, Program};

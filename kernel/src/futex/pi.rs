@@ -5,7 +5,7 @@
 //! called when there is somebody to wait for or to wake. An unlock hands the lock to the waiter with the highest
 //! priority by writing its id into the word, so a lock with waiters is never free.
 //!
-//! While threads wait, the owner runs with the priority of the best of them ([`sched::pi`]).
+//! What is missing is the inheritance itself: the owner keeps its own priority while it is waited for.
 //!
 //! Locks: the word changes hands under its bucket's lock.
 
@@ -110,7 +110,6 @@ pub fn lock(addr: usize, scope: Scope, deadline: Option<Deadline>, wait: bool) -
             }
         }
     }
-    boost_owner(&me, addr);
     let end = sleep(&me, deadline);
     let taken = end == End::Woken || !dequeue(&me);
     me.futex.finish();
@@ -121,18 +120,10 @@ pub fn lock(addr: usize, scope: Scope, deadline: Option<Deadline>, wait: bool) -
     }
 }
 
-/// Lends the running thread's priority to the owner of the lock.
-fn boost_owner(me: &CurrentThread, addr: usize) {
-    let owner = peek(addr).map_or(0, |word| word & raw::FUTEX_TID_MASK);
-    if let Some(task) = me.pid_ns().task(owner as i32) {
-        sched::pi::boost(&task, me.task());
-    }
-}
-
 /// The waiter with the highest priority (the lowest value; the oldest among equals).
 fn best(queue: &Queue<'_>, key: &Key) -> Option<usize> {
     let waiters = queue.iter().enumerate().filter(|(_, e)| e.key == *key && e.pi);
-    waiters.min_by_key(|(i, e)| (e.task.prio(), *i)).map(|(i, _)| i)
+    waiters.min_by_key(|(i, e)| (e.task.proc_priority(), *i)).map(|(i, _)| i)
 }
 
 /// Hands the lock from `word` to the best waiter, or frees it. `None`: look again.
@@ -176,7 +167,6 @@ pub fn unlock(addr: usize, scope: Scope) -> Result<()> {
         let done = hand_over(&mut queue, &key, addr, word, false);
         drop(queue);
         if let Some(next) = done {
-            sched::pi::unboost(me.task());
             if let Some(task) = next {
                 bucket.leave(1);
                 sched::wake_up(&task);

@@ -74,7 +74,7 @@ fn walk(me: &Thread, head: usize) -> Result<(), arch::uaccess::UserFault> {
             owner_died(tid, at.wrapping_add(offset), pi, Held::Listed)?;
         }
         (at, pi) = entry(next?);
-        crate::cond_resched();
+        sched::cond_resched();
     }
     if pending != 0 {
         owner_died(tid, pending.wrapping_add(offset), pending_pi, Held::Pending)?;

@@ -29,7 +29,7 @@ mod cmd {
 fn barrier_everywhere() {
     fence(Ordering::SeqCst);
     let all = arch::cpu::online();
-    arch::smp::call_on(all, |_| fence(Ordering::SeqCst), 0, true);
+    arch::smp::call_on(all, |_| fence(Ordering::SeqCst), 0);
 }
 
 #[macros::syscall(membarrier)]

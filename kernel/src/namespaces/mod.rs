@@ -23,8 +23,7 @@ pub fn copy(old: &NsProxy, me: &Thread, cred: &Arc<Credentials>, flags: u64) -> 
     let mut new = old.clone();
     if has(raw::CLONE_NEWNS) {
         let fs = me.fs().ok_or(Errno::EAGAIN)?;
-        let ctx = vfs::path::LookupContext { cred, fs: &fs, ns: &old.mnt };
-        new.mnt = vfs::mount::copy_namespace(&ctx, &cred.user_ns)?;
+        new.mnt = vfs::mount::copy_namespace(&old.mnt, &cred.user_ns, Some(&fs))?;
     }
     if has(raw::CLONE_NEWUTS) {
         new.uts = Arc::new(old.uts.duplicate());

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use mm::iov::IovIter;
 use mm::user::UserPtr;
 use vfs::fdtable::Fd as VfsFd;
-use vfs::file::File;
+use vfs::file::{File, FileImpl};
 use vfs::file_ops::{FileOps, IoFlags};
 use vfs::poll::PollTable;
 use zerocopy::{FromZeros, IntoBytes};
@@ -124,7 +124,12 @@ fn signalfd(fd: i32, mask: UserPtr<u64>, size: usize, flags: u32) -> Result<Fd> 
         return Ok(Fd(fd));
     }
     let object = Arc::new(SignalFile { set: AtomicU64::new(set.0) });
-    let file = vfs::anon::anon_file(b"[signalfd]", object, raw::O_RDWR | flags & raw::O_NONBLOCK)?;
+    let file = vfs::anon::anon_file(
+        &current().cred(),
+        "[signalfd]",
+        FileImpl::Shared(object),
+        raw::O_RDWR | flags & raw::O_NONBLOCK,
+    )?;
     Ok(Fd(install(file, flags & raw::O_CLOEXEC != 0)?.raw()))
 }
 

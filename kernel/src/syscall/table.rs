@@ -61,7 +61,7 @@ const fn join(groups: &[&[Syscall]]) -> [Enter; TABLE_LEN] {
         let mut i = 0;
         while i < groups[g].len() {
             let call = &groups[g][i];
-            if let Some(nr) = uapi::syscall_nr(&call.nr) {
+            if let Some(nr) = uapi::syscall_nr(call.nr) {
                 assert!(!taken[nr as usize], "a system call is declared twice");
                 taken[nr as usize] = true;
                 entries[nr as usize] = call.enter;
@@ -79,5 +79,5 @@ pub fn describe(nr: usize) -> Option<&'static Syscall> {
         .iter()
         .copied()
         .flatten()
-        .find(|call| uapi::syscall_nr(&call.nr).is_some_and(|n| usize::from(n) == nr))
+        .find(|call| uapi::syscall_nr(call.nr).is_some_and(|n| usize::from(n) == nr))
 }

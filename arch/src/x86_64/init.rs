@@ -4,7 +4,7 @@
 //! [`load_kernel_tables`] → per-CPU copies → [`cpu`] → interrupt controllers and clocks.
 //! Others: the trampoline → [`cpu`].
 
-use super::{desc, entry, features, fpu, insn, msr, paging, percpu, smap, thread};
+use super::{apic, desc, entry, features, fpu, insn, intc, msr, paging, percpu, platform, smap, thread, time};
 use crate::cpu::CpuId;
 
 /// First steps on the boot CPU: features, descriptor tables, exceptions. `stack_top` is the end of the boot stack.
@@ -39,6 +39,18 @@ pub unsafe fn load_kernel_tables() {
             insn::write_cr4(insn::read_cr4() | msr::CR4_PGE);
         }
     }
+}
+
+/// Interrupt controllers and clocks. Boot CPU, after [`cpu`].
+///
+/// # Safety
+/// Once, interrupts off; [`super::platform::init`] was called.
+pub unsafe fn devices() {
+    apic::init(platform::platform().lapic);
+    // SAFETY: the boot CPU, once.
+    unsafe { apic::init_cpu(true) };
+    intc::init();
+    time::init();
 }
 
 /// Everything a CPU needs to run kernel and user code: descriptor tables, protection bits, FPU, system calls. `gs` leads

@@ -93,7 +93,12 @@ impl Thread {
         VirtAddr(self.stack_top)
     }
 
-    /// The stack pointer of a thread that is switched out: where a backtrace of it begins.
+    /// The stack pointer of a thread that is switched out.
+    pub(super) fn saved_sp(&self) -> usize {
+        self.sp
+    }
+
+    /// The frame pointer of a thread that is switched out: where a backtrace of it begins.
     pub fn saved_frame_pointer(&self) -> usize {
         // `thread_switch` pushed rbp first, below the return address.
         self.sp + 5 * 8
@@ -246,6 +251,16 @@ pub unsafe fn set_current(thread: NonNull<Thread>) {
         this_cpu_write!(CURRENT, thread.as_ptr().expose_provenance());
         super::desc::set_kernel_stack(thread.as_ref().stack_top);
     }
+}
+
+/// Declares which thread a CPU that has not started yet will run.
+///
+/// # Safety
+/// The CPU is not running, and the thread lives for ever.
+pub(super) unsafe fn set_current_of(cpu: crate::cpu::CpuId, thread: *mut Thread) {
+    let current = core::ptr::from_ref(&CURRENT).wrapping_byte_add(crate::percpu::offset_of(cpu)).cast::<usize>().cast_mut();
+    // SAFETY: the caller's promise: nobody else uses that CPU's copy.
+    unsafe { current.write(thread.expose_provenance()) };
 }
 
 /// The boot CPU runs on the boot thread until the scheduler says otherwise.

@@ -4,7 +4,7 @@
 //! 4 GiB; memblock is limited accordingly.
 
 use arch::addr::{self, PAGE_SIZE, PhysAddr};
-use arch::native::{DIRECT_MAP_BASE, IOREMAP, features, init, map_kernel_large, preallocate};
+use arch::native::{DIRECT_MAP_BASE, IOREMAP, features, init, map_kernel_large, preallocate, trampoline};
 use arch::paging::{OutOfTables, Prot};
 
 use super::start_info::Start;
@@ -28,6 +28,11 @@ pub fn init_memblock(start: &Start) {
             let _ = m.reserve(initrd);
         }
         m.set_limit(PhysAddr(FOUR_GIB));
+        // Below 640 KiB: higher up is video memory even where the map says otherwise.
+        let low = PhysRange { start: PhysAddr(PAGE_SIZE as u64), end: PhysAddr(0xa_0000) };
+        if let Some(page) = m.alloc_in((trampoline::PAGES * PAGE_SIZE) as u64, PAGE_SIZE as u64, low) {
+            trampoline::set_page(page);
+        }
     });
 }
 
@@ -113,4 +118,22 @@ pub unsafe fn switch_tables() {
     unsafe { init::load_kernel_tables() };
     addr::set_direct_map_offset(BASE.get().copied().unwrap_or(0));
     memblock::with(|m| m.set_limit(PhysAddr(u64::MAX)));
+}
+
+/// Parts of the image that have served: the first page tables and the template of the per-CPU data.
+pub fn image_free() -> &'static [PhysRange] {
+    unsafe extern "C" {
+        static __boot_bss_start: u8;
+        static __boot_bss_end: u8;
+        static __percpu_start: u8;
+        static __percpu_end: u8;
+    }
+    static FREE: sync::Once<[PhysRange; 2]> = sync::Once::new();
+    FREE.call_once(|| {
+        let range = |from: *const u8, to: *const u8| PhysRange {
+            start: addr::virt_to_phys(addr::VirtAddr(from.addr())).align_up(PAGE_SIZE as u64),
+            end: addr::virt_to_phys(addr::VirtAddr(to.addr())).align_down(PAGE_SIZE as u64),
+        };
+        [range(&raw const __boot_bss_start, &raw const __boot_bss_end), range(&raw const __percpu_start, &raw const __percpu_end)]
+    })
 }

@@ -8,15 +8,16 @@ mod memory;
 mod params;
 mod pvh;
 mod start_info;
+mod topology;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arch::addr::PhysAddr;
 use arch::cpu::CpuId;
-use arch::native::{IMAGE_ROOM, features, init, insn};
+use arch::native::{IMAGE_ROOM, features, init, insn, platform};
 use sync::Once;
 
-use crate::info::{BootInfo, Numa, PhysRange};
+use crate::info::{BootInfo, PhysRange};
 use crate::memblock;
 
 const STEP: usize = 2 << 20;
@@ -24,8 +25,6 @@ const STEP: usize = 2 << 20;
 unsafe extern "C" {
     static __image_start: u8;
     static __image_end: u8;
-    static __boot_bss_start: u8;
-    static __boot_bss_end: u8;
     static boot_stack_top: u8;
     static boot_pd_high: [AtomicU64; 512];
 }
@@ -75,6 +74,11 @@ extern "C" fn stage2(start_info_at: u64) -> ! {
     params::early(start.cmdline);
 
     memory::init_memblock(&start);
+    // Firmware's tables are read while memory is still mapped at its own address.
+    let rsdp = (start.rsdp != 0).then_some(start.rsdp);
+    // SAFETY: nobody writes to the firmware's tables.
+    let platform = platform::init(rsdp, &|at, len| unsafe { start_info::firmware(at, len) });
+    let topology = topology::init(platform, start.cmdline);
     if memory::build_tables().is_err() {
         fail("no memory for page tables");
     }
@@ -91,20 +95,23 @@ extern "C" fn stage2(start_info_at: u64) -> ! {
     if percpu.is_err() {
         fail("no memory for per-CPU data");
     }
-    // SAFETY: the boot CPU, on its own per-CPU data and the kernel's tables.
-    unsafe { init::cpu(CpuId::BOOT, 0) };
+    // SAFETY: the boot CPU, on its own per-CPU data and the kernel's tables; the platform is known.
+    unsafe {
+        init::cpu(CpuId::BOOT, arch::cpu::node_of(CpuId::BOOT));
+        init::devices();
+    }
 
     static INFO: Once<BootInfo> = Once::new();
     let info = INFO.call_once(|| BootInfo {
         memory: start.memory,
         image: image(),
-        image_free: &[],
+        image_free: memory::image_free(),
         initrd: start.initrd,
         cmdline: start.cmdline,
-        rsdp: (start.rsdp != 0).then_some(PhysAddr(start.rsdp)),
+        rsdp: rsdp.map(PhysAddr),
         dtb: None,
-        numa: Numa::single(),
-        cpus: &[],
+        numa: topology.numa,
+        cpus: topology.cpus,
         slide: arch::native::slide(),
         seed: &[],
     });

@@ -21,3 +21,16 @@ pub fn early(cmdline: &'static str) {
         }
     }
 }
+
+/// The most CPUs that the command line allows: `nr_cpus=`, `nosmp`.
+pub fn cpu_limit(cmdline: &str) -> usize {
+    let mut limit = usize::MAX;
+    for word in cmdline.split_ascii_whitespace().take_while(|w| *w != "--") {
+        if word == "nosmp" {
+            limit = 1;
+        } else if let Some(n) = word.strip_prefix("nr_cpus=").and_then(|n| n.parse().ok()) {
+            limit = limit.min(n);
+        }
+    }
+    limit
+}

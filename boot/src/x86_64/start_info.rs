@@ -48,7 +48,20 @@ unsafe fn memory<'a>(at: u64, len: usize) -> &'a [u8] {
     unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at as usize), len) }
 }
 
+/// Firmware's memory; `None` beyond what is mapped.
+///
+/// # Safety
+/// As [`memory`].
+pub unsafe fn firmware(at: u64, len: usize) -> Option<&'static [u8]> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { memory(at, len) };
+    (bytes.len() == len && len > 0).then_some(bytes)
+}
+
 /// A NUL-terminated string of the loader, without the NUL, cut at [`MAX_CMDLINE`].
+///
+/// # Safety
+/// As [`memory`].
 unsafe fn string<'a>(at: u64) -> &'a [u8] {
     // SAFETY: as the caller promises.
     let bytes = unsafe { memory(at, MAX_CMDLINE) };

@@ -24,6 +24,7 @@
 //! | [`space`], [`vma`], [`ptable`], [`counters`] | address spaces, their areas, tables and numbers |
 //! | [`fault`] | page faults |
 //! | [`mmap`], `protect`, `remap`, `advise`, `mlock`, `query` | the system calls |
+//! | [`vdso`] | the vDSO's pages in an address space |
 //! | [`remote`] | other processes' memory, futex keys |
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
@@ -80,6 +81,7 @@ pub mod space;
 pub mod stack;
 pub mod stats;
 pub mod user;
+pub mod vdso;
 pub mod vma;
 pub mod vmalloc;
 pub mod vmemmap;

@@ -584,7 +584,7 @@ impl AddressSpace {
         self.map_region(&mut areas, range, flags, pgoff, Backing::Anonymous, limits)
     }
 
-    /// Maps pages of the kernel somewhere (at `hint` if that is free): the vDSO. `prot` is `PROT_*`.
+    /// Maps pages of the kernel somewhere (at `hint` if that is free). `prot` is `PROT_*`.
     pub fn install_special(
         &self,
         mapping: Arc<SpecialMapping>,
@@ -592,12 +592,32 @@ impl AddressSpace {
         hint: usize,
         limits: &Limits,
     ) -> Result<usize> {
-        let len = mapping.pages.len().checked_mul(PAGE_SIZE).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
-        let flags =
-            prot_flags(prot) | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::DONTEXPAND | VmFlags::SPECIAL;
+        self.install_specials(&[(mapping, prot)], hint, limits)
+    }
+
+    /// Maps several such mappings one directly above the other; returns the address of the first.
+    pub fn install_specials(
+        &self,
+        parts: &[(Arc<SpecialMapping>, u32)],
+        hint: usize,
+        limits: &Limits,
+    ) -> Result<usize> {
+        let pages: usize = parts.iter().map(|(mapping, _)| mapping.pages.len()).sum();
+        let len = pages.checked_mul(PAGE_SIZE).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
         let mut areas = self.areas().write();
+        let hint = hint & !(PAGE_SIZE - 1);
         let addr = self.get_unmapped_area(&areas, hint, len, false, limits)?;
-        self.map_region(&mut areas, addr..addr + len, flags, 0, Backing::Special(mapping), limits)?;
+        let mut at = addr;
+        for (mapping, prot) in parts {
+            let flags = prot_flags(*prot)
+                | VmFlags::MAYREAD
+                | VmFlags::MAYEXEC
+                | VmFlags::DONTEXPAND
+                | VmFlags::SPECIAL;
+            let end = at + mapping.pages.len() * PAGE_SIZE;
+            self.map_region(&mut areas, at..end, flags, 0, Backing::Special(mapping.clone()), limits)?;
+            at = end;
+        }
         Ok(addr)
     }
 

@@ -163,7 +163,8 @@ impl Machine {
         let Some((_, _, cpu)) = busiest else { return false };
         // A move must bring the two closer together.
         self.move_tasks(this, cpu, MAX_MOVES, |(here, there), weight| {
-            there.saturating_sub(weight) >= here + weight || there > here && (here + weight).abs_diff(there - weight) < there - here
+            there.saturating_sub(weight) >= here + weight
+                || there > here && (here + weight).abs_diff(there - weight) < there - here
         }) > 0
     }
 
@@ -185,7 +186,9 @@ impl Machine {
             let found = crate::class::fair::find_queued(&other, |task| {
                 // SAFETY: queued tasks are alive.
                 let busy = unsafe { task.as_ref() }.on_cpu.load(Ordering::Relaxed);
-                !busy && sched_of(task).affinity.contains(here) && worthwhile(loads, sched_of(task).fair.weight())
+                !busy
+                    && sched_of(task).affinity.contains(here)
+                    && worthwhile(loads, sched_of(task).fair.weight())
             });
             let Some(task) = found else { break };
             move_task(&mut other, this, task);
@@ -228,4 +231,3 @@ pub(crate) fn move_task(from: &mut Rq, to: &mut Rq, task: TaskPtr) {
     class.enqueue(to, task, Enqueue::Restore);
     task_ref.on_rq.store(on_rq::QUEUED, Ordering::Release);
 }
-

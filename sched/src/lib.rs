@@ -207,3 +207,6 @@ pub fn might_sleep() {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod sim;

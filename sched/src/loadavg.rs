@@ -38,7 +38,9 @@ pub fn active() -> (u64, u64) {
 #[cfg_attr(not(target_os = "none"), allow(dead_code))]
 pub(crate) fn tick(now: u64) {
     let next = NEXT.load(Ordering::Relaxed);
-    if now < next || NEXT.compare_exchange(next, next + INTERVAL_NS, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+    if now < next
+        || NEXT.compare_exchange(next, next + INTERVAL_NS, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    {
         return;
     }
     let (running, sleeping) = active();

@@ -120,7 +120,8 @@ impl RunQueue {
     }
 }
 
-static RUN_QUEUES: [AtomicPtr<RunQueue>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static RUN_QUEUES: [AtomicPtr<RunQueue>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 
 /// The run queue of a CPU; `None` if the CPU does not exist.
 pub(crate) fn try_of(cpu: CpuId) -> Option<&'static RunQueue> {

@@ -28,7 +28,8 @@ struct Heap;
 // SAFETY: memblock never gives a range twice, and nothing is taken back.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        memblock::with(|m| m.alloc(layout.size() as u64, layout.align() as u64)).map_or(core::ptr::null_mut(), phys_to_virt)
+        memblock::with(|m| m.alloc(layout.size() as u64, layout.align() as u64))
+            .map_or(core::ptr::null_mut(), phys_to_virt)
     }
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
@@ -223,8 +224,13 @@ fn new_thread(entry: extern "C" fn(usize) -> !, arg: usize) -> &'static mut Thre
 
 fn start(info: &'static BootInfo) -> ! {
     earlycon::enable(true);
-    println!("selftest: slide {:#x}, {} CPUs, {} nodes, {} KiB", info.slide, info.cpus.len(), info.numa.nodes,
-        memblock::with(|m| m.total()) >> 10);
+    println!(
+        "selftest: slide {:#x}, {} CPUs, {} nodes, {} KiB",
+        info.slide,
+        info.cpus.len(),
+        info.numa.nodes,
+        memblock::with(|m| m.total()) >> 10
+    );
     trap::set_handler(&KERNEL);
     println!("  TSC {} kHz, epoch {}", time::clock_hz() / 1000, time::boot_epoch_ns() / 1_000_000_000);
     timer();
@@ -283,13 +289,20 @@ fn copies() {
     for len in [1, 7, 8, 9, 63, 64, 100, 300] {
         for there in 0..len {
             let at = USER_STACK + PAGE_SIZE - there;
-            assert_eq!(uaccess::copy_to_user(at, &data[..len]), Err(uaccess::NotCopied(len - there)), "{len} {there}");
+            assert_eq!(
+                uaccess::copy_to_user(at, &data[..len]),
+                Err(uaccess::NotCopied(len - there)),
+                "{len} {there}"
+            );
             assert_eq!(uaccess::copy_from_user(&mut out[..len], at), Err(uaccess::NotCopied(len - there)));
             assert_eq!(uaccess::clear_user(at, len), Err(uaccess::NotCopied(len - there)));
         }
     }
     assert_eq!(uaccess::copy_from_user(&mut out[..8], usize::MAX - 3), Err(uaccess::NotCopied(8)));
-    assert_eq!(uaccess::copy_from_user(&mut out[..8], arch::layout::TASK_SIZE - 4), Err(uaccess::NotCopied(8)));
+    assert_eq!(
+        uaccess::copy_from_user(&mut out[..8], arch::layout::TASK_SIZE - 4),
+        Err(uaccess::NotCopied(8))
+    );
     assert!(uaccess::get_u32(0).is_err() && uaccess::put_u64(8, 1).is_err());
     uaccess::put_u32(USER_LAZY + 8, 5).expect("a page on demand");
     assert_eq!(uaccess::cmpxchg_u32(USER_LAZY + 8, 5, 6), Ok(5));
@@ -331,7 +344,13 @@ fn secondaries(count: usize) {
     }
     assert_eq!(cpu::online().count(), count);
     for _ in 0..100 {
-        smp::call_on(cpu::online(), |n| { CALLED.fetch_add(n as u32, Ordering::Relaxed); }, 3);
+        smp::call_on(
+            cpu::online(),
+            |n| {
+                CALLED.fetch_add(n as u32, Ordering::Relaxed);
+            },
+            3,
+        );
     }
     assert_eq!(CALLED.load(Ordering::Relaxed), 300 * count as u32);
     for cpu in cpu::online().iter().skip(1) {
@@ -465,8 +484,11 @@ fn walk(va: usize) -> u64 {
 }
 
 fn finish(status: usize, syscalls: u32) -> ! {
-    println!("  user mode: {syscalls} system calls, {} exceptions, {} exit work", EXCEPTIONS.load(Ordering::Relaxed),
-        EXIT_WORK.load(Ordering::Relaxed));
+    println!(
+        "  user mode: {syscalls} system calls, {} exceptions, {} exit work",
+        EXCEPTIONS.load(Ordering::Relaxed),
+        EXIT_WORK.load(Ordering::Relaxed)
+    );
     assert_eq!(status, 0, "the user program's check failed");
     assert_eq!(syscalls, 6);
     assert_eq!(EXCEPTIONS.load(Ordering::Relaxed), 4);

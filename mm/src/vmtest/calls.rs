@@ -274,3 +274,32 @@ fn user_pointers_and_iovecs() {
     assert!(matches!(import_iovec(Direction::Dest, AT + 1000, 1), Err(Errno::EINVAL)));
     arch::uaccess::set_user_memory(None);
 }
+
+#[test]
+fn special_mappings() {
+    use crate::vma::SpecialMapping;
+    let _serial = super::serial();
+    let s = space();
+    let page = |name| {
+        let frame = crate::alloc_page(crate::Gfp::KERNEL | crate::Gfp::ZERO).unwrap();
+        Arc::new(SpecialMapping { name, pages: vec![frame.into_raw()] })
+    };
+    let parts = [(page("[vvar]"), PROT_READ), (page("[vdso]"), PROT_READ | PROT_EXEC)];
+    let at = s.install_specials(&parts, AT, &Limits::NONE).unwrap();
+    assert_eq!(at, AT);
+    assert_eq!((load(&s, AT), store(&s, AT, 1)), (Ok(0), Err(FaultError::Forbidden)));
+    assert!(access(&s, AT + PAGE_SIZE, Access::Exec).is_ok());
+    let child = s.fork().unwrap();
+    assert_eq!(load(&child, AT + PAGE_SIZE), Ok(0));
+    let mut names = Vec::new();
+    child.for_each_area(0, &mut |area| {
+        let mut name = String::new();
+        area.write_name(&mut name).unwrap();
+        names.push((name, String::from_utf8(area.perms().to_vec()).unwrap()));
+        true
+    });
+    assert_eq!(names, [("[vvar]".into(), "r--p".into()), ("[vdso]".into(), "r-xp".into())]);
+    assert_eq!(s.mprotect(AT, PAGE_SIZE, RW, &Limits::NONE), Err(Errno::EACCES));
+    assert_eq!((s.counters().rss(), child.counters().rss()), (0, 0));
+    assert_eq!(s.munmap(AT, PAGE_SIZE), Ok(()));
+}

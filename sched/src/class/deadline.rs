@@ -45,7 +45,11 @@ impl DlParams {
 
     /// The share of a CPU.
     fn bandwidth(&self) -> u64 {
-        if self.period == 0 { 0 } else { ((u128::from(self.runtime) << BW_SHIFT) / u128::from(self.period)) as u64 }
+        if self.period == 0 {
+            0
+        } else {
+            ((u128::from(self.runtime) << BW_SHIFT) / u128::from(self.period)) as u64
+        }
     }
 }
 

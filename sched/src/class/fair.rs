@@ -222,7 +222,13 @@ impl CfsRq {
         let running = self.current().filter(|c| c.on_rq.get()).map(|c| c.vruntime.get());
         let first = self.leftmost().map(|f| f.vruntime.get());
         let least = match (running, first) {
-            (Some(a), Some(b)) => if before(a, b) { a } else { b },
+            (Some(a), Some(b)) => {
+                if before(a, b) {
+                    a
+                } else {
+                    b
+                }
+            }
             (Some(a), None) | (None, Some(a)) => a,
             (None, None) => return,
         };

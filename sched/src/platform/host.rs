@@ -42,7 +42,7 @@ pub(crate) fn current() -> Current {
     match TASK.get() {
         Some(task) => Current::new(task),
         None => {
-            init();
+            set_up();
             let task = Arc::new(Task::build(b"host", TaskFlags::empty(), Sched::default(), State::RUNNING));
             adopt(task)
         }
@@ -62,7 +62,7 @@ pub(crate) fn adopt(task: Arc<Task>) -> Current {
 }
 
 /// Sets up what the tests of every crate need: the timer interrupt and RCU.
-fn init() {
+fn set_up() {
     static DONE: Once<()> = Once::new();
     DONE.call_once(|| {
         hosted::set_timer_hook(|| crate::hrtimer::run_expired());
@@ -258,6 +258,8 @@ pub(crate) fn timer_started(cpu: CpuId) {
         HrTimer::new(|now| {
             crate::time::tick();
             std::thread::spawn(|| {
+                static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+                let _one = ONE.lock();
                 for cpu in arch::cpu::possible().iter() {
                     crate::timer::run_expired(cpu);
                 }

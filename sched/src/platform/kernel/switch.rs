@@ -140,7 +140,9 @@ fn pick(rq: &mut RqGuard<'_>, prev: TaskPtr) -> TaskPtr {
         }
     }
     let next = rq.pick_next(prev);
-    if rq.dl.nr_running + rq.rt.nr_running == 0 && matches!(sched_of(prev).class, Class::Deadline | Class::Realtime) {
+    if rq.dl.nr_running + rq.rt.nr_running == 0
+        && matches!(sched_of(prev).class, Class::Deadline | Class::Realtime)
+    {
         // The last urgent task here stopped: another CPU may have one waiting.
         let machine = machine();
         if machine.online.count() > 1 && machine.pull_urgent(rq, rank(sched_of(next))) {

@@ -315,10 +315,10 @@ fn write_tls(tls: usize) {
 #[inline(always)]
 pub fn current() -> NonNull<Thread> {
     let thread: *mut Thread;
-    // SAFETY: SP_EL0 holds the current thread, never null, whenever the kernel runs Rust code. `pure`: it is the same
-    // throughout the life of a thread's stack frames.
+    // SAFETY: SP_EL0 holds the current thread, never null, whenever the kernel runs Rust code. `readonly` in place of
+    // `nomem`: `set_current` changes it within a function, as if it were memory.
     unsafe {
-        asm!("mrs {}, sp_el0", out(reg) thread, options(pure, nomem, nostack, preserves_flags));
+        asm!("mrs {}, sp_el0", out(reg) thread, options(pure, readonly, nostack, preserves_flags));
         NonNull::new_unchecked(thread)
     }
 }

@@ -11,7 +11,6 @@ use crate::process::limits::Resource;
 use crate::process::thread::{Parts, flags};
 use crate::process::user::{ThreadCharge, UserCounts};
 use crate::process::{Pid, Process, Thread, current, nsproxy as ns_flags, tree};
-use crate::signal::SigHand;
 use crate::syscall::Syscall;
 use abi::cap::Cap;
 use abi::process::{CLONE_ARGS_SIZE_VER0, CloneArgs};
@@ -277,7 +276,8 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     let done = has(f::VFORK).then(|| Arc::new(Completion::new()));
     *thread.vfork_done.lock() = done.clone();
 
-    let parts = NewTask { comm: me.task().comm().as_bytes(), mm: Some(mm.get().switch_handle()), data: thread };
+    let comm = me.task().comm();
+    let parts = NewTask { comm: comm.as_bytes(), mm: Some(mm.get().switch_handle()), data: thread };
     let child = Task::new_user(parts, |machine, child_frame| {
         child_frame.set_return(0);
         if request.stack != 0 {

@@ -59,3 +59,14 @@ pub fn unshare_fs() -> Result<()> {
     }
     Ok(())
 }
+
+/// `pivot_root(2)`: every thread whose root or working directory is `old` goes to `new`.
+pub fn replace_roots(old: &vfs::path::Path, new: &vfs::path::Path) {
+    for process in super::init_pid_ns().processes() {
+        for task in process.threads() {
+            if let Some(fs) = task.data::<super::Thread>().and_then(super::Thread::fs) {
+                fs.replace_path(old, new);
+            }
+        }
+    }
+}

@@ -28,7 +28,7 @@ pub mod thread;
 pub mod tree;
 pub mod user;
 
-pub use files::unshare_files;
+pub use files::{replace_roots, unshare_files};
 pub use limits::Resource;
 pub use nsproxy::NsProxy;
 pub use pid::{Pid, PidNamespace};

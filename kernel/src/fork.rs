@@ -16,6 +16,7 @@ use abi::cap::Cap;
 use abi::process::{CLONE_ARGS_SIZE_VER0, CloneArgs};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
+use arch::thread::ThreadFlags;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm::user::{UserPtr, copy_struct_from_user};
 use sched::{NewTask, Task};
@@ -289,6 +290,9 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     })?;
     let thread = child.data::<Thread>().ok_or(Errno::ENOMEM)?;
     thread.set_task(&child);
+    if flags & f::CHILD_SETTID != 0 || thread.rseq.addr.load(Ordering::Relaxed) != 0 {
+        child.thread_flags().set(ThreadFlags::NOTIFY_RESUME);
+    }
     let pidfd = if has(f::PIDFD) {
         Some(crate::pidfd::reserve(&pid, has(f::THREAD), request.pidfd)?)
     } else {
@@ -428,7 +432,7 @@ fn link_process(
 /// What a new thread does in the kernel before its first step in user mode.
 pub fn finish_in_child() {
     let me = current();
-    let addr = me.set_child_tid.load(Ordering::Relaxed);
+    let addr = me.set_child_tid.swap(0, Ordering::Relaxed);
     if addr != 0 {
         // A bad address is not an error: the child runs without it.
         let _ = UserPtr::<i32>::new(addr).write(&me.tid());

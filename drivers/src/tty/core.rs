@@ -27,8 +27,8 @@ use arch::sync::{SpinLock, SpinLockIrq};
 use mm::IovIter;
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
-use sched::{Deadline, WaitError};
 use sched::workqueue::{self, Work};
+use sched::{Deadline, WaitError};
 
 use super::job::{Group, Session, job_control};
 use super::ldisc::{LineDiscipline, Port};
@@ -286,7 +286,8 @@ impl Tty {
             let canonical = settings.local(lflag::ICANON);
             let size = to.count().min(chunk.len());
             if let Some(count) = line.ldisc.read(&mut chunk[..size], &settings) {
-                let ended = canonical && (count < size || chunk[..count].last().is_some_and(|&b| ends_line(b, &settings)));
+                let ended = canonical
+                    && (count < size || chunk[..count].last().is_some_and(|&b| ends_line(b, &settings)));
                 drop(line);
                 self.driver.kick();
                 let copied = to.copy_to_iter(&chunk[..count]);
@@ -366,7 +367,13 @@ impl Tty {
     }
 
     /// Processes and sends a beginning of `bytes`, waiting for room if there is none.
-    fn write_some(&self, bytes: &[u8], staging: &mut Vec<u8>, nonblock: bool, generation: u32) -> Result<usize> {
+    fn write_some(
+        &self,
+        bytes: &[u8],
+        staging: &mut Vec<u8>,
+        nonblock: bool,
+        generation: u32,
+    ) -> Result<usize> {
         loop {
             if self.is_dead(generation) || self.driver.is_disconnected() {
                 return Err(Errno::EIO);
@@ -706,8 +713,7 @@ fn minimum(settings: &Termios) -> u8 {
 }
 
 fn ends_line(byte: u8, settings: &Termios) -> bool {
-    byte == b'\n'
-        || (byte != DISABLED && (byte == settings.cc[cc::VEOL] || byte == settings.cc[cc::VEOL2]))
+    byte == b'\n' || (byte != DISABLED && (byte == settings.cc[cc::VEOL] || byte == settings.cc[cc::VEOL2]))
 }
 
 /// The line discipline's view of its terminal while the line is locked: what must not happen under

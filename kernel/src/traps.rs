@@ -178,4 +178,3 @@ fn error_code(fault: &Fault) -> u64 {
 pub fn can_kill_current() -> bool {
     with_current(|t| !t.has(flags::KTHREAD) && t.process.pid.global() != 1).unwrap_or(false)
 }
-

@@ -82,6 +82,7 @@ impl Task {
         unsafe {
             let thread = &mut *task.thread.get();
             thread.init(stack.top(), crate::platform::first_run, Arc::as_ptr(&task).expose_provenance());
+            thread.alloc_fpu().map_err(|()| Errno::ENOMEM)?;
             thread.user_frame().write(TrapFrame::default());
             *task.stack.get() = Some(stack);
             *task.mm.get() = new.mm;

@@ -1,77 +1,34 @@
 //! The first process: it finishes the boot, then becomes `init`.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use abi::creds::Uid;
 use abi::{Errno, Result, raw};
 use arch::trap::TrapFrame;
 use boot::BootInfo;
-use sched::{NewTask, Task};
 use vfs::fdtable::{FdFlags, FdTable};
 use vfs::mount::{Mount, ops};
 use vfs::namei::{self, At, OpenArgs};
 use vfs::path::{FsStruct, Path};
 
 use super::cmdline;
-use crate::exec::args::{Limits, Strings, Vectors};
-use crate::exec::{self, Program};
+use crate::exec;
 use crate::fs::context::Caller;
-use crate::process::limits::Limits as ResourceLimits;
-use crate::process::thread::Parts;
-use crate::process::user::{ThreadCharge, UserCounts};
-use crate::process::{NsProxy, Pid, Process, Thread, current, init_cred, init_pid_ns, kthread, tree};
-use crate::signal::SigHand;
+use crate::process::{self, NsProxy, current, kthread};
 
 /// Programs that are tried in this order when the command line names none.
 const USUAL: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
 
 /// Makes process 1 and lets it run.
 pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
-    let namespace = ops::initial_namespace(&root);
-    let at = Path::new(root.clone(), root.root().clone());
-    let fs = Arc::new(FsStruct::new(at));
-    let nsproxy = Arc::new(NsProxy::initial(namespace));
-    let threads = crate::fork::MAX_THREADS.load(core::sync::atomic::Ordering::Relaxed);
-
-    let pid = Pid::new(&init_pid_ns(), &[1])?;
-    let process = Arc::new(Process::new(
-        pid.clone(),
-        Arc::new(SigHand::new()),
-        ResourceLimits::initial(threads),
-        0,
-    ));
-    let thread = Thread::new(Parts {
-        process: process.clone(),
-        pid: pid.clone(),
-        cred: init_cred(),
-        mm: None,
-        fs: fs.clone(),
-        files: Arc::new(FdTable::new()),
-        nsproxy: nsproxy.clone(),
-        charge: ThreadCharge::new(UserCounts::of(Uid(0))),
-    });
-    let task = Task::new_program(
-        NewTask { comm: b"swapper/0", mm: None, data: thread },
-        Box::new(move |frame| become_init(frame, info)),
-    )?;
-    if let Some(thread) = task.data::<Thread>() {
-        thread.set_task(&task);
-    }
-    process.sig.lock().threads.push(task.clone());
-    process.unkillable.store(true, core::sync::atomic::Ordering::Relaxed);
-    pid.with_links(|links| {
-        links.task = Some(task.clone());
-        links.process = Some(process.clone());
-    });
-    tree::enter(&tree::lock(), &process, &pid, &pid)?;
-    init_pid_ns().set_reaper(&process);
-
+    let fs = Arc::new(FsStruct::new(Path::new(root.clone(), root.root().clone())));
+    let nsproxy = Arc::new(NsProxy::initial(ops::initial_namespace(&root)));
+    process::boot::spawn_init(fs.clone(), nsproxy.clone(), Box::new(move |frame| become_init(frame, info)))?;
     // Kernel threads come after it, so that `kthreadd` is process 2.
     kthread::init(fs, Arc::new(FdTable::new()), nsproxy);
     sched::kthread::set_hook(&kthread::Adopter);
-    sched::wake_up_new(&task);
     Ok(())
 }
 
@@ -136,22 +93,12 @@ fn run(frame: &mut TrapFrame, program: &str) {
 /// Replaces the kernel's first task by a program, with what the command line left for it.
 fn load(frame: &mut TrapFrame, program: &str) -> Result<()> {
     let rest = cmdline::for_init();
-    let mut argv = Strings::default();
-    argv.push(program.as_bytes())?;
-    for argument in &rest.args {
-        argv.push(argument.as_bytes())?;
-    }
-    let mut envp = Strings::default();
+    let mut argv = vec![program.as_bytes()];
+    argv.extend(rest.args.iter().map(|argument| argument.as_bytes()));
+    let usual = [("HOME=", "HOME=/"), ("TERM=", "TERM=linux")];
     let replaced = |name: &str| rest.env.iter().any(|entry| entry.starts_with(name));
-    for (name, value) in [("HOME=", "/"), ("TERM=", "linux")] {
-        if !replaced(name) {
-            envp.push(format!("{name}{value}").as_bytes())?;
-        }
-    }
-    for entry in &rest.env {
-        envp.push(entry.as_bytes())?;
-    }
-    let vectors = Vectors::new(argv, envp, &Limits::of_current())?;
-    let program = Program::open(raw::AT_FDCWD, program.as_bytes(), 0)?;
-    exec::exec(frame, program, vectors)
+    let mut envp: Vec<&[u8]> = Vec::new();
+    envp.extend(usual.iter().filter(|(name, _)| !replaced(name)).map(|(_, entry)| entry.as_bytes()));
+    envp.extend(rest.env.iter().map(|entry| entry.as_bytes()));
+    exec::kernel_exec(frame, program.as_bytes(), &argv, &envp)
 }

@@ -39,6 +39,6 @@ pub(super) fn unpack(info: &BootInfo) {
         Ok(()) => {}
         Err(failure) => log::error!("Initramfs unpacking failed: {failure}"),
     }
-    let freed = mm::init::release(range);
-    log::info!("Freeing initrd memory: {}K", freed / 1024);
+    mm::init::release(range);
+    log::info!("Freeing initrd memory: {}K", range.len() / 1024);
 }

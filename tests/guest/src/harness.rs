@@ -84,13 +84,15 @@ pub(crate) use check;
 
 /// Fails the test unless both values are equal.
 macro_rules! check_eq {
-    ($left:expr, $right:expr) => {{
-        let (left, right) = (&$left, &$right);
-        if *left != *right {
-            let text = format!("{} is {left:?}, expected {right:?}", stringify!($left));
-            return Err($crate::harness::Failure::new(text));
+    ($left:expr, $right:expr) => {
+        match (&$left, &$right) {
+            (left, right) if *left == *right => {}
+            (left, right) => {
+                let text = format!("{} is {left:?}, expected {right:?}", stringify!($left));
+                return Err($crate::harness::Failure::new(text));
+            }
         }
-    }};
+    };
 }
 pub(crate) use check_eq;
 
@@ -174,6 +176,8 @@ fn child(directory: &str, report: i32, test: fn() -> Outcome) -> i32 {
         let _ = sys!(SYS_dup3, null, 0, 0);
         let _ = sys::close(null);
     }
+    // Rust's runtime ignores it; a test program should start as any other.
+    let _ = c!(signal(libc::SIGPIPE, libc::SIG_DFL));
     std::panic::set_hook(Box::new(move |info| {
         let _ = sys::write(report, format!("panic: {info}").as_bytes());
     }));

@@ -25,6 +25,7 @@ macro_rules! sys {
     ($nr:ident $(, $arg:expr)* $(,)?) => {{
         // SAFETY: the kernel touches only what the arguments name: the test's own memory, or an
         // address that is wrong on purpose, for which the kernel must answer EFAULT.
+        #[allow(unused_unsafe)]
         let value = unsafe { libc::syscall(libc::$nr $(, ($arg) as usize)*) };
         $crate::sys::result(value)
     }};

@@ -97,7 +97,7 @@ pub fn guest(arch: Arch, package: &str) -> Result<PathBuf> {
     setup::rust_target(arch.guest_target())?;
     let step = Step::new(format!("build {package} for {arch}"));
     let mut cargo = proc::cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", package]);
+    cargo.args(["build", "--quiet", "--profile", "guest", "--package", package]);
     cargo.args(["--target", arch.guest_target()]);
     proc::run(cargo.stdout(std::process::Stdio::null()))?;
     step.finish("done");

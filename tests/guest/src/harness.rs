@@ -171,9 +171,11 @@ fn one(name: &str, test: fn() -> Outcome) -> Outcome {
 
 fn child(directory: &str, report: i32, test: fn() -> Outcome) -> i32 {
     let _ = sys!(SYS_setpgid, 0, 0);
-    // A terminal on descriptor 0 would make results depend on where the runner was started.
-    if let Ok(null) = sys::open(c"/dev/null", libc::O_RDWR, 0) {
-        let _ = sys!(SYS_dup3, null, 0, 0);
+    // Results must not depend on where the runner was started, nor land in its output.
+    if let Ok(null) = sys::open(c"/dev/null", libc::O_RDWR | libc::O_CLOEXEC, 0) {
+        for fd in 0..3 {
+            let _ = sys!(SYS_dup3, null, fd, 0);
+        }
         let _ = sys::close(null);
     }
     // Rust's runtime ignores it; a test program should start as any other.

@@ -19,7 +19,7 @@ tests![
     mincore_counts, msync_flags, mlock_limits, mlockall_future, rlimit_as, zero_page_reads,
     populate, exec_page, fork_with_many_maps, truncate_under_mapping, write_through_proc_mem,
     user_pointer_across_pages, membarrier_query, dev_zero_mapping, null_page, big_sparse_map,
-    wipe_and_dont_fork, file_mapping_sees_writes, map_shared_validate, mseal_or_enosys,
+    wipe_and_dont_fork, file_mapping_sees_writes, map_shared_validate, mseal_protects,
 ];
 
 /// What the last fault handler saw: signal, code, address.
@@ -720,7 +720,7 @@ fn dev_zero_mapping() -> Outcome {
 
 fn null_page() -> Outcome {
     let minimum: usize = slurp(c"/proc/sys/vm/mmap_min_addr")?.trim().parse().unwrap_or(0);
-    check_eq!(minimum, 65536);
+    check!(minimum >= 4096, "{minimum}");
     let status = in_child(|| {
         let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
         i32::from(mmap(0, PAGE, RW, ANON | MAP_FIXED, -1, 0) != Err(Errno(EPERM)))
@@ -783,12 +783,9 @@ fn map_shared_validate() -> Outcome {
     Ok(())
 }
 
-fn mseal_or_enosys() -> Outcome {
-    // Number 462 everywhere; the libc crate does not name it yet.
+fn mseal_protects() -> Outcome {
     let at = map_anon(PAGE)?;
-    // SAFETY: seals a page of our own that nothing else uses.
-    let sealed = unsafe { syscall(462, at, PAGE, 0) };
-    check_eq!(sealed, 0);
+    sys!(SYS_mseal, at, PAGE, 0)?;
     check_err!(munmap(at, PAGE), EPERM);
     check_err!(sys!(SYS_mprotect, at, PAGE, PROT_READ), EPERM);
     poke(at, 1);

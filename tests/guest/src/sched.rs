@@ -186,8 +186,9 @@ fn nice_values() -> Outcome {
 fn race(ms: u64, one: impl Fn(), two: impl Fn()) -> crate::sys::Result<(u32, u32)> {
     let at = map_shared(4096)?;
     let spin = |slot: usize, setup: &dyn Fn()| {
-        let _ = pin(0, 1);
+        // The policy first: on a CPU that a real-time task has taken we would never get to it.
         setup();
+        let _ = pin(0, 1);
         while atomic(at).load(SeqCst) == 0 {
             let _ = sys!(SYS_sched_yield);
         }

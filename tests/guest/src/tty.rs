@@ -615,25 +615,30 @@ fn dev_tty() -> Outcome {
 fn orphaned_group_read() -> Outcome {
     // A background process of an orphaned group is not stopped, it gets EIO.
     let pty = pty()?;
-    let ends = pipe(0)?;
+    let (ends, hold) = (pipe(0)?, pipe(0)?);
     let child = in_session(&pty, || {
-        let _ = fork(|| {
+        let Ok(leader) = fork(|| {
             let _ = sys!(SYS_setpgid, 0, 0);
+            let parent = getpid() as usize;
             let _ = fork(|| {
-                let parent = sys!(SYS_getppid);
-                let _ = eventually(|| sys!(SYS_getppid) != parent);
+                let orphaned = eventually(|| sys!(SYS_getppid) != Ok(parent));
                 let result = read_vec(0, 10);
-                let _ = write(ends[1], &[u8::from(result == Err(Errno(EIO)))]);
+                let good = orphaned && result == Err(Errno(EIO));
+                let _ = write(ends[1], &[u8::from(good)]);
                 0
             });
             0
-        });
-        sleep_ms(1000);
+        }) else {
+            return 1;
+        };
+        let _ = wait(leader);
+        let _ = close(hold[1]);
+        let _ = read_vec(hold[0], 1);
         0
     })?;
     check_eq!(read_vec(ends[0], 1)?, [1]);
-    kill(child, SIGKILL)?;
-    wait(child)?;
+    close(hold[1])?;
+    check_eq!(wait_exit(child)?, 0);
     Ok(())
 }
 

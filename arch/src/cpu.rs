@@ -179,8 +179,10 @@ impl AtomicCpuMask {
     }
 }
 
-static POSSIBLE: AtomicCpuMask = AtomicCpuMask::new(CpuMask::of(CpuId::BOOT));
-static ONLINE: AtomicCpuMask = AtomicCpuMask::new(CpuMask::of(CpuId::BOOT));
+/// On the host all virtual CPUs are there from the beginning.
+const AT_BOOT: CpuMask = if cfg!(target_os = "none") { CpuMask::of(CpuId::BOOT) } else { CpuMask::ALL };
+static POSSIBLE: AtomicCpuMask = AtomicCpuMask::new(AT_BOOT);
+static ONLINE: AtomicCpuMask = AtomicCpuMask::new(AT_BOOT);
 
 /// CPUs that the firmware describes and the boot parameters allow.
 pub fn possible() -> CpuMask {

@@ -28,6 +28,7 @@ mod imp;
 #[path = "host/mod.rs"]
 mod imp;
 
+pub mod acpi;
 pub mod addr;
 pub mod asid;
 pub mod cpu;
@@ -51,3 +52,28 @@ pub use imp::{backtrace, elf, fpu, layout, power, random, tlb, uaccess, uapi, vd
 /// What only one architecture has (port I/O, PSCI, …): for `boot`, and for drivers that exist on that architecture alone.
 #[cfg(target_os = "none")]
 pub use imp::native;
+
+/// The virtual machine behind the host architecture.
+#[cfg(not(target_os = "none"))]
+pub use imp::hosted;
+
+/// Parts of `aarch64` that are pure computation, tested on the build machine.
+#[cfg(all(test, not(target_os = "none")))]
+#[allow(dead_code, reason = "only the tests use them here")]
+#[path = "aarch64"]
+mod aarch64_pure {
+    mod asid_alloc;
+    mod cpufeature;
+    mod esr;
+    mod pte;
+}
+
+/// Parts of `x86_64` that are pure computation, tested on the build machine.
+#[cfg(all(test, not(target_os = "none")))]
+#[allow(dead_code, reason = "only the tests use them here")]
+#[path = "x86_64"]
+mod x86_64_pure {
+    mod date;
+    mod mptable;
+    mod pte;
+}

@@ -66,7 +66,10 @@ impl MmioRegion {
     #[inline]
     #[track_caller]
     fn check(&self, offset: usize, size: usize) {
-        assert!(offset & (size - 1) == 0 && offset < self.len && size <= self.len - offset, "register outside its device");
+        assert!(
+            offset & (size - 1) == 0 && offset < self.len && size <= self.len - offset,
+            "register outside its device"
+        );
     }
 
     access!(read8, write8, u8);

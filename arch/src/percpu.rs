@@ -52,6 +52,7 @@ macro_rules! per_cpu {
 #[cfg(target_os = "none")]
 mod bare {
     use core::alloc::Layout;
+    use core::cell::UnsafeCell;
     use core::ptr::NonNull;
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -60,7 +61,8 @@ mod bare {
     /// A variable of which each CPU has its own.
     #[repr(transparent)]
     pub struct PerCpu<T> {
-        template: T,
+        /// In a cell, so that the static is writable data whatever `T` is.
+        template: UnsafeCell<T>,
     }
 
     // SAFETY: other CPUs reach a CPU's copy only by `on`, which asks for `T: Sync`; `get` without `Sync` hands out the
@@ -73,12 +75,12 @@ mod bare {
         /// # Safety
         /// Only for statics in the section `.data.percpu`: use [`crate::per_cpu!`].
         pub const unsafe fn new(template: T) -> Self {
-            Self { template }
+            Self { template: UnsafeCell::new(template) }
         }
 
         #[inline]
         fn at(&self, offset: usize) -> *const T {
-            (&raw const self.template).wrapping_byte_add(offset)
+            self.template.get().cast_const().wrapping_byte_add(offset)
         }
 
         /// This CPU's copy, for as long as the guard keeps us here. Interrupt handlers may see it too: use atomics or
@@ -121,7 +123,9 @@ mod bare {
     ///
     /// # Safety
     /// Once, on the boot CPU, with interrupts off, before any other CPU runs.
-    pub unsafe fn init(mut alloc: impl FnMut(CpuId, Layout) -> Option<NonNull<u8>>) -> Result<(), super::NoMemory> {
+    pub unsafe fn init(
+        mut alloc: impl FnMut(CpuId, Layout) -> Option<NonNull<u8>>,
+    ) -> Result<(), super::NoMemory> {
         let (start, len) = template();
         let layout = Layout::from_size_align(len.max(1), 4096).map_err(|_| super::NoMemory)?;
         for cpu in cpu::possible().iter() {

@@ -19,12 +19,15 @@ bitflags! {
         const NEED_RESCHED = 1 << 1;
         /// Run the work queued for the return to user mode (task work, rseq).
         const NOTIFY_RESUME = 1 << 2;
-        /// A live `rt_sigsuspend`/`ppoll` mask has to be put back if no handler runs.
-        const RESTORE_SIGMASK = 1 << 3;
         /// uprobe or single-step work.
-        const SINGLESTEP = 1 << 4;
+        const SINGLESTEP = 1 << 3;
         /// The whole user frame was replaced (exec, sigreturn, ptrace): return by the slow path that restores all of it.
-        const FULL_RETURN = 1 << 5;
+        /// Next to the flags of `EXIT_WORK`, so that the exit tests all of them with one immediate.
+        const FULL_RETURN = 1 << 4;
+        /// A live `rt_sigsuspend`/`ppoll` mask has to be put back if no handler runs.
+        const RESTORE_SIGMASK = 1 << 5;
+        /// The FPU registers do not hold this thread's values: load them before user mode. The architecture's own.
+        const NEED_FPU_LOAD = 1 << 6;
 
         /// Stop at system call entry and exit (ptrace).
         const SYSCALL_TRACE = 1 << 8;
@@ -34,6 +37,13 @@ bitflags! {
         const SECCOMP = 1 << 10;
         /// `PTRACE_SYSEMU`.
         const SYSCALL_EMU = 1 << 11;
+
+        /// Allocations of this thread may use all reserves: it is freeing memory (`mm::context`).
+        const MEMALLOC = 1 << 16;
+        /// Allocations of this thread start no I/O (`mm::context`).
+        const MEMALLOC_NOIO = 1 << 17;
+        /// Allocations of this thread do not enter file systems (`mm::context`).
+        const MEMALLOC_NOFS = 1 << 18;
 
         /// Any of these sends the exit to user mode through [`crate::trap::TrapHandler::exit_to_user`].
         const EXIT_WORK = Self::SIGPENDING.bits() | Self::NEED_RESCHED.bits() | Self::NOTIFY_RESUME.bits()

@@ -7,8 +7,8 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-pub use crate::imp::trap::*;
 use crate::addr::VirtAddr;
+pub use crate::imp::trap::*;
 use crate::intc::IrqNumber;
 use crate::smp::Ipi;
 use crate::thread::ThreadFlags;

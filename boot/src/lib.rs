@@ -8,6 +8,7 @@
 //! memblock → final page tables → `arch` boot CPU initialisation → the kernel, on the boot stack, interrupts off.
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod fdt;
 pub mod info;
 pub mod memblock;
 

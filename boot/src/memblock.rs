@@ -69,7 +69,8 @@ impl List {
                 i += 1;
                 continue;
             }
-            let (left, right) = (PhysRange { start: r.start, end: gone.start }, PhysRange { start: gone.end, end: r.end });
+            let (left, right) =
+                (PhysRange { start: r.start, end: gone.start }, PhysRange { start: gone.end, end: r.end });
             match (r.start < gone.start, gone.end < r.end) {
                 (true, true) => {
                     if self.len == MAX {

@@ -1,7 +1,14 @@
-//! Device drivers.
+//! Device drivers: one module per device.
+//!
+//! A driver reaches its hardware only through the safe types of `arch` (`MmioRegion`, `PortRegion`)
+//! and `mm::dma`, and registers what it found with the layers above: terminals and consoles here,
+//! block and network devices later.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod console;
+pub mod mem;
+pub mod serial;
 pub mod tty;

@@ -268,7 +268,11 @@ impl Buddy {
         }
         let free: u32 = free_in(frames, first, last).map(|(_, order)| 1 << order).sum();
         // What is not free is alike if neither group moves.
-        let alike = if to != MigrateType::Movable && from != MigrateType::Movable { PAGEBLOCK_PAGES - free } else { 0 };
+        let alike = if to != MigrateType::Movable && from != MigrateType::Movable {
+            PAGEBLOCK_PAGES - free
+        } else {
+            0
+        };
         if free + alike < PAGEBLOCK_PAGES / 2 {
             return false;
         }

@@ -145,14 +145,8 @@ pub const NR_PCP_TYPES: usize = 3;
 
 impl MigrateType {
     /// All types, in the order `/proc/pagetypeinfo` lists them.
-    pub const ALL: [MigrateType; NR_MIGRATE_TYPES] = [
-        Self::Unmovable,
-        Self::Movable,
-        Self::Reclaimable,
-        Self::HighAtomic,
-        Self::Cma,
-        Self::Isolate,
-    ];
+    pub const ALL: [MigrateType; NR_MIGRATE_TYPES] =
+        [Self::Unmovable, Self::Movable, Self::Reclaimable, Self::HighAtomic, Self::Cma, Self::Isolate];
 
     /// The name `/proc/pagetypeinfo` shows.
     pub const fn name(self) -> &'static str {

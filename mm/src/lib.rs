@@ -1,14 +1,119 @@
 //! Memory management: page frames, kernel memory, address spaces, the page cache.
 //!
-//! | part | files |
+//! Physical memory, from the bottom:
+//!
+//! | file | what |
 //! |---|---|
-//! | physical memory | [`page`] descriptors, [`gfp`] flags, [`pgtable`] walker |
+//! | [`page`], [`pageblock`], [`vmemmap`] | what is known of each frame, of each 2 MiB, and where it is found |
+//! | [`buddy`] | free blocks of 2^0 … 2^10 pages; the algorithm |
+//! | [`zone`], [`node`] | memory by kind and node, watermarks, fallback order |
+//! | [`pcp`], [`page_alloc`] | per-CPU lists; [`page_alloc::alloc_pages`], the single entry |
+//! | [`gfp`], [`context`], [`pressure`] | what an allocation may do, and what happens when memory is short |
+//! | [`folio`] | owned frames and counted references |
+//! | [`slub`], [`heap`] | kernel objects; the global allocator |
+//! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
+//! | [`dma`] | memory shared with devices |
+//! | [`init`] | taking memory over at boot |
+//! | [`stats`], [`report`] | numbers; the texts of `/proc` |
+//!
+//! Virtual memory:
+//!
+//! | file | what |
+//! |---|---|
+//! | [`user`], [`iov`] | fallible access to user memory; scatter/gather cursors |
+//! | [`space`], [`vma`], [`ptable`], [`counters`] | address spaces, their areas, tables and numbers |
+//! | [`fault`] | page faults |
+//! | [`mmap`], `protect`, `remap`, `advise`, `mlock`, `query` | the system calls |
+//! | [`vdso`] | the vDSO's pages in an address space |
+//! | [`remote`] | other processes' memory, futex keys |
+//! | `copy`, `gather` | fork; unmapping behind one TLB flush |
+//! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
+//! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
+//! | [`overcommit`] | the commit limit |
+//!
+//! Lock order of virtual memory: see [`space`] and [`filemap`]. Below all of it: vmalloc areas → slab node list → (page allocator:) deferred memory → zone. All safe in interrupts.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
+mod advise;
 pub mod buddy;
+pub mod context;
+mod copy;
+pub mod counters;
+pub mod dma;
+pub mod fault;
+pub mod filemap;
+pub mod folio;
+pub mod folio_lock;
+mod frames;
+mod gather;
 pub mod gfp;
+pub mod heap;
+pub mod init;
+pub mod iov;
+pub mod kmap;
+mod local;
+mod lru;
+mod mlock;
+pub mod mmap;
+pub mod node;
+pub mod oom;
+pub mod overcommit;
 pub mod page;
+pub mod page_alloc;
 pub mod pageblock;
+pub mod pcp;
 pub mod pgtable;
+pub mod pressure;
+mod protect;
+pub mod ptable;
+pub mod query;
+pub mod reclaim;
+mod remap;
+pub mod remote;
+pub mod report;
+mod rmap;
+pub mod shmem;
+pub mod slub;
+mod smp;
+pub mod space;
+pub mod stack;
+pub mod stats;
+pub mod user;
+pub mod vdso;
+pub mod vma;
+pub mod vmalloc;
+pub mod vmemmap;
+mod vmemmap_grow;
+pub mod zone;
+pub mod zone_setup;
+
+#[cfg(any(test, not(target_os = "none")))]
+pub mod testing;
+
+#[cfg(test)]
+mod vmtest;
+
+pub use fault::{Access, Asker, FaultError, Resolved};
+pub use filemap::{AddressSpaceOps, Mapping};
+pub use folio_lock::FolioGuard;
+pub use iov::{IovIter, import_iovec};
+pub use mmap::MmapRequest;
+pub use space::{AddressSpace, Limits};
+pub use user::{UserPtr, UserSlice, UserStr};
+pub use vma::{VmFile, VmFlags};
+
+pub use folio::{Folio, Frame};
+pub use gfp::{Gfp, Order, OutOfMemory};
+pub use heap::KernelHeap;
+pub use page::{Page, PageFlags};
+pub use page_alloc::{alloc_page, alloc_pages};
+
+/// Prepares virtual memory management: the zero page, the page allocator's view of the LRU lists and of reclaim. Once, when the page
+/// allocator works. [`reclaim::start_kswapd`] follows when there are kernel threads.
+pub fn init_virtual() {
+    frames::init();
+    page_alloc::set_release_hook(lru::release);
+    pressure::set_reclaimer(&reclaim::RECLAIMER);
+}

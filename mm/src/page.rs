@@ -286,12 +286,8 @@ impl Page {
     pub fn try_get(&self) -> bool {
         let mut count = self.refcount.load(Ordering::Relaxed);
         while count != 0 {
-            match self.refcount.compare_exchange_weak(
-                count,
-                count + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
+            match self.refcount.compare_exchange_weak(count, count + 1, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => count = now,
             }
@@ -315,19 +311,12 @@ impl Page {
     /// (eviction, splitting, migration).
     #[inline]
     pub fn freeze(&self, expected: u32) -> bool {
-        self.refcount
-            .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        self.refcount.compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Ends a [`freeze`](Self::freeze).
     #[inline]
     pub fn unfreeze(&self, count: u32) {
-        self.refcount.store(count, Ordering::Release);
-    }
-
-    #[inline]
-    pub(crate) fn set_refcount(&self, count: u32) {
         self.refcount.store(count, Ordering::Release);
     }
 

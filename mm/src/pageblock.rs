@@ -13,6 +13,10 @@ pub const PAGEBLOCK_PAGES: u32 = 1 << PAGEBLOCK_ORDER;
 
 const TYPE_MASK: u16 = 0x7;
 const SKIP: u16 = 1 << 3;
+/// The descriptors of the block's frames exist.
+const POPULATED: u16 = 1 << 14;
+/// There is RAM in the block.
+const PRESENT: u16 = 1 << 15;
 const ZONE_SHIFT: u32 = 4;
 const NODE_SHIFT: u32 = 6;
 const NODE_MASK: u16 = 0x3f;
@@ -47,12 +51,30 @@ pub struct PageBlock(AtomicU16);
 impl PageBlock {
     /// A block of `zone`.
     pub const fn new(zone: ZoneId, ty: MigrateType) -> Self {
-        Self(AtomicU16::new(zone.0 | ty as u16))
+        Self(AtomicU16::new(PRESENT | POPULATED | zone.0 | ty as u16))
     }
 
     /// Assigns the block (boot, hot-add).
     pub fn assign(&self, zone: ZoneId, ty: MigrateType) {
-        self.0.store(zone.0 | ty as u16, Ordering::Release);
+        let kept = self.0.load(Ordering::Relaxed) & POPULATED;
+        self.0.store(PRESENT | kept | zone.0 | ty as u16, Ordering::Release);
+    }
+
+    /// Notes that the descriptors exist.
+    pub(crate) fn set_populated(&self) {
+        self.0.fetch_or(POPULATED, Ordering::AcqRel);
+    }
+
+    /// Whether the descriptors exist.
+    #[inline]
+    pub fn is_populated(&self) -> bool {
+        self.0.load(Ordering::Acquire) & POPULATED != 0
+    }
+
+    /// Whether there is memory here at all.
+    #[inline]
+    pub fn is_present(&self) -> bool {
+        self.0.load(Ordering::Acquire) & PRESENT != 0
     }
 
     /// The mobility group.
@@ -70,6 +92,6 @@ impl PageBlock {
     /// Zone and node.
     #[inline]
     pub fn zone(&self) -> ZoneId {
-        ZoneId(self.0.load(Ordering::Relaxed) & !(TYPE_MASK | SKIP))
+        ZoneId(self.0.load(Ordering::Relaxed) & !(PRESENT | POPULATED | TYPE_MASK | SKIP))
     }
 }

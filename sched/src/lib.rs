@@ -1,1 +1,212 @@
-#![no_std]
+//! Scheduling: who runs, who sleeps, who is woken, and when.
+//!
+//! Owns tasks, run queues and scheduling classes, the context switch, wait queues and sleeping
+//! locks, timers and clocks, RCU grace periods, kernel threads and work queues. Does not own
+//! processes, signals and pids (`kernel`), address spaces (`mm`, see [`mm::AddressSpaceSwitch`])
+//! or registers (`arch`).
+//!
+//! | to do what | use |
+//! |---|---|
+//! | wait for an event | [`wait::WaitQueue`], [`completion::Completion`] |
+//! | exclude others while sleeping is allowed | [`mutex::Mutex`], [`mutex::RwSemaphore`], [`mutex::Semaphore`] |
+//! | do something later | [`hrtimer::HrTimer`] (precise), [`timer::Timer`] (coarse), [`workqueue`] |
+//! | read without locks | [`rcu`], `sync::RcuPtr` |
+//! | know the time | [`time`] |
+//! | run a thread in the kernel | [`kthread`] |
+//!
+//! # Lock order, outermost first
+//!
+//! sleeping locks → wait queue → `pi_lock` of a task → run queue (two: by CPU number) → timer base.
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+mod balance;
+pub mod class;
+pub mod completion;
+pub mod cputime;
+pub(crate) mod entity;
+pub mod fork;
+pub mod group;
+pub mod hrtimer;
+pub mod kthread;
+pub mod loadavg;
+mod lockcheck;
+pub mod mm;
+pub mod mutex;
+pub(crate) mod pi;
+pub(crate) mod platform;
+pub mod policy;
+pub mod rcu;
+pub(crate) mod rq;
+mod rwsem;
+mod semaphore;
+#[cfg(target_os = "none")]
+mod softirq;
+pub mod stack;
+pub mod state;
+pub mod task;
+pub mod time;
+pub mod timer;
+pub mod wait;
+mod waiter;
+pub mod workqueue;
+
+use alloc::sync::Arc;
+
+pub use class::deadline::DlParams;
+pub use class::{Class, Policy};
+pub use fork::{NewTask, wake_up_new};
+pub use group::{GroupRef, TaskGroup};
+pub use hrtimer::Deadline;
+pub use mm::{AddressSpaceSwitch, Mm};
+pub use policy::Attr;
+pub use state::{Interrupted, State, WaitError};
+pub use task::{COMM_LEN, Comm, Current, Task, TaskFlags, current, set_current_state};
+pub use time::Clock;
+pub use wait::{PollEvents, Wait, WaitQueue};
+
+/// Gives up the CPU: sleeps if the task's state says so, else lets others run first. Returns when the
+/// task runs again.
+#[inline]
+pub fn schedule() {
+    platform::schedule();
+}
+
+/// `sched_yield(2)`: goes behind others of the same priority.
+pub fn yield_now() {
+    platform::yield_now();
+}
+
+/// Lets others run if somebody should, in long loops of preemptible or voluntary kernels.
+#[inline]
+pub fn cond_resched() {
+    if arch::preempt::need_resched() && arch::preempt::count() == 0 && arch::irq::enabled() {
+        platform::schedule();
+    }
+}
+
+/// Wakes a task from any ordinary sleep; whether it was asleep. Callable from interrupt handlers.
+#[inline]
+pub fn wake_up(task: &Task) -> bool {
+    platform::try_to_wake_up(task, State::NORMAL)
+}
+
+/// Wakes a task if its state is among `states`; whether it was.
+#[inline]
+pub fn wake_up_state(task: &Task, states: State) -> bool {
+    platform::try_to_wake_up(task, states)
+}
+
+/// Makes a task that runs in user mode on another CPU enter the kernel and look at its flags.
+pub fn kick(task: &Task) {
+    platform::kick(task);
+}
+
+/// Sleeps in `state` until `deadline`, a wake-up or a signal that the state admits; returns how many
+/// nanoseconds were left.
+pub fn sleep_until(deadline: Deadline, state: State) -> u64 {
+    might_sleep();
+    let task = current();
+    let timer = core::pin::pin!(hrtimer::SleepTimer::new(&task));
+    let timer = timer.into_ref();
+    timer.start(deadline);
+    task.set_state(state);
+    if !timer.has_fired() && !task.signal_pending_state(state) {
+        schedule();
+    }
+    task.set_running();
+    if timer.has_fired() { 0 } else { deadline.remaining_ns() }
+}
+
+/// Sleeps for `ns` nanoseconds, whatever happens (`msleep`, `usleep_range`).
+pub fn sleep_ns(ns: u64) {
+    let deadline = Deadline::after_ns(ns);
+    while sleep_until(deadline, State::UNINTERRUPTIBLE) > 0 {}
+}
+
+/// Starts a kernel thread; see [`kthread::spawn`].
+pub fn spawn_kthread(name: &str, f: alloc::boxed::Box<dyn FnOnce() + Send>) -> abi::Result<Arc<Task>> {
+    kthread::spawn(name, f)
+}
+
+/// Brings the scheduler up on the boot CPU: the code that boots becomes a task. Once, when the heap and the
+/// clock work; interrupts off.
+pub fn init() {
+    platform::init();
+}
+
+/// Starts the tick of the boot CPU, when its interrupts work.
+pub fn start_tick() {
+    platform::start_tick();
+}
+
+/// Starts the other CPUs; returns how many CPUs are up. Interrupts on.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn start_secondaries() -> abi::Result<usize> {
+    platform::start_secondaries()
+}
+
+/// Starts the scheduler's own kernel threads on all CPUs that are up.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn start_threads() -> abi::Result<()> {
+    platform::start_threads()
+}
+
+/// The boot code has nothing left to do: it becomes the idle task of its CPU.
+pub fn run_idle() -> ! {
+    platform::run_idle()
+}
+
+/// Ends the running task: it never runs again, and is freed when the last reference is gone. The address
+/// space must have been given up ([`Current::replace_mm`]) before.
+pub fn exit_current() -> ! {
+    platform::exit()
+}
+
+/// For `TrapHandler::irq`, `timer` and `ipi`, first thing: the handler may use RCU, also when it
+/// interrupted the idle loop. ([`timer_interrupt`] and [`reschedule_ipi`] do it themselves.)
+#[inline]
+pub fn irq_enter() {
+    platform::irq_enter();
+}
+
+/// For `TrapHandler::timer`: this CPU's timer fired. Interrupts off.
+pub fn timer_interrupt(from_user: bool) {
+    platform::irq_enter();
+    platform::timer_interrupt(from_user);
+}
+
+/// For `TrapHandler::ipi` with `Ipi::Reschedule`.
+pub fn reschedule_ipi() {
+    platform::irq_enter();
+    arch::preempt::fold_need_resched();
+}
+
+/// For `TrapHandler::preempt`. Interrupts on.
+pub fn preempt_schedule() {
+    platform::preempt_schedule();
+}
+
+/// For `TrapHandler::preempt_irq`. Interrupts off at call and return.
+pub fn preempt_schedule_irq() {
+    platform::preempt_schedule_irq();
+}
+
+/// Asserts, in debug builds, that sleeping is allowed here.
+#[inline]
+#[track_caller]
+pub fn might_sleep() {
+    debug_assert!(arch::preempt::count() == 0, "sleeping with preemption off");
+    debug_assert!(arch::irq::enabled(), "sleeping with interrupts off");
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod sim;

@@ -3,10 +3,8 @@
 /// The caller's frame pointer.
 #[inline(always)]
 pub fn frame_pointer() -> usize {
-    todo!()
+    0
 }
 
 /// Calls `f` with return addresses, innermost first, until the chain ends, looks broken, or `f` returns false.
-pub fn frames(_fp: usize, _f: impl FnMut(usize) -> bool) {
-    todo!()
-}
+pub fn frames(_fp: usize, _f: impl FnMut(usize) -> bool) {}

@@ -3,48 +3,48 @@
 use core::fmt;
 
 use super::super::cpu::CpuId;
+use super::hosted;
 
-/// The CPU this code runs on (at this moment, unless preemption is off).
+/// The virtual CPU this thread belongs to.
 #[inline]
 pub fn current() -> CpuId {
-    todo!()
+    hosted::cpu()
 }
 
-/// A pause in a spin loop.
+/// A pause in a spin loop: another OS thread may be the one we wait for.
 #[inline]
 pub fn relax() {
-    core::hint::spin_loop();
+    std::thread::yield_now();
 }
 
-/// Sleeps until an interrupt is pending. Called with interrupts off, returns with interrupts off; a pending interrupt
-/// is taken inside or as soon as they are enabled.
+/// Lets other threads run.
 pub fn wait_for_interrupt_irqs_off() {
-    todo!()
+    std::thread::yield_now();
 }
 
 /// Stops this CPU for good.
 pub fn halt() -> ! {
-    todo!()
+    std::process::abort()
 }
 
-/// The entry of `/proc/cpuinfo` for a CPU, in the format of Linux.
-pub fn write_cpuinfo(_w: &mut dyn fmt::Write, _cpu: CpuId) -> fmt::Result {
-    todo!()
+/// The entry of `/proc/cpuinfo` for a CPU.
+pub fn write_cpuinfo(w: &mut dyn fmt::Write, cpu: CpuId) -> fmt::Result {
+    writeln!(w, "processor\t: {cpu}")
 }
 
 /// `AT_HWCAP`.
 pub fn hwcap() -> usize {
-    todo!()
+    0
 }
 
 /// `AT_HWCAP2`.
 pub fn hwcap2() -> usize {
-    todo!()
+    0
 }
 
 /// `AT_MINSIGSTKSZ`.
 pub fn min_sigstack_size() -> usize {
-    todo!()
+    2048
 }
 
 /// The NUMA node of a CPU.

@@ -8,26 +8,28 @@ pub struct FpuState {}
 impl FpuState {
     /// Registers as a fresh program has them. Allocates; `None` without memory.
     pub fn new() -> Option<Self> {
-        todo!()
+        Some(Self {})
     }
 
     /// The state as ptrace's `NT_PRFPREG` / core dumps show it.
     pub fn write_fpregs(&self, _out: &mut [u8]) -> usize {
-        todo!()
+        0
     }
 
     /// Takes a state over from ptrace.
     pub fn read_fpregs(&mut self, _data: &[u8]) -> Result<(), Fault> {
-        todo!()
+        Ok(())
     }
 }
 
 /// Kernel code may use vector registers while this lives (preemption is off).
-pub struct KernelFpu {}
+pub struct KernelFpu {
+    _preempt: crate::preempt::PreemptGuard,
+}
 
 impl KernelFpu {
     /// Saves the user's registers if they are live.
     pub fn begin() -> Self {
-        todo!()
+        Self { _preempt: crate::preempt::PreemptGuard::new() }
     }
 }

@@ -32,5 +32,5 @@ pub mod raw {
 
 /// Maps device registers; `None` without memory for tables or address space.
 pub fn ioremap(_phys: PhysAddr, _len: usize) -> Option<MmioRegion> {
-    todo!()
+    None
 }

@@ -1,134 +1,17 @@
-//! Page table entries.
+//! Page tables: x86_64's format over the arena of the test process. No processor walks them; the
+//! kernel's own mappings are kept in tables too, so that tests can look.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::addr::{Pfn, PhysAddr};
-use crate::paging::{Level, OutOfTables, Prot};
+use super::memory::take_page;
+pub use super::pte::Pte;
+use crate::addr::{PAGE_SIZE, Pfn, PhysAddr};
+use crate::paging::{OutOfTables, Prot};
 
 /// Levels of the table; the root is level `LEVELS - 1`.
 pub const LEVELS: usize = 4;
-
-/// A page table entry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(transparent)]
-pub struct Pte(pub u64);
-
-impl Pte {
-    /// The empty entry.
-    pub const NONE: Self = Self(0);
-
-    /// An entry that maps memory. Leaves are created accessed; writable user leaves are created dirty only by `with_dirty`.
-    pub const fn leaf(_pfn: Pfn, _prot: Prot, _level: Level) -> Self {
-        todo!()
-    }
-
-    /// An entry that points to the next table (of user space if `user`).
-    pub const fn table(_table: PhysAddr, _user: bool) -> Self {
-        todo!()
-    }
-
-    /// No translation and no swap or migration entry.
-    #[inline]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Translates (or, with `PROT_NONE`, holds a frame that no access reaches: see [`Self::is_prot_none`]).
-    #[inline]
-    pub const fn is_present(self) -> bool {
-        todo!()
-    }
-
-    /// Holds a frame but allows no access (mprotect PROT_NONE, NUMA hinting).
-    pub const fn is_prot_none(self) -> bool {
-        todo!()
-    }
-
-    /// Maps memory, as seen in a table of `level`.
-    #[inline]
-    pub const fn is_leaf(self, _level: Level) -> bool {
-        todo!()
-    }
-
-    /// The frame mapped, or of the next table.
-    #[inline]
-    pub const fn pfn(self) -> Pfn {
-        todo!()
-    }
-
-    /// What the mapping allows.
-    pub const fn prot(self) -> Prot {
-        todo!()
-    }
-
-    /// May be written.
-    #[inline]
-    pub const fn is_writable(self) -> bool {
-        todo!()
-    }
-
-    /// Was written through this mapping.
-    #[inline]
-    pub const fn is_dirty(self) -> bool {
-        todo!()
-    }
-
-    /// Was accessed.
-    #[inline]
-    pub const fn is_accessed(self) -> bool {
-        todo!()
-    }
-
-    /// Is accessible from user mode.
-    pub const fn is_user(self) -> bool {
-        todo!()
-    }
-
-    /// May be executed.
-    pub const fn is_exec(self) -> bool {
-        todo!()
-    }
-
-    /// A software mark: maps a page that is not ours to count (zero page, device memory).
-    pub const fn is_special(self) -> bool {
-        todo!()
-    }
-
-    /// With write permission (and, where hardware needs it, the dirty bookkeeping).
-    pub const fn with_writable(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With the dirty mark.
-    pub const fn with_dirty(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With the accessed mark.
-    pub const fn with_accessed(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With the special mark.
-    pub const fn with_special(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With other permissions; frame, dirty, accessed and special marks stay.
-    pub const fn with_prot(self, _prot: Prot) -> Self {
-        todo!()
-    }
-
-    /// A non-present entry for `mm`: swap, migration, poison. `kind` below 32, `payload` below 2^50.
-    pub const fn software(_kind: u8, _payload: u64) -> Self {
-        todo!()
-    }
-
-    /// Takes a [`Self::software`] entry apart.
-    pub const fn as_software(self) -> Option<(u8, u64)> {
-        todo!()
-    }
-}
 
 /// An entry in a live table.
 #[derive(Debug, Default)]
@@ -164,34 +47,47 @@ impl PteCell {
 
 /// The kernel's own root table.
 pub fn kernel_root() -> PhysAddr {
-    todo!()
+    static ROOT: OnceLock<PhysAddr> = OnceLock::new();
+    *ROOT.get_or_init(take_page)
 }
 
-/// Fills a zeroed root table for a new user address space (x86: shares the kernel's half).
+/// Fills a zeroed root table for a new user address space: nothing is shared on the host.
 ///
 /// # Safety
-/// `root` is a page of its own, zeroed.
-pub unsafe fn init_user_root(_root: PhysAddr) {
-    todo!()
+/// None needed.
+pub unsafe fn init_user_root(_root: PhysAddr) {}
+
+/// Gives the source of zeroed frames for the kernel's tables: not needed on the host.
+pub fn set_table_allocator(_alloc: fn() -> Option<PhysAddr>) {}
+
+static KERNEL: Mutex<BTreeMap<usize, (Pfn, Prot)>> = Mutex::new(BTreeMap::new());
+
+/// What a kernel address was mapped to by [`map_kernel`].
+pub fn kernel_mapping(va: usize) -> Option<(Pfn, Prot)> {
+    KERNEL.lock().unwrap_or_else(PoisonError::into_inner).get(&(va & !(PAGE_SIZE - 1))).copied()
 }
 
-/// Gives the source of zeroed frames for the kernel's tables (first memblock, later the page allocator).
-pub fn set_table_allocator(_alloc: fn() -> Option<PhysAddr>) {
-    todo!()
-}
-
-/// Maps `len` bytes of kernel address space.
+/// Notes a mapping of kernel address space. (Nothing becomes accessible by it.)
 ///
 /// # Safety
-/// Nothing else lives in that range, and the memory may be accessed as `prot` says.
-pub unsafe fn map_kernel(_va: usize, _pa: PhysAddr, _len: usize, _prot: Prot) -> Result<(), OutOfTables> {
-    todo!()
+/// None needed.
+pub unsafe fn map_kernel(va: usize, pa: PhysAddr, len: usize, prot: Prot) -> Result<(), OutOfTables> {
+    let mut kernel = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+    for offset in (0..len).step_by(PAGE_SIZE) {
+        kernel.insert(va + offset, ((pa + offset as u64).pfn(), prot));
+    }
+    Ok(())
 }
 
-/// Unmaps kernel address space (4 KiB mappings); the caller flushes with [`crate::tlb::flush_kernel`].
+/// Forgets mappings of kernel address space.
 ///
 /// # Safety
-/// Nobody uses the range any more.
-pub unsafe fn unmap_kernel(_va: usize, _len: usize, _f: impl FnMut(Pfn)) {
-    todo!()
+/// None needed.
+pub unsafe fn unmap_kernel(va: usize, len: usize, mut f: impl FnMut(Pfn)) {
+    let mut kernel = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+    for offset in (0..len).step_by(PAGE_SIZE) {
+        if let Some((pfn, _)) = kernel.remove(&(va + offset)) {
+            f(pfn);
+        }
+    }
 }

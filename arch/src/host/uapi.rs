@@ -1,9 +1,9 @@
-//! The UAPI of this architecture.
+//! The UAPI of this architecture: x86_64's.
 
 /// The number of a system call here; `None` if this architecture has not got it.
 #[inline]
-pub const fn syscall_nr(_nr: abi::nr::Nr) -> Option<u16> {
-    todo!()
+pub const fn syscall_nr(nr: abi::nr::Nr) -> Option<u16> {
+    nr.x86_64
 }
 
 /// `uname -m`.

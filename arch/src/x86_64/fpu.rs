@@ -1,33 +1,334 @@
 //! Floating point and vector registers: saved on context switch, never on system calls.
+//!
+//! A thread's registers are in its [`FpuState`], in a CPU, or in both. `NEED_FPU_LOAD` among its flags says that the CPU
+//! does not hold them: set whenever the thread is switched to, looked at on the way to user mode. If the CPU's registers
+//! are still this thread's from last time ([`OWNER`] and `fpu_cpu` agree), nothing is loaded.
+//!
+//! The kernel is built without vector registers; code that wants them takes a [`KernelFpu`].
+//!
+//! The area has the standard (not the compacted) XSAVE format, because signal frames have it too; XSAVES is not used.
+//! Components: x87, SSE, AVX, MPX, AVX-512, PKRU, as CPUID offers them. AMX is left off: Linux hands it out on request only.
 
-use crate::trap::Fault;
+use alloc::alloc::{Layout, alloc};
+use core::arch::asm;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::percpu::{this_cpu_read, this_cpu_write};
+use super::thread::{NO_CPU, Thread};
+use super::{features, insn, msr};
+use crate::preempt::PreemptGuard;
+use crate::thread::ThreadFlags;
+
+/// Components the kernel switches: x87, SSE, AVX, MPX (2), AVX-512 (3), PKRU.
+const SUPPORTED: u64 = 0x2ff;
+/// Bytes of the legacy area.
+pub(super) const FXSAVE_SIZE: usize = 512;
+/// Offset of the XSAVE header.
+pub(super) const HEADER: usize = 512;
+const DEFAULT_FCW: u16 = 0x37f;
+const DEFAULT_MXCSR: u32 = 0x1f80;
+
+/// Bytes of an area: fixed at boot.
+static SIZE: AtomicU32 = AtomicU32::new(FXSAVE_SIZE as u32);
+/// XCR0; 0: FXSAVE only.
+static COMPONENTS: AtomicU64 = AtomicU64::new(0);
+/// Bits that may be set in MXCSR.
+static MXCSR_MASK: AtomicU32 = AtomicU32::new(0xffbf);
+
+crate::per_cpu! {
+    /// The thread whose values this CPU's registers were loaded with last.
+    static OWNER: usize = 0;
+}
+
+/// Bytes of an area.
+pub fn size() -> usize {
+    SIZE.load(Relaxed) as usize
+}
+
+/// XCR0, 0 without XSAVE.
+pub(super) fn components() -> u64 {
+    COMPONENTS.load(Relaxed)
+}
+
+pub(super) fn mxcsr_mask() -> u32 {
+    MXCSR_MASK.load(Relaxed)
+}
 
 /// The saved registers of one thread.
-pub struct FpuState {}
+pub struct FpuState {
+    area: NonNull<u8>,
+}
+
+// SAFETY: the area is owned memory without ties to a CPU.
+unsafe impl Send for FpuState {}
+// SAFETY: shared references only read.
+unsafe impl Sync for FpuState {}
+
+fn layout() -> Layout {
+    // SAFETY: 64 is a power of two and the size is a few KiB.
+    unsafe { Layout::from_size_align_unchecked(size(), 64) }
+}
 
 impl FpuState {
+    fn allocate() -> Option<Self> {
+        // SAFETY: the size is not zero.
+        Some(Self { area: NonNull::new(unsafe { alloc(layout()) })? })
+    }
+
     /// Registers as a fresh program has them. Allocates; `None` without memory.
     pub fn new() -> Option<Self> {
-        todo!()
+        let mut state = Self::allocate()?;
+        state.reset();
+        Some(state)
     }
 
-    /// The state as ptrace's `NT_PRFPREG` / core dumps show it.
-    pub fn write_fpregs(&self, _out: &mut [u8]) -> usize {
-        todo!()
+    /// A copy; `None` without memory.
+    pub fn try_clone(&self) -> Option<Self> {
+        let mut copy = Self::allocate()?;
+        copy.bytes_mut().copy_from_slice(self.bytes());
+        Some(copy)
     }
 
-    /// Takes a state over from ptrace.
-    pub fn read_fpregs(&mut self, _data: &[u8]) -> Result<(), Fault> {
-        todo!()
+    /// As a fresh program has them.
+    pub fn reset(&mut self) {
+        let bytes = self.bytes_mut();
+        bytes.fill(0);
+        bytes[0..2].copy_from_slice(&DEFAULT_FCW.to_le_bytes());
+        bytes[24..28].copy_from_slice(&DEFAULT_MXCSR.to_le_bytes());
     }
+
+    /// The area.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: allocated with that size and initialised by `reset`, `try_clone` or a save.
+        unsafe { core::slice::from_raw_parts(self.area.as_ptr(), size()) }
+    }
+
+    /// The area.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `bytes`; freshly allocated memory is only written before it is read.
+        unsafe { core::slice::from_raw_parts_mut(self.area.as_ptr(), size()) }
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        self.bytes().get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    }
+
+    /// Writes out what the save left unwritten: XSAVEOPT skips components that are in their initial state and only says
+    /// so in the header. For readers of the memory: signal frames, ptrace, core dumps.
+    pub(super) fn complete(&mut self) {
+        let missing = components() & !self.u64_at(HEADER);
+        if components() == 0 || missing == 0 {
+            return;
+        }
+        let bytes = self.bytes_mut();
+        if missing & 1 != 0 {
+            bytes[0..24].fill(0);
+            bytes[0..2].copy_from_slice(&DEFAULT_FCW.to_le_bytes());
+            bytes[32..160].fill(0);
+        }
+        if missing & 2 != 0 {
+            bytes[160..416].fill(0);
+        }
+        for component in (2..64).filter(|c| missing >> c & 1 != 0) {
+            let leaf = insn::cpuid(0xd, component);
+            let (offset, len) = (leaf.ebx as usize, leaf.eax as usize);
+            if let Some(area) = bytes.get_mut(offset..offset + len) {
+                area.fill(0);
+            }
+        }
+    }
+
+    /// Checks what came from outside: only then may it be loaded. False: not loadable.
+    pub(super) fn is_loadable(&self) -> bool {
+        let mxcsr = self.u64_at(24) as u32;
+        if mxcsr & !mxcsr_mask() != 0 {
+            return false;
+        }
+        let header = &self.bytes()[HEADER.min(size())..(HEADER + 64).min(size())];
+        components() == 0 || (self.u64_at(HEADER) & !components() == 0 && header[8..].iter().all(|&b| b == 0))
+    }
+
+    /// The state as ptrace's `NT_PRFPREG` and core dumps show it (`user_fpregs_struct`: the FXSAVE area); returns its
+    /// length. The thread's state must be in memory (`Thread::fpu_mut`).
+    pub fn write_fpregs(&mut self, out: &mut [u8]) -> usize {
+        self.complete();
+        let len = out.len().min(FXSAVE_SIZE);
+        out[..len].copy_from_slice(&self.bytes()[..len]);
+        len
+    }
+
+    /// Takes a state over from ptrace; false if it is not loadable.
+    pub fn read_fpregs(&mut self, data: &[u8]) -> bool {
+        let len = data.len().min(FXSAVE_SIZE);
+        self.complete();
+        let Some(mxcsr) = data.get(24..28).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes) else {
+            return false;
+        };
+        if mxcsr & !mxcsr_mask() != 0 {
+            return false;
+        }
+        self.bytes_mut()[..len].copy_from_slice(&data[..len]);
+        self.mark_legacy();
+        true
+    }
+
+    /// The legacy area counts: after it was written from outside.
+    pub(super) fn mark_legacy(&mut self) {
+        if components() != 0 {
+            self.bytes_mut()[HEADER] |= 3;
+        }
+    }
+}
+
+impl Drop for FpuState {
+    fn drop(&mut self) {
+        // SAFETY: allocated with the same layout; the size does not change after boot.
+        unsafe { alloc::alloc::dealloc(self.area.as_ptr(), layout()) };
+    }
+}
+
+/// # Safety
+/// The registers are live, and `area` is a whole, aligned area.
+#[inline]
+unsafe fn save(area: *mut u8) {
+    // SAFETY: the caller's promise; which instruction exists was established at boot.
+    unsafe {
+        if features::has_xsaveopt() {
+            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+        } else if components() != 0 {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+        } else {
+            asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// # Safety
+/// `area` is a whole, aligned area with loadable content.
+#[inline]
+unsafe fn load(area: *const u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if components() != 0 {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+                 options(nostack, preserves_flags, readonly));
+        } else {
+            asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags, readonly));
+        }
+    }
+}
+
+/// The running thread is being switched out. Interrupts off.
+#[inline]
+pub(super) fn switch_out(prev: &mut Thread) {
+    if prev.flags().contains(ThreadFlags::NEED_FPU_LOAD) {
+        return;
+    }
+    if let Some(state) = &mut prev.fpu {
+        // SAFETY: without NEED_FPU_LOAD the registers are this thread's.
+        unsafe { save(state.area.as_ptr()) };
+    }
+}
+
+/// Saves the registers of the running thread if they are live; they must be loaded again. Interrupts off.
+pub(super) fn save_current(thread: &mut Thread) {
+    if thread.fpu.is_some() && !thread.flags().contains(ThreadFlags::NEED_FPU_LOAD) {
+        switch_out(thread);
+        thread.flags().set(ThreadFlags::NEED_FPU_LOAD);
+    }
+}
+
+/// Loads the running thread's registers before it returns to user mode. Interrupts off.
+pub(super) fn load_current() {
+    let mut current = crate::thread::current();
+    // SAFETY: the running thread; only this code, with interrupts off, touches its FPU fields.
+    let thread = unsafe { current.as_mut() };
+    let (me, cpu) = (current.as_ptr().addr(), crate::cpu::current().0);
+    if this_cpu_read!(OWNER, usize) != me || thread.fpu_cpu.load(Relaxed) != cpu {
+        if let Some(state) = &thread.fpu {
+            // SAFETY: states are loadable: made by `reset`, a save, or checked with `is_loadable`.
+            unsafe { load(state.area.as_ptr()) };
+        }
+        thread.fpu_cpu.store(cpu, Relaxed);
+        // SAFETY: this CPU's own variable.
+        unsafe { this_cpu_write!(OWNER, me) };
+    }
+    thread.flags().clear(ThreadFlags::NEED_FPU_LOAD);
 }
 
 /// Kernel code may use vector registers while this lives (preemption is off).
-pub struct KernelFpu {}
+#[must_use]
+pub struct KernelFpu {
+    _preempt: PreemptGuard,
+}
 
 impl KernelFpu {
-    /// Saves the user's registers if they are live.
+    /// Saves the user's registers if they are live. Not in interrupt handlers.
     pub fn begin() -> Self {
-        todo!()
+        let preempt = PreemptGuard::new();
+        let _irq = crate::irq::IrqGuard::new();
+        let mut current = crate::thread::current();
+        // SAFETY: the running thread, interrupts off.
+        let thread = unsafe { current.as_mut() };
+        save_current(thread);
+        thread.fpu_cpu.store(NO_CPU, Relaxed);
+        // SAFETY: this CPU's own variable.
+        unsafe { this_cpu_write!(OWNER, 0) };
+        Self { _preempt: preempt }
     }
 }
+
+/// `si_code` of an x87 or SIMD exception, by the registers of the running thread.
+pub(super) fn exception_code(simd: bool) -> u32 {
+    use abi::raw::{FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND};
+    let mut current = crate::thread::current();
+    // SAFETY: the running thread, interrupts off.
+    let thread = unsafe { current.as_mut() };
+    let Some(state) = thread.fpu_mut() else { return 0 };
+    let word = |at: usize| state.u64_at(at);
+    let raised = if simd {
+        let mxcsr = word(24) as u32;
+        mxcsr & !(mxcsr >> 7)
+    } else {
+        let (control, status) = (word(0) as u16, word(2) as u16);
+        u32::from(status & !control)
+    };
+    match () {
+        () if raised & 0x01 != 0 => FPE_FLTINV,
+        () if raised & 0x04 != 0 => FPE_FLTDIV,
+        () if raised & 0x08 != 0 => FPE_FLTOVF,
+        () if raised & 0x12 != 0 => FPE_FLTUND,
+        () if raised & 0x20 != 0 => FPE_FLTRES,
+        () => 0,
+    }
+}
+
+/// Switches the FPU of this CPU on.
+///
+/// # Safety
+/// Once per CPU, before user mode.
+pub(super) unsafe fn init_cpu() {
+    // SAFETY: control bits of features that CPUID shows.
+    unsafe {
+        insn::write_cr0(insn::read_cr0() & !(msr::CR0_EM | msr::CR0_TS) | msr::CR0_MP | msr::CR0_NE);
+        insn::write_cr4(insn::read_cr4() | msr::CR4_OSFXSR | msr::CR4_OSXMMEXCPT);
+        if features::has_xsave() {
+            insn::write_cr4(insn::read_cr4() | msr::CR4_OSXSAVE);
+            let offered = insn::cpuid(0xd, 0);
+            let components = (u64::from(offered.edx) << 32 | u64::from(offered.eax)) & SUPPORTED;
+            insn::xsetbv0(components);
+            COMPONENTS.store(components, Relaxed);
+            SIZE.store(insn::cpuid(0xd, 0).ebx, Relaxed);
+        }
+        asm!("fninit", options(nomem, nostack));
+        // MXCSR_MASK is in the FXSAVE image; 0 stands for the default.
+        let mut image = Image([0; FXSAVE_SIZE]);
+        asm!("fxsave64 [{}]", in(reg) &mut image, options(nostack));
+        let mask = u32::from_le_bytes([image.0[28], image.0[29], image.0[30], image.0[31]]);
+        MXCSR_MASK.store(if mask == 0 { 0xffbf } else { mask }, Relaxed);
+    }
+}
+
+#[repr(C, align(16))]
+struct Image([u8; FXSAVE_SIZE]);

@@ -1,44 +1,193 @@
-//! The interrupt controller.
+//! Interrupts: vectors, lines, dispatch.
+//!
+//! Interrupt number = global system interrupt; its vector is `FIRST + number` on every CPU. Numbers beyond the I/O APICs'
+//! pins are for messages (MSI), handed out by [`alloc_msi`].
+//!
+//! Lock: [`LINES`] (interrupts off) → the I/O APIC's own.
 
-use crate::cpu::CpuMask;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::ioapic::{self, Route};
+use super::platform::platform;
+use super::trap::TrapFrame;
+use super::{apic, pio, smp};
+use crate::cpu::{CpuId, CpuMask};
 use crate::intc::{IrqNumber, Trigger};
+use crate::smp::Ipi;
+use crate::sync::SpinLockIrq;
+use crate::trap::handler;
+
+/// Vector of interrupt 0.
+const FIRST: u32 = 0x30;
+/// Interrupts that have a vector.
+const COUNT: usize = 0xe0 - FIRST as usize;
+
+#[derive(Clone, Copy)]
+struct Line {
+    enabled: bool,
+    level: bool,
+    active_low: bool,
+    cpu: CpuId,
+}
+
+static LINES: SpinLockIrq<[Line; COUNT]> =
+    SpinLockIrq::new([Line { enabled: false, level: false, active_low: false, cpu: CpuId::BOOT }; COUNT]);
+
+static NEXT_MSI: AtomicU32 = AtomicU32::new(0);
+
+/// Silences the legacy controllers, finds the I/O APICs. Boot CPU.
+pub fn init() {
+    // The two 8259: moved off the exceptions' vectors (spurious interrupts), then masked.
+    for (port, value) in
+        [(0x20, 0x11), (0xa0, 0x11), (0x21, 0x20), (0xa1, 0x28), (0x21, 4), (0xa1, 2), (0x21, 1), (0xa1, 1), (0x21, 0xff), (0xa1, 0xff)]
+    {
+        // SAFETY: the interrupt controllers' ports; without the chips the writes go nowhere.
+        unsafe { pio::outb(port, value) };
+    }
+    let platform = platform();
+    ioapic::init(platform);
+    let mut lines = LINES.lock();
+    // PCI lines are level triggered and active low; ISA lines are edges, but for the overrides.
+    for line in lines.iter_mut().skip(16) {
+        (line.level, line.active_low) = (true, true);
+    }
+    for isa in &platform.isa {
+        if let Some(line) = lines.get_mut(isa.gsi as usize) {
+            (line.level, line.active_low) = (isa.level, isa.active_low);
+        }
+    }
+    NEXT_MSI.store(ioapic::gsi_end().max(24), Relaxed);
+}
 
 /// One more than the highest interrupt number.
 pub fn nr_irqs() -> u32 {
-    todo!()
+    COUNT as u32
+}
+
+fn change(irq: IrqNumber, f: impl FnOnce(&mut Line)) -> bool {
+    let mut lines = LINES.lock();
+    let Some(line) = lines.get_mut(irq.0 as usize) else { return false };
+    f(line);
+    let route = Route {
+        vector: (FIRST + irq.0) as u8,
+        apic_id: platform().apic_ids[line.cpu.index()],
+        level: line.level,
+        active_low: line.active_low,
+        masked: !line.enabled,
+    };
+    ioapic::route(irq.0, route)
 }
 
 /// Unmasks a line.
-pub fn enable(_irq: IrqNumber) {
-    todo!()
+pub fn enable(irq: IrqNumber) {
+    change(irq, |line| line.enabled = true);
 }
 
 /// Masks a line.
-pub fn disable(_irq: IrqNumber) {
-    todo!()
+pub fn disable(irq: IrqNumber) {
+    change(irq, |line| line.enabled = false);
 }
 
 /// Sets how a line triggers; before it is enabled.
-pub fn set_trigger(_irq: IrqNumber, _trigger: Trigger) {
-    todo!()
+pub fn set_trigger(irq: IrqNumber, trigger: Trigger) {
+    change(irq, |line| {
+        line.level = matches!(trigger, Trigger::LevelHigh | Trigger::LevelLow);
+        line.active_low = matches!(trigger, Trigger::EdgeFalling | Trigger::LevelLow);
+    });
 }
 
 /// Sets which CPUs may take it; returns false if the controller cannot.
-pub fn set_affinity(_irq: IrqNumber, _cpus: CpuMask) -> bool {
-    todo!()
+pub fn set_affinity(irq: IrqNumber, cpus: CpuMask) -> bool {
+    // I/O APICs without interrupt remapping reach the first 255 APIC ids.
+    let reachable = cpus.and(crate::cpu::online()).iter().find(|c| platform().apic_ids[c.index()] < 255);
+    reachable.is_some_and(|cpu| change(irq, |line| line.cpu = cpu))
 }
 
 /// Name of the controller and line for `/proc/interrupts`, e.g. `IO-APIC   4-edge`.
-pub fn describe(_irq: IrqNumber, _w: &mut dyn core::fmt::Write) -> core::fmt::Result {
-    todo!()
+pub fn describe(irq: IrqNumber, w: &mut dyn fmt::Write) -> fmt::Result {
+    let level = LINES.lock().get(irq.0 as usize).is_some_and(|l| l.level);
+    if irq.0 >= ioapic::gsi_end() {
+        return write!(w, "PCI-MSI {:>5}-edge", irq.0);
+    }
+    write!(w, "IO-APIC {:>3}-{}", irq.0, if level { "fasteoi" } else { "edge" })
 }
 
-/// The interrupt number of an ISA line (x86); `None` elsewhere.
-pub fn irq_for_legacy(_isa: u8) -> Option<IrqNumber> {
-    todo!()
+/// The interrupt number of an ISA line.
+pub fn irq_for_legacy(isa: u8) -> Option<IrqNumber> {
+    platform().isa.get(usize::from(isa)).map(|line| IrqNumber(line.gsi))
 }
 
-/// The interrupt number and trigger of a device tree `interrupts` specifier; `None` if it is malformed.
+/// There is no device tree on x86.
 pub fn irq_from_dt(_cells: &[u32]) -> Option<(IrqNumber, Trigger)> {
-    todo!()
+    None
+}
+
+/// A message that raises an interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Msi {
+    /// The number it is known by.
+    pub irq: IrqNumber,
+    /// Where the device writes.
+    pub address: u64,
+    /// What it writes.
+    pub data: u32,
+}
+
+/// A message interrupt for a CPU; `None` if all vectors are taken. They are not given back yet.
+pub fn alloc_msi(cpu: CpuId) -> Option<Msi> {
+    let irq = NEXT_MSI.fetch_update(Relaxed, Relaxed, |n| ((n as usize) < COUNT).then_some(n + 1)).ok()?;
+    let apic_id = platform().apic_ids[cpu.index()];
+    let address = 0xfee0_0000 | u64::from(apic_id & 0xff) << 12;
+    Some(Msi { irq: IrqNumber(irq), address, data: FIRST + irq })
+}
+
+/// Where a message interrupt has to be sent to reach another CPU.
+pub fn msi_for(irq: IrqNumber, cpu: CpuId) -> Msi {
+    Msi { irq, address: 0xfee0_0000 | u64::from(platform().apic_ids[cpu.index()] & 0xff) << 12, data: FIRST + irq.0 }
+}
+
+/// A vector above the exceptions, interrupts off, in hard interrupt context.
+pub(super) fn dispatch(frame: &mut TrapFrame) {
+    let vector = frame.vector as u8;
+    match vector {
+        apic::TIMER => {
+            apic::eoi();
+            if let Some(h) = handler() {
+                h.timer(frame);
+            }
+        }
+        apic::RESCHEDULE => {
+            apic::eoi();
+            crate::preempt::fold_need_resched();
+            if let Some(h) = handler() {
+                h.ipi(Ipi::Reschedule);
+            }
+        }
+        apic::CALL => {
+            apic::eoi();
+            smp::run_calls();
+        }
+        apic::WORK => {
+            apic::eoi();
+            if let Some(h) = handler() {
+                h.ipi(Ipi::Work);
+            }
+        }
+        apic::STOP => smp::stopped(),
+        apic::SPURIOUS => {}
+        apic::ERROR => {
+            log::error!("APIC error {:#x}", apic::error_status());
+            apic::eoi();
+        }
+        _ => {
+            let irq = u32::from(vector).wrapping_sub(FIRST);
+            if (irq as usize) < COUNT
+                && let Some(h) = handler()
+            {
+                h.irq(IrqNumber(irq));
+            }
+            apic::eoi();
+        }
+    }
 }

@@ -1,4 +1,13 @@
-//! The virtual address space: what lies where.
+//! The virtual address space with four levels of tables, as Linux lays it out where users can see it.
+//!
+//! | from | to | what |
+//! |---|---|---|
+//! | 0 | `0x7fff_ffff_f000` | user space, less one guard page |
+//! | `0xffff_8880_0000_0000` | + 64 TiB | direct map of RAM; the base moves with KASLR |
+//! | `0xffff_c900_0000_0000` | + 2 TiB | vmalloc |
+//! | `0xffff_ea00_0000_0000` | + 512 GiB | descriptors of page frames |
+//! | `0xffff_ff00_0000_0000` | + 512 GiB | device registers |
+//! | `0xffff_ffff_8000_0000` | + 1 GiB | the kernel image; moves with KASLR in steps of 2 MiB |
 
 use core::ops::Range;
 
@@ -10,22 +19,45 @@ pub const STACK_TOP: usize = TASK_SIZE;
 pub const ELF_ET_DYN_BASE: usize = (TASK_SIZE / 3 * 2) & !0xfff;
 /// Bits of randomness for mmap bases.
 pub const MMAP_RND_BITS: u32 = 28;
-/// Bits of randomness for the stack, in pages (0x3fffff pages on 64 bit).
+/// Mask of the randomness of the stack, in pages.
 pub const STACK_RND_PAGES: usize = 0x3f_ffff;
 /// Bytes of a kernel stack.
 pub const KERNEL_STACK_SIZE: usize = 16 << 10;
 
+/// Lowest base of the direct map.
+pub const DIRECT_MAP_BASE: usize = 0xffff_8880_0000_0000;
+/// Room for the direct map, wherever it begins.
+pub const DIRECT_MAP_SIZE: usize = 64 << 40;
+/// Device registers.
+pub const IOREMAP: Range<usize> = 0xffff_ff00_0000_0000..0xffff_ff80_0000_0000;
+/// Virtual minus physical address of the kernel image as linked.
+pub const IMAGE_BASE: usize = 0xffff_ffff_8000_0000;
+/// Room in which the image may slide.
+pub const IMAGE_ROOM: usize = 1 << 30;
+
 /// The range for vmalloc and module-like mappings.
 pub fn vmalloc() -> Range<usize> {
-    todo!()
+    0xffff_c900_0000_0000..0xffff_cb00_0000_0000
 }
 
 /// The kernel's code.
 pub fn kernel_text() -> Range<usize> {
-    todo!()
+    unsafe extern "C" {
+        static __text_start: u8;
+        static __text_end: u8;
+    }
+    (&raw const __text_start).addr()..(&raw const __text_end).addr()
 }
 
 /// The range for the descriptors of page frames (`mm`'s vmemmap).
 pub fn vmemmap() -> Range<usize> {
-    todo!()
+    0xffff_ea00_0000_0000..0xffff_ea80_0000_0000
+}
+
+/// By how much the image was moved.
+pub fn slide() -> usize {
+    unsafe extern "C" {
+        static __image_start: u8;
+    }
+    (&raw const __image_start).addr().wrapping_sub(IMAGE_BASE + 0x20_0000)
 }

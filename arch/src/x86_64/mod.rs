@@ -1,4 +1,15 @@
-//! The architecture's half of every module: see the root of this crate.
+//! x86_64: the architecture's half of every module (see the root of this crate), and what only x86 has.
+//!
+//! | file | what |
+//! |---|---|
+//! | `insn`, `msr`, `features` | instructions and registers Rust has no word for; what CPUID says |
+//! | `desc`, `entry`, `exception` | GDT, TSS, IDT; entry and exit assembly; exceptions into signals, faults, oopses |
+//! | `thread`, `fpu`, `signal`, `uaccess` | the machine side of threads |
+//! | `paging`, `tlb`, `asid` | address translation |
+//! | `apic`, `ioapic`, `intc`, `smp`, `trampoline` | interrupts and the other CPUs |
+//! | `time`, `tsc`, `hpet`, `pit`, `cmos` | time |
+//! | `platform` | what ACPI or the MP table told us; `power` uses it too |
+//! | `init` | the order in which a CPU is brought up |
 
 pub mod asid;
 pub mod backtrace;
@@ -26,3 +37,25 @@ pub mod trap;
 pub mod uaccess;
 pub mod uapi;
 pub mod vdso;
+
+pub mod apic;
+mod calibrate;
+mod cmos;
+mod cpuinfo;
+mod date;
+mod desc;
+mod entry;
+mod exception;
+mod extable;
+pub mod features;
+pub mod init;
+pub mod insn;
+pub mod ioapic;
+mod kvmclock;
+mod mptable;
+pub mod msr;
+pub mod pio;
+pub mod platform;
+mod pte;
+mod smap;
+pub mod trampoline;

@@ -1,134 +1,21 @@
-//! Page table entries.
+//! Page tables of the kernel, and what user tables share of them.
+//!
+//! All kernel entries of the root are made at boot ([`preallocate`]), so a user root takes a copy of them once and never
+//! has to be synchronised. Lock: the table allocator's lock (interrupts off) is also the lock of the kernel's tables; the
+//! allocator is called under it.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::cell::UnsafeCell;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
-use crate::addr::{Pfn, PhysAddr};
-use crate::paging::{Level, OutOfTables, Prot};
+pub use super::pte::{PAT, Pte};
+use crate::addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr, phys_to_virt, virt_to_phys};
+use crate::paging::{ENTRIES, Level, OutOfTables, Prot, index, level_size};
+use crate::sync::SpinLockIrq;
 
 /// Levels of the table; the root is level `LEVELS - 1`.
 pub const LEVELS: usize = 4;
-
-/// A page table entry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(transparent)]
-pub struct Pte(pub u64);
-
-impl Pte {
-    /// The empty entry.
-    pub const NONE: Self = Self(0);
-
-    /// An entry that maps memory. Leaves are created accessed; writable user leaves are created dirty only by `with_dirty`.
-    pub const fn leaf(_pfn: Pfn, _prot: Prot, _level: Level) -> Self {
-        todo!()
-    }
-
-    /// An entry that points to the next table (of user space if `user`).
-    pub const fn table(_table: PhysAddr, _user: bool) -> Self {
-        todo!()
-    }
-
-    /// No translation and no swap or migration entry.
-    #[inline]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Translates (or, with `PROT_NONE`, holds a frame that no access reaches: see [`Self::is_prot_none`]).
-    #[inline]
-    pub const fn is_present(self) -> bool {
-        todo!()
-    }
-
-    /// Holds a frame but allows no access (mprotect PROT_NONE, NUMA hinting).
-    pub const fn is_prot_none(self) -> bool {
-        todo!()
-    }
-
-    /// Maps memory, as seen in a table of `level`.
-    #[inline]
-    pub const fn is_leaf(self, _level: Level) -> bool {
-        todo!()
-    }
-
-    /// The frame mapped, or of the next table.
-    #[inline]
-    pub const fn pfn(self) -> Pfn {
-        todo!()
-    }
-
-    /// What the mapping allows.
-    pub const fn prot(self) -> Prot {
-        todo!()
-    }
-
-    /// May be written.
-    #[inline]
-    pub const fn is_writable(self) -> bool {
-        todo!()
-    }
-
-    /// Was written through this mapping.
-    #[inline]
-    pub const fn is_dirty(self) -> bool {
-        todo!()
-    }
-
-    /// Was accessed.
-    #[inline]
-    pub const fn is_accessed(self) -> bool {
-        todo!()
-    }
-
-    /// Is accessible from user mode.
-    pub const fn is_user(self) -> bool {
-        todo!()
-    }
-
-    /// May be executed.
-    pub const fn is_exec(self) -> bool {
-        todo!()
-    }
-
-    /// A software mark: maps a page that is not ours to count (zero page, device memory).
-    pub const fn is_special(self) -> bool {
-        todo!()
-    }
-
-    /// With write permission (and, where hardware needs it, the dirty bookkeeping).
-    pub const fn with_writable(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With the dirty mark.
-    pub const fn with_dirty(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With the accessed mark.
-    pub const fn with_accessed(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With the special mark.
-    pub const fn with_special(self, _on: bool) -> Self {
-        todo!()
-    }
-
-    /// With other permissions; frame, dirty, accessed and special marks stay.
-    pub const fn with_prot(self, _prot: Prot) -> Self {
-        todo!()
-    }
-
-    /// A non-present entry for `mm`: swap, migration, poison. `kind` below 32, `payload` below 2^50.
-    pub const fn software(_kind: u8, _payload: u64) -> Self {
-        todo!()
-    }
-
-    /// Takes a [`Self::software`] entry apart.
-    pub const fn as_software(self) -> Option<(u8, u64)> {
-        todo!()
-    }
-}
+const ROOT: Level = LEVELS as Level - 1;
 
 /// An entry in a live table.
 #[derive(Debug, Default)]
@@ -162,36 +49,164 @@ impl PteCell {
     }
 }
 
+#[repr(C, align(4096))]
+struct Table(UnsafeCell<[u64; ENTRIES]>);
+
+// SAFETY: accessed through `PteCell`s only.
+unsafe impl Sync for Table {}
+
+static KERNEL_ROOT: Table = Table(UnsafeCell::new([0; ENTRIES]));
+
+/// The source of zeroed frames for tables.
+type TableAllocator = fn() -> Option<PhysAddr>;
+
+/// The lock of the kernel's tables, and where new ones come from.
+static TABLES: SpinLockIrq<Option<TableAllocator>> = SpinLockIrq::new(None);
+
+/// Indices of the root entries that the kernel uses, and how many.
+static SHARED: [AtomicU16; 64] = [const { AtomicU16::new(0) }; 64];
+static SHARED_LEN: AtomicUsize = AtomicUsize::new(0);
+
 /// The kernel's own root table.
 pub fn kernel_root() -> PhysAddr {
-    todo!()
+    virt_to_phys(VirtAddr(KERNEL_ROOT.0.get().addr()))
+}
+
+/// # Safety
+/// `table` is a page table that stays one while the reference lives.
+unsafe fn entries<'a>(table: PhysAddr) -> &'a [PteCell; ENTRIES] {
+    // SAFETY: tables lie in the direct map (or, early, in the identity map), and entries are atomics.
+    unsafe { &*phys_to_virt(table).cast() }
+}
+
+fn root() -> &'static [PteCell; ENTRIES] {
+    // SAFETY: a table of its own for ever.
+    unsafe { &*KERNEL_ROOT.0.get().cast() }
 }
 
 /// Fills a zeroed root table for a new user address space (x86: shares the kernel's half).
 ///
 /// # Safety
 /// `root` is a page of its own, zeroed.
-pub unsafe fn init_user_root(_root: PhysAddr) {
-    todo!()
+pub unsafe fn init_user_root(user_root: PhysAddr) {
+    // SAFETY: the caller's promise.
+    let to = unsafe { entries(user_root) };
+    let shared = SHARED.get(..SHARED_LEN.load(Ordering::Relaxed)).unwrap_or(&[]);
+    for i in shared {
+        let i = usize::from(i.load(Ordering::Relaxed)) % ENTRIES;
+        to[i].store(root()[i].load());
+    }
 }
 
 /// Gives the source of zeroed frames for the kernel's tables (first memblock, later the page allocator).
-pub fn set_table_allocator(_alloc: fn() -> Option<PhysAddr>) {
-    todo!()
+pub fn set_table_allocator(alloc: fn() -> Option<PhysAddr>) {
+    *TABLES.lock() = Some(alloc);
+}
+
+/// Makes the tables below the root for a range, so that roots made from now on share whatever is mapped there.
+pub fn preallocate(range: Range<usize>) -> Result<(), OutOfTables> {
+    let alloc = TABLES.lock();
+    for i in index(ROOT, range.start)..=index(ROOT, range.end - 1) {
+        if root()[i].load().is_none() {
+            let table = alloc.and_then(|f| f()).ok_or(OutOfTables)?;
+            root()[i].store(Pte::table(table, false));
+        }
+        let n = SHARED_LEN.load(Ordering::Relaxed);
+        if SHARED[..n].iter().all(|s| usize::from(s.load(Ordering::Relaxed)) != i) {
+            SHARED.get(n).ok_or(OutOfTables)?.store(i as u16, Ordering::Relaxed);
+            SHARED_LEN.store(n + 1, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// Maps `len` bytes of kernel address space with pages of at most `max_level`, as large as alignment allows.
+///
+/// # Safety
+/// Nothing else lives in that range, and the memory may be accessed as `prot` says.
+pub unsafe fn map_kernel_large(
+    va: usize,
+    pa: PhysAddr,
+    len: usize,
+    prot: Prot,
+    max_level: Level,
+) -> Result<(), OutOfTables> {
+    let alloc = TABLES.lock();
+    let mut done = 0;
+    while done < len {
+        let (va, pa, left) = (va + done, pa + done as u64, len - done);
+        let fits = |level: Level| {
+            let size = level_size(level);
+            va & (size - 1) == 0 && pa.0 & (size as u64 - 1) == 0 && left >= size
+        };
+        let target = (0..=max_level).rev().find(|&l| fits(l)).unwrap_or(0);
+        let mut table = root();
+        for level in (target + 1..=ROOT).rev() {
+            let cell = &table[index(level, va)];
+            if cell.load().is_none() {
+                let new = alloc.and_then(|f| f()).ok_or(OutOfTables)?;
+                cell.store(Pte::table(new, false));
+            }
+            // SAFETY: kernel tables are never freed.
+            table = unsafe { entries(cell.load().pfn().addr()) };
+        }
+        table[index(target, va)].store(Pte::leaf(pa.pfn(), prot, target));
+        done += level_size(target);
+    }
+    Ok(())
 }
 
 /// Maps `len` bytes of kernel address space.
 ///
 /// # Safety
 /// Nothing else lives in that range, and the memory may be accessed as `prot` says.
-pub unsafe fn map_kernel(_va: usize, _pa: PhysAddr, _len: usize, _prot: Prot) -> Result<(), OutOfTables> {
-    todo!()
+pub unsafe fn map_kernel(va: usize, pa: PhysAddr, len: usize, prot: Prot) -> Result<(), OutOfTables> {
+    // SAFETY: the caller's promise.
+    unsafe { map_kernel_large(va, pa, len, prot, 0) }
 }
 
 /// Unmaps kernel address space (4 KiB mappings); the caller flushes with [`crate::tlb::flush_kernel`].
 ///
 /// # Safety
 /// Nobody uses the range any more.
-pub unsafe fn unmap_kernel(_va: usize, _len: usize, _f: impl FnMut(Pfn)) {
-    todo!()
+pub unsafe fn unmap_kernel(va: usize, len: usize, mut f: impl FnMut(Pfn)) {
+    for va in (va..va + len).step_by(PAGE_SIZE) {
+        if let Some(cell) = walk(va) {
+            let old = cell.swap(Pte::NONE);
+            if old.is_present() {
+                f(old.pfn());
+            }
+        }
+    }
+}
+
+/// The 4 KiB entry of a kernel address, if there are tables down to it.
+fn walk(va: usize) -> Option<&'static PteCell> {
+    let mut table = root();
+    for level in (1..=ROOT).rev() {
+        let pte = table[index(level, va)].load();
+        if !pte.is_present() || pte.is_leaf(level) {
+            return None;
+        }
+        // SAFETY: kernel tables are never freed.
+        table = unsafe { entries(pte.pfn().addr()) };
+    }
+    Some(&table[index(0, va)])
+}
+
+/// The physical address that a kernel address translates to, by the tables.
+pub fn translate_kernel(va: usize) -> Option<PhysAddr> {
+    let mut table = root();
+    for level in (0..=ROOT).rev() {
+        let pte = table[index(level, va)].load();
+        if !pte.is_present() {
+            return None;
+        }
+        if pte.is_leaf(level) {
+            return Some(pte.pfn().addr() + (va & (level_size(level) - 1)) as u64);
+        }
+        // SAFETY: kernel tables are never freed.
+        table = unsafe { entries(pte.pfn().addr()) };
+    }
+    None
 }

@@ -7,7 +7,11 @@ use crate::uaccess::UserFault;
 
 /// Pushes an `rt_sigframe` and points the frame at the handler. On failure nothing is changed (and the kernel sends
 /// SIGSEGV).
-pub fn setup_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread, _sig: &SigFrameInfo<'_>) -> Result<(), UserFault> {
+pub fn setup_rt_frame(
+    _frame: &mut TrapFrame,
+    _thread: &mut Thread,
+    _sig: &SigFrameInfo<'_>,
+) -> Result<(), UserFault> {
     todo!()
 }
 
@@ -15,3 +19,4 @@ pub fn setup_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread, _sig: &SigFr
 pub fn restore_rt_frame(_frame: &mut TrapFrame, _thread: &mut Thread) -> Result<SigReturn, UserFault> {
     todo!()
 }
+pub(super) const FRAME_SIZE: usize = 440;

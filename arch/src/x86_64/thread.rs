@@ -1,23 +1,63 @@
 //! The machine part of a thread.
+//!
+//! The user's `fs` and `gs` bases are live in the processor while the thread runs and in the fields while it does not
+//! (with FSGSBASE a program changes them without the kernel). FPU registers: see [`super::fpu`].
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::percpu::{this_cpu_read, this_cpu_write};
+use super::trap::{FRAME_SIZE, TrapFrame};
+use super::{entry, features, fpu, insn, msr};
 use crate::addr::VirtAddr;
 use crate::fpu::FpuState;
-use crate::thread::AtomicThreadFlags;
-use crate::trap::TrapFrame;
+use crate::irq::IrqGuard;
+use crate::thread::{AtomicThreadFlags, ThreadFlags};
 
 /// What the architecture keeps for a thread; the first field of a task.
 #[repr(C)]
 pub struct Thread {
     flags: AtomicThreadFlags,
-    fpu: Option<FpuState>,
+    /// The CPU whose FPU registers may still hold this thread's values.
+    pub(super) fpu_cpu: AtomicU32,
+    sp: usize,
+    stack_top: usize,
+    fs_base: usize,
+    gs_base: usize,
+    pub(super) fpu: Option<FpuState>,
+}
+
+pub(super) const FLAGS_OFFSET: usize = core::mem::offset_of!(Thread, flags);
+pub(super) const SP_OFFSET: usize = core::mem::offset_of!(Thread, sp);
+pub(super) const STACK_TOP_OFFSET: usize = core::mem::offset_of!(Thread, stack_top);
+
+/// No CPU's FPU holds the thread's registers.
+pub(super) const NO_CPU: u32 = u32::MAX;
+
+struct BootThread(core::cell::UnsafeCell<Thread>);
+
+// SAFETY: used by the boot CPU only, until the scheduler declares its own.
+unsafe impl Sync for BootThread {}
+
+static BOOT_THREAD: BootThread = BootThread(core::cell::UnsafeCell::new(Thread::new()));
+
+crate::per_cpu! {
+    /// The running thread; entry code reads its flags.
+    pub(super) static CURRENT: usize = 0;
 }
 
 impl Thread {
     /// Without a stack; see [`Self::init`].
     pub const fn new() -> Self {
-        Self { flags: AtomicThreadFlags::new(), fpu: None }
+        Self {
+            flags: AtomicThreadFlags::new(),
+            fpu_cpu: AtomicU32::new(NO_CPU),
+            sp: 0,
+            stack_top: 0,
+            fs_base: 0,
+            gs_base: 0,
+            fpu: None,
+        }
     }
 
     /// Gives it a kernel stack; when first switched to it calls `entry(arg)` on it with interrupts off and the
@@ -25,8 +65,20 @@ impl Thread {
     ///
     /// # Safety
     /// `stack_top` is the end of a stack that lives as long as the thread; the thread is not running.
-    pub unsafe fn init(&mut self, _stack_top: VirtAddr, _entry: extern "C" fn(usize) -> !, _arg: usize) {
-        todo!()
+    pub unsafe fn init(&mut self, stack_top: VirtAddr, entry: extern "C" fn(usize) -> !, arg: usize) {
+        // What `thread_switch` pops: r15, r14, r13 (entry), r12 (argument), rbx, rbp, return address; the user frame
+        // lies above.
+        let context = [0, 0, entry as usize, arg, 0, 0, entry::thread_start_address()];
+        let sp = stack_top.0 - FRAME_SIZE - size_of_val(&context);
+        // SAFETY: within the stack, which is the caller's to give.
+        unsafe { core::ptr::with_exposed_provenance_mut::<[usize; 7]>(sp).write(context) };
+        self.sp = sp;
+        self.stack_top = stack_top.0;
+    }
+
+    /// Describes the stack that code already runs on: boot and idle threads.
+    pub fn adopt_stack(&mut self, stack_top: VirtAddr) {
+        self.stack_top = stack_top.0;
     }
 
     /// Work flags.
@@ -36,43 +88,142 @@ impl Thread {
     }
 
     /// End of the kernel stack.
+    #[inline]
     pub fn stack_top(&self) -> VirtAddr {
-        todo!()
+        VirtAddr(self.stack_top)
+    }
+
+    /// The stack pointer of a thread that is switched out.
+    pub(super) fn saved_sp(&self) -> usize {
+        self.sp
+    }
+
+    /// The frame pointer of a thread that is switched out: where a backtrace of it begins.
+    pub fn saved_frame_pointer(&self) -> usize {
+        // `thread_switch` pushed rbp first, below the return address.
+        self.sp + 5 * 8
     }
 
     /// The registers of user mode, at the top of the kernel stack.
+    #[inline]
     pub fn user_frame(&self) -> *mut TrapFrame {
-        todo!()
+        core::ptr::with_exposed_provenance_mut(self.stack_top - FRAME_SIZE)
     }
 
     /// Gives the thread FPU registers (user threads). `Err` without memory.
+    #[allow(clippy::result_unit_err)]
     pub fn alloc_fpu(&mut self) -> Result<(), ()> {
-        todo!()
+        self.fpu = Some(FpuState::new().ok_or(())?);
+        self.fpu_cpu.store(NO_CPU, Relaxed);
+        self.flags.set(ThreadFlags::NEED_FPU_LOAD);
+        Ok(())
     }
 
     /// Copies TLS registers and FPU state of `parent`, which is the running thread, into this new one.
-    pub fn fork_from(&mut self, _parent: &mut Thread) -> Result<(), ()> {
-        todo!()
+    #[allow(clippy::result_unit_err)]
+    pub fn fork_from(&mut self, parent: &mut Self) -> Result<(), ()> {
+        {
+            let _guard = IrqGuard::new();
+            parent.save_bases();
+            fpu::save_current(parent);
+        }
+        self.fs_base = parent.fs_base;
+        self.gs_base = parent.gs_base;
+        if let Some(fpu) = &parent.fpu {
+            self.fpu = Some(fpu.try_clone().ok_or(())?);
+            self.fpu_cpu.store(NO_CPU, Relaxed);
+            self.flags.set(ThreadFlags::NEED_FPU_LOAD);
+        }
+        Ok(())
     }
 
     /// Fresh registers for a new program. The running thread only.
     pub fn reset_for_exec(&mut self) {
-        todo!()
+        self.set_tls(0);
+        self.set_gs_base(0);
+        let _guard = IrqGuard::new();
+        if let Some(fpu) = &mut self.fpu {
+            fpu.reset();
+        }
+        self.fpu_cpu.store(NO_CPU, Relaxed);
+        self.flags.set(ThreadFlags::NEED_FPU_LOAD);
     }
 
-    /// The TLS register (x86 fs base, arm64 TPIDR_EL0).
+    fn is_current(&self) -> bool {
+        core::ptr::eq(self, current().as_ptr())
+    }
+
+    /// The TLS register (fs base).
     pub fn tls(&self) -> usize {
-        todo!()
+        if self.is_current() && features::has_fsgsbase() {
+            // SAFETY: the feature is on.
+            return unsafe { insn::rdfsbase() } as usize;
+        }
+        self.fs_base
     }
 
-    /// Sets the TLS register, also of the running thread.
-    pub fn set_tls(&mut self, _tls: usize) {
-        todo!()
+    /// Sets the TLS register, also of the running thread. Addresses beyond user space are taken as 0.
+    pub fn set_tls(&mut self, tls: usize) {
+        self.fs_base = if tls < super::layout::TASK_SIZE { tls } else { 0 };
+        if self.is_current() {
+            // SAFETY: a canonical address, and the kernel does not use fs.
+            unsafe { insn::wrmsr(msr::FS_BASE, self.fs_base as u64) };
+        }
     }
 
-    /// FPU registers in memory, up to date: of the running thread they are saved first.
+    /// The user's gs base.
+    pub fn gs_base(&self) -> usize {
+        if self.is_current() {
+            // SAFETY: the MSR exists; while the kernel runs it holds the user's value.
+            return unsafe { insn::rdmsr(msr::KERNEL_GS_BASE) } as usize;
+        }
+        self.gs_base
+    }
+
+    /// Sets the user's gs base.
+    pub fn set_gs_base(&mut self, base: usize) {
+        self.gs_base = if base < super::layout::TASK_SIZE { base } else { 0 };
+        if self.is_current() {
+            // SAFETY: the user's value, not the kernel's own.
+            unsafe { insn::wrmsr(msr::KERNEL_GS_BASE, self.gs_base as u64) };
+        }
+    }
+
+    /// FPU registers in memory, up to date: of the running thread they are saved first, and loaded again before user mode.
     pub fn fpu_mut(&mut self) -> Option<&mut FpuState> {
+        if self.is_current() {
+            let _guard = IrqGuard::new();
+            fpu::save_current(self);
+        }
+        // The caller may change them: no CPU's registers are good any more.
+        self.fpu_cpu.store(NO_CPU, Relaxed);
         self.fpu.as_mut()
+    }
+
+    #[inline]
+    fn save_bases(&mut self) {
+        if features::has_fsgsbase() {
+            // SAFETY: the feature is on, and the thread is the running one.
+            unsafe {
+                self.fs_base = insn::rdfsbase() as usize;
+                self.gs_base = insn::read_inactive_gs() as usize;
+            }
+        }
+    }
+
+    #[inline]
+    fn load_bases(&self, live_gs: usize) {
+        // SAFETY: user addresses (or, with FSGSBASE, whatever canonical value the program chose for itself).
+        unsafe {
+            if features::has_fsgsbase() {
+                insn::wrfsbase(self.fs_base as u64);
+            } else {
+                insn::wrmsr(msr::FS_BASE, self.fs_base as u64);
+            }
+            if self.gs_base != live_gs {
+                insn::wrmsr(msr::KERNEL_GS_BASE, self.gs_base as u64);
+            }
+        }
     }
 }
 
@@ -85,15 +236,44 @@ impl Default for Thread {
 /// The running thread.
 #[inline]
 pub fn current() -> NonNull<Thread> {
-    todo!()
+    let thread = core::ptr::with_exposed_provenance_mut(this_cpu_read!(CURRENT, usize));
+    // SAFETY: set by `set_boot_current` before anything asks, and never to null.
+    unsafe { NonNull::new_unchecked(thread) }
 }
 
 /// Declares which thread runs now, without a switch: boot and idle threads.
 ///
 /// # Safety
 /// `thread` is live and describes the stack this code runs on.
-pub unsafe fn set_current(_thread: NonNull<Thread>) {
-    todo!()
+pub unsafe fn set_current(thread: NonNull<Thread>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        this_cpu_write!(CURRENT, thread.as_ptr().expose_provenance());
+        super::desc::set_kernel_stack(thread.as_ref().stack_top);
+    }
+}
+
+/// Declares which thread a CPU that has not started yet will run.
+///
+/// # Safety
+/// The CPU is not running, and the thread lives for ever.
+pub(super) unsafe fn set_current_of(cpu: crate::cpu::CpuId, thread: *mut Thread) {
+    let current = core::ptr::from_ref(&CURRENT).wrapping_byte_add(crate::percpu::offset_of(cpu)).cast::<usize>().cast_mut();
+    // SAFETY: the caller's promise: nobody else uses that CPU's copy.
+    unsafe { current.write(thread.expose_provenance()) };
+}
+
+/// The boot CPU runs on the boot thread until the scheduler says otherwise.
+///
+/// # Safety
+/// Boot CPU, before anything asks for the current thread.
+pub(super) unsafe fn set_boot_current(stack_top: usize) {
+    // SAFETY: nobody else uses the boot thread.
+    unsafe {
+        let thread = BOOT_THREAD.0.get();
+        (*thread).stack_top = stack_top;
+        this_cpu_write!(CURRENT, thread.expose_provenance());
+    }
 }
 
 /// Switches from the running thread `prev` to `next`; returns when something switches back. Interrupts off, preemption
@@ -101,6 +281,21 @@ pub unsafe fn set_current(_thread: NonNull<Thread>) {
 ///
 /// # Safety
 /// `prev` is the running thread, `next` is initialised and runs nowhere; both stay alive.
-pub unsafe fn switch(_prev: *mut Thread, _next: *mut Thread) -> *mut Thread {
-    todo!()
+#[inline]
+pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
+    // SAFETY: the caller's promise: both are live, and nobody else touches their saved registers.
+    unsafe {
+        let live_gs = if (*prev).fpu.is_some() {
+            (*prev).save_bases();
+            fpu::switch_out(&mut *prev);
+            (*prev).gs_base
+        } else {
+            usize::MAX
+        };
+        if (*next).fpu.is_some() {
+            (*next).load_bases(live_gs);
+            (*next).flags.set(ThreadFlags::NEED_FPU_LOAD);
+        }
+        entry::thread_switch(prev, next)
+    }
 }

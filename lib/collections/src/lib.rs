@@ -3,6 +3,7 @@
 //! - [`xarray`]: radix tree from `u64` to a pointer, with shadow entries and marks (page cache);
 //! - [`idalloc`]: lowest-free and cyclic id allocation;
 //! - [`rangemap`]: disjoint address ranges with gap search (address spaces);
+//! - [`rbtree`]: intrusive red-black tree with a cached first node (run queues, timers);
 //! - [`bitmap`]: bit searches over word slices.
 //!
 //! None of them locks; the owner does. Allocation failures are reported, never a panic.
@@ -13,6 +14,7 @@ extern crate alloc;
 pub mod bitmap;
 pub mod idalloc;
 pub mod rangemap;
+pub mod rbtree;
 pub mod xarray;
 
 /// The heap had no room for a node.

@@ -14,8 +14,8 @@
 //! nothing when it fails. The map has no lock of its own.
 
 use alloc::vec::Vec;
-use core::cell::Cell;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The most entries a leaf holds.
 pub const LEAF: usize = 32;
@@ -58,7 +58,7 @@ impl<T> Entry<T> {
 #[derive(Debug)]
 struct Leaf<T> {
     /// No entry of this leaf is preceded by a larger gap.
-    gap_bound: Cell<usize>,
+    gap_bound: AtomicUsize,
     entries: Vec<Entry<T>>,
 }
 
@@ -192,7 +192,7 @@ impl<T> RangeMap<T> {
         let (leaf, index) = self.make_room(position)?;
         let entry = Entry { start: range.start, end: range.end, value };
         let Some(l) = self.leaves.get_mut(leaf) else { return Err(InsertError::OutOfMemory) };
-        l.gap_bound.set(l.gap_bound.get().max(gap));
+        l.gap_bound.store(l.gap_bound.load(Relaxed).max(gap), Relaxed);
         l.entries.insert(index, entry);
         self.len += 1;
         // The gap before the successor only became smaller; when it lies in the next leaf its
@@ -216,10 +216,10 @@ impl<T> RangeMap<T> {
             return Ok((leaf, index));
         }
         self.add_leaf(leaf + 1)?;
-        let bound = self.leaves[leaf].gap_bound.get();
+        let bound = self.leaves[leaf].gap_bound.load(Relaxed);
         let (low, high) = self.leaves.split_at_mut(leaf + 1);
         let (low, high) = (&mut low[leaf], &mut high[0]);
-        high.gap_bound.set(bound);
+        high.gap_bound.store(bound, Relaxed);
         // The capacity of a leaf is LEAF from the start: this cannot allocate.
         high.entries.extend(low.entries.drain(LEAF / 2..));
         Ok(if index <= LEAF / 2 { (leaf, index) } else { (leaf + 1, index - LEAF / 2) })
@@ -229,7 +229,7 @@ impl<T> RangeMap<T> {
         self.leaves.try_reserve(1).map_err(|_| InsertError::OutOfMemory)?;
         let mut entries = Vec::new();
         entries.try_reserve_exact(LEAF).map_err(|_| InsertError::OutOfMemory)?;
-        self.leaves.insert(at, Leaf { gap_bound: Cell::new(0), entries });
+        self.leaves.insert(at, Leaf { gap_bound: AtomicUsize::new(0), entries });
         Ok(())
     }
 
@@ -254,7 +254,7 @@ impl<T> RangeMap<T> {
         let position = self.locate(addr);
         if let Some(next_start) = self.at(position).map(|e| e.start) {
             let bound = &self.leaves[position.0].gap_bound;
-            bound.set(bound.get().max(next_start.saturating_sub(prev_end)));
+            bound.store(bound.load(Relaxed).max(next_start.saturating_sub(prev_end)), Relaxed);
         }
     }
 
@@ -273,7 +273,7 @@ impl<T> RangeMap<T> {
             return false;
         };
         (entry.start, entry.end) = (new.start, new.end);
-        l.gap_bound.set(l.gap_bound.get().max(new.start - prev_end));
+        l.gap_bound.store(l.gap_bound.load(Relaxed).max(new.start - prev_end), Relaxed);
         self.raise_bound_after(new.end, new.end);
         true
     }
@@ -299,7 +299,7 @@ impl<T> RangeMap<T> {
                 return Some(start);
             }
             let first = leaf.entries.first()?;
-            if leaf.gap_bound.get() >= len {
+            if leaf.gap_bound.load(Relaxed) >= len {
                 let mut widest = 0;
                 for pair in leaf.entries.windows(2).rev() {
                     let [lower, upper] = pair else { continue };
@@ -310,7 +310,7 @@ impl<T> RangeMap<T> {
                     }
                 }
                 let before = self.end_before((number, 0));
-                leaf.gap_bound.set(widest.max(first.start - before));
+                leaf.gap_bound.store(widest.max(first.start - before), Relaxed);
             }
             high = first.start.saturating_sub(guard(&first.value));
             if high <= limits.start {
@@ -334,7 +334,7 @@ impl<T> RangeMap<T> {
         };
         let mut low = 0;
         for leaf in &self.leaves {
-            if leaf.last_end() <= limits.start || leaf.gap_bound.get() < len {
+            if leaf.last_end() <= limits.start || leaf.gap_bound.load(Relaxed) < len {
                 low = leaf.last_end();
                 continue;
             }

@@ -9,6 +9,8 @@ pub enum Mode {
     Read,
     /// Without waiting: never the last link of a deadlock.
     Try,
+    /// A lock that sleeps.
+    Sleep,
     /// Exclusively, and a lock of the same class may be held already, in an order the caller
     /// guarantees.
     Nested,

@@ -39,10 +39,7 @@ impl Cell for ToyCell {
         Toy(self.0.swap(entry.0, Ordering::AcqRel))
     }
     fn compare_exchange(&self, old: Toy, new: Toy) -> Result<(), Toy> {
-        self.0
-            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
-            .map_err(Toy)
+        self.0.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire).map(|_| ()).map_err(Toy)
     }
 }
 

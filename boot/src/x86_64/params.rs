@@ -1,0 +1,36 @@
+//! The few boot parameters that matter before the kernel parses them all.
+
+use arch::earlycon;
+use arch::native::features;
+
+/// Early console and processor features.
+pub fn early(cmdline: &'static str) {
+    for word in cmdline.split_ascii_whitespace() {
+        let (name, value) = word.split_once('=').map_or((word, None), |(n, v)| (n, Some(v)));
+        match name {
+            "earlycon" | "earlyprintk" => earlycon::enable(earlycon::setup(value)),
+            "nosmap" => features::disable(features::SMAP),
+            "nosmep" => features::disable(features::SMEP),
+            "nopcid" => features::disable(features::PCID),
+            "nox2apic" => features::disable(features::X2APIC),
+            "nofsgsbase" => features::disable(features::FSGSBASE),
+            "noxsave" => features::disable(features::XSAVE | features::XSAVEOPT),
+            "noxsaveopt" => features::disable(features::XSAVEOPT),
+            "--" => break,
+            _ => {}
+        }
+    }
+}
+
+/// The most CPUs that the command line allows: `nr_cpus=`, `nosmp`.
+pub fn cpu_limit(cmdline: &str) -> usize {
+    let mut limit = usize::MAX;
+    for word in cmdline.split_ascii_whitespace().take_while(|w| *w != "--") {
+        if word == "nosmp" {
+            limit = 1;
+        } else if let Some(n) = word.strip_prefix("nr_cpus=").and_then(|n| n.parse().ok()) {
+            limit = limit.min(n);
+        }
+    }
+    limit
+}

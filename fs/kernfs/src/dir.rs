@@ -1,0 +1,135 @@
+//! A directory whose names are put there by the kernel and stay until taken away.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::Result;
+use arch::sync::SpinLock;
+
+use crate::node::{Attr, Context, Dir, Entry, Link, Listing, Node};
+
+/// Inode numbers of nodes that are registered. Process directories and the like use numbers of their own,
+/// far above.
+static NEXT_INO: AtomicU64 = AtomicU64::new(2);
+
+/// A fresh inode number for a registered node.
+pub(crate) fn next_ino() -> u64 {
+    NEXT_INO.fetch_add(1, Ordering::Relaxed)
+}
+
+struct Child {
+    name: Vec<u8>,
+    entry: Entry,
+}
+
+/// A directory that is built by registration. Order of registration is order of listing.
+pub struct StaticDir {
+    children: SpinLock<Children>,
+}
+
+#[derive(Default)]
+struct Children {
+    by_position: BTreeMap<u64, Child>,
+    by_name: BTreeMap<Vec<u8>, u64>,
+    next: u64,
+}
+
+struct Path(Vec<u8>);
+
+impl Link for Path {
+    fn target(&self, _: &Context<'_>) -> Result<vfs::inode_ops::LinkTarget> {
+        Ok(vfs::inode_ops::LinkTarget::Path(Arc::from(self.0.as_slice())))
+    }
+}
+
+impl StaticDir {
+    /// An empty directory.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { children: SpinLock::new(Children::default()) })
+    }
+
+    /// Adds a node; one of the same name is replaced.
+    pub fn add(&self, name: &str, node: Node, mode: u32) {
+        self.add_entry(name, Entry::new(node, next_ino(), mode));
+    }
+
+    /// Adds a node with everything its inode shows.
+    pub fn add_entry(&self, name: &str, entry: Entry) {
+        let name = name.as_bytes().to_vec();
+        let child = Child { name: name.clone(), entry };
+        let mut children = self.children.lock();
+        let position = children.by_name.get(&name).copied().unwrap_or_else(|| {
+            children.next += 1;
+            children.next
+        });
+        children.by_name.insert(name, position);
+        let replaced = children.by_position.insert(position, child);
+        drop(children);
+        drop(replaced);
+    }
+
+    /// Adds a file of text declared as a constant.
+    pub fn add_attr(&self, attr: &'static Attr) {
+        self.add(attr.name, Node::Attr(attr), attr.mode);
+    }
+
+    /// Adds several.
+    pub fn add_attrs(&self, attrs: &'static [Attr]) {
+        attrs.iter().for_each(|attr| self.add_attr(attr));
+    }
+
+    /// Adds a symbolic link.
+    pub fn add_link(&self, name: &str, target: &str) {
+        self.add(name, Node::Link(Arc::new(Path(target.as_bytes().to_vec()))), 0o777);
+    }
+
+    /// Adds a directory, or finds the one that is there.
+    pub fn mkdir(&self, name: &str) -> Arc<Self> {
+        let dir = Self::new();
+        self.add(name, Node::Dir(dir.clone()), 0o555);
+        dir
+    }
+
+    /// Takes a name away; whether it was there.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut children = self.children.lock();
+        let Some(position) = children.by_name.remove(name.as_bytes()) else { return false };
+        let removed = children.by_position.remove(&position);
+        drop(children);
+        removed.is_some()
+    }
+
+    /// The node called `name`.
+    pub fn get(&self, name: &[u8]) -> Option<Entry> {
+        let children = self.children.lock();
+        let position = children.by_name.get(name)?;
+        children.by_position.get(position).map(|child| child.entry.clone())
+    }
+}
+
+impl Dir for StaticDir {
+    fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
+        Ok(self.get(name))
+    }
+
+    fn list(&self, _: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
+        let mut at = from;
+        loop {
+            // One name at a time: `emit` writes to the user and may sleep.
+            let children = self.children.lock();
+            let Some((&position, child)) = children.by_position.range(at..).next() else { return Ok(()) };
+            let (name, ino, kind) = (child.name.clone(), child.entry.ino, child.entry.node.file_type());
+            drop(children);
+            at = position + 1;
+            if !emit(&name, ino, kind, at) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_volatile(&self) -> bool {
+        true
+    }
+}

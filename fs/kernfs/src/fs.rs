@@ -1,0 +1,119 @@
+//! The file system type: one tree, mounted once for all or once per namespace.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::fmt;
+
+use abi::Result;
+use abi::fs::Statfs;
+use arch::sync::SpinLock;
+use vfs::fs_type::{FsFlags, FsType};
+use vfs::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
+
+use crate::inode;
+use crate::node::{Dir, Entry, Node};
+
+/// What an instance knows of itself.
+pub struct KernSuper {
+    magic: u64,
+    data: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl KernSuper {
+    /// What the instance was mounted for, if it is a `T`.
+    pub fn data<T: Any>(&self) -> Option<&T> {
+        self.data.as_deref()?.downcast_ref()
+    }
+}
+
+impl SuperOps for KernSuper {
+    fn statfs(&self, sb: &SuperBlock) -> Result<Statfs> {
+        Ok(Statfs {
+            type_: self.magic as i64,
+            bsize: i64::from(sb.block_size()),
+            namelen: 255,
+            frsize: i64::from(sb.block_size()),
+            ..Statfs::default()
+        })
+    }
+
+    fn show_options(&self, _: &SuperBlock, _: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// Makes an instance with `root` as its root directory.
+///
+/// # Errors
+/// `ENOMEM`, `EMFILE`.
+pub fn new_super(
+    fs_type: &'static dyn FsType,
+    magic: u64,
+    request: &MountRequest<'_>,
+    root: Arc<dyn Dir>,
+    data: Option<Arc<dyn Any + Send + Sync>>,
+) -> Result<Arc<SuperBlock>> {
+    let info = SuperInfo {
+        magic,
+        block_size: 4096,
+        max_bytes: i64::MAX as u64,
+        time_granularity_ns: 1,
+        flags: request.flags,
+        dev: None,
+    };
+    let sb = SuperBlock::new(fs_type, info, request.user_ns.clone(), Box::new(KernSuper { magic, data }))?;
+    sb.set_root(inode::make(&sb, Entry::new(Node::Dir(root), 1, 0o555)));
+    Ok(sb)
+}
+
+/// How an instance finds the tree it shows.
+pub type RootFor = fn(&MountRequest<'_>) -> Result<(Arc<dyn Dir>, Option<Arc<dyn Any + Send + Sync>>)>;
+
+/// A type of file system made of nodes.
+pub struct KernFs {
+    name: &'static str,
+    magic: u64,
+    root: RootFor,
+    /// The one instance of a tree that is the same for everybody.
+    single: Option<SpinLock<Option<Arc<SuperBlock>>>>,
+}
+
+impl KernFs {
+    /// A tree that is the same however often it is mounted (sysfs).
+    pub const fn single(name: &'static str, magic: u64, root: RootFor) -> Self {
+        Self { name, magic, root, single: Some(SpinLock::new(None)) }
+    }
+
+    /// A tree that depends on who mounts it (procfs: the pid namespace).
+    pub const fn per_mount(name: &'static str, magic: u64, root: RootFor) -> Self {
+        Self { name, magic, root, single: None }
+    }
+}
+
+impl FsType for KernFs {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn flags(&self) -> FsFlags {
+        FsFlags::USERNS_MOUNT
+    }
+
+    fn mount(&'static self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
+        let make = || {
+            let (root, data) = (self.root)(request)?;
+            new_super(self, self.magic, request, root, data)
+        };
+        let Some(single) = &self.single else { return make() };
+        if let Some(sb) = single.lock().clone() {
+            return Ok(sb);
+        }
+        let fresh = make()?;
+        Ok(single.lock().get_or_insert(fresh).clone())
+    }
+
+    fn kill_on_last_umount(&self, _: &SuperBlock) -> bool {
+        self.single.is_none()
+    }
+}

@@ -1,0 +1,167 @@
+//! Nodes as inodes.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use vfs::cred::Credentials;
+use vfs::dentry::Dentry;
+use vfs::dir::DirContext;
+use vfs::file::{File, FileImpl, OpenFile};
+use vfs::file_ops::{FileOps, Whence};
+use vfs::inode::{Inode, InodeFlags, InodeInit};
+use vfs::inode_ops::{InodeOps, LinkTarget, Revalidate};
+use vfs::super_block::SuperBlock;
+use vfs::types::Iattr;
+
+use crate::node::{Context, Dir, Entry, Node};
+use crate::text::{Source, TextFile};
+
+/// Positions of `.` and `..`; a directory's own positions come after them.
+const DOTS: u64 = 2;
+
+/// The operations of a node's inode.
+struct KernInode {
+    node: Node,
+}
+
+/// Makes the inode of `entry`.
+pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Arc<Inode> {
+    let type_bits = entry.node.file_type() as u32;
+    let mut init = InodeInit::new(entry.ino, type_bits | entry.mode);
+    init.uid = entry.uid;
+    init.gid = entry.gid;
+    init.size = entry.size;
+    init.flags = InodeFlags::NO_NEGATIVE;
+    match &entry.node {
+        Node::Dir(dir) => {
+            init.nlink = dir.nlink();
+            init.flags |= InodeFlags::OP_REVALIDATE;
+        }
+        Node::Link(link) if link.is_magic() => init.flags |= InodeFlags::MAGIC_LINK,
+        _ => {}
+    }
+    Inode::new(sb.clone(), init, Box::new(KernInode { node: entry.node }))
+}
+
+impl KernInode {
+    fn dir(&self) -> Result<&Arc<dyn Dir>> {
+        match &self.node {
+            Node::Dir(dir) => Ok(dir),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+}
+
+impl InodeOps for KernInode {
+    fn lookup(&self, dir: &Arc<Inode>, name: &[u8]) -> Result<Option<Arc<Inode>>> {
+        let root = Credentials::root();
+        let cx = Context { sb: dir.sb(), cred: &root };
+        Ok(self.dir()?.lookup(&cx, name)?.map(|entry| make(dir.sb(), entry)))
+    }
+
+    fn revalidate(&self, dir: &Inode, child: &Dentry, may_sleep: bool) -> Revalidate {
+        let Node::Dir(me) = &self.node else { return Revalidate::Valid };
+        let Some(inode) = child.inode() else { return Revalidate::Invalid };
+        let alive = match inode.private::<Self>().map(|child| &child.node) {
+            Some(Node::Dir(dir)) => dir.is_alive(),
+            _ => true,
+        };
+        if !alive || !me.is_alive() {
+            return Revalidate::Invalid;
+        }
+        if !me.is_volatile() {
+            return Revalidate::Valid;
+        }
+        if !may_sleep {
+            return Revalidate::Retry;
+        }
+        let Some(name) = child.name_arc() else { return Revalidate::Invalid };
+        let root = Credentials::root();
+        let cx = Context { sb: dir.sb(), cred: &root };
+        match me.lookup(&cx, name.bytes()) {
+            Ok(Some(entry)) if entry.ino == inode.ino() => Revalidate::Valid,
+            _ => Revalidate::Invalid,
+        }
+    }
+
+    fn get_link(&self, inode: &Arc<Inode>, cred: &Arc<Credentials>) -> Result<LinkTarget> {
+        match &self.node {
+            Node::Link(link) => link.target(&Context { sb: inode.sb(), cred }),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn readlink(&self, inode: &Arc<Inode>, cred: &Arc<Credentials>) -> Result<Vec<u8>> {
+        let Node::Link(link) = &self.node else { return Err(Errno::EINVAL) };
+        let cx = Context { sb: inode.sb(), cred };
+        if let Some(text) = link.text(&cx)? {
+            return Ok(text);
+        }
+        match link.target(&cx)? {
+            LinkTarget::Path(path) => vfs::util::try_to_vec(&path),
+            LinkTarget::Jump(path) => vfs::path::d_path(&path, None),
+        }
+    }
+
+    fn setattr(&self, inode: &Arc<Inode>, attr: &Iattr) -> Result<()> {
+        // `open(O_TRUNC)` of a sysctl is how shells write to it.
+        let mut attr = *attr;
+        attr.valid.remove(vfs::types::AttrValid::SIZE);
+        vfs::attr::simple_setattr(inode, &attr)
+    }
+
+    fn open(&self, inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
+        let cx = Context { sb: inode.sb(), cred: open.cred };
+        let source = match &self.node {
+            Node::Dir(dir) => return Ok(FileImpl::Owned(Box::new(DirFile { dir: dir.clone() }))),
+            Node::Text(show) => Source::Shared(show.clone()),
+            Node::Attr(attr) => {
+                if open.writable() && attr.store.is_none() {
+                    return Err(Errno::EACCES);
+                }
+                Source::Constant(attr)
+            }
+            Node::Custom(custom) => return custom(&cx, open),
+            Node::Link(_) => return Err(Errno::ELOOP),
+        };
+        source.open(&cx)?;
+        Ok(FileImpl::Owned(Box::new(TextFile::new(source))))
+    }
+}
+
+/// An open directory.
+struct DirFile {
+    dir: Arc<dyn Dir>,
+}
+
+impl FileOps for DirFile {
+    fn iterate(&self, file: &File, ctx: &mut DirContext<'_>) -> Result<()> {
+        if !self.dir.is_alive() {
+            return Err(Errno::ENOENT);
+        }
+        if !ctx.emit_dots(file) {
+            return Ok(());
+        }
+        let cx = Context { sb: file.inode().sb(), cred: file.cred() };
+        let from = ctx.pos.saturating_sub(DOTS);
+        self.dir.list(&cx, from, &mut |name, ino, kind, next| ctx.emit(name, ino, Some(kind), next + DOTS))
+    }
+
+    fn llseek(&self, file: &File, offset: i64, whence: Whence) -> Result<u64> {
+        let base = match whence {
+            Whence::Set => 0,
+            Whence::Cur => file.pos() as i64,
+            _ => return Err(Errno::EINVAL),
+        };
+        let target = base.checked_add(offset).and_then(|at| u64::try_from(at).ok()).ok_or(Errno::EINVAL)?;
+        file.set_pos(target);
+        Ok(target)
+    }
+
+    fn fsync(&self, _: &File, _: u64, _: u64, _: bool) -> Result<()> {
+        Ok(())
+    }
+}
+

@@ -1,0 +1,99 @@
+//! `ioctl(2)`: the commands that mean the same for every file, and the way to the file for the rest.
+
+use abi::{Errno, Result, raw};
+use mm::UserPtr;
+
+use crate::file::File;
+use crate::inode::InodeFlags;
+
+/// Close on exec.
+pub const FIOCLEX: u32 = 0x5451;
+/// Do not close on exec.
+pub const FIONCLEX: u32 = 0x5450;
+/// Switch `O_NONBLOCK`.
+pub const FIONBIO: u32 = 0x5421;
+/// Switch `O_ASYNC`.
+pub const FIOASYNC: u32 = 0x5452;
+/// Size of a regular file or device.
+pub const FIOQSIZE: u32 = 0x5460;
+/// Block size of the file system.
+pub const FIGETBSZ: u32 = 2;
+/// Bytes that can be read.
+pub const FIONREAD: u32 = 0x541B;
+/// Inode flags (`lsattr`).
+pub const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+/// Sets inode flags (`chattr`).
+pub const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+
+/// What the caller still has to do, because it concerns the descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// Nothing; this is the result.
+    Done(isize),
+    /// Set or clear the close-on-exec flag.
+    SetCloexec(bool),
+}
+
+/// `ioctl(2)`. An unknown command gives `ENOTTY`.
+pub fn ioctl(file: &File, cmd: u32, arg: usize) -> Result<Handled> {
+    let done = |()| Handled::Done(0);
+    match cmd {
+        FIOCLEX => Ok(Handled::SetCloexec(true)),
+        FIONCLEX => Ok(Handled::SetCloexec(false)),
+        FIONBIO => {
+            let on = UserPtr::<i32>::new(arg).read()? != 0;
+            file.set_flags(raw::O_NONBLOCK, if on { raw::O_NONBLOCK } else { 0 });
+            Ok(Handled::Done(0))
+        }
+        FIOASYNC => {
+            let on = UserPtr::<i32>::new(arg).read()? != 0;
+            set_async(file, on).map(done)
+        }
+        FIOQSIZE if file.inode().is_regular() || file.inode().is_dir() || file.inode().is_symlink() => {
+            UserPtr::<u64>::new(arg).write(&file.inode().size()).map(done)
+        }
+        FIGETBSZ => {
+            let size = file.inode().sb().block_size() as i32;
+            if size == 0 {
+                return Err(Errno::EINVAL);
+            }
+            UserPtr::<i32>::new(arg).write(&size).map(done)
+        }
+        FIONREAD if file.inode().is_regular() => {
+            let left = file.inode().size() as i64 - file.pos() as i64;
+            UserPtr::<i32>::new(arg).write(&(left as i32)).map(done)
+        }
+        FS_IOC_GETFLAGS if has_flags(file) => {
+            let flags = file.inode().flags();
+            let mut bits = 0u32;
+            for (flag, bit) in FLAG_BITS {
+                if flags.contains(flag) {
+                    bits |= bit;
+                }
+            }
+            UserPtr::<u32>::new(arg).write(&bits).map(done)
+        }
+        _ => file.ops().ioctl(file, cmd, arg).map(Handled::Done),
+    }
+}
+
+const FLAG_BITS: [(InodeFlags, u32); 4] = [
+    (InodeFlags::SYNC, 0x8),
+    (InodeFlags::IMMUTABLE, 0x10),
+    (InodeFlags::APPEND, 0x20),
+    (InodeFlags::NOATIME, 0x80),
+];
+
+fn has_flags(file: &File) -> bool {
+    file.ops().has_inode_flags()
+}
+
+/// Switches `O_ASYNC`.
+pub fn set_async(file: &File, on: bool) -> Result<()> {
+    let now = file.flags() & raw::FASYNC != 0;
+    if now != on {
+        file.ops().fasync(file, on)?;
+        file.set_flags(raw::FASYNC, if on { raw::FASYNC } else { 0 });
+    }
+    Ok(())
+}

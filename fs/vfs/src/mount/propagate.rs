@@ -1,0 +1,322 @@
+//! Propagation of mount events: shared, slave, private and unbindable mounts.
+//! `mount_namespaces(7)`, "SHARED SUBTREES".
+//!
+//! Mounts that see each other's events form a *peer group* with a number. A mount may also be the
+//! slave of a group: it sees the group's events, the group does not see its own. Who is in a group
+//! and who is its slave is kept in one table. Runs under [`super::NAMESPACE`].
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use arch::sync::SpinLock;
+use collections::idalloc::IdAlloc;
+
+use super::Mount;
+use super::tree;
+use crate::dentry::Dentry;
+use crate::path::Path;
+
+/// A kind of propagation that `mount(2)` can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Shared,
+    Slave,
+    Private,
+    Unbindable,
+}
+
+#[derive(Default)]
+struct Group {
+    members: Vec<Weak<Mount>>,
+    slaves: Vec<Weak<Mount>>,
+}
+
+static GROUPS: SpinLock<BTreeMap<u32, Group>> = SpinLock::new(BTreeMap::new());
+static GROUP_IDS: SpinLock<IdAlloc> = SpinLock::new(IdAlloc::new(1, 1 << 30));
+
+fn new_group() -> Result<u32> {
+    GROUP_IDS.lock().alloc().map_err(|_| Errno::ENOSPC)
+}
+
+fn alive(list: &[Weak<Mount>]) -> Vec<Arc<Mount>> {
+    list.iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Members of peer group `group`.
+pub fn members(group: u32) -> Vec<Arc<Mount>> {
+    GROUPS.lock().get(&group).map_or_else(Vec::new, |g| alive(&g.members))
+}
+
+/// Slaves of peer group `group`.
+pub fn slaves(group: u32) -> Vec<Arc<Mount>> {
+    GROUPS.lock().get(&group).map_or_else(Vec::new, |g| alive(&g.slaves))
+}
+
+/// The peer group of `mount` (0 for none), and the one it is a slave of.
+pub fn groups(mount: &Mount) -> (u32, u32) {
+    let p = mount.propagation.lock();
+    (p.group, p.master)
+}
+
+fn is(weak: &Weak<Mount>, mount: &Arc<Mount>) -> bool {
+    core::ptr::eq(weak.as_ptr(), Arc::as_ptr(mount))
+}
+
+fn join_group(mount: &Arc<Mount>, group: u32) {
+    mount.propagation.lock().group = group;
+    if group != 0 {
+        GROUPS.lock().entry(group).or_default().members.push(Arc::downgrade(mount));
+    }
+}
+
+fn join_master(mount: &Arc<Mount>, master: u32) {
+    mount.propagation.lock().master = master;
+    if master != 0 {
+        GROUPS.lock().entry(master).or_default().slaves.push(Arc::downgrade(mount));
+    }
+}
+
+fn leave_master(mount: &Arc<Mount>) {
+    let master = core::mem::take(&mut mount.propagation.lock().master);
+    if let Some(group) = GROUPS.lock().get_mut(&master) {
+        group.slaves.retain(|other| !is(other, mount));
+    }
+}
+
+/// Leaves the peer group. The slaves of a group that is now empty go to `heir` (0: they become private).
+/// Returns whether other members are left.
+fn leave_group(mount: &Arc<Mount>, heir: u32) -> bool {
+    let id = core::mem::take(&mut mount.propagation.lock().group);
+    if id == 0 {
+        return false;
+    }
+    let orphans = {
+        let mut groups = GROUPS.lock();
+        let Some(group) = groups.get_mut(&id) else { return false };
+        group.members.retain(|other| !is(other, mount) && other.strong_count() > 0);
+        if !group.members.is_empty() {
+            return true;
+        }
+        groups.remove(&id).map(|group| group.slaves)
+    };
+    GROUP_IDS.lock().free(id);
+    for slave in alive(&orphans.unwrap_or_default()) {
+        join_master(&slave, heir);
+    }
+    false
+}
+
+/// A mount goes away.
+pub(super) fn leave(mount: &Arc<Mount>) {
+    let (_, master) = groups(mount);
+    leave_group(mount, master);
+    leave_master(mount);
+    mount.propagation.lock().unbindable = false;
+}
+
+/// A copy of a mount is in the same group and the slave of the same.
+pub(super) fn inherit(old: &Arc<Mount>, copy: &Arc<Mount>) {
+    let (group, master) = groups(old);
+    join_group(copy, group);
+    join_master(copy, master);
+    let unbindable = old.propagation.lock().unbindable;
+    copy.propagation.lock().unbindable = unbindable;
+}
+
+/// `mount(2)` with `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE` on one mount.
+pub(super) fn change_kind(mount: &Arc<Mount>, kind: Kind) -> Result<()> {
+    let (group, master) = groups(mount);
+    match kind {
+        Kind::Shared => {
+            if group == 0 {
+                let id = new_group()?;
+                join_group(mount, id);
+            }
+            mount.propagation.lock().unbindable = false;
+        }
+        Kind::Slave => {
+            if group != 0 && leave_group(mount, master) {
+                leave_master(mount);
+                join_master(mount, group);
+            }
+            mount.propagation.lock().unbindable = false;
+        }
+        Kind::Private | Kind::Unbindable => {
+            leave(mount);
+            mount.propagation.lock().unbindable = kind == Kind::Unbindable;
+        }
+    }
+    Ok(())
+}
+
+/// A mount that receives the events of another, and how its copies relate to the source.
+struct Receiver {
+    mount: Arc<Mount>,
+    /// Peer group of the copies of the tree's mounts, by place in the tree; `None`: not shared.
+    groups: Option<Arc<Vec<u32>>>,
+    /// Whose slaves the copies are, by place in the tree.
+    masters: Option<Arc<Vec<u32>>>,
+}
+
+/// Everybody who receives events of `at`, which is shared. `source` are the groups of the tree that is mounted.
+fn receivers(at: &Arc<Mount>, source: Vec<u32>) -> Result<Vec<Receiver>> {
+    let (group, _) = groups(at);
+    let mut found = Vec::new();
+    let mut queue = alloc::vec![(group, Arc::new(source), None::<Arc<Vec<u32>>>)];
+    let mut seen = Vec::new();
+    while let Some((group, sources, masters)) = queue.pop() {
+        if seen.contains(&group) {
+            continue;
+        }
+        seen.push(group);
+        for mount in members(group) {
+            if !Arc::ptr_eq(&mount, at) {
+                found.push(Receiver { mount, groups: Some(sources.clone()), masters: masters.clone() });
+            }
+        }
+        for slave in slaves(group) {
+            let (own, _) = groups(&slave);
+            if own == 0 {
+                found.push(Receiver { mount: slave, groups: None, masters: Some(sources.clone()) });
+            } else if !seen.contains(&own) {
+                let mut ids = Vec::new();
+                for _ in 0..sources.len() {
+                    ids.push(new_group()?);
+                }
+                queue.push((own, Arc::new(ids), Some(sources.clone())));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Gives every unshared mount of a tree a peer group of its own.
+pub(super) fn make_shared(tree: &[Arc<Mount>]) -> Result<()> {
+    tree.iter().try_for_each(|mount| change_kind(mount, Kind::Shared))
+}
+
+/// The tree at `top` is about to be attached at `at`, whose mount is shared: makes the tree shared, and
+/// attaches copies wherever the event travels.
+pub(super) fn propagate_mount(top: &Arc<Mount>, at: &Path) -> Result<()> {
+    let tree = tree::subtree(top);
+    make_shared(&tree)?;
+    let source = tree.iter().map(|mount| groups(mount).0).collect();
+    for receiver in receivers(&at.mnt, source)? {
+        if !at.dentry.is_below(receiver.mount.root()) {
+            continue;
+        }
+        let copies = copy_plain(&tree)?;
+        for (index, copy) in copies.iter().enumerate() {
+            let pick =
+                |ids: &Option<Arc<Vec<u32>>>| ids.as_ref().and_then(|v| v.get(index).copied()).unwrap_or(0);
+            join_group(copy, pick(&receiver.groups));
+            join_master(copy, pick(&receiver.masters));
+        }
+        if let Some(copy) = copies.first() {
+            let ns = receiver.mount.namespace();
+            tree::attach(copy, &Path::new(receiver.mount.clone(), at.dentry.clone()));
+            if let Some(ns) = ns {
+                ns.changed();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A copy of a tree (parents first) with no propagation of its own.
+fn copy_plain(tree: &[Arc<Mount>]) -> Result<Vec<Arc<Mount>>> {
+    let mut copies: Vec<Arc<Mount>> = Vec::new();
+    for (index, old) in tree.iter().enumerate() {
+        let copy = Mount::new(old.sb().clone(), old.root().clone(), old.flags(), old.devname())?;
+        if index > 0
+            && let Some(at) = old.mountpoint()
+            && let Some(parent) = tree.iter().position(|m| Arc::ptr_eq(m, &at.mnt))
+            && let Some(parent_copy) = copies.get(parent)
+        {
+            tree::attach(&copy, &Path::new(parent_copy.clone(), at.dentry));
+        }
+        copies.push(copy);
+    }
+    Ok(copies)
+}
+
+/// All mounts that see events of `at`.
+pub(super) fn all_receivers(at: &Arc<Mount>) -> Vec<Arc<Mount>> {
+    let (group, _) = groups(at);
+    let mut found: Vec<Arc<Mount>> = Vec::new();
+    let mut queue = alloc::vec![group];
+    let mut seen = alloc::vec![0];
+    while let Some(group) = queue.pop() {
+        if seen.contains(&group) {
+            continue;
+        }
+        seen.push(group);
+        for mount in members(group).into_iter().chain(slaves(group)) {
+            queue.push(groups(&mount).0);
+            if !Arc::ptr_eq(&mount, at) && !found.iter().any(|m| Arc::ptr_eq(m, &mount)) {
+                found.push(mount);
+            }
+        }
+    }
+    found
+}
+
+/// The mirror of `mount` (attached at `dentry`) on `receiver`.
+fn mirror(receiver: &Arc<Mount>, dentry: &Arc<Dentry>, mount: &Arc<Mount>) -> Option<Arc<Mount>> {
+    let child = receiver.child(dentry)?;
+    (Arc::ptr_eq(child.root(), mount.root()) && !Arc::ptr_eq(&child, mount)).then_some(child)
+}
+
+/// Adds the mirrors of mounts that go, as far as nothing else is mounted on them.
+pub(super) fn add_umounts(gone: &mut Vec<Arc<Mount>>) {
+    let listed = |list: &[Arc<Mount>], m: &Arc<Mount>| list.iter().any(|g| Arc::ptr_eq(g, m));
+    let mut candidates = Vec::new();
+    for mount in gone.iter() {
+        let Some(at) = mount.mountpoint() else { continue };
+        for receiver in all_receivers(&at.mnt) {
+            if let Some(other) = mirror(&receiver, &at.dentry, mount)
+                && !listed(gone, &other)
+                && !listed(&candidates, &other)
+            {
+                candidates.push(other);
+            }
+        }
+    }
+    // Leaves first: a mirror goes when all that is mounted on it goes too.
+    loop {
+        let ready = candidates.iter().position(|m| m.children().iter().all(|c| listed(gone, c)));
+        match ready {
+            Some(index) => gone.push(candidates.remove(index)),
+            None => return,
+        }
+    }
+}
+
+/// Whether a mirror of `mount` is in use, so that a plain umount must fail.
+pub(super) fn mirrors_busy(mount: &Arc<Mount>, busy: impl Fn(&Arc<Mount>) -> bool) -> bool {
+    let Some(at) = mount.mountpoint() else { return false };
+    all_receivers(&at.mnt).iter().any(|receiver| {
+        mirror(receiver, &at.dentry, mount).is_some_and(|m| m.children().is_empty() && busy(&m))
+    })
+}
+
+/// The closest peer group above a slave that is visible from `root` (`propagate_from` of mountinfo);
+/// only asked when it differs from the master.
+pub(super) fn dominating_group(mount: &Mount, root: &Path) -> Option<u32> {
+    let (_, mut master) = groups(mount);
+    let own = root.mnt.namespace()?;
+    for _ in 0..64 {
+        if master == 0 {
+            return None;
+        }
+        let all = members(master);
+        if all.iter().any(|m| m.namespace().is_some_and(|n| Arc::ptr_eq(&n, &own))) {
+            return Some(master);
+        }
+        master = all.first().map_or(0, |m| groups(m).1);
+    }
+    None
+}

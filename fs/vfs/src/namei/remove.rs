@@ -1,0 +1,89 @@
+//! Names that go: `unlink(2)`, `rmdir(2)`.
+
+use abi::{Errno, Result};
+
+use super::lookup::lookup_locked;
+use super::{At, LookupFlags, path_parent};
+use crate::dcache;
+use crate::dentry::DentryFlags;
+use crate::inode::InodeFlags;
+use crate::mount;
+use crate::notify;
+use crate::path::LookupContext;
+use crate::permission::{Removal, may_delete, may_search};
+
+/// `unlinkat(2)` without `AT_REMOVEDIR`.
+pub fn unlink(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
+    let (parent, last) = path_parent(ctx, at, name, LookupFlags::empty())?;
+    if !last.is_normal() {
+        return Err(Errno::EISDIR);
+    }
+    let dir = parent.inode()?;
+    may_search(dir, ctx.cred)?;
+    parent.mnt.get_write()?;
+    let result = (|| {
+        let names = dir.rwsem.write();
+        let dentry = lookup_locked(&parent.dentry, dir, last.name())?;
+        let inode = dentry.inode().ok_or(Errno::ENOENT)?;
+        if last.trailing_slash {
+            return Err(if inode.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
+        }
+        may_delete(dir, inode, ctx.cred, Removal::File)?;
+        {
+            let _victim = inode.rwsem.write_nested();
+            if dentry.flags().contains(DentryFlags::MOUNTED) {
+                if mount::tree::is_local_mountpoint(ctx.ns, &dentry) {
+                    return Err(Errno::EBUSY);
+                }
+                mount::tree::detach_mounts(&dentry);
+            }
+            dir.ops().unlink(dir, last.name(), inode)?;
+        }
+        notify::on_entry(dir, notify::event::DELETE, last.name(), false, 0);
+        let gone = inode.nlink() == 0;
+        notify::on_inode(inode, if gone { notify::event::DELETE_SELF } else { notify::event::ATTRIB });
+        drop(names);
+        dcache::d_delete(&dentry, 1);
+        Ok(())
+    })();
+    parent.mnt.put_write();
+    result
+}
+
+/// `rmdir(2)`, `unlinkat(2)` with `AT_REMOVEDIR`.
+pub fn rmdir(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
+    let (parent, last) = path_parent(ctx, at, name, LookupFlags::empty())?;
+    match last.name() {
+        b".." => return Err(Errno::ENOTEMPTY),
+        b"." => return Err(Errno::EINVAL),
+        b"" => return Err(Errno::EBUSY),
+        _ => {}
+    }
+    let dir = parent.inode()?;
+    may_search(dir, ctx.cred)?;
+    parent.mnt.get_write()?;
+    let result = (|| {
+        let _names = dir.rwsem.write();
+        let dentry = lookup_locked(&parent.dentry, dir, last.name())?;
+        let inode = dentry.inode().ok_or(Errno::ENOENT)?;
+        may_delete(dir, inode, ctx.cred, Removal::Directory)?;
+        {
+            let _victim = inode.rwsem.write_nested();
+            if dentry.flags().contains(DentryFlags::MOUNTED)
+                && mount::tree::is_local_mountpoint(ctx.ns, &dentry)
+            {
+                return Err(Errno::EBUSY);
+            }
+            dir.ops().rmdir(dir, last.name(), inode)?;
+            inode.insert_flags(InodeFlags::DEAD);
+            dentry.insert_flags(DentryFlags::CANT_MOUNT);
+            mount::tree::detach_mounts(&dentry);
+        }
+        notify::on_entry(dir, notify::event::DELETE, last.name(), true, 0);
+        notify::on_inode(inode, notify::event::DELETE_SELF);
+        dcache::d_delete(&dentry, 1);
+        Ok(())
+    })();
+    parent.mnt.put_write();
+    result
+}

@@ -1,0 +1,227 @@
+//! `rename(2)`, `renameat2(2)`.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use abi::{Errno, Result, raw};
+use bitflags::bitflags;
+
+use super::lookup::lookup_locked;
+use super::{At, LookupFlags, path_parent};
+use crate::dcache;
+use crate::dentry::{Dentry, DentryFlags};
+use crate::inode::{Inode, InodeFlags};
+use crate::inode_ops::Rename;
+use crate::mount;
+use crate::notify;
+use crate::path::LookupContext;
+use crate::permission::{Removal, inode_permission, may_create, may_delete};
+use crate::types::{MayAccess, NAME_MAX};
+
+bitflags! {
+    /// Flags of `renameat2(2)`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct RenameFlags: u32 {
+        /// The new name must not exist.
+        const NOREPLACE = raw::RENAME_NOREPLACE;
+        /// Swap the two.
+        const EXCHANGE = raw::RENAME_EXCHANGE;
+        /// Leave a whiteout behind.
+        const WHITEOUT = raw::RENAME_WHITEOUT;
+    }
+}
+
+static COOKIE: AtomicU32 = AtomicU32::new(1);
+
+/// `renameat2(2)`.
+pub fn rename(
+    ctx: &LookupContext<'_>,
+    old_at: At<'_>,
+    old: &[u8],
+    new_at: At<'_>,
+    new: &[u8],
+    flags: u32,
+) -> Result<()> {
+    let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+    if flags.contains(RenameFlags::EXCHANGE)
+        && flags.intersects(RenameFlags::NOREPLACE | RenameFlags::WHITEOUT)
+    {
+        return Err(Errno::EINVAL);
+    }
+    let (old_parent, old_last) = path_parent(ctx, old_at, old, LookupFlags::empty())?;
+    let (new_parent, new_last) = path_parent(ctx, new_at, new, LookupFlags::empty())?;
+    if !Arc::ptr_eq(&old_parent.mnt, &new_parent.mnt) {
+        return Err(Errno::EXDEV);
+    }
+    if !old_last.is_normal() {
+        return Err(Errno::EBUSY);
+    }
+    if !new_last.is_normal() {
+        return Err(if flags.contains(RenameFlags::NOREPLACE) { Errno::EEXIST } else { Errno::EBUSY });
+    }
+    if old_last.name().len() > NAME_MAX || new_last.name().len() > NAME_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    old_parent.mnt.get_write()?;
+    let result = locked(&old_parent.dentry, &new_parent.dentry, || {
+        let (old_dir, new_dir) = (old_parent.inode()?, new_parent.inode()?);
+        inode_permission(old_dir, ctx.cred, MayAccess::EXEC)?;
+        inode_permission(new_dir, ctx.cred, MayAccess::EXEC)?;
+        let source = lookup_locked(&old_parent.dentry, old_dir, old_last.name())?;
+        let inode = source.inode().ok_or(Errno::ENOENT)?;
+        let target = lookup_locked(&new_parent.dentry, new_dir, new_last.name())?;
+        if flags.contains(RenameFlags::NOREPLACE) && !target.is_negative() {
+            return Err(Errno::EEXIST);
+        }
+        if flags.contains(RenameFlags::EXCHANGE) {
+            let other = target.inode().ok_or(Errno::ENOENT)?;
+            if new_last.trailing_slash && !other.is_dir() {
+                return Err(Errno::ENOTDIR);
+            }
+        }
+        if !inode.is_dir()
+            && (old_last.trailing_slash || new_last.trailing_slash && !flags.contains(RenameFlags::EXCHANGE))
+        {
+            return Err(Errno::ENOTDIR);
+        }
+        // Neither may be moved into itself.
+        if new_parent.dentry.is_below(&source) {
+            return Err(Errno::EINVAL);
+        }
+        if old_parent.dentry.is_below(&target) {
+            return Err(if flags.contains(RenameFlags::EXCHANGE) { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        }
+        let step = Step {
+            ctx,
+            old_parent: &old_parent.dentry,
+            old_name: old_last.name(),
+            source: &source,
+            new_parent: &new_parent.dentry,
+            new_name: new_last.name(),
+            target: &target,
+            flags,
+        };
+        step.run(old_dir, inode, new_dir)
+    });
+    old_parent.mnt.put_write();
+    result
+}
+
+/// Runs `f` with both directories locked, ancestor first.
+fn locked<R>(a: &Arc<Dentry>, b: &Arc<Dentry>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    let (dir_a, dir_b) = (a.inode().ok_or(Errno::ENOENT)?, b.inode().ok_or(Errno::ENOENT)?);
+    if Arc::ptr_eq(dir_a, dir_b) {
+        let _names = dir_a.rwsem.write();
+        return f();
+    }
+    let _one_at_a_time = a.sb().rename_mutex.lock();
+    let b_first = a.is_below(b) || !b.is_below(a) && Arc::as_ptr(dir_b) < Arc::as_ptr(dir_a);
+    let (first, second) = if b_first { (dir_b, dir_a) } else { (dir_a, dir_b) };
+    let _first = first.rwsem.write();
+    let _second = second.rwsem.write_nested();
+    f()
+}
+
+struct Step<'a> {
+    ctx: &'a LookupContext<'a>,
+    old_parent: &'a Arc<Dentry>,
+    old_name: &'a [u8],
+    source: &'a Arc<Dentry>,
+    new_parent: &'a Arc<Dentry>,
+    new_name: &'a [u8],
+    target: &'a Arc<Dentry>,
+    flags: RenameFlags,
+}
+
+impl Step<'_> {
+    fn run(&self, old_dir: &Arc<Inode>, inode: &Arc<Inode>, new_dir: &Arc<Inode>) -> Result<()> {
+        let cred = self.ctx.cred;
+        let other = self.target.inode();
+        if other.is_some_and(|other| Arc::ptr_eq(other, inode)) {
+            return Ok(());
+        }
+        let exchange = self.flags.contains(RenameFlags::EXCHANGE);
+        let kind = |inode: &Inode| if inode.is_dir() { Removal::Directory } else { Removal::File };
+        may_delete(old_dir, inode, cred, kind(inode))?;
+        match other {
+            None => may_create(new_dir, cred)?,
+            Some(other) if exchange => may_delete(new_dir, other, cred, kind(other))?,
+            Some(other) => may_delete(new_dir, other, cred, kind(inode))?,
+        }
+        // A directory that gets another `..` must be writable itself.
+        let moves = !Arc::ptr_eq(old_dir, new_dir);
+        if moves && inode.is_dir() {
+            inode_permission(inode, cred, MayAccess::WRITE)?;
+        }
+        if let Some(other) = other
+            && moves
+            && exchange
+            && other.is_dir()
+        {
+            inode_permission(other, cred, MayAccess::WRITE)?;
+        }
+        for dentry in [self.source, self.target] {
+            if dentry.flags().contains(DentryFlags::MOUNTED)
+                && mount::tree::is_local_mountpoint(self.ctx.ns, dentry)
+            {
+                return Err(Errno::EBUSY);
+            }
+        }
+        old_dir.ops().rename(&Rename {
+            cred,
+            old_dir,
+            old_name: self.old_name,
+            inode,
+            new_dir,
+            new_name: self.new_name,
+            target: other,
+            flags: self.flags,
+        })?;
+        self.update_cache(inode, other);
+        self.announce(old_dir, inode, new_dir, other);
+        Ok(())
+    }
+
+    fn update_cache(&self, inode: &Arc<Inode>, other: Option<&Arc<Inode>>) {
+        if self.flags.contains(RenameFlags::EXCHANGE) {
+            dcache::d_exchange(self.source, self.target);
+            return;
+        }
+        match other {
+            Some(other) => {
+                if other.is_dir() {
+                    other.insert_flags(InodeFlags::DEAD);
+                }
+                mount::tree::detach_mounts(self.target);
+                dcache::d_delete(self.target, 1);
+            }
+            None => dcache::d_drop(self.target),
+        }
+        let _ = inode;
+        dcache::d_move(self.source, self.new_parent, self.new_name);
+        let _ = self.old_parent;
+    }
+
+    fn announce(
+        &self,
+        old_dir: &Arc<Inode>,
+        inode: &Arc<Inode>,
+        new_dir: &Arc<Inode>,
+        other: Option<&Arc<Inode>>,
+    ) {
+        let cookie = COOKIE.fetch_add(1, Ordering::Relaxed);
+        let dir = inode.is_dir();
+        notify::on_entry(old_dir, notify::event::MOVED_FROM, self.old_name, dir, cookie);
+        notify::on_entry(new_dir, notify::event::MOVED_TO, self.new_name, dir, cookie);
+        notify::on_inode(inode, notify::event::MOVE_SELF);
+        match other {
+            Some(other) if self.flags.contains(RenameFlags::EXCHANGE) => {
+                let dir = other.is_dir();
+                notify::on_entry(new_dir, notify::event::MOVED_FROM, self.new_name, dir, cookie);
+                notify::on_entry(old_dir, notify::event::MOVED_TO, self.old_name, dir, cookie);
+            }
+            Some(other) => notify::on_inode(other, notify::event::DELETE_SELF),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! One mounted file system, however many places it is mounted at.
+//!
+//! Owns: the root dentry, flags, device number and the file system's data behind [`SuperOps`].
+//! A super block is *active* while a [`crate::mount::Mount`] of it exists. When the last one goes,
+//! [`SuperBlock::deactivate`] drops the cached dentries and calls `put_super`.
+//!
+//! Lock: `umount` is held for writing while flags change (remount) and during shutdown.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use abi::fs::{DevId, Statfs};
+use abi::{Errno, Result, raw};
+use arch::sync::SpinLock;
+use collections::idalloc::IdAlloc;
+use sched::mutex::RwSemaphore;
+
+use crate::cred::UserNamespace;
+use crate::dcache;
+use crate::dentry::Dentry;
+use crate::fs_type::FsType;
+
+/// Flags of a super block that `mount(2)` may set (`SB_*`, same values as `MS_*`).
+pub const SB_RDONLY: u32 = raw::MS_RDONLY;
+/// Writes are synchronous.
+pub const SB_SYNCHRONOUS: u32 = raw::MS_SYNCHRONOUS;
+/// Directory changes are synchronous.
+pub const SB_DIRSYNC: u32 = raw::MS_DIRSYNC;
+/// Times are written lazily.
+pub const SB_LAZYTIME: u32 = raw::MS_LAZYTIME;
+/// Access control lists are honoured.
+pub const SB_POSIXACL: u32 = raw::MS_POSIXACL;
+/// Those that a remount may change.
+pub const MS_RMT_MASK: u32 = SB_RDONLY | SB_SYNCHRONOUS | raw::MS_MANDLOCK | raw::MS_I_VERSION | SB_LAZYTIME;
+
+/// What a file system implements for the whole of it.
+#[allow(unused_variables)]
+pub trait SuperOps: Any + Send + Sync {
+    /// Space and inodes for `statfs(2)`; `type_`, `bsize`, `namelen` and `frsize` must be set.
+    fn statfs(&self, sb: &SuperBlock) -> Result<Statfs>;
+
+    /// Writes everything to the backing store.
+    fn sync_fs(&self, sb: &SuperBlock, wait: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// Applies new flags and options (`mount -o remount`).
+    fn remount(&self, sb: &SuperBlock, flags: u32, options: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Options for `/proc/mounts`, each with a leading comma.
+    fn show_options(&self, sb: &SuperBlock, out: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+
+    /// Another device name for `/proc/mounts` than the one given to mount.
+    fn show_devname(&self, out: &mut dyn fmt::Write) -> Option<fmt::Result> {
+        None
+    }
+
+    /// `umount -f`: gives up on what is in flight.
+    fn umount_begin(&self, sb: &SuperBlock) {}
+
+    /// The last mount is gone; dentries have been dropped.
+    fn put_super(&self, sb: &SuperBlock) {}
+}
+
+/// A mounted file system. See the module text.
+pub struct SuperBlock {
+    fs_type: &'static dyn FsType,
+    dev: DevId,
+    anonymous_minor: Option<u32>,
+    magic: u64,
+    block_size: u32,
+    max_bytes: u64,
+    time_granularity_ns: u32,
+    flags: AtomicU32,
+    root: SpinLock<Option<Arc<Dentry>>>,
+    active: AtomicUsize,
+    ops: Box<dyn SuperOps>,
+    /// See the module text.
+    pub umount: RwSemaphore<()>,
+    user_ns: Arc<UserNamespace>,
+    /// What `statx(2)`, `FS_IOC_GETUUID` and file ids use.
+    pub uuid: [u8; 16],
+    /// One rename between directories at a time (`s_vfs_rename_mutex`).
+    pub(crate) rename_mutex: sched::mutex::Mutex<()>,
+}
+
+/// Facts that a file system gives when it makes its super block.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct SuperInfo {
+    pub magic: u64,
+    pub block_size: u32,
+    pub max_bytes: u64,
+    pub time_granularity_ns: u32,
+    pub flags: u32,
+    /// The block device; none for file systems without one, which get an anonymous number.
+    pub dev: Option<DevId>,
+}
+
+static ANONYMOUS_MINORS: SpinLock<IdAlloc> = SpinLock::new(IdAlloc::new(1, 1 << 20));
+
+impl SuperBlock {
+    /// Makes a super block without a root; the file system then calls [`SuperBlock::set_root`].
+    pub fn new(
+        fs_type: &'static dyn FsType,
+        info: SuperInfo,
+        user_ns: Arc<UserNamespace>,
+        ops: Box<dyn SuperOps>,
+    ) -> Result<Arc<Self>> {
+        let anonymous_minor = match info.dev {
+            Some(_) => None,
+            None => Some(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?),
+        };
+        let dev = info.dev.unwrap_or(DevId::new(0, anonymous_minor.unwrap_or(0)));
+        Ok(Arc::new(Self {
+            fs_type,
+            dev,
+            anonymous_minor,
+            magic: info.magic,
+            block_size: info.block_size,
+            max_bytes: info.max_bytes,
+            time_granularity_ns: info.time_granularity_ns,
+            flags: AtomicU32::new(info.flags),
+            root: SpinLock::new(None),
+            active: AtomicUsize::new(0),
+            ops,
+            umount: RwSemaphore::new(()),
+            user_ns,
+            uuid: [0; 16],
+            rename_mutex: sched::mutex::Mutex::new(()),
+        }))
+    }
+
+    /// The type it was mounted as.
+    pub fn fs_type(&self) -> &'static dyn FsType {
+        self.fs_type
+    }
+
+    /// Device number (`st_dev`).
+    pub fn dev(&self) -> DevId {
+        self.dev
+    }
+
+    /// `f_type` of `statfs(2)`.
+    pub fn magic(&self) -> u64 {
+        self.magic
+    }
+
+    /// Preferred I/O size.
+    pub fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
+    /// Largest file.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Granularity of inode times.
+    pub fn time_granularity_ns(&self) -> u32 {
+        self.time_granularity_ns
+    }
+
+    /// `SB_*` flags.
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the `SB_*` flags.
+    pub fn set_flags(&self, flags: u32) {
+        self.flags.store(flags, Ordering::Relaxed);
+    }
+
+    /// Whether the file system is read-only.
+    #[inline]
+    pub fn is_read_only(&self) -> bool {
+        self.flags() & SB_RDONLY != 0
+    }
+
+    /// The namespace whose root owns the file system.
+    pub fn user_ns(&self) -> &Arc<UserNamespace> {
+        &self.user_ns
+    }
+
+    /// The file system's operations.
+    pub fn ops(&self) -> &dyn SuperOps {
+        &*self.ops
+    }
+
+    /// The file system's own data, if it is a `T`.
+    pub fn private<T: Any>(&self) -> Option<&T> {
+        let ops: &dyn Any = &*self.ops;
+        ops.downcast_ref()
+    }
+
+    /// The root directory; none before [`SuperBlock::set_root`] and after shutdown.
+    pub fn root(&self) -> Option<Arc<Dentry>> {
+        self.root.lock().clone()
+    }
+
+    /// Makes `inode` the root directory.
+    pub fn set_root(self: &Arc<Self>, inode: Arc<crate::inode::Inode>) -> Arc<Dentry> {
+        let root = Dentry::new_root(self, inode);
+        *self.root.lock() = Some(root.clone());
+        root
+    }
+
+    /// One more mount.
+    pub(crate) fn activate(&self) {
+        self.active.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many mounts there are.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// One mount less; the last one shuts the file system down.
+    pub(crate) fn deactivate(self: &Arc<Self>) {
+        if self.active.fetch_sub(1, Ordering::AcqRel) == 1 && self.fs_type.kill_on_last_umount(self) {
+            self.shutdown();
+        }
+    }
+
+    /// Drops every cached dentry and lets the file system go.
+    pub fn shutdown(self: &Arc<Self>) {
+        let _exclusive = self.umount.write();
+        if let Err(error) = self.ops.sync_fs(self, true) {
+            log::warn!("{}: sync at umount failed: {error}", self.fs_type.name());
+        }
+        dcache::shrink_super(self);
+        let root = self.root.lock().take();
+        drop(root);
+        self.ops.put_super(self);
+    }
+
+    /// The flags part of the options in `/proc/mounts`.
+    pub fn show_flags(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let flags = self.flags();
+        for (bit, text) in [
+            (SB_SYNCHRONOUS, ",sync"),
+            (SB_DIRSYNC, ",dirsync"),
+            (raw::MS_MANDLOCK, ",mand"),
+            (SB_LAZYTIME, ",lazytime"),
+        ] {
+            if flags & bit != 0 {
+                out.write_str(text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SuperBlock {
+    fn drop(&mut self) {
+        if let Some(minor) = self.anonymous_minor {
+            ANONYMOUS_MINORS.lock().free(minor);
+        }
+    }
+}
+
+impl fmt::Debug for SuperBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SuperBlock({} {:?})", self.fs_type.name(), self.dev)
+    }
+}
+
+/// Every `key[=value]` of a comma-separated option string.
+pub fn parse_options(options: &[u8]) -> impl Iterator<Item = (&str, Option<&str>)> {
+    options.split(|b| *b == b',').filter_map(|part| {
+        let text = core::str::from_utf8(part).ok()?;
+        if text.is_empty() {
+            return None;
+        }
+        Some(match text.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (text, None),
+        })
+    })
+}
+
+/// What `mount(2)` hands to a file system.
+#[derive(Debug)]
+pub struct MountRequest<'a> {
+    /// `SB_*` flags.
+    pub flags: u32,
+    /// The device or source text.
+    pub source: &'a [u8],
+    /// Options of the file system.
+    pub options: &'a [u8],
+    /// The user namespace of the mounter.
+    pub user_ns: &'a Arc<UserNamespace>,
+    /// Opaque namespace data of the mounter (pid namespace for procfs, …).
+    pub private: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl MountRequest<'_> {
+    /// The source as text for `/proc/mounts`.
+    pub fn source_text(&self) -> String {
+        String::from_utf8_lossy(self.source).into_owned()
+    }
+
+    /// A copy of the source bytes.
+    pub fn source_bytes(&self) -> Vec<u8> {
+        self.source.to_vec()
+    }
+}

@@ -1,0 +1,121 @@
+//! Pipes and moving data through them: `pipe(2)`, `splice(2)`, `tee(2)`, `vmsplice(2)`, `sendfile(2)`,
+//! `copy_file_range(2)`.
+
+use abi::{Errno, Result, raw};
+use macros::syscall;
+use mm::iov::{Direction, import_iovec};
+use mm::user::UserPtr;
+use vfs::fdtable::Fd;
+use vfs::{pipe, splice};
+
+use super::context::{Caller, fd_flags, file, files, nofile};
+use crate::signal;
+use crate::syscall::Syscall;
+
+#[syscall(pipe2)]
+fn sys_pipe2(fds: UserPtr<[i32; 2]>, flags: u32) -> Result<()> {
+    let (reader, writer) = pipe::pipe(Caller::current()?.cred(), flags)?;
+    let files = files()?;
+    let cloexec = fd_flags(flags & raw::O_CLOEXEC != 0);
+    let first = files.reserve(nofile(), cloexec)?;
+    let second = files.reserve(nofile(), cloexec)?;
+    fds.write(&[first.fd().raw(), second.fd().raw()])?;
+    first.install(reader);
+    second.install(writer);
+    Ok(())
+}
+
+#[syscall(pipe)]
+fn sys_pipe(fds: UserPtr<[i32; 2]>) -> Result<()> {
+    sys_pipe2(fds, 0)
+}
+
+/// Reads an optional position, runs the transfer, writes the position back.
+fn with_offset<R>(user: UserPtr<i64>, f: impl FnOnce(Option<&mut u64>) -> Result<R>) -> Result<R> {
+    match user.read_opt()? {
+        None => f(None),
+        Some(offset) => {
+            let mut pos = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
+            let result = f(Some(&mut pos))?;
+            user.write(&(pos as i64))?;
+            Ok(result)
+        }
+    }
+}
+
+fn piped(result: Result<usize>) -> Result<usize> {
+    if result == Err(Errno::EPIPE) {
+        signal::raise_sigpipe();
+    }
+    result
+}
+
+#[syscall(splice)]
+fn sys_splice(
+    input: Fd,
+    in_offset: UserPtr<i64>,
+    output: Fd,
+    out_offset: UserPtr<i64>,
+    len: usize,
+    flags: u32,
+) -> Result<usize> {
+    if flags & !splice::FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let (input, output) = (file(input)?, file(output)?);
+    piped(with_offset(in_offset, |from| {
+        with_offset(out_offset, |to| splice::splice(&input, from, &output, to, len, flags))
+    }))
+}
+
+#[syscall(tee)]
+fn sys_tee(input: Fd, output: Fd, len: usize, flags: u32) -> Result<usize> {
+    if flags & !splice::FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    piped(splice::tee(&*file(input)?, &*file(output)?, len, flags))
+}
+
+#[syscall(vmsplice)]
+fn sys_vmsplice(fd: Fd, iov: usize, count: usize, flags: u32) -> Result<usize> {
+    if flags & !splice::FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = file(fd)?;
+    let writes = file.mode().contains(vfs::file::FileMode::WRITE);
+    let direction = if writes { Direction::Source } else { Direction::Dest };
+    piped(splice::vmsplice(&file, &mut import_iovec(direction, iov, count)?, flags))
+}
+
+#[syscall(sendfile)]
+fn sys_sendfile(output: Fd, input: Fd, offset: UserPtr<i64>, count: usize) -> Result<usize> {
+    let (output, input) = (file(output)?, file(input)?);
+    piped(with_offset(offset, |pos| splice::sendfile(&output, &input, pos, count)))
+}
+
+#[syscall(copy_file_range)]
+fn sys_copy_file_range(
+    input: Fd,
+    in_offset: UserPtr<i64>,
+    output: Fd,
+    out_offset: UserPtr<i64>,
+    len: usize,
+    flags: u32,
+) -> Result<usize> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (input, output) = (file(input)?, file(output)?);
+    with_offset(in_offset, |from| {
+        with_offset(out_offset, |to| splice::copy_file_range(&input, from, &output, to, len))
+    })
+}
+
+/// The calls of this file.
+pub const SYSCALLS: &[Syscall] = &[PIPE2, PIPE, SPLICE, TEE, VMSPLICE, SENDFILE, COPY_FILE_RANGE];

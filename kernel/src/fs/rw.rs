@@ -1,0 +1,201 @@
+//! Transferring data: `read(2)`, `write(2)` and their vectored and positioned forms, `lseek(2)`,
+//! `fsync(2)`, `fallocate(2)`, `posix_fadvise(2)`.
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use macros::syscall;
+use mm::IovIter;
+use mm::iov::{Direction, import_iovec};
+use vfs::fdtable::Fd;
+use vfs::file::File;
+use vfs::file_ops::Whence;
+use vfs::rw;
+
+use super::context::{Caller, file, file_raw};
+use crate::signal;
+use crate::syscall::Syscall;
+
+/// A writer to a broken pipe gets `SIGPIPE` with its `EPIPE`.
+fn written(result: Result<usize>) -> Result<usize> {
+    if result == Err(Errno::EPIPE) {
+        signal::raise_sigpipe();
+    }
+    result
+}
+
+#[syscall(read)]
+fn sys_read(fd: Fd, buf: usize, count: usize) -> Result<usize> {
+    let file = file(fd)?;
+    rw::read(&file, &mut IovIter::user(Direction::Dest, buf, count)?, 0)
+}
+
+#[syscall(write)]
+fn sys_write(fd: Fd, buf: usize, count: usize) -> Result<usize> {
+    let file = file(fd)?;
+    written(rw::write(&file, &mut IovIter::user(Direction::Source, buf, count)?, 0))
+}
+
+#[syscall(readv)]
+fn sys_readv(fd: Fd, iov: usize, count: usize) -> Result<usize> {
+    let file = file(fd)?;
+    rw::read(&file, &mut import_iovec(Direction::Dest, iov, count)?, 0)
+}
+
+#[syscall(writev)]
+fn sys_writev(fd: Fd, iov: usize, count: usize) -> Result<usize> {
+    let file = file(fd)?;
+    written(rw::write(&file, &mut import_iovec(Direction::Source, iov, count)?, 0))
+}
+
+#[syscall(pread64)]
+fn sys_pread64(fd: Fd, buf: usize, count: usize, pos: i64) -> Result<usize> {
+    if pos < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = file(fd)?;
+    rw::pread(&file, &mut IovIter::user(Direction::Dest, buf, count)?, pos, 0)
+}
+
+#[syscall(pwrite64)]
+fn sys_pwrite64(fd: Fd, buf: usize, count: usize, pos: i64) -> Result<usize> {
+    if pos < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = file(fd)?;
+    written(rw::pwrite(&file, &mut IovIter::user(Direction::Source, buf, count)?, pos, 0))
+}
+
+#[syscall(preadv)]
+fn sys_preadv(fd: Fd, iov: usize, count: usize, pos: i64) -> Result<usize> {
+    let file = file(fd)?;
+    rw::pread(&file, &mut import_iovec(Direction::Dest, iov, count)?, pos, 0)
+}
+
+#[syscall(pwritev)]
+fn sys_pwritev(fd: Fd, iov: usize, count: usize, pos: i64) -> Result<usize> {
+    let file = file(fd)?;
+    written(rw::pwrite(&file, &mut import_iovec(Direction::Source, iov, count)?, pos, 0))
+}
+
+#[syscall(preadv2)]
+fn sys_preadv2(fd: Fd, iov: usize, count: usize, pos: i64, _high: usize, flags: u32) -> Result<usize> {
+    let file = file(fd)?;
+    let mut iter = import_iovec(Direction::Dest, iov, count)?;
+    if pos == -1 { rw::read(&file, &mut iter, flags) } else { rw::pread(&file, &mut iter, pos, flags) }
+}
+
+#[syscall(pwritev2)]
+fn sys_pwritev2(fd: Fd, iov: usize, count: usize, pos: i64, _high: usize, flags: u32) -> Result<usize> {
+    let file = file(fd)?;
+    let mut iter = import_iovec(Direction::Source, iov, count)?;
+    written(if pos == -1 { rw::write(&file, &mut iter, flags) } else { rw::pwrite(&file, &mut iter, pos, flags) })
+}
+
+#[syscall(lseek)]
+fn sys_lseek(fd: Fd, offset: i64, whence: u32) -> Result<u64> {
+    let file = file(fd)?;
+    rw::lseek(&file, offset, Whence::from_raw(whence)?)
+}
+
+fn sync_file(file: &Arc<File>, datasync: bool) -> Result<()> {
+    rw::vfs_fsync(file, 0, u64::MAX, datasync)
+}
+
+#[syscall(fsync)]
+fn sys_fsync(fd: Fd) -> Result<()> {
+    sync_file(&file(fd)?, false)
+}
+
+#[syscall(fdatasync)]
+fn sys_fdatasync(fd: Fd) -> Result<()> {
+    sync_file(&file(fd)?, true)
+}
+
+#[syscall(sync)]
+fn sys_sync() -> Result<()> {
+    vfs::super_block::sync_all();
+    Ok(())
+}
+
+#[syscall(syncfs)]
+fn sys_syncfs(fd: Fd) -> Result<()> {
+    let file = file(fd)?;
+    vfs::super_block::sync_one(file.path().dentry.sb())
+}
+
+#[syscall(sync_file_range)]
+fn sys_sync_file_range(fd: Fd, offset: i64, count: i64, flags: u32) -> Result<()> {
+    const KNOWN: u32 = 7;
+    let file = file(fd)?;
+    if flags & !KNOWN != 0 || offset < 0 || count < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let end = match count {
+        0 => i64::MAX,
+        _ => offset.checked_add(count).ok_or(Errno::EINVAL)? - 1,
+    };
+    use vfs::types::FileType;
+    match file.file_type() {
+        FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink => {}
+        _ => return Err(Errno::ESPIPE),
+    }
+    rw::vfs_fsync(&file, offset as u64, end as u64, true)
+}
+
+#[syscall(truncate)]
+fn sys_truncate(name: mm::user::UserStr, size: i64) -> Result<()> {
+    if size < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let name = name.read_path()?;
+    vfs::attr::truncate(&Caller::current()?.ctx(), &name, size)
+}
+
+#[syscall(ftruncate)]
+fn sys_ftruncate(fd: Fd, size: i64) -> Result<()> {
+    if size < 0 {
+        return Err(Errno::EINVAL);
+    }
+    vfs::attr::ftruncate(&*file(fd)?, size)
+}
+
+#[syscall(fallocate)]
+fn sys_fallocate(fd: Fd, mode: u32, offset: i64, len: i64) -> Result<()> {
+    rw::fallocate(&*file(fd)?, mode, offset, len)
+}
+
+#[syscall(fadvise64)]
+fn sys_fadvise64(fd: Fd, offset: i64, len: i64, advice: u32) -> Result<()> {
+    let file = file(fd)?;
+    if file.file_type() == vfs::types::FileType::Fifo {
+        return Err(Errno::ESPIPE);
+    }
+    if len < 0 || advice > 5 {
+        return Err(Errno::EINVAL);
+    }
+    file.ops().fadvise(&file, offset as u64, len as u64, advice)
+}
+
+#[syscall(readahead)]
+fn sys_readahead(fd: Fd, offset: i64, count: usize) -> Result<()> {
+    const WILLNEED: u32 = 3;
+    let file = file(fd)?;
+    file.want_read()?;
+    if file.inode().mapping().is_none() || file.file_type() != vfs::types::FileType::Regular {
+        return Err(Errno::EINVAL);
+    }
+    file.ops().fadvise(&file, offset as u64, count as u64, WILLNEED)
+}
+
+#[syscall(ioctl)]
+fn sys_ioctl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
+    let file = file_raw(fd)?;
+    super::ioctl::ioctl(fd, &file, cmd, arg)
+}
+
+/// The calls of this file.
+pub const SYSCALLS: &[Syscall] = &[
+    READ, WRITE, READV, WRITEV, PREAD64, PWRITE64, PREADV, PWRITEV, PREADV2, PWRITEV2, LSEEK, FSYNC, FDATASYNC,
+    SYNC, SYNCFS, SYNC_FILE_RANGE, TRUNCATE, FTRUNCATE, FALLOCATE, FADVISE64, READAHEAD, IOCTL,
+];

@@ -1,0 +1,63 @@
+//! The content of `/proc`: `proc(5)`.
+//!
+//! The frame is `kernfs`; what a file shows is declared here, a file per subject. Each mount belongs
+//! to a pid namespace ([`Mounted`]) and shows the processes and numbers of that one.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`root`] | the top directory: registered names, then a directory per process |
+//! | [`task`] | a process's or thread's directory |
+//! | [`memory`] | meminfo, vmstat, zoneinfo, … |
+//! | [`system`] | stat, uptime, version, cpuinfo, interrupts, … |
+//! | [`sysctl`] | `/proc/sys` |
+
+use alloc::sync::Arc;
+use core::any::Any;
+
+use abi::Result;
+use kernfs::{KernFs, StaticDir};
+use sync::Lazy;
+use vfs::super_block::MountRequest;
+
+use crate::process::PidNamespace;
+
+mod memory;
+mod root;
+mod sysctl;
+mod system;
+mod task;
+
+/// `PROC_SUPER_MAGIC`.
+const MAGIC: u64 = 0x9fa0;
+
+/// What an instance of procfs was mounted for.
+pub struct Mounted {
+    /// Whose processes it shows.
+    pub ns: Arc<PidNamespace>,
+}
+
+static TOP: Lazy<Arc<StaticDir>> = Lazy::new(StaticDir::new);
+static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount);
+
+/// The registered part of the top directory: subsystems add their files here.
+pub fn top() -> &'static Arc<StaticDir> {
+    &TOP
+}
+
+fn mount(_: &MountRequest<'_>) -> Result<(Arc<dyn kernfs::Dir>, Option<Arc<dyn Any + Send + Sync>>)> {
+    let ns = crate::process::current().pid_ns();
+    let mounted = Arc::new(Mounted { ns: ns.clone() });
+    Ok((Arc::new(root::Root::new(ns)), Some(mounted)))
+}
+
+/// Declares every file and makes the type known.
+///
+/// # Errors
+/// `EBUSY` if something else is called `proc`.
+pub fn init() -> Result<()> {
+    root::init();
+    memory::init();
+    system::init();
+    sysctl::init();
+    vfs::fs_type::register_filesystem(&PROCFS)
+}

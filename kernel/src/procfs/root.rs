@@ -1,0 +1,119 @@
+//! The top directory: registered names first, then a directory per process.
+
+use alloc::format;
+use alloc::sync::Arc;
+
+use abi::{Errno, Result};
+use kernfs::{Context, Dir, Entry, Link, Listing, Node};
+use vfs::inode_ops::LinkTarget;
+use vfs::types::FileType;
+
+use super::{Mounted, task, top};
+use crate::process::{PidNamespace, current};
+
+/// Positions of registered names lie below this, process `n` is at this plus `n`.
+const PROCESSES: u64 = 1 << 20;
+
+/// The root directory of one instance.
+pub(super) struct Root {
+    ns: Arc<PidNamespace>,
+}
+
+impl Root {
+    pub(super) fn new(ns: Arc<PidNamespace>) -> Self {
+        Self { ns }
+    }
+}
+
+/// A process number in a name: digits without leading zeroes.
+pub(super) fn parse_number(name: &[u8]) -> Option<i32> {
+    if name.is_empty() || name.len() > 10 || name.first() == Some(&b'0') {
+        return None;
+    }
+    name.iter().try_fold(0i32, |number, &digit| {
+        let digit = digit.is_ascii_digit().then(|| i32::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+impl Dir for Root {
+    fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
+        if let Some(entry) = top().get(name) {
+            return Ok(Some(entry));
+        }
+        let Some(number) = parse_number(name) else { return Ok(None) };
+        Ok(self.ns.find(number).and_then(task::process_entry))
+    }
+
+    fn list(&self, cx: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
+        if from < PROCESSES {
+            let mut full = false;
+            top().list(cx, from, &mut |name, ino, kind, next| {
+                full = !emit(name, ino, kind, next);
+                !full
+            })?;
+            if full {
+                return Ok(());
+            }
+        }
+        let mut number = i32::try_from(from.saturating_sub(PROCESSES)).unwrap_or(i32::MAX);
+        while let Some((found, process)) = self.ns.next_process(number) {
+            let ino = task::directory_ino(&process.pid);
+            let name = format!("{found}");
+            if !emit(name.as_bytes(), ino, FileType::Directory, PROCESSES + found as u64 + 1) {
+                return Ok(());
+            }
+            let Some(next) = found.checked_add(1) else { return Ok(()) };
+            number = next;
+        }
+        Ok(())
+    }
+
+    fn nlink(&self) -> u32 {
+        2 + self.ns.population()
+    }
+}
+
+/// `/proc/self` and `/proc/thread-self`.
+struct SelfLink {
+    thread: bool,
+}
+
+impl Link for SelfLink {
+    fn target(&self, cx: &Context<'_>) -> Result<LinkTarget> {
+        let mounted = cx.mounted_for::<Mounted>().ok_or(Errno::ENOENT)?;
+        let thread = current();
+        let process = thread.process.id_in(&mounted.ns);
+        if process == 0 {
+            return Err(Errno::ENOENT);
+        }
+        let text = if self.thread {
+            format!("{process}/task/{}", thread.tid_in(&mounted.ns))
+        } else {
+            format!("{process}")
+        };
+        Ok(LinkTarget::Path(Arc::from(text.as_bytes())))
+    }
+}
+
+/// Declares the links of the top directory.
+pub(super) fn init() {
+    top().add("self", Node::Link(Arc::new(SelfLink { thread: false })), 0o777);
+    top().add("thread-self", Node::Link(Arc::new(SelfLink { thread: true })), 0o777);
+    top().add_link("mounts", "self/mounts");
+    top().add_link("net", "self/net");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_number;
+
+    #[test]
+    fn only_plain_numbers_are_processes() {
+        assert_eq!(parse_number(b"1"), Some(1));
+        assert_eq!(parse_number(b"4194304"), Some(4_194_304));
+        for name in [&b""[..], b"0", b"01", b"1x", b"-1", b"99999999999", b"2147483648"] {
+            assert_eq!(parse_number(name), None);
+        }
+    }
+}

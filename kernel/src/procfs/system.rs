@@ -1,0 +1,143 @@
+//! The system as a whole: `/proc/stat`, `/proc/uptime`, `/proc/version`, `/proc/cpuinfo`, ….
+
+use core::fmt::{self, Write};
+
+use abi::time::USER_HZ;
+use abi::{Errno, Result};
+use kernfs::{Attr, Text, attr};
+
+use super::top;
+
+const FILES: &[Attr] = &[
+    attr("cmdline", |out| text(writeln!(out, "{}", crate::init::command_line()))),
+    attr("cpuinfo", |out| text(arch::cpu::online().iter().try_for_each(|cpu| arch::cpu::write_cpuinfo(out, cpu)))),
+    attr("devices", show_devices),
+    attr("filesystems", show_filesystems),
+    attr("interrupts", |out| text(crate::irq::show(out))),
+    attr("loadavg", show_loadavg),
+    attr("stat", show_stat),
+    attr("uptime", show_uptime),
+    attr("version", |out| text(writeln!(out, "{}", crate::version::banner()))),
+    attr("partitions", |out| {
+        out.push(b"major minor  #blocks  name\n\n");
+        Ok(())
+    }),
+    attr("diskstats", |_| Ok(())),
+    attr("modules", |_| Ok(())),
+    attr("consoles", |out| text(crate::printk::show_consoles(out))),
+    attr("softirqs", |out| text(show_softirqs(out))),
+    attr("execdomains", |out| text(writeln!(out, "0-0\tLinux           \t[kernel]"))),
+];
+
+/// Declares the files.
+pub(super) fn init() {
+    top().add_attrs(FILES);
+    let tty = top().mkdir("tty");
+    tty.mkdir("driver");
+    tty.mkdir("ldisc");
+    top().mkdir("fs");
+    top().mkdir("bus");
+    top().mkdir("irq");
+}
+
+fn text(result: fmt::Result) -> Result<()> {
+    result.map_err(|_| Errno::ENOMEM)
+}
+
+/// Nanoseconds in the units of `/proc/stat`.
+fn ticks(ns: u64) -> u64 {
+    ns / (1_000_000_000 / USER_HZ)
+}
+
+fn show_devices(out: &mut Text) -> Result<()> {
+    out.push(b"Character devices:\n");
+    for (major, name) in vfs::chrdev::CHAR_DEVICES.majors() {
+        text(writeln!(out, "{major:3} {name}"))?;
+    }
+    out.push(b"\nBlock devices:\n");
+    for (major, name) in vfs::chrdev::BLOCK_DEVICES.majors() {
+        text(writeln!(out, "{major:3} {name}"))?;
+    }
+    Ok(())
+}
+
+fn show_filesystems(out: &mut Text) -> Result<()> {
+    for fs in vfs::fs_type::filesystems() {
+        let device = fs.flags().contains(vfs::fs_type::FsFlags::REQUIRES_DEV);
+        text(writeln!(out, "{}\t{}", if device { "" } else { "nodev" }, fs.name()))?;
+    }
+    Ok(())
+}
+
+fn show_uptime(out: &mut Text) -> Result<()> {
+    let up = sched::time::boottime_ns() / 10_000_000;
+    let idle: u64 = arch::cpu::online().iter().map(|cpu| sched::cputime::of_cpu(cpu).idle_ns).sum();
+    let idle = idle / 10_000_000;
+    text(writeln!(out, "{}.{:02} {}.{:02}", up / 100, up % 100, idle / 100, idle % 100))
+}
+
+fn show_loadavg(out: &mut Text) -> Result<()> {
+    for load in sched::load_average() {
+        // Fixed point with 11 fractional bits, rounded to hundredths as Linux does.
+        let rounded = load + (1 << 11) / 200;
+        text(write!(out, "{}.{:02} ", rounded >> 11, ((rounded & 0x7ff) * 100) >> 11))?;
+    }
+    let ns = crate::process::current().pid_ns();
+    let (running, total) = (sched::nr_running(), crate::process::thread_total());
+    text(writeln!(out, "{running}/{total} {}", ns.last()))
+}
+
+fn show_stat(out: &mut Text) -> Result<()> {
+    let cpus = || arch::cpu::online().iter();
+    let mut sum = [0u64; 8];
+    for cpu in cpus() {
+        sum.iter_mut().zip(columns(cpu)).for_each(|(sum, value)| *sum += value);
+    }
+    row(out, format_args!("cpu "), &sum)?;
+    for cpu in cpus() {
+        row(out, format_args!("cpu{}", cpu.0), &columns(cpu))?;
+    }
+    text(write!(out, "intr {}", crate::irq::total()))?;
+    text(crate::irq::show_counts(out))?;
+    out.push(b"\n");
+    text(writeln!(out, "ctxt {}", sched::nr_switches()))?;
+    let boot = (sched::time::realtime_ns() - sched::time::boottime_ns().min(sched::time::realtime_ns())) / 1_000_000_000;
+    text(writeln!(out, "btime {boot}"))?;
+    text(writeln!(out, "processes {}", crate::fork::total_forks()))?;
+    text(writeln!(out, "procs_running {}", sched::nr_running()))?;
+    text(writeln!(out, "procs_blocked {}", sched::nr_uninterruptible()))?;
+    out.push(b"softirq 0 0 0 0 0 0 0 0 0 0 0\n");
+    Ok(())
+}
+
+/// user, nice, system, idle, iowait, irq, softirq, steal.
+fn columns(cpu: arch::cpu::CpuId) -> [u64; 8] {
+    let time = sched::cputime::of_cpu(cpu);
+    [
+        ticks(time.user_ns),
+        ticks(time.nice_ns),
+        ticks(time.system_ns),
+        ticks(time.idle_ns),
+        ticks(time.iowait_ns),
+        ticks(time.irq_ns),
+        ticks(time.softirq_ns),
+        0,
+    ]
+}
+
+fn row(out: &mut Text, name: fmt::Arguments<'_>, columns: &[u64; 8]) -> Result<()> {
+    text(write!(out, "{name}"))?;
+    for value in columns {
+        text(write!(out, " {value}"))?;
+    }
+    out.push(b" 0 0\n");
+    Ok(())
+}
+
+fn show_softirqs(out: &mut Text) -> fmt::Result {
+    write!(out, "                    ")?;
+    for cpu in arch::cpu::online().iter() {
+        write!(out, "CPU{:<8}", cpu.0)?;
+    }
+    writeln!(out)
+}

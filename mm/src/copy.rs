@@ -1,0 +1,123 @@
+//! Copying page tables: fork, and the moves of `mremap(2)`.
+
+use crate::frames;
+use crate::page::{PageFlags, tag};
+use crate::ptable::TABLE_SPAN;
+use crate::space::AddressSpace;
+use crate::vma::Vma;
+use abi::{Errno, Result};
+use arch::addr::PAGE_SIZE;
+use arch::paging::Pte;
+use core::ops::Range;
+
+/// Copies the entries of `vma` from `parent` to `child`; private writable pages become read-only in both.
+/// Returns whether an entry of the parent lost its write permission (so that its TLB needs a flush).
+/// The parent's area is write-locked; the child runs nowhere yet.
+pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma: &Vma) -> Result<bool> {
+    let cow = vma.flags().is_cow();
+    let mut protected = false;
+    let mut addr = vma.start();
+    while addr < vma.end() {
+        let end = (addr | (TABLE_SPAN - 1)).saturating_add(1).min(vma.end());
+        if let Some(from) = parent.pgd().table(addr) {
+            let to = child.pgd().table_or_alloc(addr).map_err(|_| Errno::ENOMEM)?;
+            // Nobody else knows the child's table yet: its lock cannot be contended.
+            let from = from.lock();
+            let to = to.lock();
+            let (mut anon, mut file, mut shmem) = (0, 0, 0);
+            let mut at = addr;
+            while at < end {
+                let cell = from.cell(at);
+                let mut pte = cell.load();
+                if pte.is_none() || pte.as_software().is_some() {
+                    at += PAGE_SIZE;
+                    continue;
+                }
+                if cow && pte.is_writable() {
+                    // The hardware may set the dirty mark until the entry is read-only.
+                    pte = protect(cell, pte);
+                    protected = true;
+                }
+                if !pte.is_special() {
+                    let page = frames::page_of(pte.pfn());
+                    page.get();
+                    page.map_inc();
+                    if page.mapping() & tag::MASK == tag::ANON {
+                        if page.test(PageFlags::ANON_EXCLUSIVE) {
+                            page.clear(PageFlags::ANON_EXCLUSIVE);
+                        }
+                        anon += 1;
+                    } else if page.test(PageFlags::SWAPBACKED) {
+                        shmem += 1;
+                    } else {
+                        file += 1;
+                    }
+                }
+                let copy = if cow { pte } else { pte.with_dirty(false) };
+                to.cell(at).store(copy.with_accessed(true));
+                at += PAGE_SIZE;
+            }
+            child.counters().add_batch(anon, file, shmem);
+        }
+        addr = end;
+    }
+    Ok(protected)
+}
+
+/// Takes the write permission from an entry whose table lock is held, without losing a dirty mark that the
+/// hardware sets meanwhile. Returns what the entry is now. The translation may live on in TLBs.
+fn protect(cell: &arch::paging::PteCell, mut pte: Pte) -> Pte {
+    loop {
+        let new = pte.with_writable(false);
+        match cell.compare_exchange(pte, new) {
+            Ok(_) => return new,
+            Err(now) => pte = now,
+        }
+    }
+}
+
+/// Moves the entries of `len` bytes at `from` to `to` (mremap). Both areas are write-locked. The caller has made sure that the
+/// target holds nothing. On failure what was moved stays moved; returns how many bytes were.
+pub(crate) fn move_tables(space: &AddressSpace, from: usize, to: usize, len: usize) -> usize {
+    let mut done = 0;
+    while done < len {
+        let (src, dst) = (from + done, to + done);
+        let left_src = TABLE_SPAN - (src & (TABLE_SPAN - 1));
+        let left_dst = TABLE_SPAN - (dst & (TABLE_SPAN - 1));
+        let step = left_src.min(left_dst).min(len - done);
+        if let Some(table) = space.pgd().table(src) {
+            let Ok(target) = space.pgd().table_or_alloc(dst) else { return done };
+            // One table at a time: entries are in neither while they travel, and both areas are locked.
+            let mut offset = 0;
+            while offset < step {
+                let mut batch = [Pte::NONE; 64];
+                let chunk: Range<usize> = offset..(offset + batch.len() * PAGE_SIZE).min(step);
+                let mut any = false;
+                {
+                    let table = table.lock();
+                    for (slot, at) in batch.iter_mut().zip(chunk.clone().step_by(PAGE_SIZE)) {
+                        let cell = table.cell(src + at);
+                        if !cell.load().is_none() {
+                            *slot = cell.swap(Pte::NONE);
+                            any = true;
+                        }
+                    }
+                }
+                if any {
+                    // No CPU may write through the old address once the new one can be used.
+                    let range = src + chunk.start..src + chunk.end;
+                    arch::tlb::flush_range(space.pgd().context(), range, 0, false);
+                    let target = target.lock();
+                    for (pte, at) in batch.iter().zip(chunk.clone().step_by(PAGE_SIZE)) {
+                        if !pte.is_none() {
+                            target.cell(dst + at).store(*pte);
+                        }
+                    }
+                }
+                offset = chunk.end;
+            }
+        }
+        done += step;
+    }
+    done
+}

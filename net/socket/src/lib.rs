@@ -1,0 +1,28 @@
+//! Sockets: the part that all protocol families share (`socket(7)`).
+//!
+//! Owns: the registry of families, the [`Socket`] behind each descriptor with its common options, and the
+//! translation between file operations and protocol operations. A family is a crate of its own
+//! (`net/unix`, later `net/ipv4`, …) that registers a [`Family`]; its sockets implement
+//! [`SocketOps`].
+//!
+//! Not owned: system calls (they decode user structures and call into here), devices, routing.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod family;
+mod message;
+mod ops;
+mod options;
+#[allow(clippy::module_inception)]
+mod socket;
+
+pub use family::{Family, Protocol, create, register};
+pub use message::{
+    Control, Credentials, MessageFlags, Received, SendMessage, SocketAddr, current_credentials,
+    set_credentials_source,
+};
+pub use ops::{Shutdown, SocketOps};
+pub use options::{BUFFER_DEFAULT, Options, Timeouts, timeout_ns};
+pub use socket::{Kind, Socket};

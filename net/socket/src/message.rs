@@ -1,0 +1,127 @@
+//! What travels through `sendmsg(2)` and `recvmsg(2)` besides bytes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result, raw_sys::net};
+use bitflags::bitflags;
+use sync::Once;
+use vfs::file::File;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of the largest address (`struct sockaddr_storage`).
+pub const ADDRESS_MAX: usize = 128;
+
+/// A socket address in the form users pass it.
+#[derive(Clone, Copy)]
+pub struct SocketAddr {
+    bytes: [u8; ADDRESS_MAX],
+    len: usize,
+}
+
+impl SocketAddr {
+    /// An address from its bytes.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is longer than any address.
+    pub fn new(bytes: &[u8]) -> Result<Self> {
+        let mut storage = [0; ADDRESS_MAX];
+        storage.get_mut(..bytes.len()).ok_or(Errno::EINVAL)?.copy_from_slice(bytes);
+        Ok(Self { bytes: storage, len: bytes.len() })
+    }
+
+    /// The bytes, family first.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// The family, if there are enough bytes for one.
+    pub fn family(&self) -> Option<u16> {
+        let bytes = self.bytes().first_chunk()?;
+        Some(u16::from_ne_bytes(*bytes))
+    }
+}
+
+/// `struct ucred`: who sent a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Credentials {
+    pub pid: i32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+static SOURCE: Once<fn() -> Credentials> = Once::new();
+
+/// Says how to find out who calls; the process layer does so at boot.
+pub fn set_credentials_source(source: fn() -> Credentials) {
+    SOURCE.call_once(|| source);
+}
+
+/// Who calls: pid, effective user and group.
+pub fn current_credentials() -> Credentials {
+    SOURCE.get().map(|source| source()).unwrap_or_default()
+}
+
+/// One control message.
+#[derive(Clone)]
+pub enum Control {
+    /// `SCM_RIGHTS`: open files.
+    Rights(Vec<Arc<File>>),
+    /// `SCM_CREDENTIALS`.
+    Credentials(Credentials),
+}
+
+bitflags! {
+    /// `MSG_*`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct MessageFlags: u32 {
+        /// Out-of-band data.
+        const OOB = net::MSG_OOB;
+        /// Leave the data in the queue.
+        const PEEK = net::MSG_PEEK;
+        /// Do not route.
+        const DONTROUTE = net::MSG_DONTROUTE;
+        /// Control data did not fit.
+        const CTRUNC = net::MSG_CTRUNC;
+        /// Data did not fit; as an argument: report the real length.
+        const TRUNC = net::MSG_TRUNC;
+        /// Do not wait.
+        const DONTWAIT = net::MSG_DONTWAIT;
+        /// End of a record.
+        const EOR = net::MSG_EOR;
+        /// Wait for the whole request.
+        const WAITALL = net::MSG_WAITALL;
+        /// No `SIGPIPE`.
+        const NOSIGNAL = net::MSG_NOSIGNAL;
+        /// More will follow.
+        const MORE = net::MSG_MORE;
+        /// Received descriptors are close-on-exec.
+        const CMSG_CLOEXEC = net::MSG_CMSG_CLOEXEC;
+    }
+}
+
+/// What goes with the bytes of a send.
+pub struct SendMessage {
+    /// Where to; connected sockets need none.
+    pub to: Option<SocketAddr>,
+    /// Control messages.
+    pub control: Vec<Control>,
+    /// `MSG_*`.
+    pub flags: MessageFlags,
+    /// Whether the call may not wait.
+    pub nonblock: bool,
+}
+
+/// What came with received bytes.
+pub struct Received {
+    /// Bytes copied, or with `MSG_TRUNC` the message's length.
+    pub len: usize,
+    /// Sender's address.
+    pub from: Option<SocketAddr>,
+    /// Control messages.
+    pub control: Vec<Control>,
+    /// `MSG_*` for `msg_flags`.
+    pub flags: MessageFlags,
+}

@@ -1,0 +1,134 @@
+//! What a protocol implements for its sockets.
+
+use alloc::sync::Arc;
+use core::any::Any;
+
+use abi::poll::PollEvents;
+use abi::{Errno, Result};
+use mm::IovIter;
+use vfs::path::LookupContext;
+use vfs::poll::PollTable;
+
+use crate::message::{Credentials, MessageFlags, Received, SendMessage, SocketAddr};
+use crate::options::Options;
+
+/// Which directions `shutdown(2)` closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// No more receiving.
+    Read,
+    /// No more sending.
+    Write,
+    /// Neither.
+    Both,
+}
+
+impl Shutdown {
+    /// From the number.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub fn from_raw(how: i32) -> Result<Self> {
+        Ok(match how {
+            0 => Self::Read,
+            1 => Self::Write,
+            2 => Self::Both,
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+
+    /// Whether receiving ends.
+    pub fn reads(self) -> bool {
+        self != Self::Write
+    }
+
+    /// Whether sending ends.
+    pub fn writes(self) -> bool {
+        self != Self::Read
+    }
+}
+
+/// A socket of one protocol; `Socket` is around it. The defaults are the errors that Linux gives.
+#[allow(unused_variables)]
+pub trait SocketOps: Any + Send + Sync {
+    /// `bind(2)`. Some addresses are paths: `ctx` says whose.
+    fn bind(&self, ctx: &LookupContext<'_>, addr: &SocketAddr) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// `connect(2)`.
+    fn connect(
+        self: Arc<Self>,
+        ctx: &LookupContext<'_>,
+        addr: &SocketAddr,
+        options: &Options,
+        nonblock: bool,
+    ) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// `listen(2)`.
+    fn listen(&self, backlog: u32) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// `accept(2)`: the socket of the next connection.
+    fn accept(&self, options: &Options, nonblock: bool) -> Result<Arc<dyn SocketOps>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The socket's own address.
+    fn local_name(&self) -> Result<SocketAddr>;
+
+    /// The address it is connected to.
+    fn peer_name(&self) -> Result<SocketAddr>;
+
+    /// Sends; `ctx` says how to read a destination that is a path.
+    fn send(
+        &self,
+        ctx: Option<&LookupContext<'_>>,
+        iter: &mut IovIter<'_>,
+        message: SendMessage,
+        options: &Options,
+    ) -> Result<usize>;
+
+    /// Receives.
+    fn receive(
+        &self,
+        iter: &mut IovIter<'_>,
+        flags: MessageFlags,
+        nonblock: bool,
+        options: &Options,
+    ) -> Result<Received>;
+
+    /// `shutdown(2)`.
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// What the socket is ready for; registers first.
+    fn poll(&self, table: &mut PollTable<'_>) -> PollEvents;
+
+    /// Requests of the protocol.
+    fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// `SO_PEERCRED`.
+    fn peer_credentials(&self) -> Credentials {
+        Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX }
+    }
+
+    /// Whether the socket listens (`SO_ACCEPTCONN`).
+    fn is_listening(&self) -> bool {
+        false
+    }
+
+    /// Takes the error that waits to be reported (`SO_ERROR`).
+    fn take_error(&self) -> Option<Errno> {
+        None
+    }
+
+    /// The last descriptor was closed.
+    fn release(&self);
+}

@@ -1,0 +1,185 @@
+//! Names of unix sockets.
+//!
+//! A path name is an inode of type socket; the endpoint bound to it is found by the inode's
+//! identity. An abstract name (first byte NUL) is any bytes and lives in a map of its own. Both maps
+//! hold weak references: closing the socket frees the name, while a path stays until unlinked.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+
+use abi::{Errno, Result, raw_sys::net};
+use arch::sync::SpinLock;
+use socket::SocketAddr;
+use vfs::inode::Inode;
+
+use crate::endpoint::Endpoint;
+
+/// Bytes of `sun_path`.
+const PATH_BYTES: usize = 108;
+
+/// What a `struct sockaddr_un` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// `bind(2)` shall choose an abstract name; in `connect`, invalid.
+    Unnamed,
+    /// A path without its NUL.
+    Path(Vec<u8>),
+    /// Bytes after the leading NUL.
+    Abstract(Vec<u8>),
+}
+
+impl Name {
+    /// Parses an address.
+    ///
+    /// # Errors
+    /// `EINVAL` for another family or a bad length.
+    pub fn parse(addr: &SocketAddr) -> Result<Self> {
+        if addr.family() != Some(net::AF_UNIX as u16) {
+            return Err(Errno::EINVAL);
+        }
+        let path = addr.bytes().get(2..).unwrap_or_default();
+        if path.len() > PATH_BYTES {
+            return Err(Errno::EINVAL);
+        }
+        Ok(match path.split_first() {
+            None => Self::Unnamed,
+            Some((0, rest)) => Self::Abstract(copy(rest)?),
+            Some(_) => {
+                let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
+                Self::Path(copy(&path[..end])?)
+            }
+        })
+    }
+
+    /// The address as users see it.
+    pub fn to_addr(&self) -> Result<SocketAddr> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve(2 + PATH_BYTES + 1).map_err(|_| Errno::ENOMEM)?;
+        bytes.extend_from_slice(&(net::AF_UNIX as u16).to_ne_bytes());
+        match self {
+            Self::Unnamed => {}
+            Self::Path(path) => {
+                bytes.extend_from_slice(path);
+                bytes.push(0);
+            }
+            Self::Abstract(name) => {
+                bytes.push(0);
+                bytes.extend_from_slice(name);
+            }
+        }
+        SocketAddr::new(&bytes)
+    }
+}
+
+fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(bytes.len()).map_err(|_| Errno::ENOMEM)?;
+    out.extend_from_slice(bytes);
+    Ok(out)
+}
+
+struct Names {
+    by_name: BTreeMap<Vec<u8>, Weak<Endpoint>>,
+    by_inode: BTreeMap<usize, Weak<Endpoint>>,
+    next_auto: u32,
+}
+
+static NAMES: SpinLock<Names> =
+    SpinLock::new(Names { by_name: BTreeMap::new(), by_inode: BTreeMap::new(), next_auto: 0 });
+
+fn key(inode: &Arc<Inode>) -> usize {
+    Arc::as_ptr(inode).addr()
+}
+
+/// Binds `endpoint` to an abstract name.
+///
+/// # Errors
+/// `EADDRINUSE`.
+pub fn bind_abstract(name: Vec<u8>, endpoint: &Arc<Endpoint>) -> Result<()> {
+    let mut names = NAMES.lock();
+    if names.by_name.get(&name).is_some_and(|other| other.strong_count() > 0) {
+        return Err(Errno::EADDRINUSE);
+    }
+    names.by_name.insert(name, Arc::downgrade(endpoint));
+    Ok(())
+}
+
+/// Binds `endpoint` to a free name of five hexadecimal digits, as an empty address asks for.
+///
+/// # Errors
+/// `ENOSPC` when all are taken.
+pub fn bind_auto(endpoint: &Arc<Endpoint>) -> Result<Vec<u8>> {
+    const COUNT: u32 = 1 << 20;
+    for _ in 0..COUNT {
+        let mut names = NAMES.lock();
+        let number = names.next_auto;
+        names.next_auto = (number + 1) % COUNT;
+        drop(names);
+        let name = alloc::format!("{number:05x}").into_bytes();
+        if bind_abstract(name.clone(), endpoint).is_ok() {
+            return Ok(name);
+        }
+    }
+    Err(Errno::ENOSPC)
+}
+
+/// Binds `endpoint` to the socket inode of a path.
+pub fn bind_inode(inode: &Arc<Inode>, endpoint: &Arc<Endpoint>) {
+    NAMES.lock().by_inode.insert(key(inode), Arc::downgrade(endpoint));
+}
+
+/// The endpoint with an abstract name.
+///
+/// # Errors
+/// `ECONNREFUSED`.
+pub fn find_abstract(name: &[u8]) -> Result<Arc<Endpoint>> {
+    NAMES.lock().by_name.get(name).and_then(Weak::upgrade).ok_or(Errno::ECONNREFUSED)
+}
+
+/// The endpoint bound to a socket inode.
+///
+/// # Errors
+/// `ECONNREFUSED`.
+pub fn find_inode(inode: &Arc<Inode>) -> Result<Arc<Endpoint>> {
+    NAMES.lock().by_inode.get(&key(inode)).and_then(Weak::upgrade).ok_or(Errno::ECONNREFUSED)
+}
+
+/// The endpoint is closed: its names are free.
+pub fn release(name: &Name, inode: Option<&Arc<Inode>>) {
+    let mut names = NAMES.lock();
+    if let Name::Abstract(name) = name {
+        names.by_name.remove(name);
+    }
+    if let Some(inode) = inode {
+        names.by_inode.remove(&key(inode));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(path: &[u8]) -> SocketAddr {
+        let mut bytes = (net::AF_UNIX as u16).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(path);
+        SocketAddr::new(&bytes).unwrap()
+    }
+
+    #[test]
+    fn names_are_parsed_as_unix_7_says() {
+        assert_eq!(Name::parse(&addr(b"")).unwrap(), Name::Unnamed);
+        assert_eq!(Name::parse(&addr(b"/tmp/s\0junk")).unwrap(), Name::Path(b"/tmp/s".to_vec()));
+        assert_eq!(Name::parse(&addr(b"\0a\0b")).unwrap(), Name::Abstract(b"a\0b".to_vec()));
+        assert!(Name::parse(&SocketAddr::new(&[2, 0, 1]).unwrap()).is_err());
+        assert!(Name::parse(&SocketAddr::new(&[1]).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_name_survives_the_way_back() {
+        for path in [&b"/run/x"[..], b"\0abstract"] {
+            let name = Name::parse(&addr(path)).unwrap();
+            assert_eq!(Name::parse(&name.to_addr().unwrap()).unwrap(), name);
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! The unix socket: names, connecting, listening, closing.
+
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::fs::DevId;
+use abi::poll::PollEvents;
+use abi::{Errno, Result, raw};
+use arch::sync::SpinLock;
+use mm::IovIter;
+use sched::WaitError;
+use sched::wait::{Wait, WaitQueue};
+use socket::{
+    Credentials, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr, SocketOps,
+};
+use vfs::inode::Inode;
+use vfs::namei::{self, At, LookupFlags};
+use vfs::path::LookupContext;
+use vfs::permission::inode_permission;
+use vfs::poll::PollTable;
+use vfs::types::{FileType, MayAccess};
+
+use crate::address::{self, Name};
+use crate::queue::Queue;
+
+/// What a socket is doing.
+pub enum State {
+    /// Nothing yet, or a datagram socket without a default peer.
+    Idle,
+    /// Waiting for connections, which wait here to be accepted.
+    Listening {
+        /// Connected endpoints that nobody has accepted yet.
+        pending: VecDeque<Arc<Endpoint>>,
+        /// How many may wait.
+        backlog: usize,
+    },
+    /// Connected; the peer may be gone.
+    Connected(Weak<Endpoint>),
+}
+
+pub(crate) struct Inner {
+    pub state: State,
+    pub name: Name,
+    inode: Option<Arc<Inode>>,
+    /// The name of the peer at the time of connecting.
+    pub peer_name: Name,
+    pub peer: Credentials,
+}
+
+/// A unix socket.
+pub struct Endpoint {
+    me: Weak<Endpoint>,
+    pub(crate) kind: Kind,
+    pub(crate) inner: SpinLock<Inner>,
+    pub(crate) queue: SpinLock<Queue>,
+    pub(crate) readers: WaitQueue,
+    /// Woken when this socket's queue gets room, and when a listener's does.
+    pub(crate) room: WaitQueue,
+    pub(crate) read_shut: AtomicBool,
+    pub(crate) write_shut: AtomicBool,
+    pub(crate) closed: AtomicBool,
+    /// The peer closed with data unread.
+    pub(crate) reset: AtomicBool,
+}
+
+impl Endpoint {
+    /// A fresh socket.
+    pub fn new(kind: Kind) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            kind,
+            inner: SpinLock::new(Inner {
+                state: State::Idle,
+                name: Name::Unnamed,
+                inode: None,
+                peer_name: Name::Unnamed,
+                peer: Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX },
+            }),
+            queue: SpinLock::new(Queue::default()),
+            readers: WaitQueue::new(),
+            room: WaitQueue::new(),
+            read_shut: AtomicBool::new(false),
+            write_shut: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
+        })
+    }
+
+    /// Connects two fresh sockets to each other (`socketpair(2)`).
+    pub fn join(a: &Arc<Self>, b: &Arc<Self>) {
+        let who = socket::current_credentials();
+        for (one, other) in [(a, b), (b, a)] {
+            let mut inner = one.inner.lock();
+            inner.state = State::Connected(Arc::downgrade(other));
+            inner.peer = who;
+        }
+    }
+
+    fn me(&self) -> Result<Arc<Self>> {
+        self.me.upgrade().ok_or(Errno::EINVAL)
+    }
+
+    /// The connected peer. `None`: it is gone.
+    pub(crate) fn peer(&self) -> Result<Option<Arc<Self>>> {
+        match &self.inner.lock().state {
+            State::Connected(peer) => Ok(peer.upgrade().filter(|peer| !peer.closed.load(Ordering::Acquire))),
+            _ => Err(Errno::ENOTCONN),
+        }
+    }
+
+    fn name(&self) -> Name {
+        self.inner.lock().name.clone()
+    }
+
+    /// Finds who is bound to `name`.
+    pub(crate) fn find(ctx: &LookupContext<'_>, name: &Name) -> Result<Arc<Self>> {
+        match name {
+            Name::Unnamed => Err(Errno::EINVAL),
+            Name::Abstract(name) => address::find_abstract(name),
+            Name::Path(path) => {
+                let inode = find_socket(ctx, path)?;
+                address::find_inode(&inode)
+            }
+        }
+    }
+
+    fn connect_stream(
+        self: &Arc<Self>,
+        ctx: &LookupContext<'_>,
+        name: &Name,
+        options: &Options,
+        nonblock: bool,
+    ) -> Result<()> {
+        match self.inner.lock().state {
+            State::Idle => {}
+            State::Connected(_) => return Err(Errno::EISCONN),
+            State::Listening { .. } => return Err(Errno::EINVAL),
+        }
+        let server = Self::new(self.kind);
+        loop {
+            let listener = Self::find(ctx, name)?;
+            if listener.kind != self.kind {
+                return Err(Errno::EPROTOTYPE);
+            }
+            let mut guard = listener.inner.lock();
+            let inner = &mut *guard;
+            let State::Listening { pending, backlog } = &mut inner.state else {
+                return Err(Errno::ECONNREFUSED);
+            };
+            if listener.read_shut.load(Ordering::Relaxed) || listener.closed.load(Ordering::Acquire) {
+                return Err(Errno::ECONNREFUSED);
+            }
+            if pending.len() > *backlog {
+                drop(guard);
+                if nonblock {
+                    return Err(Errno::EAGAIN);
+                }
+                let how = Wait::INTERRUPTIBLE.until(options.send_deadline());
+                listener.room.wait(how, || listener.accepts().then_some(())).map_err(wait_error)?;
+                continue;
+            }
+            pending.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            let (listener_name, listener_cred) = (inner.name.clone(), inner.peer);
+            pending.push_back(server.clone());
+            // Nobody else knows `server` until the listener is unlocked.
+            let mut fresh = server.inner.lock();
+            fresh.state = State::Connected(Arc::downgrade(self));
+            fresh.name = listener_name.clone();
+            fresh.peer = socket::current_credentials();
+            fresh.peer_name = self.name_for_peer();
+            drop(fresh);
+            drop(guard);
+            let mut inner = self.inner.lock();
+            inner.state = State::Connected(Arc::downgrade(&server));
+            inner.peer_name = listener_name;
+            inner.peer = listener_cred;
+            drop(inner);
+            listener.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+            return Ok(());
+        }
+    }
+
+    fn name_for_peer(&self) -> Name {
+        self.name()
+    }
+
+    /// Whether a connection would be queued, or refused at once.
+    fn accepts(&self) -> bool {
+        match &self.inner.lock().state {
+            State::Listening { pending, backlog } => pending.len() <= *backlog,
+            _ => true,
+        }
+    }
+
+    /// The other side is closed or shut down: wake whoever waits here.
+    fn peer_changed(&self) {
+        self.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM | PollEvents::RDHUP | PollEvents::HUP);
+        self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM | PollEvents::HUP);
+    }
+}
+
+/// The inode of the socket that a path names.
+fn find_socket(ctx: &LookupContext<'_>, path: &[u8]) -> Result<Arc<Inode>> {
+    let found = namei::path_lookup(ctx, At::Cwd, path, LookupFlags::FOLLOW)?;
+    let inode = found.inode()?;
+    inode_permission(inode, ctx.cred, MayAccess::WRITE)?;
+    if inode.file_type() != FileType::Socket {
+        return Err(Errno::ECONNREFUSED);
+    }
+    Ok(inode.clone())
+}
+
+pub(crate) fn wait_error(error: WaitError) -> Errno {
+    match error {
+        WaitError::Interrupted => Errno::ERESTARTSYS,
+        WaitError::TimedOut => Errno::EAGAIN,
+    }
+}
+
+impl SocketOps for Endpoint {
+    fn bind(&self, ctx: &LookupContext<'_>, addr: &SocketAddr) -> Result<()> {
+        let me = self.me()?;
+        let name = Name::parse(addr)?;
+        if self.name() != Name::Unnamed {
+            return if name == Name::Unnamed { Ok(()) } else { Err(Errno::EINVAL) };
+        }
+        let (name, inode) = match name {
+            Name::Unnamed => (Name::Abstract(address::bind_auto(&me)?), None),
+            Name::Abstract(bytes) => {
+                address::bind_abstract(bytes.clone(), &me)?;
+                (Name::Abstract(bytes), None)
+            }
+            Name::Path(path) => {
+                let mode = raw::S_IFSOCK | 0o777;
+                let made = namei::mknod(ctx, At::Cwd, &path, mode, DevId::default())
+                    .map_err(|error| if error == Errno::EEXIST { Errno::EADDRINUSE } else { error })?;
+                let inode = made.inode()?.clone();
+                address::bind_inode(&inode, &me);
+                (Name::Path(path), Some(inode))
+            }
+        };
+        let mut inner = self.inner.lock();
+        inner.name = name;
+        inner.inode = inode;
+        Ok(())
+    }
+
+    fn connect(
+        self: Arc<Self>,
+        ctx: &LookupContext<'_>,
+        addr: &SocketAddr,
+        options: &Options,
+        nonblock: bool,
+    ) -> Result<()> {
+        if self.kind != Kind::Dgram {
+            return self.connect_stream(ctx, &Name::parse(addr)?, options, nonblock);
+        }
+        if addr.family() == Some(0) {
+            self.inner.lock().state = State::Idle;
+            return Ok(());
+        }
+        let name = Name::parse(addr)?;
+        let peer = Self::find(ctx, &name)?;
+        if peer.kind != Kind::Dgram {
+            return Err(Errno::EPROTOTYPE);
+        }
+        let mut inner = self.inner.lock();
+        inner.state = State::Connected(Arc::downgrade(&peer));
+        inner.peer_name = name;
+        Ok(())
+    }
+
+    fn listen(&self, backlog: u32) -> Result<()> {
+        if self.kind == Kind::Dgram {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        const SOMAXCONN: u32 = 4096;
+        let limit = backlog.min(SOMAXCONN) as usize;
+        let mut inner = self.inner.lock();
+        if inner.name == Name::Unnamed {
+            return Err(Errno::EINVAL);
+        }
+        match &mut inner.state {
+            State::Idle => inner.state = State::Listening { pending: VecDeque::new(), backlog: limit },
+            State::Listening { backlog, .. } => *backlog = limit,
+            State::Connected(_) => return Err(Errno::EINVAL),
+        }
+        inner.peer = socket::current_credentials();
+        drop(inner);
+        self.room.wake_all();
+        Ok(())
+    }
+
+    fn accept(&self, options: &Options, nonblock: bool) -> Result<Arc<dyn SocketOps>> {
+        let take = || -> Option<Result<Arc<Self>>> {
+            match &mut self.inner.lock().state {
+                State::Listening { pending, .. } => match pending.pop_front() {
+                    Some(endpoint) => Some(Ok(endpoint)),
+                    None if self.read_shut.load(Ordering::Acquire) => Some(Err(Errno::EINVAL)),
+                    None => None,
+                },
+                _ if self.kind == Kind::Dgram => Some(Err(Errno::EOPNOTSUPP)),
+                _ => Some(Err(Errno::EINVAL)),
+            }
+        };
+        let accepted = match take() {
+            Some(result) => result?,
+            None if nonblock => return Err(Errno::EAGAIN),
+            None => {
+                let how = Wait::INTERRUPTIBLE.exclusive().until(options.receive_deadline());
+                self.readers.wait(how, take).map_err(wait_error)??
+            }
+        };
+        self.room.wake_all();
+        Ok(accepted)
+    }
+
+    fn local_name(&self) -> Result<SocketAddr> {
+        self.name().to_addr()
+    }
+
+    fn peer_name(&self) -> Result<SocketAddr> {
+        let inner = self.inner.lock();
+        match inner.state {
+            State::Connected(_) => inner.peer_name.clone().to_addr(),
+            _ => Err(Errno::ENOTCONN),
+        }
+    }
+
+    fn send(
+        &self,
+        ctx: Option<&LookupContext<'_>>,
+        iter: &mut IovIter<'_>,
+        message: SendMessage,
+        options: &Options,
+    ) -> Result<usize> {
+        match self.kind {
+            Kind::Stream => self.send_stream(iter, message, options),
+            _ => self.send_datagram(ctx, iter, message, options),
+        }
+    }
+
+    fn receive(
+        &self,
+        iter: &mut IovIter<'_>,
+        flags: MessageFlags,
+        nonblock: bool,
+        options: &Options,
+    ) -> Result<Received> {
+        match self.kind {
+            Kind::Stream => self.receive_stream(iter, flags, nonblock, options),
+            _ => self.receive_datagram(iter, flags, nonblock, options),
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if how.reads() {
+            self.read_shut.store(true, Ordering::Release);
+        }
+        if how.writes() {
+            self.write_shut.store(true, Ordering::Release);
+        }
+        if self.kind != Kind::Dgram
+            && let Ok(Some(peer)) = self.peer()
+        {
+            if how.reads() {
+                peer.write_shut.store(true, Ordering::Release);
+            }
+            if how.writes() {
+                peer.read_shut.store(true, Ordering::Release);
+            }
+            peer.peer_changed();
+        }
+        self.peer_changed();
+        Ok(())
+    }
+
+    fn poll(&self, table: &mut PollTable<'_>) -> PollEvents {
+        table.wait(&self.readers);
+        table.wait(&self.room);
+        let peer = self.peer();
+        if let Ok(Some(peer)) = &peer {
+            table.wait(&peer.room);
+        }
+        let mut events = PollEvents::empty();
+        let read_shut = self.read_shut.load(Ordering::Acquire);
+        if self.is_listening() {
+            let waiting =
+                matches!(&self.inner.lock().state, State::Listening { pending, .. } if !pending.is_empty());
+            return if waiting { PollEvents::IN | PollEvents::RDNORM } else { events };
+        }
+        if read_shut {
+            events |= PollEvents::RDHUP | PollEvents::IN | PollEvents::RDNORM;
+        }
+        if read_shut && self.write_shut.load(Ordering::Acquire) {
+            events |= PollEvents::HUP;
+        }
+        if !self.queue.lock().is_empty() {
+            events |= PollEvents::IN | PollEvents::RDNORM;
+        }
+        let writable = match &peer {
+            Ok(Some(peer)) => peer.queue.lock().bytes() < socket_room(),
+            Ok(None) => true,
+            Err(_) => self.kind == Kind::Dgram,
+        };
+        match (&peer, self.kind) {
+            (Ok(None), Kind::Stream | Kind::Seqpacket) => {
+                events |= PollEvents::HUP | PollEvents::RDHUP | PollEvents::IN | PollEvents::RDNORM;
+            }
+            (Err(_), Kind::Stream | Kind::Seqpacket) => events |= PollEvents::HUP,
+            _ => {}
+        }
+        if writable {
+            events |= PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND;
+        }
+        if self.reset.load(Ordering::Acquire) {
+            events |= PollEvents::ERR;
+        }
+        events
+    }
+
+    fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
+        use abi::raw_sys::ioctl as request;
+        use mm::user::UserPtr;
+        let bytes = match cmd {
+            request::FIONREAD if self.is_listening() => return Err(Errno::EINVAL),
+            request::FIONREAD => {
+                let queue = self.queue.lock();
+                if self.kind == Kind::Stream {
+                    queue.bytes()
+                } else {
+                    queue.front().map_or(0, |m| m.rest().len())
+                }
+            }
+            request::TIOCOUTQ => self.peer().ok().flatten().map_or(0, |peer| peer.queue.lock().bytes()),
+            _ => return Err(Errno::ENOTTY),
+        };
+        UserPtr::<i32>::new(arg).write(&(bytes as i32))?;
+        Ok(0)
+    }
+
+    fn peer_credentials(&self) -> Credentials {
+        self.inner.lock().peer
+    }
+
+    fn is_listening(&self) -> bool {
+        matches!(self.inner.lock().state, State::Listening { .. })
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.reset.swap(false, Ordering::AcqRel).then_some(Errno::ECONNRESET)
+    }
+
+    fn release(&self) {
+        self.closed.store(true, Ordering::Release);
+        let mut inner = self.inner.lock();
+        let state = core::mem::replace(&mut inner.state, State::Idle);
+        let name = core::mem::replace(&mut inner.name, Name::Unnamed);
+        let inode = inner.inode.take();
+        drop(inner);
+        address::release(&name, inode.as_ref());
+        let unread = self.queue.lock().take_all();
+        match state {
+            State::Connected(peer) => {
+                if let Some(peer) = peer.upgrade() {
+                    if self.kind != Kind::Dgram {
+                        if !unread.is_empty() {
+                            peer.reset.store(true, Ordering::Release);
+                        }
+                        peer.read_shut.store(true, Ordering::Release);
+                        peer.write_shut.store(true, Ordering::Release);
+                    }
+                    peer.peer_changed();
+                }
+            }
+            // Whoever connected and was not accepted learns that nobody will.
+            State::Listening { pending, .. } => pending.iter().for_each(|endpoint| endpoint.release()),
+            State::Idle => {}
+        }
+        drop(unread);
+        self.room.wake_all();
+        self.readers.wake_all();
+    }
+}
+
+/// Bytes that may wait in a socket before it counts as full for `poll(2)`.
+fn socket_room() -> usize {
+    socket::BUFFER_DEFAULT as usize / 4
+}

@@ -1,0 +1,69 @@
+//! Unix domain sockets: `unix(7)`.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `address` | names: paths, the abstract namespace, and who is bound to them |
+//! | `queue` | what waits in a socket: messages with bytes, files and credentials |
+//! | `endpoint` | the socket itself: states, connecting, listening |
+//! | `transfer` | sending and receiving |
+//!
+//! # Locks
+//!
+//! An endpoint has one spin lock over its state and one over its queue. A lock of the state may be
+//! held when that of a queue is taken, never the other way round, and never two of one kind
+//! except through [`endpoint`]'s pairing at `connect`, which touches a fresh endpoint that nobody
+//! else knows. Wake-ups happen after unlocking.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod address;
+mod endpoint;
+mod queue;
+mod transfer;
+
+use alloc::sync::Arc;
+
+use abi::{Errno, Result, raw_sys::net};
+use socket::{Family, Kind, Protocol, SocketOps};
+
+use endpoint::Endpoint;
+
+/// The family `AF_UNIX`.
+pub struct Unix;
+
+impl Unix {
+    fn endpoint(protocol: Protocol) -> Result<Arc<Endpoint>> {
+        if protocol.number != 0 && protocol.number != net::AF_UNIX as i32 {
+            return Err(Errno::EPROTONOSUPPORT);
+        }
+        match protocol.kind {
+            Kind::Stream | Kind::Dgram | Kind::Seqpacket => Ok(Endpoint::new(protocol.kind)),
+            // Linux makes a datagram socket of it.
+            Kind::Raw => Ok(Endpoint::new(Kind::Dgram)),
+            _ => Err(Errno::ESOCKTNOSUPPORT),
+        }
+    }
+}
+
+impl Family for Unix {
+    fn number(&self) -> u16 {
+        net::AF_UNIX as u16
+    }
+
+    fn create(&self, protocol: Protocol) -> Result<Arc<dyn SocketOps>> {
+        Ok(Self::endpoint(protocol)?)
+    }
+
+    fn pair(&self, protocol: Protocol) -> Result<(Arc<dyn SocketOps>, Arc<dyn SocketOps>)> {
+        let (a, b) = (Self::endpoint(protocol)?, Self::endpoint(protocol)?);
+        Endpoint::join(&a, &b);
+        Ok((a, b))
+    }
+}
+
+/// Makes the family known.
+pub fn init() {
+    socket::register(&Unix);
+}

@@ -1,0 +1,323 @@
+//! Sending and receiving.
+//!
+//! A send copies the bytes into a message first, then queues it at the receiver under its queue
+//! lock: user memory is never touched under a lock. A stream send is cut into pieces.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use abi::poll::PollEvents;
+use abi::{Errno, Result};
+use mm::IovIter;
+use sched::wait::Wait;
+use socket::{Control, Credentials, Kind, MessageFlags, Options, Received, SendMessage};
+use vfs::file::File;
+use vfs::path::LookupContext;
+
+use crate::address::Name;
+use crate::endpoint::{Endpoint, State, wait_error};
+use crate::queue::Message;
+
+/// Bytes of a stream that travel as one message.
+const PIECE: usize = 32 * 1024;
+/// Datagrams that may wait in one socket (`/proc/sys/net/unix/max_dgram_qlen`).
+const MOST_DATAGRAMS: usize = 10;
+
+impl Endpoint {
+    pub(crate) fn send_stream(
+        &self,
+        iter: &mut IovIter<'_>,
+        message: SendMessage,
+        options: &Options,
+    ) -> Result<usize> {
+        if message.flags.contains(MessageFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if message.to.is_some() {
+            let connected = matches!(self.inner.lock().state, State::Connected(_));
+            return Err(if connected { Errno::EISCONN } else { Errno::EOPNOTSUPP });
+        }
+        let (mut files, sender) = split_control(message.control);
+        let mut done = 0;
+        let limit = options.send_buffer.load(Ordering::Relaxed) as usize;
+        loop {
+            let peer = self.peer()?;
+            let Some(peer) = peer.filter(|_| !self.write_shut.load(Ordering::Acquire)) else {
+                return if done > 0 { Ok(done) } else { Err(Errno::EPIPE) };
+            };
+            if iter.is_empty() {
+                return Ok(done);
+            }
+            if let Err(error) = self.wait_for_room(&peer, limit, message.nonblock, options) {
+                return if done > 0 { Ok(done) } else { Err(error) };
+            }
+            let data = copy_in(iter, PIECE)?;
+            let count = data.len();
+            let piece =
+                Message { data, read: 0, files: core::mem::take(&mut files), sender, from: Name::Unnamed };
+            let queued = peer.queue.lock().push(piece);
+            queued?;
+            done += count;
+            peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+        }
+    }
+
+    /// Waits until `peer` holds less than `limit` bytes, or cannot be sent to any more.
+    fn wait_for_room(&self, peer: &Arc<Self>, limit: usize, nonblock: bool, options: &Options) -> Result<()> {
+        let ready = || {
+            let gone = peer.closed.load(Ordering::Acquire) || self.write_shut.load(Ordering::Acquire);
+            (gone || peer.queue.lock().bytes() < limit).then_some(())
+        };
+        if ready().is_some() {
+            return Ok(());
+        }
+        if nonblock {
+            return Err(Errno::EAGAIN);
+        }
+        let how = Wait::INTERRUPTIBLE.until(options.send_deadline());
+        peer.room.wait(how, ready).map_err(wait_error)
+    }
+
+    pub(crate) fn send_datagram(
+        &self,
+        ctx: Option<&LookupContext<'_>>,
+        iter: &mut IovIter<'_>,
+        message: SendMessage,
+        options: &Options,
+    ) -> Result<usize> {
+        if message.flags.contains(MessageFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let peer = match (&message.to, ctx) {
+            (Some(addr), Some(ctx)) if self.kind == Kind::Dgram => Self::find(ctx, &Name::parse(addr)?)?,
+            (Some(_), _) => return Err(Errno::EISCONN),
+            (None, _) => {
+                let gone = if self.kind == Kind::Dgram { Errno::ECONNREFUSED } else { Errno::EPIPE };
+                self.peer()?.ok_or(gone)?
+            }
+        };
+        if peer.kind != self.kind {
+            return Err(Errno::EPROTOTYPE);
+        }
+        if self.write_shut.load(Ordering::Acquire) || peer.read_shut.load(Ordering::Acquire) {
+            return Err(Errno::EPIPE);
+        }
+        let limit = options.send_buffer.load(Ordering::Relaxed) as usize;
+        if iter.count() > limit.saturating_sub(32) {
+            return Err(Errno::EMSGSIZE);
+        }
+        let (files, sender) = split_control(message.control);
+        let data = copy_in(iter, limit)?;
+        let count = data.len();
+        let from = self.inner.lock().name.clone();
+        let mut waiting = Some(Message { data, read: 0, files, sender, from });
+        let mut offer = || -> Option<Result<()>> {
+            if peer.closed.load(Ordering::Acquire) {
+                return Some(Err(Errno::ECONNREFUSED));
+            }
+            let mut queue = peer.queue.lock();
+            if queue.len() > MOST_DATAGRAMS || queue.bytes() > limit {
+                return None;
+            }
+            waiting.take().map(|message| queue.push(message))
+        };
+        match offer() {
+            Some(result) => result?,
+            None if message.nonblock => return Err(Errno::EAGAIN),
+            None => {
+                let how = Wait::INTERRUPTIBLE.until(options.send_deadline());
+                peer.room.wait(how, offer).map_err(wait_error)??;
+            }
+        }
+        peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+        Ok(count)
+    }
+
+    /// Waits for something to receive. `false`: the end of the stream.
+    fn wait_for_message(&self, nonblock: bool, options: &Options) -> Result<bool> {
+        let ended = || {
+            self.read_shut.load(Ordering::Acquire)
+                || self.kind != Kind::Dgram && self.peer().is_ok_and(|peer| peer.is_none())
+        };
+        let look = || {
+            if !self.queue.lock().is_empty() {
+                return Some(true);
+            }
+            // Look at the end before the queue once more: a last message may have come in between.
+            (ended() && self.queue.lock().is_empty()).then_some(false)
+        };
+        match look() {
+            Some(found) => Ok(found),
+            None if nonblock => Err(Errno::EAGAIN),
+            None => {
+                let how = Wait::INTERRUPTIBLE.exclusive().until(options.receive_deadline());
+                self.readers.wait(how, look).map_err(wait_error)
+            }
+        }
+    }
+
+    pub(crate) fn receive_stream(
+        &self,
+        iter: &mut IovIter<'_>,
+        flags: MessageFlags,
+        nonblock: bool,
+        options: &Options,
+    ) -> Result<Received> {
+        if flags.contains(MessageFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if matches!(self.inner.lock().state, State::Idle | State::Listening { .. }) {
+            return Err(Errno::EINVAL);
+        }
+        let nonblock = nonblock || flags.contains(MessageFlags::DONTWAIT);
+        let mut received = Received { len: 0, from: None, control: Vec::new(), flags: MessageFlags::empty() };
+        let mut sender: Option<Credentials> = None;
+        let mut chunk = Vec::new();
+        while !iter.is_empty() {
+            let whole = flags.contains(MessageFlags::WAITALL);
+            let more_wanted = received.len == 0 || whole;
+            match self.wait_for_message(nonblock || !more_wanted, options) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) if received.len > 0 => break,
+                Err(error) => {
+                    if let Some(pending) =
+                        self.reset.swap(false, Ordering::AcqRel).then_some(Errno::ECONNRESET)
+                    {
+                        return Err(pending);
+                    }
+                    return Err(error);
+                }
+            }
+            // Copied out under the lock into kernel memory, to the user after unlocking.
+            let mut queue = self.queue.lock();
+            let Some(front) = queue.front() else { continue };
+            if received.len > 0 && (!front.files.is_empty() || sender.is_some_and(|s| s != front.sender)) {
+                break;
+            }
+            sender = Some(front.sender);
+            let count = front.rest().len().min(iter.count()).min(PIECE);
+            chunk.clear();
+            chunk.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+            chunk.extend_from_slice(front.rest().get(..count).unwrap_or_default());
+            let files =
+                if flags.contains(MessageFlags::PEEK) { front.files.clone() } else { queue.take_files() };
+            let finished = if flags.contains(MessageFlags::PEEK) { None } else { queue.consume(count) };
+            drop(queue);
+            drop(finished);
+            let carried = !files.is_empty();
+            if carried {
+                received.control.push(Control::Rights(files));
+            }
+            let copied = iter.copy_to_iter(&chunk);
+            received.len += copied;
+            self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM);
+            if copied < count {
+                return if received.len > 0 { Ok(received) } else { Err(Errno::EFAULT) };
+            }
+            if carried || flags.contains(MessageFlags::PEEK) {
+                break;
+            }
+        }
+        self.pass_credentials(&mut received, sender, options);
+        Ok(received)
+    }
+
+    pub(crate) fn receive_datagram(
+        &self,
+        iter: &mut IovIter<'_>,
+        flags: MessageFlags,
+        nonblock: bool,
+        options: &Options,
+    ) -> Result<Received> {
+        if flags.contains(MessageFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if self.kind == Kind::Seqpacket && !matches!(self.inner.lock().state, State::Connected(_)) {
+            return Err(Errno::ENOTCONN);
+        }
+        let nonblock = nonblock || flags.contains(MessageFlags::DONTWAIT);
+        let peek = flags.contains(MessageFlags::PEEK);
+        let message = loop {
+            if !self.wait_for_message(nonblock, options)? {
+                return Ok(Received {
+                    len: 0,
+                    from: None,
+                    control: Vec::new(),
+                    flags: MessageFlags::empty(),
+                });
+            }
+            let mut queue = self.queue.lock();
+            let message = if peek { queue.front().map(copy_of).transpose()? } else { queue.pop() };
+            if let Some(message) = message {
+                break message;
+            }
+        };
+        if !peek {
+            self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM);
+        }
+        let size = message.data.len();
+        let wanted = size.min(iter.count());
+        if iter.copy_to_iter(message.data.get(..wanted).unwrap_or_default()) < wanted {
+            return Err(Errno::EFAULT);
+        }
+        let mut received = Received {
+            len: wanted,
+            from: Some(message.from.to_addr()?),
+            control: Vec::new(),
+            flags: MessageFlags::empty(),
+        };
+        if wanted < size {
+            received.flags |= MessageFlags::TRUNC;
+        }
+        if flags.contains(MessageFlags::TRUNC) {
+            received.len = size;
+        }
+        if !message.files.is_empty() {
+            received.control.push(Control::Rights(message.files));
+        }
+        self.pass_credentials(&mut received, Some(message.sender), options);
+        Ok(received)
+    }
+
+    fn pass_credentials(&self, received: &mut Received, sender: Option<Credentials>, options: &Options) {
+        if let Some(sender) = sender
+            && options.pass_credentials.load(Ordering::Relaxed)
+        {
+            received.control.push(Control::Credentials(sender));
+        }
+    }
+}
+
+/// The files that travel, and who sends: what the message says, or else the caller.
+fn split_control(control: Vec<Control>) -> (Vec<Arc<File>>, Credentials) {
+    let mut files = Vec::new();
+    let mut sender = None;
+    for item in control {
+        match item {
+            Control::Rights(rights) => files = rights,
+            Control::Credentials(credentials) => sender = Some(credentials),
+        }
+    }
+    (files, sender.unwrap_or_else(socket::current_credentials))
+}
+
+fn copy_in(iter: &mut IovIter<'_>, most: usize) -> Result<Vec<u8>> {
+    let size = iter.count().min(most);
+    let data = iter.read_to_vec(size)?;
+    if data.len() < size && data.is_empty() { Err(Errno::EFAULT) } else { Ok(data) }
+}
+
+fn copy_of(message: &Message) -> Result<Message> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(message.data.len()).map_err(|_| Errno::ENOMEM)?;
+    data.extend_from_slice(&message.data);
+    Ok(Message {
+        data,
+        read: message.read,
+        files: message.files.clone(),
+        sender: message.sender,
+        from: message.from.clone(),
+    })
+}

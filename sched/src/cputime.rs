@@ -1,0 +1,125 @@
+//! CPU time accounting.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Times of one task, in nanoseconds.
+#[derive(Debug)]
+pub(crate) struct TaskTimes {
+    /// Time on a CPU, exactly, up to the last switch or tick.
+    pub sum_exec: AtomicU64,
+    /// Ticks that interrupted user mode, in nanoseconds.
+    pub user_ticks: AtomicU64,
+    /// Ticks that interrupted the kernel, in nanoseconds.
+    pub system_ticks: AtomicU64,
+    /// When it started, on the monotonic clock.
+    pub start: AtomicU64,
+}
+
+impl TaskTimes {
+    pub const fn new() -> Self {
+        Self {
+            sum_exec: AtomicU64::new(0),
+            user_ticks: AtomicU64::new(0),
+            system_ticks: AtomicU64::new(0),
+            start: AtomicU64::new(0),
+        }
+    }
+}
+
+/// CPU time that a task has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    /// In user mode, nanoseconds.
+    pub user_ns: u64,
+    /// In the kernel, nanoseconds.
+    pub system_ns: u64,
+}
+
+impl CpuTime {
+    /// Both together.
+    pub const fn total_ns(self) -> u64 {
+        self.user_ns + self.system_ns
+    }
+}
+
+impl crate::Task {
+    /// CPU time used so far. The sum is exact up to the last tick or switch; how it divides into user
+    /// and system time is sampled by the tick.
+    pub fn cpu_time(&self) -> CpuTime {
+        let total = self.exec_runtime_ns();
+        let user = self.times.user_ticks.load(Ordering::Relaxed);
+        let system = self.times.system_ticks.load(Ordering::Relaxed);
+        let user_ns = match user + system {
+            // No sample yet: programs start in the kernel and live in user mode.
+            0 if self.is_kthread() => 0,
+            0 => total,
+            sampled => (u128::from(total) * u128::from(user) / u128::from(sampled)) as u64,
+        };
+        CpuTime { user_ns, system_ns: total - user_ns }
+    }
+
+    /// Nanoseconds on a CPU so far (`CLOCK_THREAD_CPUTIME_ID`); exact for the running task.
+    pub fn exec_runtime_ns(&self) -> u64 {
+        crate::platform::update_exec(self);
+        self.times.sum_exec.load(Ordering::Relaxed)
+    }
+
+    /// When the task was made, on the monotonic clock.
+    pub fn start_ns(&self) -> u64 {
+        self.times.start.load(Ordering::Relaxed)
+    }
+}
+
+/// What a CPU spends its time on, as the columns of `/proc/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum CpuState {
+    /// User mode, nice 0 or less.
+    User,
+    /// User mode, positive nice.
+    Nice,
+    /// The kernel.
+    System,
+    /// Nothing.
+    Idle,
+    /// Nothing, while a task here waits for a disk.
+    IoWait,
+    /// Interrupt handlers.
+    Irq,
+    /// Deferred work of interrupts.
+    SoftIrq,
+    /// Taken away by a hypervisor.
+    Steal,
+}
+
+/// Nanoseconds that a CPU spent in each [`CpuState`].
+#[derive(Debug)]
+pub struct CpuTimes([AtomicU64; 8]);
+
+impl CpuTimes {
+    /// Adds to a state.
+    pub fn add(&self, state: CpuState, ns: u64) {
+        self.0[state as usize].fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds in a state.
+    pub fn get(&self, state: CpuState) -> u64 {
+        self.0[state as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// By CPU.
+pub static CPU_TIMES: [CpuTimes; arch::cpu::MAX_CPUS] =
+    [const { CpuTimes([const { AtomicU64::new(0) }; 8]) }; arch::cpu::MAX_CPUS];
+
+/// Context switches since boot, on all CPUs.
+pub fn total_switches() -> u64 {
+    let mut total = 0;
+    for cpu in arch::cpu::online().iter() {
+        if let Some(queue) = crate::rq::try_of(cpu) {
+            let _irqs_off = arch::irq::IrqGuard::new();
+            total += queue.lock.lock().nr_switches;
+        }
+    }
+    total
+}

@@ -4,10 +4,27 @@
 use crate::prelude::*;
 
 tests![
-    resuid_changes, setuid_drops_all, saved_id_returns, resgid_and_groups, supplementary_access,
-    fsuid_counts_for_files, capabilities_follow_uids, capget_capset, capability_bounding, no_caps_no_powers,
-    ambient_caps, keepcaps, securebits, rlimits_get_set, rlimit_nofile, rlimit_nproc, rlimit_cpu,
-    rlimit_stack_reported, rlimit_errors, prlimit_other, ids_in_status,
+    resuid_changes,
+    setuid_drops_all,
+    saved_id_returns,
+    resgid_and_groups,
+    supplementary_access,
+    fsuid_counts_for_files,
+    capabilities_follow_uids,
+    capget_capset,
+    capability_bounding,
+    no_caps_no_powers,
+    ambient_caps,
+    keepcaps,
+    securebits,
+    rlimits_get_set,
+    rlimit_nofile,
+    rlimit_nproc,
+    rlimit_cpu,
+    rlimit_stack_reported,
+    rlimit_errors,
+    prlimit_other,
+    ids_in_status,
 ];
 
 fn ids() -> crate::sys::Result<[u32; 6]> {
@@ -20,9 +37,7 @@ fn ids() -> crate::sys::Result<[u32; 6]> {
 
 /// Runs checks in a child, because they change who we are; the first failed one is its status.
 fn each(checks: &[&dyn Fn() -> bool]) -> Outcome {
-    let status = in_child(|| {
-        checks.iter().position(|check| !check()).map_or(0, |n| n as i32 + 1)
-    })?;
+    let status = in_child(|| checks.iter().position(|check| !check()).map_or(0, |n| n as i32 + 1))?;
     if status == 0 { Ok(()) } else { Err(Failure::new(format!("step {status} failed"))) }
 }
 
@@ -54,7 +69,10 @@ fn setuid_drops_all() -> Outcome {
 fn saved_id_returns() -> Outcome {
     each(&[
         &|| sys!(SYS_setresuid, -1_i64, 1000, -1_i64).is_ok(),
-        &|| open(c"/root/x", O_CREAT | O_WRONLY, 0o600) == Err(Errno(EACCES)) || stat(c"/root").is_ok_and(|s| s.st_mode & 0o7 != 0),
+        &|| {
+            open(c"/root/x", O_CREAT | O_WRONLY, 0o600) == Err(Errno(EACCES))
+                || stat(c"/root").is_ok_and(|s| s.st_mode & 0o7 != 0)
+        },
         &|| sys!(SYS_setuid, 0).is_ok(),
         &|| ids() == Ok([0; 6]),
     ])
@@ -115,8 +133,7 @@ fn caps(pid: i32) -> crate::sys::Result<[u64; 3]> {
 fn set_caps(effective: u64, permitted: u64, inheritable: u64) -> crate::sys::Result<usize> {
     let header = [0x2008_0522_u32, 0];
     let sets = [effective, permitted, inheritable];
-    let data: Vec<u32> =
-        (0..2).flat_map(|half| sets.map(|set| (set >> (32 * half)) as u32)).collect();
+    let data: Vec<u32> = (0..2).flat_map(|half| sets.map(|set| (set >> (32 * half)) as u32)).collect();
     sys!(SYS_capset, addr(&header), data.as_ptr())
 }
 
@@ -261,7 +278,15 @@ fn rlimit_nproc() -> Outcome {
         &|| in_child(|| 0) == Ok(0),
         &|| sys!(SYS_setresuid, 4343, 4343, 4343).is_ok(),
         &|| {
-            let forks = (0..10).map(|_| fork(|| { sleep_ms(20_000); 0 })).filter(Result::is_ok).count();
+            let forks = (0..10)
+                .map(|_| {
+                    fork(|| {
+                        sleep_ms(20_000);
+                        0
+                    })
+                })
+                .filter(Result::is_ok)
+                .count();
             forks == 4
         },
         &|| fork(|| 0) == Err(Errno(EAGAIN)),

@@ -102,8 +102,7 @@ macro_rules! check_err {
         let result = $call;
         if !matches!(result, Err($crate::sys::Errno(libc::$errno))) {
             let result = result.map(drop);
-            let text =
-                format!("{} gave {result:?}, expected {}", stringify!($call), stringify!($errno));
+            let text = format!("{} gave {result:?}, expected {}", stringify!($call), stringify!($errno));
             return Err($crate::harness::Failure::new(text));
         }
     }};
@@ -242,9 +241,7 @@ pub fn mount_system() {
     for (kind, path) in mounts {
         let _ = sys::mkdir(path, 0o755);
         let flags = if path == c"/dev" { 0 } else { libc::MS_NOSUID };
-        if let Err(errno) =
-            sys!(SYS_mount, kind.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, 0)
-        {
+        if let Err(errno) = sys!(SYS_mount, kind.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, 0) {
             println!("mount {path:?}: {errno:?}");
         }
     }

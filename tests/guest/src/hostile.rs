@@ -4,36 +4,137 @@
 
 use crate::prelude::*;
 use crate::sys::nr::{SYS_kexec_file_load, SYS_memfd_secret, SYS_mseal};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 tests![
-    unknown_calls, wild_pointers, wild_numbers, kernel_pointers, elf_truncated, elf_mutated,
-    elf_huge_headers, elf_overlapping_segments, elf_interpreter_missing, fork_bomb, oom_kills_the_right_one,
-    oom_survivors_work, deep_symlink_storm, descriptor_exhaustion, signal_storm, memory_churn,
-    thread_churn, bad_instructions, unaligned_stacks, epoll_chain_depth, many_mappings_limit,
-    randomized_calls, sysinfo_and_uname, reboot_needs_magic, ptrace_basics, personality_and_arch_prctl,
+    unknown_calls,
+    wild_pointers,
+    wild_numbers,
+    kernel_pointers,
+    elf_truncated,
+    elf_mutated,
+    elf_huge_headers,
+    elf_overlapping_segments,
+    elf_interpreter_missing,
+    fork_bomb,
+    oom_kills_the_right_one,
+    oom_survivors_work,
+    deep_symlink_storm,
+    descriptor_exhaustion,
+    signal_storm,
+    memory_churn,
+    thread_churn,
+    bad_instructions,
+    unaligned_stacks,
+    epoll_chain_depth,
+    many_mappings_limit,
+    randomized_calls,
+    sysinfo_and_uname,
+    reboot_needs_magic,
+    ptrace_basics,
+    personality_and_arch_prctl,
 ];
 
 /// Calls that would end or change the system, wait forever, or tear down the test itself.
 fn skipped(number: i64) -> bool {
     [
-        SYS_exit, SYS_exit_group, SYS_reboot, SYS_rt_sigreturn, SYS_rt_sigsuspend, SYS_clone,
-        SYS_clone3, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_brk, SYS_madvise, SYS_vhangup, SYS_execve,
-        SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_set_robust_list,
-        SYS_close_range, SYS_setrlimit, SYS_prlimit64, SYS_prctl, SYS_wait4, SYS_waitid, SYS_ptrace,
-        SYS_kexec_load, SYS_kexec_file_load, SYS_init_module, SYS_delete_module, SYS_finit_module,
-        SYS_umount2, SYS_mount, SYS_pivot_root, SYS_chroot, SYS_setuid, SYS_setresuid, SYS_setreuid,
-        SYS_setgid, SYS_setregid, SYS_setresgid, SYS_sched_setaffinity, SYS_sched_setscheduler,
-        SYS_sched_setattr, SYS_personality, SYS_mlockall, SYS_unshare, SYS_seccomp, SYS_capset,
-        SYS_settimeofday, SYS_clock_settime, SYS_swapon, SYS_swapoff, SYS_sethostname,
-        SYS_setdomainname, SYS_syslog, SYS_mseal, SYS_remap_file_pages, SYS_pkey_mprotect,
-        SYS_ppoll, SYS_pselect6, SYS_nanosleep, SYS_sched_yield, SYS_mmap, SYS_membarrier, SYS_rseq,
-        SYS_landlock_restrict_self, SYS_io_uring_setup, SYS_bpf, SYS_userfaultfd, SYS_perf_event_open,
-        SYS_quotactl, SYS_acct, SYS_setsid, SYS_setpgid, SYS_close, SYS_dup3, SYS_flock, SYS_fcntl,
-        SYS_sync, SYS_rt_sigtimedwait, SYS_vmsplice, SYS_process_madvise, SYS_set_mempolicy,
-        SYS_migrate_pages, SYS_mbind, SYS_memfd_secret, SYS_setpriority, SYS_ioprio_set,
-        SYS_setitimer, SYS_fallocate, SYS_timer_create, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo,
-        SYS_pidfd_send_signal, SYS_mq_notify,
+        SYS_exit,
+        SYS_exit_group,
+        SYS_reboot,
+        SYS_rt_sigreturn,
+        SYS_rt_sigsuspend,
+        SYS_clone,
+        SYS_clone3,
+        SYS_munmap,
+        SYS_mremap,
+        SYS_mprotect,
+        SYS_brk,
+        SYS_madvise,
+        SYS_vhangup,
+        SYS_execve,
+        SYS_kill,
+        SYS_tkill,
+        SYS_tgkill,
+        SYS_rt_sigaction,
+        SYS_rt_sigprocmask,
+        SYS_set_robust_list,
+        SYS_close_range,
+        SYS_setrlimit,
+        SYS_prlimit64,
+        SYS_prctl,
+        SYS_wait4,
+        SYS_waitid,
+        SYS_ptrace,
+        SYS_kexec_load,
+        SYS_kexec_file_load,
+        SYS_init_module,
+        SYS_delete_module,
+        SYS_finit_module,
+        SYS_umount2,
+        SYS_mount,
+        SYS_pivot_root,
+        SYS_chroot,
+        SYS_setuid,
+        SYS_setresuid,
+        SYS_setreuid,
+        SYS_setgid,
+        SYS_setregid,
+        SYS_setresgid,
+        SYS_sched_setaffinity,
+        SYS_sched_setscheduler,
+        SYS_sched_setattr,
+        SYS_personality,
+        SYS_mlockall,
+        SYS_unshare,
+        SYS_seccomp,
+        SYS_capset,
+        SYS_settimeofday,
+        SYS_clock_settime,
+        SYS_swapon,
+        SYS_swapoff,
+        SYS_sethostname,
+        SYS_setdomainname,
+        SYS_syslog,
+        SYS_mseal,
+        SYS_remap_file_pages,
+        SYS_pkey_mprotect,
+        SYS_ppoll,
+        SYS_pselect6,
+        SYS_nanosleep,
+        SYS_sched_yield,
+        SYS_mmap,
+        SYS_membarrier,
+        SYS_rseq,
+        SYS_landlock_restrict_self,
+        SYS_io_uring_setup,
+        SYS_bpf,
+        SYS_userfaultfd,
+        SYS_perf_event_open,
+        SYS_quotactl,
+        SYS_acct,
+        SYS_setsid,
+        SYS_setpgid,
+        SYS_close,
+        SYS_dup3,
+        SYS_flock,
+        SYS_fcntl,
+        SYS_sync,
+        SYS_rt_sigtimedwait,
+        SYS_vmsplice,
+        SYS_process_madvise,
+        SYS_set_mempolicy,
+        SYS_migrate_pages,
+        SYS_mbind,
+        SYS_memfd_secret,
+        SYS_setpriority,
+        SYS_ioprio_set,
+        SYS_setitimer,
+        SYS_fallocate,
+        SYS_timer_create,
+        SYS_rt_sigqueueinfo,
+        SYS_rt_tgsigqueueinfo,
+        SYS_pidfd_send_signal,
+        SYS_mq_notify,
     ]
     .contains(&number)
         || platform_skipped(number)
@@ -42,8 +143,21 @@ fn skipped(number: i64) -> bool {
 /// Calls that only one architecture has.
 #[cfg(target_arch = "x86_64")]
 fn platform_skipped(number: i64) -> bool {
-    [SYS_fork, SYS_vfork, SYS_pause, SYS_alarm, SYS_arch_prctl, SYS_iopl, SYS_ioperm, SYS_modify_ldt, SYS_poll, SYS_select, SYS_dup2, 335]
-        .contains(&number)
+    [
+        SYS_fork,
+        SYS_vfork,
+        SYS_pause,
+        SYS_alarm,
+        SYS_arch_prctl,
+        SYS_iopl,
+        SYS_ioperm,
+        SYS_modify_ldt,
+        SYS_poll,
+        SYS_select,
+        SYS_dup2,
+        335,
+    ]
+    .contains(&number)
 }
 
 /// Calls that only one architecture has.
@@ -52,7 +166,33 @@ fn platform_skipped(_number: i64) -> bool {
     false
 }
 
+/// Where `call` notes what it is about to do, for a report if that is the last thing it does.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
+/// Shared memory for `LAST`, which outlives a child.
+fn record() -> crate::sys::Result<usize> {
+    let at = map_shared(4096)?;
+    LAST.store(at, SeqCst);
+    Ok(at)
+}
+
+/// What was recorded last.
+fn recorded(at: usize) -> String {
+    let word = |n: usize| {
+        let low = atomic(at + n * 8).load(SeqCst);
+        u64::from(low) | u64::from(atomic(at + n * 8 + 4).load(SeqCst)) << 32
+    };
+    format!("last call {} ({:x?})", word(0), [1, 2, 3, 4, 5, 6].map(word))
+}
+
 fn call(number: i64, args: [usize; 6]) -> Result<usize, Errno> {
+    let last = LAST.load(SeqCst);
+    if last != 0 {
+        for (n, word) in [number as usize].iter().chain(&args).enumerate() {
+            atomic(last + n * 8).store(*word as u32, SeqCst);
+            atomic(last + n * 8 + 4).store((*word >> 32) as u32, SeqCst);
+        }
+    }
     // SAFETY: the arguments are wrong on purpose, and `skipped` leaves out the calls that could
     // change this process behind Rust's back.
     let value = unsafe { syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
@@ -84,18 +224,20 @@ fn guarded(body: impl FnOnce()) -> crate::sys::Result<i32> {
 }
 
 fn wild_pointers() -> Outcome {
+    let last = record()?;
     for wild in [1_usize, 8, 0xfff, 0x7fff_ffff_f000, 0x8000_0000_0000, 0xdead_0000_0000_0000] {
         let status = guarded(|| {
             for number in (0..470).filter(|n| !skipped(*n)) {
                 let _ = call(number, [wild; 6]);
             }
         })?;
-        check!(status == 0, "pointer {wild:#x}: status {status}");
+        check!(status == 0, "pointer {wild:#x}: status {status}, {}", recorded(last));
     }
     Ok(())
 }
 
 fn wild_numbers() -> Outcome {
+    let last = record()?;
     for value in [0_usize, 2, 0xffff_ffff, 0x7fff_ffff, usize::MAX, 1 << 63] {
         let status = guarded(|| {
             let good = map_anon(65536).unwrap_or(0);
@@ -105,7 +247,7 @@ fn wild_numbers() -> Outcome {
                 let _ = call(number, [value, value, good, value, value, value]);
             }
         })?;
-        check!(status == 0, "value {value:#x}: status {status}");
+        check!(status == 0, "value {value:#x}: status {status}, {}", recorded(last));
     }
     Ok(())
 }
@@ -113,7 +255,14 @@ fn wild_numbers() -> Outcome {
 fn kernel_pointers() -> Outcome {
     // The direct map, the kernel image, the vsyscall page, non-canonical addresses.
     let fd = create(c"f", b"0123456789")?;
-    for at in [0xffff_8880_0000_0000, 0xffff_ffff_8100_0000, 0xffff_ffff_ff60_0000, 0xffff_0000_0000_0000, 0x0000_8000_0000_0000, usize::MAX - 10] {
+    for at in [
+        0xffff_8880_0000_0000,
+        0xffff_ffff_8100_0000,
+        0xffff_ffff_ff60_0000,
+        0xffff_0000_0000_0000,
+        0x0000_8000_0000_0000,
+        usize::MAX - 10,
+    ] {
         check_err!(sys!(SYS_write, fd, at, 8), EFAULT);
         check_err!(sys!(SYS_pread64, fd, at, 8, 0), EFAULT);
         check_err!(sys!(SYS_uname, at), EFAULT);
@@ -148,8 +297,12 @@ fn execute(bytes: &[u8]) -> Result<Result<i32, Errno>, Failure> {
         let null = open(c"/dev/null", O_RDWR, 0).unwrap_or(0);
         let _ = sys!(SYS_dup3, null, 1, 0);
         let _ = sys!(SYS_dup3, null, 2, 0);
-        let seconds = rlimit { rlim_cur: 1, rlim_max: 1 };
-        let _ = sys!(SYS_prlimit64, 0, RLIMIT_CPU, addr(&seconds), 0);
+        // An alarm outlives exec: a damaged program may run or wait for ever.
+        let soon = itimerval {
+            it_interval: timeval { tv_sec: 0, tv_usec: 0 },
+            it_value: timeval { tv_sec: 0, tv_usec: 300_000 },
+        };
+        let _ = sys!(SYS_setitimer, ITIMER_REAL, addr(&soon), 0);
         let core = rlimit { rlim_cur: 0, rlim_max: 0 };
         let _ = sys!(SYS_prlimit64, 0, RLIMIT_CORE, addr(&core), 0);
         let args = [c"helper:ids".as_ptr(), std::ptr::null()];
@@ -188,15 +341,8 @@ fn elf_truncated() -> Outcome {
 
 fn elf_mutated() -> Outcome {
     let image = image()?;
-    let refused: [(usize, u64, usize); 7] = [
-        (0, 0, 4),
-        (16, 1, 2),
-        (16, 4, 2),
-        (18, 8, 2),
-        (54, 55, 2),
-        (56, 0, 2),
-        (56, 0xffff, 2),
-    ];
+    let refused: [(usize, u64, usize); 7] =
+        [(0, 0, 4), (16, 1, 2), (16, 4, 2), (18, 8, 2), (54, 55, 2), (56, 0, 2), (56, 0xffff, 2)];
     for (at, value, width) in refused {
         let mut bytes = image.clone();
         put(&mut bytes, at, value, width);
@@ -487,9 +633,8 @@ fn thread_churn() -> Outcome {
     // Threads that come and go while the process forks and takes signals.
     let child = fork(|| {
         for _ in 0..20 {
-            let threads: Vec<_> = (0..8)
-                .map(|n| std::thread::spawn(move || (n, sys!(SYS_gettid).is_ok())))
-                .collect();
+            let threads: Vec<_> =
+                (0..8).map(|n| std::thread::spawn(move || (n, sys!(SYS_gettid).is_ok()))).collect();
             let _ = in_child(|| 0);
             if threads.into_iter().any(|t| t.join().is_err()) {
                 return 1;
@@ -497,8 +642,10 @@ fn thread_churn() -> Outcome {
         }
         // Exit with threads in the middle of everything.
         for _ in 0..8 {
-            std::thread::spawn(|| loop {
-                let _ = map_anon(4096);
+            std::thread::spawn(|| {
+                loop {
+                    let _ = map_anon(4096);
+                }
             });
         }
         sleep_ms(20);
@@ -607,13 +754,33 @@ fn many_mappings_limit() -> Outcome {
 
 fn randomized_calls() -> Outcome {
     // Arguments drawn from a pool of good and bad values, reproducibly.
+    let last = record()?;
     for seed in 1..=8_u64 {
         let status = guarded(|| {
             let good = map_anon(65536).unwrap_or(0);
             let _ = open(c".", O_RDONLY, 0);
             let _ = pipe(O_NONBLOCK);
-            let pool = [0, 1, 2, 3, 4, 5, 7, 16, 4096, 65535, good, good + 4096, good + 65530, 8,
-                usize::MAX, usize::MAX >> 1, 0xffff_ffff, 1 << 47, getpid() as usize];
+            let pool = [
+                0,
+                1,
+                2,
+                3,
+                4,
+                5,
+                7,
+                16,
+                4096,
+                65535,
+                good,
+                good + 4096,
+                good + 65530,
+                8,
+                usize::MAX,
+                usize::MAX >> 1,
+                0xffff_ffff,
+                1 << 47,
+                getpid() as usize,
+            ];
             let mut random = seed;
             for _ in 0..4000 {
                 let mut draw = || {
@@ -632,7 +799,7 @@ fn randomized_calls() -> Outcome {
                 }
             }
         })?;
-        check!(status == 0, "seed {seed}: status {status}");
+        check!(status == 0, "seed {seed}: status {status}, {}", recorded(last));
     }
     Ok(())
 }
@@ -665,8 +832,10 @@ fn ptrace_basics() -> Outcome {
     })?;
     let (_, status) = wait_options(child, 0)?;
     check!(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
-    check!(slurp(std::ffi::CString::new(format!("/proc/{child}/status")).unwrap_or_default().as_c_str())?
-        .contains(&format!("TracerPid:\t{}\n", getpid())));
+    check!(
+        slurp(std::ffi::CString::new(format!("/proc/{child}/status")).unwrap_or_default().as_c_str())?
+            .contains(&format!("TracerPid:\t{}\n", getpid()))
+    );
     let mut value = 0_usize;
     sys!(SYS_ptrace, PTRACE_PEEKDATA, child, word, addr_mut(&mut value))?;
     check_eq!(value as u32, 0);

@@ -27,7 +27,22 @@ mod time;
 mod tty;
 
 /// All tests.
-const TABLES: &[&[harness::Test]] = &[files::TESTS, paths::TESTS, process::TESTS, memory::TESTS, signals::TESTS, ipc::TESTS, threads::TESTS, time::TESTS, sched::TESTS, creds::TESTS, tty::TESTS, pseudo::TESTS, mounts::TESTS, hostile::TESTS];
+const TABLES: &[&[harness::Test]] = &[
+    files::TESTS,
+    paths::TESTS,
+    process::TESTS,
+    memory::TESTS,
+    signals::TESTS,
+    ipc::TESTS,
+    threads::TESTS,
+    time::TESTS,
+    sched::TESTS,
+    creds::TESTS,
+    tty::TESTS,
+    pseudo::TESTS,
+    mounts::TESTS,
+    hostile::TESTS,
+];
 
 fn main() {
     helpers::dispatch(&std::env::args().collect::<Vec<_>>());

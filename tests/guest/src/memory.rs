@@ -11,15 +11,53 @@ const RW: i32 = PROT_READ | PROT_WRITE;
 const ANON: i32 = MAP_PRIVATE | MAP_ANONYMOUS;
 
 tests![
-    mmap_anonymous_is_zero, mmap_errors, mmap_fixed_replaces, mmap_fixed_noreplace, mmap_hint,
-    mmap_file_private, mmap_file_shared, mmap_file_after_close_and_unlink, mmap_past_end_of_file,
-    mmap_permissions, munmap_splits, mprotect_faults, mprotect_splits_and_merges, segv_codes,
-    bus_error, stack_grows, stack_overflow, grows_down, mremap_grows, mremap_moves, mremap_errors,
-    brk_moves, cow_after_fork, cow_tree, shared_between_processes, madvise_dontneed, madvise_misc,
-    mincore_counts, msync_flags, mlock_limits, mlockall_future, rlimit_as, zero_page_reads,
-    populate, exec_page, fork_with_many_maps, truncate_under_mapping, write_through_proc_mem,
-    user_pointer_across_pages, membarrier_query, dev_zero_mapping, null_page, big_sparse_map,
-    wipe_and_dont_fork, file_mapping_sees_writes, map_shared_validate, mseal_protects,
+    mmap_anonymous_is_zero,
+    mmap_errors,
+    mmap_fixed_replaces,
+    mmap_fixed_noreplace,
+    mmap_hint,
+    mmap_file_private,
+    mmap_file_shared,
+    mmap_file_after_close_and_unlink,
+    mmap_past_end_of_file,
+    mmap_permissions,
+    munmap_splits,
+    mprotect_faults,
+    mprotect_splits_and_merges,
+    segv_codes,
+    bus_error,
+    stack_grows,
+    stack_overflow,
+    grows_down,
+    mremap_grows,
+    mremap_moves,
+    mremap_errors,
+    brk_moves,
+    cow_after_fork,
+    cow_tree,
+    shared_between_processes,
+    madvise_dontneed,
+    madvise_misc,
+    mincore_counts,
+    msync_flags,
+    mlock_limits,
+    mlockall_future,
+    rlimit_as,
+    zero_page_reads,
+    populate,
+    exec_page,
+    fork_with_many_maps,
+    truncate_under_mapping,
+    write_through_proc_mem,
+    user_pointer_across_pages,
+    membarrier_query,
+    dev_zero_mapping,
+    null_page,
+    big_sparse_map,
+    wipe_and_dont_fork,
+    file_mapping_sees_writes,
+    map_shared_validate,
+    mseal_protects,
 ];
 
 /// What the last fault handler saw: signal, code, address.
@@ -597,8 +635,7 @@ fn zero_page_reads() -> Outcome {
 fn rss() -> Result<usize, Failure> {
     let status = slurp(c"/proc/self/status")?;
     let line = status.lines().find(|l| l.starts_with("RssAnon:"));
-    line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok())
-        .ok_or_else(|| Failure::new("no RssAnon"))
+    line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).ok_or_else(|| Failure::new("no RssAnon"))
 }
 
 fn populate() -> Outcome {

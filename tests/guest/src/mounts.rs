@@ -5,11 +5,30 @@ use crate::prelude::*;
 use std::ffi::CStr;
 
 tests![
-    mount_tmpfs, mount_errors, umount_busy, bind_mounts, remount_read_only, mount_flags_apply,
-    move_mount_works, mount_namespace_private, propagation_shared, chroot_confines, pivot_root_works,
-    new_mount_api, tmpfs_options, proc_mount_twice, stacked_mounts, mounts_over_files,
-    uts_namespace, pid_namespace, user_namespace_or_eperm, mount_covers_directory, readonly_errors,
-    sysfs_and_devtmpfs, setns_returns, lazy_unmount,
+    mount_tmpfs,
+    mount_errors,
+    umount_busy,
+    bind_mounts,
+    remount_read_only,
+    mount_flags_apply,
+    move_mount_works,
+    mount_namespace_private,
+    propagation_shared,
+    chroot_confines,
+    pivot_root_works,
+    new_mount_api,
+    tmpfs_options,
+    proc_mount_twice,
+    stacked_mounts,
+    mounts_over_files,
+    uts_namespace,
+    pid_namespace,
+    user_namespace_or_eperm,
+    mount_covers_directory,
+    readonly_errors,
+    sysfs_and_devtmpfs,
+    setns_returns,
+    lazy_unmount,
 ];
 
 fn mount(from: &CStr, to: &CStr, kind: &CStr, flags: u64, data: &CStr) -> crate::sys::Result<usize> {

@@ -4,12 +4,36 @@ use crate::prelude::*;
 use std::ffi::{CStr, CString};
 
 tests![
-    mkdir_rmdir, unlink_kinds, hard_links, symlinks_resolve, rename_basics, rename_flags,
-    rename_directories, chmod_bits, chown_ids, utimensat_times, time_stamps_move, getdents_lists,
-    getdents_offsets, getdents_while_deleting, statx_fields, stat_fields, access_checks, xattrs,
-    mknod_kinds, dot_dot_and_slashes, getcwd_follows, chdir_errors, statfs_numbers,
-    permission_denied, sticky_directory, readlink_truncates, deep_paths, many_files,
-    inotify_events, name_to_handle,
+    mkdir_rmdir,
+    unlink_kinds,
+    hard_links,
+    symlinks_resolve,
+    rename_basics,
+    rename_flags,
+    rename_directories,
+    chmod_bits,
+    chown_ids,
+    utimensat_times,
+    time_stamps_move,
+    getdents_lists,
+    getdents_offsets,
+    getdents_while_deleting,
+    statx_fields,
+    stat_fields,
+    access_checks,
+    xattrs,
+    mknod_kinds,
+    dot_dot_and_slashes,
+    getcwd_follows,
+    chdir_errors,
+    statfs_numbers,
+    permission_denied,
+    sticky_directory,
+    readlink_truncates,
+    deep_paths,
+    many_files,
+    inotify_events,
+    name_to_handle,
 ];
 
 fn cstring(text: &str) -> CString {
@@ -210,9 +234,7 @@ fn chmod_bits() -> Outcome {
     let no_follow = sys!(SYS_fchmodat2, CWD, c"l".as_ptr(), 0o600, AT_SYMLINK_NOFOLLOW);
     check_err!(no_follow, EOPNOTSUPP);
     check_err!(sys!(SYS_fchmodat, CWD, c"missing".as_ptr(), 0o600), ENOENT);
-    let status = as_user(|| {
-        i32::from(sys!(SYS_fchmodat, CWD, c"f".as_ptr(), 0o777) != Err(Errno(EPERM)))
-    })?;
+    let status = as_user(|| i32::from(sys!(SYS_fchmodat, CWD, c"f".as_ptr(), 0o777) != Err(Errno(EPERM))))?;
     check_eq!(status, 0);
     Ok(())
 }

@@ -4,12 +4,42 @@ use crate::prelude::*;
 use std::ffi::CString;
 
 tests![
-    fork_copies_memory, fork_return_values, vfork_shares_memory, clone_flags, clone3_works,
-    clone_errors, clone_into_thread_group_of_parent, exit_codes, exit_by_signal, wait_options_flags, waitid_info,
-    wait_errors, orphans_go_to_init, subreaper, pdeathsig, process_groups, sessions,
-    prctl_name, exec_args_and_env, exec_errors, exec_script, exec_script_nested, exec_resets_signals,
-    exec_closes_cloexec, execveat_fd, exec_from_thread, setuid_exec, auxv_contents, exit_group_ends_threads,
-    wait_usage, pidfd_basics, zombie_visible, fork_many, argument_limits, process_vm, kcmp_files,
+    fork_copies_memory,
+    fork_return_values,
+    vfork_shares_memory,
+    clone_flags,
+    clone3_works,
+    clone_errors,
+    clone_into_thread_group_of_parent,
+    exit_codes,
+    exit_by_signal,
+    wait_options_flags,
+    waitid_info,
+    wait_errors,
+    orphans_go_to_init,
+    subreaper,
+    pdeathsig,
+    process_groups,
+    sessions,
+    prctl_name,
+    exec_args_and_env,
+    exec_errors,
+    exec_script,
+    exec_script_nested,
+    exec_resets_signals,
+    exec_closes_cloexec,
+    execveat_fd,
+    exec_from_thread,
+    setuid_exec,
+    auxv_contents,
+    exit_group_ends_threads,
+    wait_usage,
+    pidfd_basics,
+    zombie_visible,
+    fork_many,
+    argument_limits,
+    process_vm,
+    kcmp_files,
 ];
 
 /// The program itself, for tests that execute something.
@@ -57,8 +87,7 @@ fn run_path(path: &std::ffi::CStr, args: &[&str]) -> crate::sys::Result<(i32, St
     let ends = pipe(0)?;
     let child = fork(|| {
         let _ = sys!(SYS_dup3, ends[1], 1, 0);
-        let strings: Vec<CString> =
-            args.iter().map(|s| CString::new(*s).unwrap_or_default()).collect();
+        let strings: Vec<CString> = args.iter().map(|s| CString::new(*s).unwrap_or_default()).collect();
         let pointers: Vec<*const c_char> =
             strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
         let env = [std::ptr::null::<c_char>()];
@@ -247,8 +276,10 @@ fn exit_codes() -> Outcome {
 
 fn exit_by_signal() -> Outcome {
     for signal in [SIGTERM, SIGKILL, SIGUSR1, SIGALRM, SIGPIPE] {
-        let child = fork(|| loop {
-            sleep_ms(1000);
+        let child = fork(|| {
+            loop {
+                sleep_ms(1000);
+            }
         })?;
         kill(child, signal)?;
         let status = wait(child)?;
@@ -298,8 +329,10 @@ fn waitid_info() -> Outcome {
     // WNOWAIT left it there.
     sys!(SYS_waitid, P_PID, child, addr_mut(&mut info), WEXITED, 0)?;
     check_err!(sys!(SYS_waitid, P_PID, child, addr_mut(&mut info), WEXITED, 0), ECHILD);
-    let child = fork(|| loop {
-        sleep_ms(1000);
+    let child = fork(|| {
+        loop {
+            sleep_ms(1000);
+        }
     })?;
     info = zeroed();
     sys!(SYS_waitid, P_ALL, 0, addr_mut(&mut info), WEXITED | WNOHANG, 0)?;
@@ -594,10 +627,8 @@ fn setuid_exec() -> Outcome {
 
 fn auxv_contents() -> Outcome {
     let auxv = std::fs::read("/proc/self/auxv")?;
-    let words: Vec<u64> = auxv
-        .chunks_exact(8)
-        .map(|c| c.iter().rev().fold(0, |a, b| a << 8 | u64::from(*b)))
-        .collect();
+    let words: Vec<u64> =
+        auxv.chunks_exact(8).map(|c| c.iter().rev().fold(0, |a, b| a << 8 | u64::from(*b))).collect();
     let get = |key: u64| words.chunks_exact(2).find(|p| p[0] == key).map(|p| p[1]);
     check_eq!(get(AT_PAGESZ), Some(4096));
     check_eq!(get(AT_CLKTCK), Some(100));
@@ -615,8 +646,10 @@ fn auxv_contents() -> Outcome {
 fn exit_group_ends_threads() -> Outcome {
     let child = fork(|| {
         for _ in 0..4 {
-            std::thread::spawn(|| loop {
-                sleep_ms(1000);
+            std::thread::spawn(|| {
+                loop {
+                    sleep_ms(1000);
+                }
             });
         }
         std::thread::spawn(|| {

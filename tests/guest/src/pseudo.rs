@@ -4,14 +4,47 @@ use crate::prelude::*;
 use std::fs;
 
 tests![
-    proc_root_files, meminfo_adds_up, cpuinfo_lists_cpus, stat_counts, uptime_and_loadavg,
-    version_and_cmdline, filesystems_and_mounts, pid_stat_fields, pid_status_fields, pid_maps_format,
-    pid_fd_links, pid_fdinfo, pid_cmdline_environ, pid_exe_cwd_root, pid_task_threads,
-    pid_smaps_and_statm, pid_io_and_limits, pid_wchan_and_stack, proc_self_and_thread_self,
-    sysctl_kernel, sysctl_vm_fs, sysctl_write, proc_devices, interrupts_and_softirqs, proc_readdir,
-    pid_permissions, pagemap_and_kpage, oom_adjust, sys_cpu, sys_node, sys_class_dev,
-    sys_kernel, dev_nodes, kmsg_reads_and_writes, syslog_actions, proc_partial_reads, proc_errors,
-    random_devices, mountinfo_format, pid_namespaces, zoneinfo_vmstat_buddyinfo,
+    proc_root_files,
+    meminfo_adds_up,
+    cpuinfo_lists_cpus,
+    stat_counts,
+    uptime_and_loadavg,
+    version_and_cmdline,
+    filesystems_and_mounts,
+    pid_stat_fields,
+    pid_status_fields,
+    pid_maps_format,
+    pid_fd_links,
+    pid_fdinfo,
+    pid_cmdline_environ,
+    pid_exe_cwd_root,
+    pid_task_threads,
+    pid_smaps_and_statm,
+    pid_io_and_limits,
+    pid_wchan_and_stack,
+    proc_self_and_thread_self,
+    sysctl_kernel,
+    sysctl_vm_fs,
+    sysctl_write,
+    proc_devices,
+    interrupts_and_softirqs,
+    proc_readdir,
+    pid_permissions,
+    pagemap_and_kpage,
+    oom_adjust,
+    sys_cpu,
+    sys_node,
+    sys_class_dev,
+    sys_kernel,
+    dev_nodes,
+    kmsg_reads_and_writes,
+    syslog_actions,
+    proc_partial_reads,
+    proc_errors,
+    random_devices,
+    mountinfo_format,
+    pid_namespaces,
+    zoneinfo_vmstat_buddyinfo,
 ];
 
 fn has_lines(text: &str, starts: &[&str]) -> Outcome {
@@ -28,10 +61,38 @@ fn number(path: &str) -> Result<u64, Failure> {
 
 fn proc_root_files() -> Outcome {
     for name in [
-        "buddyinfo", "cmdline", "consoles", "cpuinfo", "devices", "diskstats", "filesystems",
-        "interrupts", "iomem", "kmsg", "loadavg", "locks", "meminfo", "misc", "modules", "mounts",
-        "partitions", "self", "slabinfo", "softirqs", "stat", "swaps", "sys", "sysvipc",
-        "thread-self", "timer_list", "tty", "uptime", "version", "vmallocinfo", "vmstat", "zoneinfo",
+        "buddyinfo",
+        "cmdline",
+        "consoles",
+        "cpuinfo",
+        "devices",
+        "diskstats",
+        "filesystems",
+        "interrupts",
+        "iomem",
+        "kmsg",
+        "loadavg",
+        "locks",
+        "meminfo",
+        "misc",
+        "modules",
+        "mounts",
+        "partitions",
+        "self",
+        "slabinfo",
+        "softirqs",
+        "stat",
+        "swaps",
+        "sys",
+        "sysvipc",
+        "thread-self",
+        "timer_list",
+        "tty",
+        "uptime",
+        "version",
+        "vmallocinfo",
+        "vmstat",
+        "zoneinfo",
     ] {
         check!(fs::symlink_metadata(format!("/proc/{name}")).is_ok(), "/proc/{name}");
     }
@@ -52,11 +113,36 @@ fn meminfo_adds_up() -> Outcome {
     let info = meminfo()?;
     let get = |name: &str| info.iter().find(|(n, _)| n == name).map_or(0, |(_, v)| *v);
     let names = [
-        "MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "SwapCached", "Active",
-        "Inactive", "Active(anon)", "Inactive(anon)", "Active(file)", "Inactive(file)",
-        "Unevictable", "Mlocked", "SwapTotal", "SwapFree", "Dirty", "Writeback", "AnonPages",
-        "Mapped", "Shmem", "Slab", "SReclaimable", "SUnreclaim", "KernelStack", "PageTables",
-        "CommitLimit", "Committed_AS", "VmallocTotal", "VmallocUsed",
+        "MemTotal",
+        "MemFree",
+        "MemAvailable",
+        "Buffers",
+        "Cached",
+        "SwapCached",
+        "Active",
+        "Inactive",
+        "Active(anon)",
+        "Inactive(anon)",
+        "Active(file)",
+        "Inactive(file)",
+        "Unevictable",
+        "Mlocked",
+        "SwapTotal",
+        "SwapFree",
+        "Dirty",
+        "Writeback",
+        "AnonPages",
+        "Mapped",
+        "Shmem",
+        "Slab",
+        "SReclaimable",
+        "SUnreclaim",
+        "KernelStack",
+        "PageTables",
+        "CommitLimit",
+        "Committed_AS",
+        "VmallocTotal",
+        "VmallocUsed",
     ];
     for name in names {
         check!(info.iter().any(|(n, _)| n == name), "{name}");
@@ -90,7 +176,20 @@ fn cpuinfo_lists_cpus() -> Outcome {
 
 fn stat_counts() -> Outcome {
     let text = slurp(c"/proc/stat")?;
-    has_lines(&text, &["cpu  ", "cpu0 ", "intr ", "ctxt ", "btime ", "processes ", "procs_running ", "procs_blocked ", "softirq "])?;
+    has_lines(
+        &text,
+        &[
+            "cpu  ",
+            "cpu0 ",
+            "intr ",
+            "ctxt ",
+            "btime ",
+            "processes ",
+            "procs_running ",
+            "procs_blocked ",
+            "softirq ",
+        ],
+    )?;
     let cpu = text.lines().next().unwrap_or_default();
     check_eq!(cpu.split_whitespace().count(), 11);
     let forks = |text: &str| -> u64 {
@@ -134,9 +233,29 @@ fn version_and_cmdline() -> Outcome {
 
 fn filesystems_and_mounts() -> Outcome {
     let text = slurp(c"/proc/filesystems")?;
-    has_lines(&text, &["nodev\tsysfs", "nodev\ttmpfs", "nodev\tproc", "nodev\tdevtmpfs", "nodev\tdevpts", "nodev\tpipefs", "nodev\tsockfs", "nodev\tramfs"])?;
+    has_lines(
+        &text,
+        &[
+            "nodev\tsysfs",
+            "nodev\ttmpfs",
+            "nodev\tproc",
+            "nodev\tdevtmpfs",
+            "nodev\tdevpts",
+            "nodev\tpipefs",
+            "nodev\tsockfs",
+            "nodev\tramfs",
+        ],
+    )?;
     let mounts = slurp(c"/proc/mounts")?;
-    has_lines(&mounts, &["rootfs / rootfs rw", "proc /proc proc rw,nosuid", "tmpfs /tmp tmpfs rw,nosuid", "devpts /dev/pts devpts rw,nosuid"])?;
+    has_lines(
+        &mounts,
+        &[
+            "rootfs / rootfs rw",
+            "proc /proc proc rw,nosuid",
+            "tmpfs /tmp tmpfs rw,nosuid",
+            "devpts /dev/pts devpts rw,nosuid",
+        ],
+    )?;
     check_eq!(mounts, slurp(c"/proc/self/mounts")?);
     Ok(())
 }
@@ -160,15 +279,56 @@ fn pid_stat_fields() -> Outcome {
 
 fn pid_status_fields() -> Outcome {
     let text = slurp(c"/proc/self/status")?;
-    has_lines(&text, &[
-        "Name:\t", "Umask:\t0022", "State:\tR (running)", "Tgid:\t", "Ngid:\t0", "Pid:\t", "PPid:\t",
-        "TracerPid:\t0", "Uid:\t0\t0\t0\t0", "Gid:\t0\t0\t0\t0", "FDSize:\t", "Groups:\t", "VmPeak:\t",
-        "VmSize:\t", "VmLck:\t", "VmPin:\t", "VmHWM:\t", "VmRSS:\t", "RssAnon:\t", "RssFile:\t",
-        "RssShmem:\t", "VmData:\t", "VmStk:\t", "VmExe:\t", "VmLib:\t", "VmPTE:\t", "VmSwap:\t",
-        "Threads:\t1", "SigQ:\t", "SigPnd:\t", "ShdPnd:\t", "SigBlk:\t", "SigIgn:\t", "SigCgt:\t",
-        "CapInh:\t", "CapPrm:\t", "CapEff:\t", "CapBnd:\t", "CapAmb:\t", "NoNewPrivs:\t0", "Seccomp:\t0",
-        "Cpus_allowed:\t", "Cpus_allowed_list:\t", "Mems_allowed:\t", "voluntary_ctxt_switches:\t",
-    ])
+    has_lines(
+        &text,
+        &[
+            "Name:\t",
+            "Umask:\t0022",
+            "State:\tR (running)",
+            "Tgid:\t",
+            "Ngid:\t0",
+            "Pid:\t",
+            "PPid:\t",
+            "TracerPid:\t0",
+            "Uid:\t0\t0\t0\t0",
+            "Gid:\t0\t0\t0\t0",
+            "FDSize:\t",
+            "Groups:\t",
+            "VmPeak:\t",
+            "VmSize:\t",
+            "VmLck:\t",
+            "VmPin:\t",
+            "VmHWM:\t",
+            "VmRSS:\t",
+            "RssAnon:\t",
+            "RssFile:\t",
+            "RssShmem:\t",
+            "VmData:\t",
+            "VmStk:\t",
+            "VmExe:\t",
+            "VmLib:\t",
+            "VmPTE:\t",
+            "VmSwap:\t",
+            "Threads:\t1",
+            "SigQ:\t",
+            "SigPnd:\t",
+            "ShdPnd:\t",
+            "SigBlk:\t",
+            "SigIgn:\t",
+            "SigCgt:\t",
+            "CapInh:\t",
+            "CapPrm:\t",
+            "CapEff:\t",
+            "CapBnd:\t",
+            "CapAmb:\t",
+            "NoNewPrivs:\t0",
+            "Seccomp:\t0",
+            "Cpus_allowed:\t",
+            "Cpus_allowed_list:\t",
+            "Mems_allowed:\t",
+            "voluntary_ctxt_switches:\t",
+        ],
+    )
 }
 
 fn pid_maps_format() -> Outcome {
@@ -197,7 +357,8 @@ fn pid_maps_format() -> Outcome {
 fn pid_fd_links() -> Outcome {
     let file = create(c"f", b"x")?;
     let here = std::env::current_dir()?;
-    let link = |fd: i32| fs::read_link(format!("/proc/self/fd/{fd}")).map(|p| p.to_string_lossy().into_owned());
+    let link =
+        |fd: i32| fs::read_link(format!("/proc/self/fd/{fd}")).map(|p| p.to_string_lossy().into_owned());
     check_eq!(link(file)?, format!("{}/f", here.display()));
     unlink(c"f")?;
     check_eq!(link(file)?, format!("{}/f (deleted)", here.display()));
@@ -268,7 +429,8 @@ fn pid_task_threads() -> Outcome {
     check_eq!(tasks, [getpid() as usize, tid]);
     check!(fs::read_to_string(format!("/proc/{tid}/status"))?.contains(&format!("Tgid:\t{}\n", getpid())));
     // Threads have no entry in the listing of /proc.
-    let listed = fs::read_dir("/proc")?.filter_map(Result::ok).any(|e| e.file_name() == tid.to_string().as_str());
+    let listed =
+        fs::read_dir("/proc")?.filter_map(Result::ok).any(|e| e.file_name() == tid.to_string().as_str());
     check!(!listed);
     drop(quit);
     check!(thread.join().is_ok());
@@ -281,7 +443,10 @@ fn pid_smaps_and_statm() -> Outcome {
         poke(at + n * 4096, 1);
     }
     let text = slurp(c"/proc/self/smaps")?;
-    has_lines(&text, &["Size:", "KernelPageSize:", "Rss:", "Pss:", "Private_Dirty:", "Anonymous:", "VmFlags:"])?;
+    has_lines(
+        &text,
+        &["Size:", "KernelPageSize:", "Rss:", "Pss:", "Private_Dirty:", "Anonymous:", "VmFlags:"],
+    )?;
     has_lines(&slurp(c"/proc/self/smaps_rollup")?, &["Rss:", "Pss:"])?;
     let statm = slurp(c"/proc/self/statm")?;
     let pages: Vec<u64> = statm.split_whitespace().filter_map(|w| w.parse().ok()).collect();
@@ -291,7 +456,10 @@ fn pid_smaps_and_statm() -> Outcome {
 }
 
 fn pid_io_and_limits() -> Outcome {
-    has_lines(&slurp(c"/proc/self/limits")?, &["Limit ", "Max cpu time", "Max processes", "Max realtime timeout"])?;
+    has_lines(
+        &slurp(c"/proc/self/limits")?,
+        &["Limit ", "Max cpu time", "Max processes", "Max realtime timeout"],
+    )?;
     let text = slurp(c"/proc/self/io")?;
     has_lines(&text, &["rchar: ", "wchar: ", "syscr: ", "syscw: "])?;
     has_lines(&slurp(c"/proc/self/schedstat")?, &[""])?;
@@ -365,7 +533,18 @@ fn sysctl_write() -> Outcome {
 
 fn proc_devices() -> Outcome {
     let text = slurp(c"/proc/devices")?;
-    has_lines(&text, &["Character devices:", "  1 mem", "  5 /dev/tty", "  5 /dev/console", "  5 /dev/ptmx", "136 pts", "Block devices:"])
+    has_lines(
+        &text,
+        &[
+            "Character devices:",
+            "  1 mem",
+            "  5 /dev/tty",
+            "  5 /dev/console",
+            "  5 /dev/ptmx",
+            "136 pts",
+            "Block devices:",
+        ],
+    )
 }
 
 fn interrupts_and_softirqs() -> Outcome {
@@ -600,7 +779,10 @@ fn pid_namespaces() -> Outcome {
 }
 
 fn zoneinfo_vmstat_buddyinfo() -> Outcome {
-    has_lines(&slurp(c"/proc/vmstat")?, &["nr_free_pages ", "nr_anon_pages ", "pgfault ", "pgmajfault ", "pgalloc_"])?;
+    has_lines(
+        &slurp(c"/proc/vmstat")?,
+        &["nr_free_pages ", "nr_anon_pages ", "pgfault ", "pgmajfault ", "pgalloc_"],
+    )?;
     check!(slurp(c"/proc/zoneinfo")?.starts_with("Node 0, zone "));
     let buddy = slurp(c"/proc/buddyinfo")?;
     check!(buddy.starts_with("Node 0, zone "), "{buddy}");

@@ -4,14 +4,44 @@ use crate::prelude::*;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 tests![
-    handler_runs, mask_blocks, pending_once, realtime_queue, siginfo_fields, sigqueue_limit,
-    sigsuspend_waits, sigtimedwait_takes, altstack_used, altstack_errors, restart_read,
-    interrupted_read, interrupted_sleep, nested_signals, nodefer_and_resethand, mask_in_handler,
-    sigchld_info, ignored_signals, default_actions, kill_permissions, kill_errors, kill_and_stop,
-    stop_and_continue, signal_in_thread, thread_directed, signal_interrupts_syscall_forever,
-    fault_in_handler_mask, sigreturn_restores_registers, sigkill_cannot_be_caught, alarm_fires,
-    sigpipe_and_epipe, signals_under_load, abort_and_core_flag, blocked_fault_kills, pause_returns,
-    signal_during_fork, timeout_restart_adjusts, fpu_survives_signals,
+    handler_runs,
+    mask_blocks,
+    pending_once,
+    realtime_queue,
+    siginfo_fields,
+    sigqueue_limit,
+    sigsuspend_waits,
+    sigtimedwait_takes,
+    altstack_used,
+    altstack_errors,
+    restart_read,
+    interrupted_read,
+    interrupted_sleep,
+    nested_signals,
+    nodefer_and_resethand,
+    mask_in_handler,
+    sigchld_info,
+    ignored_signals,
+    default_actions,
+    kill_permissions,
+    kill_errors,
+    kill_and_stop,
+    stop_and_continue,
+    signal_in_thread,
+    thread_directed,
+    signal_interrupts_syscall_forever,
+    fault_in_handler_mask,
+    sigreturn_restores_registers,
+    sigkill_cannot_be_caught,
+    alarm_fires,
+    sigpipe_and_epipe,
+    signals_under_load,
+    abort_and_core_flag,
+    blocked_fault_kills,
+    pause_returns,
+    signal_during_fork,
+    timeout_restart_adjusts,
+    fpu_survives_signals,
 ];
 
 static COUNT: AtomicI32 = AtomicI32::new(0);
@@ -402,8 +432,10 @@ fn sigchld_info() -> Outcome {
     check!(eventually(|| counted() == 1));
     check_eq!(get(), [SIGCHLD, CLD_EXITED, child, 0]);
     wait(child)?;
-    let child = fork(|| loop {
-        sleep_ms(1000);
+    let child = fork(|| {
+        loop {
+            sleep_ms(1000);
+        }
     })?;
     kill(child, SIGSTOP)?;
     check!(eventually(|| counted() == 2));
@@ -461,8 +493,10 @@ fn default_actions() -> Outcome {
 }
 
 fn kill_permissions() -> Outcome {
-    let victim = fork(|| loop {
-        sleep_ms(1000);
+    let victim = fork(|| {
+        loop {
+            sleep_ms(1000);
+        }
     })?;
     let status = in_child(|| {
         let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
@@ -492,8 +526,10 @@ fn kill_errors() -> Outcome {
 
 fn kill_and_stop() -> Outcome {
     // KILL ends a stopped process without a CONT.
-    let child = fork(|| loop {
-        sleep_ms(1000);
+    let child = fork(|| {
+        loop {
+            sleep_ms(1000);
+        }
     })?;
     kill(child, SIGSTOP)?;
     check!(WIFSTOPPED(wait_options(child, WUNTRACED)?.1));
@@ -508,9 +544,11 @@ fn kill_and_stop() -> Outcome {
 fn stop_and_continue() -> Outcome {
     let word = map_shared(4096)?;
     // In a group of its own with a parent in another one: not orphaned, so SIGTSTP stops it.
-    let child = fork(|| loop {
-        let _ = sys!(SYS_setpgid, 0, 0);
-        atomic(word).fetch_add(1, Ordering::SeqCst);
+    let child = fork(|| {
+        loop {
+            let _ = sys!(SYS_setpgid, 0, 0);
+            atomic(word).fetch_add(1, Ordering::SeqCst);
+        }
     })?;
     check!(eventually(|| atomic(word).load(Ordering::SeqCst) > 0));
     kill(child, SIGTSTP)?;

@@ -5,11 +5,33 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 
 tests![
-    futex_wait_wake, futex_value_changed, futex_timeouts, futex_bitset, futex_requeue,
-    futex_cmp_requeue, futex_wake_op, futex_errors, futex_shared, futex_pi, futex_pi_errors, futex_waitv_works,
-    robust_list, clear_child_tid, hundred_threads, mutex_contention, condvar_ping_pong,
-    channels, thread_locals, tls_survives_switch, thread_stacks_and_exit, threads_and_fork,
-    threads_share_files, rseq_registers, thread_names, barrier_rounds, create_and_join_many,
+    futex_wait_wake,
+    futex_value_changed,
+    futex_timeouts,
+    futex_bitset,
+    futex_requeue,
+    futex_cmp_requeue,
+    futex_wake_op,
+    futex_errors,
+    futex_shared,
+    futex_pi,
+    futex_pi_errors,
+    futex_waitv_works,
+    robust_list,
+    clear_child_tid,
+    hundred_threads,
+    mutex_contention,
+    condvar_ping_pong,
+    channels,
+    thread_locals,
+    tls_survives_switch,
+    thread_stacks_and_exit,
+    threads_and_fork,
+    threads_share_files,
+    rseq_registers,
+    thread_names,
+    barrier_rounds,
+    create_and_join_many,
 ];
 
 const PRIVATE: i32 = FUTEX_PRIVATE_FLAG;
@@ -33,9 +55,8 @@ fn asleep(pid: i32) -> bool {
 fn futex_wait_wake() -> Outcome {
     let at = map_shared(4096)?;
     check_eq!(wake(at, 1)?, 0);
-    let children: Vec<i32> = (0..3)
-        .map(|_| fork(|| i32::from(wait_on(at, 0) != Ok(0))))
-        .collect::<Result<_, _>>()?;
+    let children: Vec<i32> =
+        (0..3).map(|_| fork(|| i32::from(wait_on(at, 0) != Ok(0)))).collect::<Result<_, _>>()?;
     check!(children.iter().all(|c| asleep(*c)));
     check_eq!(wake(at, 2)?, 2);
     check_eq!(wake(at, u32::MAX >> 1)?, 1);
@@ -88,9 +109,8 @@ fn futex_bitset() -> Outcome {
 fn futex_requeue() -> Outcome {
     let at = map_shared(4096)?;
     let other = at + 64;
-    let children: Vec<i32> = (0..4)
-        .map(|_| fork(|| i32::from(wait_on(at, 0).is_err())))
-        .collect::<Result<_, _>>()?;
+    let children: Vec<i32> =
+        (0..4).map(|_| fork(|| i32::from(wait_on(at, 0).is_err()))).collect::<Result<_, _>>()?;
     check!(children.iter().all(|c| asleep(*c)));
     // Wakes one, moves two.
     check_eq!(futex(at, FUTEX_REQUEUE, 1, 2, other, 0)?, 3);
@@ -105,9 +125,8 @@ fn futex_requeue() -> Outcome {
 fn futex_cmp_requeue() -> Outcome {
     let at = map_shared(4096)?;
     let other = at + 64;
-    let children: Vec<i32> = (0..3)
-        .map(|_| fork(|| i32::from(wait_on(at, 0).is_err())))
-        .collect::<Result<_, _>>()?;
+    let children: Vec<i32> =
+        (0..3).map(|_| fork(|| i32::from(wait_on(at, 0).is_err()))).collect::<Result<_, _>>()?;
     check!(children.iter().all(|c| asleep(*c)));
     check_err!(futex(at, FUTEX_CMP_REQUEUE, 1, 9, other, 7), EAGAIN);
     check_eq!(futex(at, FUTEX_CMP_REQUEUE, 1, 9, other, 0)?, 3);

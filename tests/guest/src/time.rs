@@ -4,9 +4,21 @@ use crate::prelude::*;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
 tests![
-    clocks_advance, clock_resolutions, clock_errors, vdso_agrees, monotonic_across_cpus,
-    nanosleep_sleeps, clock_nanosleep_absolute, posix_timers, posix_timer_signals, interval_timers,
-    cpu_clocks, realtime_can_be_set, gettimeofday_agrees, short_sleeps_are_short, many_timers,
+    clocks_advance,
+    clock_resolutions,
+    clock_errors,
+    vdso_agrees,
+    monotonic_across_cpus,
+    nanosleep_sleeps,
+    clock_nanosleep_absolute,
+    posix_timers,
+    posix_timer_signals,
+    interval_timers,
+    cpu_clocks,
+    realtime_can_be_set,
+    gettimeofday_agrees,
+    short_sleeps_are_short,
+    many_timers,
 ];
 
 fn now(clock: i32) -> crate::sys::Result<i64> {
@@ -253,8 +265,10 @@ fn cpu_clocks() -> Outcome {
     check!(busy > 10_000_000, "{busy} ns");
     check!(now(CLOCK_THREAD_CPUTIME_ID)? - thread <= now(CLOCK_PROCESS_CPUTIME_ID)? - process);
     // The clock of another process.
-    let child = fork(|| loop {
-        std::hint::spin_loop();
+    let child = fork(|| {
+        loop {
+            std::hint::spin_loop();
+        }
     })?;
     let clock = (!child << 3) | 2;
     let mine = now(clock)?;

@@ -4,12 +4,38 @@ use crate::prelude::*;
 use std::ffi::CString;
 
 tests![
-    pty_pair_opens, pty_errors, canonical_lines, line_editing, raw_reads, vmin_vtime, echo_controls,
-    output_processing, input_translation, eof_character, signals_from_keys, window_size,
-    controlling_terminal, foreground_group, background_read, background_write, hangup_on_close,
-    session_leader_exit, packet_and_exclusive, flow_control, queue_sizes, nonblocking, pty_numbers,
-    tcsets_variants, sid_and_pgrp_queries, dev_tty, orphaned_group_read, break_and_flush,
-    ctrl_z_stops_foreground, console_is_a_tty, sticky_sequences, poll_on_pty,
+    pty_pair_opens,
+    pty_errors,
+    canonical_lines,
+    line_editing,
+    raw_reads,
+    vmin_vtime,
+    echo_controls,
+    output_processing,
+    input_translation,
+    eof_character,
+    signals_from_keys,
+    window_size,
+    controlling_terminal,
+    foreground_group,
+    background_read,
+    background_write,
+    hangup_on_close,
+    session_leader_exit,
+    packet_and_exclusive,
+    flow_control,
+    queue_sizes,
+    nonblocking,
+    pty_numbers,
+    tcsets_variants,
+    sid_and_pgrp_queries,
+    dev_tty,
+    orphaned_group_read,
+    break_and_flush,
+    ctrl_z_stops_foreground,
+    console_is_a_tty,
+    sticky_sequences,
+    poll_on_pty,
 ];
 
 /// A pseudo-terminal: master and slave.
@@ -332,7 +358,10 @@ fn controlling_terminal() -> Outcome {
             let shown = number.is_some_and(|n| n != 0 && n >> 8 == 136);
             let given_up = ioctl(0, TIOCNOTTY as u64, 0);
             // The session leader gets SIGHUP by that: block it before.
-            i32::from(!own) | i32::from(!tty) << 1 | i32::from(!shown) << 2 | i32::from(given_up.is_err()) << 3
+            i32::from(!own)
+                | i32::from(!tty) << 1
+                | i32::from(!shown) << 2
+                | i32::from(given_up.is_err()) << 3
         })?;
         wait_exit(child)?
     };

@@ -40,6 +40,7 @@ pub mod mmio;
 pub mod paging;
 pub mod percpu;
 pub mod preempt;
+pub mod serial;
 pub mod signal;
 pub mod smp;
 pub mod sync;

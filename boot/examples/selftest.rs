@@ -2,15 +2,18 @@
 //! traps, timer interrupts, IPIs, user mode, system calls and user copies. Prints `selftest: ok` and powers off (or, where
 //! there is no way to do that, tells QEMU's `isa-debug-exit`).
 //!
-//! `cargo build -p boot --example selftest --target x86_64-unknown-none`, then
+//! For arm64 see `selftest/aarch64.rs`. On x86: `cargo build -p boot --example selftest --target x86_64-unknown-none`, then
 //! `qemu-system-x86_64 -M q35 -cpu max -smp 4 -serial stdio -display none -kernel …/examples/selftest`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(missing_docs)]
 
-#[cfg(not(all(target_os = "none", target_arch = "x86_64")))]
 #[cfg(not(target_os = "none"))]
 fn main() {}
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
 #[path = "selftest/bare.rs"]
+mod bare;
+
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+#[path = "selftest/aarch64.rs"]
 mod bare;

@@ -54,7 +54,11 @@ impl<'a> Fdt<'a> {
         let reservations = be32(data, 16)? as usize;
         let last_compatible = be32(data, 24)?;
         let structure_end = structure.checked_add(be32(data, 36)? as usize)?.min(data.len());
-        if last_compatible > 17 || structure % 4 != 0 || structure >= data.len() || strings > data.len() {
+        if last_compatible > 17
+            || !structure.is_multiple_of(4)
+            || structure >= data.len()
+            || strings > data.len()
+        {
             return None;
         }
         Some(Self { data, structure, structure_end, strings, reservations })

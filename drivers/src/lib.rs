@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod console;
+pub mod irq;
 pub mod mem;
 pub mod serial;
 pub mod tty;

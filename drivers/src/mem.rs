@@ -1,9 +1,12 @@
 //! `/dev/null`, `/dev/zero` and `/dev/full`: `null(4)`, `full(4)`.
 
+use abi::fs::DevId;
 use abi::{Errno, Result};
 use mm::IovIter;
-use vfs::file::File;
-use vfs::file_ops::{FileOps, IoFlags, MmapRequest, Whence};
+use mm::vma::MmapSetup;
+use vfs::chrdev::{CHAR_DEVICES, DeviceDriver};
+use vfs::file::{File, FileImpl, FileMode, OpenFile};
+use vfs::file_ops::{FileOps, IoFlags, Whence};
 
 /// Major number of the memory devices.
 pub const MAJOR: u32 = 1;
@@ -82,8 +85,9 @@ impl FileOps for Zero {
         seek_nowhere(file)
     }
 
-    /// A mapping of it is anonymous memory; `mmap(2)` sees to that.
-    fn mmap(&self, _: &File, _: &MmapRequest) -> Result<()> {
+    /// A mapping of it is anonymous memory.
+    fn mmap(&self, _: &File, setup: &mut MmapSetup) -> Result<()> {
+        setup.anonymous = true;
         Ok(())
     }
 }
@@ -100,4 +104,29 @@ impl FileOps for Full {
     fn llseek(&self, file: &File, _: i64, _: Whence) -> Result<u64> {
         seek_nowhere(file)
     }
+}
+
+struct Memory;
+
+impl DeviceDriver for Memory {
+    fn open(&self, dev: DevId, open: &mut OpenFile<'_>) -> Result<FileImpl> {
+        open.mode.insert(FileMode::NOWAIT);
+        Ok(FileImpl::Static(match dev.minor {
+            NULL => &Null,
+            ZERO => &Zero,
+            FULL => &Full,
+            _ => return Err(Errno::ENXIO),
+        }))
+    }
+}
+
+/// Registers the device numbers.
+///
+/// # Errors
+/// `EBUSY` if somebody has them, `ENOMEM`.
+pub fn init() -> Result<()> {
+    for minor in [NULL, ZERO, FULL] {
+        CHAR_DEVICES.register("mem", MAJOR, minor, 1, &Memory)?;
+    }
+    Ok(())
 }

@@ -17,10 +17,12 @@
 //!
 //! A folio in the tree has one reference for the tree. A reader takes its own under the tree's lock.
 
+mod rw;
+mod truncate;
+
 use crate::folio::Folio;
 use crate::folio_lock::{self, FolioGuard};
 use crate::gfp::{Gfp, Order};
-use crate::iov::{IovIter, short_or_fault};
 use crate::page::{Page, PageFlags, tag};
 use crate::space::AddressSpace;
 use crate::vma::{VmFlags, Vma};
@@ -329,149 +331,6 @@ impl Mapping {
         Ok(())
     }
 
-    // ---- read and write --------------------------------------------------------------------
-
-    /// Reads at `pos` into `iter` (`generic_file_read_iter`): to the end of the file at most. A short count means end of file or an
-    /// inaccessible page; `EFAULT` if not even one byte could be delivered.
-    pub fn read(&self, iter: &mut IovIter<'_>, mut pos: u64) -> Result<usize> {
-        let mut done = 0;
-        while !iter.is_empty() {
-            let size = self.size();
-            if pos >= size {
-                break;
-            }
-            let want = (iter.count() as u64).min(size - pos) as usize;
-            let step = match self.read_some(iter, pos, want) {
-                Ok(step) => step,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            };
-            done += step.moved;
-            pos += step.moved as u64;
-            if step.faulted {
-                return short_or_fault(done);
-            }
-        }
-        Ok(done)
-    }
-
-    fn read_some(&self, iter: &mut IovIter<'_>, pos: u64, want: usize) -> Result<Step> {
-        let mut batch = [const { None }; READ_BATCH];
-        let offset = (pos % PAGE) as usize;
-        let pages = (offset + want).div_ceil(PAGE_SIZE).min(READ_BATCH);
-        let index = pos / PAGE;
-        let mut found = self.get_batch(index, &mut batch[..pages]);
-        if found == 0 {
-            if self.memory {
-                let len = want.min(PAGE_SIZE - offset);
-                let moved = iter.zero(len);
-                return Ok(Step { moved, faulted: moved < len });
-            }
-            batch[0] = Some(self.read_page(index)?);
-            found = 1;
-        }
-        let mut moved = 0;
-        let mut offset = offset;
-        for folio in batch.iter().take(found).flatten() {
-            if !folio.test(PageFlags::UPTODATE) {
-                if moved > 0 {
-                    break;
-                }
-                drop(self.read_page(folio.index())?);
-                if !folio.test(PageFlags::UPTODATE) {
-                    // Truncated and read again as another folio: look it up afresh.
-                    return Ok(Step { moved: 0, faulted: false });
-                }
-            }
-            let len = (PAGE_SIZE - offset).min(want - moved);
-            let now = iter.copy_folio_to_iter(folio, offset, len);
-            if !self.memory {
-                lru::mark_accessed(folio);
-            }
-            moved += now;
-            if now < len {
-                return Ok(Step { moved, faulted: true });
-            }
-            offset = 0;
-        }
-        Ok(Step { moved, faulted: false })
-    }
-
-    /// Writes `iter` at `pos` (`generic_perform_write`), enlarging the object as needed. The caller holds the inode's lock and has
-    /// checked limits. Returns the bytes written if any.
-    pub fn write(&self, iter: &mut IovIter<'_>, mut pos: u64) -> Result<usize> {
-        let mut done = 0;
-        while !iter.is_empty() {
-            match self.write_page(iter, pos) {
-                Ok(0) => {
-                    let offset = (pos % PAGE) as usize;
-                    if iter.fault_in_readable((PAGE_SIZE - offset).min(iter.count())) == 0 {
-                        return short_or_fault(done);
-                    }
-                }
-                Ok(moved) => {
-                    done += moved;
-                    pos += moved as u64;
-                }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
-    }
-
-    fn write_page(&self, iter: &mut IovIter<'_>, pos: u64) -> Result<usize> {
-        if pos >= self.ops.max_bytes() {
-            return Err(Errno::EFBIG);
-        }
-        let offset = (pos % PAGE) as usize;
-        let index = pos / PAGE;
-        let room = (self.ops.max_bytes() - pos).min((PAGE_SIZE - offset) as u64) as usize;
-        let len = room.min(iter.count());
-        self.ops.prepare_write(self, index, false)?;
-        let guard = self.find_or_create_locked(index)?;
-        let whole = offset == 0 && len == PAGE_SIZE;
-        let fresh = !guard.page().test(PageFlags::UPTODATE);
-        if fresh && !whole {
-            if index * PAGE >= self.size() {
-                // Nothing on the backing store: the rest is zero.
-                guard.zero(0..offset);
-                guard.zero(offset + len..PAGE_SIZE);
-            } else {
-                self.fill(&guard)?;
-            }
-        }
-        let moved = {
-            // The source may be a mapping of this very folio, whose fault would wait for our lock.
-            let _no_fault = iter.is_user().then(arch::uaccess::NoFault::new);
-            iter.copy_folio_from_iter(guard.folio(), offset, len)
-        };
-        if moved < len && !guard.page().test(PageFlags::UPTODATE) {
-            // The bytes that did not come are what the object has there: zeros, or (a whole page was to be
-            // overwritten) what a read would bring, in which case the write begins again.
-            if whole && !self.memory && index * PAGE < self.size() {
-                iter.unwind(moved);
-                self.fill(&guard)?;
-                return Ok(0);
-            }
-            guard.zero(offset + moved..offset + len);
-            guard.mark_uptodate();
-        }
-        if moved == 0 {
-            return Ok(0);
-        }
-        guard.mark_uptodate();
-        self.set_dirty(guard.page());
-        let end = pos + moved as u64;
-        if end > self.size() {
-            self.set_size(end);
-        }
-        if !self.memory {
-            lru::mark_accessed(guard.folio());
-        }
-        Ok(moved)
-    }
-
     // ---- dirty state -----------------------------------------------------------------------
 
     /// Marks a folio of this mapping as newer than its backing store.
@@ -529,155 +388,6 @@ impl Mapping {
             }
         }
         result
-    }
-
-    // ---- leaving the cache -----------------------------------------------------------------
-
-    /// Sets the size and drops everything behind it (`truncate_setsize`): mappings of what is gone fault with `SIGBUS`, the rest of
-    /// the last page becomes zero.
-    pub fn truncate(&self, size: u64) {
-        let _exclusive = self.invalidate.write();
-        let old = self.size();
-        self.set_size(size);
-        if size < old || self.nr_pages() > 0 {
-            self.remove_range(size..u64::MAX, Cows::Too);
-        }
-    }
-
-    /// Drops the bytes of `range`, which then read as the backing store has them (zeros without one): `FALLOC_FL_PUNCH_HOLE`.
-    pub fn punch_hole(&self, range: Range<u64>) {
-        let _exclusive = self.invalidate.write();
-        self.remove_range(range, Cows::Not);
-    }
-
-    fn remove_range(&self, range: Range<u64>, cows: Cows) {
-        let first = range.start.div_ceil(PAGE);
-        // The first index after the last whole page.
-        let last = if range.end == u64::MAX { u64::MAX / PAGE } else { range.end / PAGE };
-        self.unmap_range(first..last, cows);
-        self.zero_partial(range.start, range.end.min((range.start / PAGE + 1) * PAGE));
-        if range.end != u64::MAX && range.end / PAGE != range.start / PAGE {
-            self.zero_partial(range.end / PAGE * PAGE, range.end);
-        }
-        let mut index = first;
-        while index < last {
-            let next = {
-                let tree = self.tree.lock();
-                tree.next(index..=last - 1).map(|(at, folio)| (at, folio.clone()))
-            };
-            let Some((at, folio)) = next else { break };
-            index = at + 1;
-            let guard = folio_lock::lock(folio);
-            if guard.page().mapping() == self.word() {
-                self.remove_locked(&guard);
-            }
-        }
-    }
-
-    /// Zeroes part of one page if it is cached (or could be, with other contents on the backing store).
-    fn zero_partial(&self, start: u64, end: u64) {
-        if start.is_multiple_of(PAGE) && (end.is_multiple_of(PAGE) || end <= start) {
-            return;
-        }
-        let Some(folio) = self.get(start / PAGE) else { return };
-        let guard = folio_lock::lock(folio);
-        if guard.page().mapping() == self.word() && guard.page().test(PageFlags::UPTODATE) {
-            let from = (start % PAGE) as usize;
-            guard.zero(from..from + (end - start).min(PAGE - from as u64) as usize);
-            self.set_dirty(guard.page());
-        }
-    }
-
-    /// Takes a locked folio out of the cache, whatever its state.
-    fn remove_locked(&self, guard: &FolioGuard) {
-        let page = guard.page();
-        if page.mapcount() > 0 {
-            rmap::unmap_file_page(page);
-        }
-        if !page.test_and_clear(PageFlags::DIRTY).is_empty() && !self.memory {
-            crate::frames::count_dirty(-1);
-        }
-        let removed = self.tree.lock().remove(page.index());
-        page.set_mapping(0);
-        lru::remove(page);
-        crate::frames::count_cached(-1, self.memory);
-        let _ = self.ops.account(-1);
-        drop(removed);
-    }
-
-    /// Evicts a locked clean folio that nobody else uses; `refs` is how many references the caller has. Leaves a shadow.
-    pub(crate) fn evict(&self, guard: &FolioGuard, refs: u32, shadow: u64) -> bool {
-        let page = guard.page();
-        if page.test(PageFlags::DIRTY) || !self.ops.release_folio(page) {
-            return false;
-        }
-        let mut tree = self.tree.lock();
-        // One reference is the tree's. With the count at zero nobody can find the folio any more.
-        if !page.freeze(refs + 1) {
-            return false;
-        }
-        if page.test(PageFlags::DIRTY) {
-            page.unfreeze(refs + 1);
-            return false;
-        }
-        let removed = tree.replace_with_shadow(page.index(), shadow);
-        page.set_mapping(0);
-        page.unfreeze(refs + 1);
-        drop(tree);
-        crate::frames::count_cached(-1, self.memory);
-        drop(removed);
-        true
-    }
-
-    /// Drops clean, unmapped, idle folios in `range` of pages (`POSIX_FADV_DONTNEED`, drop_caches). Returns how many went.
-    pub fn invalidate(&self, range: Range<u64>) -> usize {
-        if self.memory || range.is_empty() {
-            return 0;
-        }
-        let mut gone = 0;
-        let mut index = range.start;
-        while index < range.end {
-            let next = {
-                let tree = self.tree.lock();
-                tree.next(index..=range.end - 1).map(|(at, folio)| (at, folio.clone()))
-            };
-            let Some((at, folio)) = next else { break };
-            index = at + 1;
-            let Some(guard) = folio_lock::try_lock(folio) else { continue };
-            if guard.page().mapping() != self.word() || guard.page().mapcount() > 0 {
-                continue;
-            }
-            lru::remove(guard.page());
-            if self.evict(&guard, 1, 0) {
-                gone += 1;
-                let _ = self.ops.account(-1);
-            } else {
-                lru::add_new(guard.page());
-            }
-        }
-        gone
-    }
-
-    /// `SEEK_DATA` and `SEEK_HOLE` over what is cached, for objects without a backing store. `None`: no data from `pos` on (`ENXIO`).
-    pub fn seek_data(&self, pos: u64) -> Option<u64> {
-        let size = self.size();
-        if pos >= size {
-            return None;
-        }
-        let last = (size - 1) / PAGE;
-        let at = self.tree.lock().next(pos / PAGE..=last).map(|(at, _)| at)?;
-        Some((at * PAGE).max(pos))
-    }
-
-    /// The first hole at or after `pos`; the end of the file counts as one. `None` if `pos` is not inside the file.
-    pub fn seek_hole(&self, pos: u64) -> Option<u64> {
-        let size = self.size();
-        if pos >= size {
-            return None;
-        }
-        let last = (size - 1) / PAGE;
-        let gap = self.tree.lock().next_gap(pos / PAGE, last);
-        Some(gap.map_or(size, |at| (at * PAGE).max(pos).min(size)))
     }
 
     // ---- areas that map the object -----------------------------------------------------------
@@ -773,11 +483,6 @@ impl Mapping {
 enum Added {
     New(FolioGuard),
     Raced(Folio),
-}
-
-struct Step {
-    moved: usize,
-    faulted: bool,
 }
 
 /// Whether private copies of a page go with it: truncation takes them, a hole does not.

@@ -69,10 +69,12 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match cache_for(layout.size(), layout.align()) {
-            Some(cache) => match cache.alloc(context_gfp) {
-                Some(object) => object.as_ptr(),
-                None => alloc_early(layout),
-            },
+            Some(cache) => {
+                let object = cache.alloc_or(move |cache| {
+                    cache.alloc_slow(context_gfp()).or_else(|| NonNull::new(alloc_early(layout)))
+                });
+                object.map_or(null_mut(), NonNull::as_ptr)
+            }
             None => alloc_large(layout, Gfp::empty()),
         }
     }

@@ -4,12 +4,13 @@
 //! every free range with its zone as *deferred*: the first allocations pull in the first sections. Nothing is proportional
 //! to the size of memory except two bytes per 2 MiB.
 
-use crate::gfp::{MigrateType, NR_ZONES, OutOfMemory, ZoneKind};
+use crate::gfp::{Gfp, MigrateType, NR_ZONES, OutOfMemory, ZoneKind};
 use crate::kmap;
 use crate::node::{self, MAX_NODES, Node, fallback_order};
 use crate::page::Page;
 use crate::pageblock::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageBlock, ZoneId};
 use crate::pcp::{self, ZonePcp};
+use crate::stats::{self, Item};
 use crate::vmemmap;
 use crate::vmemmap_grow;
 use crate::zone::Zone;
@@ -18,8 +19,8 @@ use boot::memblock::Memblock;
 use boot::{Numa, PhysRange};
 use core::cell::RefCell;
 
-/// End of the DMA zone, in frames: 16 MiB.
-const DMA_END: u32 = 16 << (20 - PAGE_SHIFT);
+/// Memory below this is never in a MOVABLE zone: 16 MiB.
+const LOW_END: u64 = 16 << 20;
 /// End of the DMA32 zone, in frames: 4 GiB.
 const DMA32_END: u32 = 1 << (32 - PAGE_SHIFT);
 
@@ -27,8 +28,9 @@ const DMA32_END: u32 = 1 << (32 - PAGE_SHIFT);
 pub struct Config<'a> {
     /// Nodes, their ranges and distances.
     pub numa: &'a Numa,
-    /// Whether there are devices that reach only 16 MiB (ISA): otherwise there is no DMA zone.
-    pub dma_zone: bool,
+    /// End of the DMA zone, in bytes: what the most limited devices reach. PCs: 16 MiB (ISA); arm64: 4 GiB (and the DMA32 zone is
+    /// empty), as in Linux. 0: no such zone.
+    pub dma_end: u64,
     /// Bytes at the end of each node that only movable pages may use (`movablecore=`, divided by the nodes).
     pub movable_per_node: u64,
     /// Number of possible CPUs.
@@ -92,7 +94,7 @@ impl Map<'_> {
         let node = self.node_of(pfn);
         let kind = if pfn >= self.movable[node] {
             ZoneKind::Movable
-        } else if pfn < DMA_END && self.config.dma_zone {
+        } else if u64::from(pfn) < self.config.dma_end >> PAGE_SHIFT {
             ZoneKind::Dma
         } else if pfn < DMA32_END {
             ZoneKind::Dma32
@@ -149,7 +151,16 @@ pub fn init(memblock: &mut Memblock, config: &Config<'_>) -> Result<(), OutOfMem
     make_nodes(memblock, config, &extents)?;
     hand_over(memblock, &map);
     crate::zone_setup::setup_watermarks();
+    arch::paging::set_table_allocator(kernel_table);
+    sched::stack::set_stack_source(&crate::stack::Stacks);
     Ok(())
+}
+
+/// A zeroed page for the tables that `arch` makes itself; called with interrupts off.
+fn kernel_table() -> Option<PhysAddr> {
+    let frame = crate::page_alloc::alloc_page(Gfp::ATOMIC | Gfp::ZERO).ok()?;
+    stats::add(Item::KernelTables, 1);
+    Some(frame.into_raw().addr())
 }
 
 /// Finds where the MOVABLE zones begin.
@@ -164,7 +175,7 @@ fn place_movable(memblock: &Memblock, map: &mut Map<'_>) {
         let (from, to) = frames(*range);
         let node = map.node_of(from);
         let take = left[node].min(to - from);
-        if take > 0 && to - take >= DMA_END {
+        if take > 0 && u64::from(to - take) >= map.config.dma_end.min(LOW_END) >> PAGE_SHIFT {
             start[node] = (to - take).next_multiple_of(1 << crate::gfp::MAX_PAGE_ORDER);
             left[node] -= take;
         }

@@ -145,7 +145,6 @@ fn alloc_from_zones(gfp: Gfp, order: u8, node: &Node, mark: Mark, reserve: Reser
             continue;
         }
         if let Some(pfn) = take_from(zone, order, ty) {
-            remember(zone, kind, node);
             return Some(pfn);
         }
         // Enough pages, but not in one piece.
@@ -184,14 +183,17 @@ fn take_from(zone: &'static Zone, order: u8, ty: MigrateType) -> Option<u32> {
     zone.take(order, ty)
 }
 
-/// Notes on this CPU which lists serve requests of `kind`: those of the first zone on its own node's list.
-fn remember(zone: &'static Zone, kind: ZoneKind, node: &Node) {
+/// Notes on this CPU which lists serve which requests: those of the first zone on its own node's list for that kind.
+fn remember(node: &Node) {
     let guard = PreemptGuard::new();
     let here = cpu::current();
-    let first = node.zonelist(kind).first();
-    if node.id() == cpu::node_of(here) as usize && first.is_some_and(|first| first.id() == zone.id()) {
-        let pcp = zone.pcp(here).map_or(core::ptr::null(), core::ptr::from_ref);
-        NEAR.get(&guard).pcps[kind as usize].set(pcp);
+    if node.id() != cpu::node_of(here) as usize {
+        return;
+    }
+    let near = NEAR.get(&guard);
+    for (slot, kind) in near.pcps.iter().zip(ZoneKind::ALL) {
+        let pcp = node.zonelist(kind).first().and_then(|zone| zone.pcp(here));
+        slot.set(pcp.map_or(core::ptr::null(), core::ptr::from_ref));
     }
 }
 
@@ -200,6 +202,7 @@ fn remember(zone: &'static Zone, kind: ZoneKind, node: &Node) {
 fn alloc_slow(gfp: Gfp, order: u8, node: &'static Node) -> Option<u32> {
     let gfp = context::narrow(gfp);
     if let Some(pfn) = alloc_from_zones(gfp, order, node, Mark::Low, Reserve::None) {
+        remember(node);
         return Some(pfn);
     }
     if gfp.contains(Gfp::KSWAPD_RECLAIM) {
@@ -317,7 +320,13 @@ pub(crate) fn free_block(pfn: u32, order: u8) {
             }
         }
     }
-    if let Some(zone) = node::zone(block.zone()) {
+    give_to_zone(pfn, order);
+}
+
+#[cold]
+#[inline(never)]
+fn give_to_zone(pfn: u32, order: u8) {
+    if let Some(zone) = node::zone(vmemmap::block(pfn).zone()) {
         zone.give(pfn, order);
     }
 }

@@ -82,6 +82,20 @@ pub unsafe fn free(stack: NonNull<u8>) {
     }
 }
 
+/// What the scheduler takes its stacks from.
+pub(crate) struct Stacks;
+
+impl sched::stack::StackSource for Stacks {
+    fn alloc(&self) -> Option<NonNull<u8>> {
+        alloc()
+    }
+
+    unsafe fn free(&self, base: NonNull<u8>) {
+        // SAFETY: the caller's promise.
+        unsafe { free(base) };
+    }
+}
+
 /// Whether a faulting address lies in the guard page next to a stack that begins at `base`: for the message of the double fault.
 pub fn is_guard_hit(base: VirtAddr, address: VirtAddr) -> bool {
     let below = base.0.wrapping_sub(arch::addr::PAGE_SIZE);

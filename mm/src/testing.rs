@@ -20,12 +20,12 @@ static READY: OnceLock<()> = OnceLock::new();
 /// tests of a process share the arena.
 pub fn init() {
     let ram = [PhysRange::new(PHYS_BASE, ARENA_SIZE as u64)];
-    init_with(&ram, &Numa::single(), false, 0);
+    init_with(&ram, &Numa::single(), 0, 0);
 }
 
 /// As [`init`], with a memory map of the test's own: for tests of zones and nodes, alone in their process. RAM begins at the first range;
 /// holes cost address space only.
-pub fn init_with(ram: &[PhysRange], numa: &Numa, dma_zone: bool, movable_per_node: u64) {
+pub fn init_with(ram: &[PhysRange], numa: &Numa, dma_end: u64, movable_per_node: u64) {
     READY.get_or_init(|| {
         let (Some(first), Some(last)) = (ram.first(), ram.last()) else { panic!("a machine has memory") };
         let start = first.start.align_down(ALIGN as u64);
@@ -41,7 +41,7 @@ pub fn init_with(ram: &[PhysRange], numa: &Numa, dma_zone: bool, movable_per_nod
         for range in ram {
             memblock.add_memory(*range).expect("the ranges fit");
         }
-        let config = Config { numa, dma_zone, movable_per_node, cpus: arch::cpu::MAX_CPUS };
+        let config = Config { numa, dma_end, movable_per_node, cpus: arch::cpu::MAX_CPUS };
         init::init(&mut memblock, &config).expect("the arena holds its own tables");
     });
 }

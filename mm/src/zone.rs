@@ -299,8 +299,11 @@ impl Zone {
         } else {
             deferred.ranges[last].0 = stop;
         }
-        self.deferred_pages
-            .fetch_sub((stop - start) as usize - crate::vmemmap_grow::cost(start, stop), Relaxed);
+        let expected = (stop - start) as usize - crate::vmemmap_grow::cost(start, stop);
+        let gained: usize = ranges.iter().map(|(from, to)| (to - from) as usize).sum();
+        self.deferred_pages.fetch_sub(expected, Relaxed);
+        // Wraps as two's complement where the descriptors took more than expected.
+        self.managed.fetch_add(gained.wrapping_sub(expected), Relaxed);
         let mut buddy = self.buddy.lock();
         for (from, to) in ranges {
             buddy.free_range(&Memory, from, to);

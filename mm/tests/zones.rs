@@ -30,7 +30,7 @@ fn order_of_zones() {
         NumaRange { range: range(4096 * MIB, 256 * MIB), node: 1, hotpluggable: false },
     ]));
     let numa = Numa { nodes: 2, ranges: node_ranges, ..Numa::single() };
-    testing::init_with(&ram, &numa, true, 64 * MIB);
+    testing::init_with(&ram, &numa, 16 * MIB, 64 * MIB);
 
     let names = |id: usize, kind| {
         let zones = node(id).unwrap().zonelist(kind).iter();

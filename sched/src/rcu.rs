@@ -36,6 +36,8 @@ pub struct ReadGuard {
 
 // SAFETY: preemption is off while the guard lives, so this CPU passes no quiescent state.
 unsafe impl RcuReadSide for ReadGuard {}
+// SAFETY: it holds a guard that does the same.
+unsafe impl arch::preempt::PreemptOff for ReadGuard {}
 
 /// Begins a read section.
 #[inline]

@@ -173,7 +173,7 @@ pub fn acknowledge() -> Option<u32> {
     // SAFETY: a barrier: what the device wrote before it interrupted is visible to the handler.
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
     let intid = iar as u32 & 0xff_ffff;
-    (intid < 1020 || intid >= 8192).then_some(intid)
+    (!(1020..8192).contains(&intid)).then_some(intid)
 }
 
 /// Done with it.

@@ -21,7 +21,7 @@ pub const TASK_SIZE: usize = 1 << 48;
 /// Top of the first stack, before randomisation.
 pub const STACK_TOP: usize = TASK_SIZE;
 /// Where `ET_DYN` programs load without randomisation.
-pub const ELF_ET_DYN_BASE: usize = 2 * (TASK_SIZE / 3) & !(PAGE_SIZE - 1);
+pub const ELF_ET_DYN_BASE: usize = (2 * (TASK_SIZE / 3)) & !(PAGE_SIZE - 1);
 /// Bits of randomness for mmap bases (`vm.mmap_rnd_bits`: 18 by default, 18 to 33 allowed).
 pub const MMAP_RND_BITS: u32 = 18;
 /// Bits of randomness for the stack, in pages.

@@ -41,6 +41,7 @@ pub mod power;
 pub mod preempt;
 mod pte;
 pub mod random;
+pub mod serial;
 pub mod signal;
 pub mod smp;
 mod sysreg;

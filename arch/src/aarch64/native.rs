@@ -73,6 +73,8 @@ pub struct Platform {
     pub cpus: [CpuInfo; MAX_CPUS],
     /// A PL011 for the early console.
     pub uart: Option<PhysAddr>,
+    /// Its INTID.
+    pub uart_irq: Option<u32>,
     /// A PL031.
     pub rtc: Option<PhysAddr>,
     /// Whether the CPUs came up at EL2, so that a hypervisor could be installed.
@@ -89,6 +91,7 @@ impl Platform {
             psci: None,
             cpus: [cpu; MAX_CPUS],
             uart: None,
+            uart_irq: None,
             rtc: None,
             booted_at_el2: false,
         }

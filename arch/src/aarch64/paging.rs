@@ -157,7 +157,8 @@ pub unsafe fn map_step(
         let size = level_size(level);
         let fits =
             level < 3 && left >= size && va.is_multiple_of(size) && (pa.0 as usize).is_multiple_of(size);
-        if level == 0 || fits && !(entry.is_present() && !entry.is_leaf(level)) {
+        let is_table = entry.is_present() && !entry.is_leaf(level);
+        if level == 0 || (fits && !is_table) {
             cell.store(Pte::leaf(pa.pfn(), prot, level));
             return Ok(size);
         }

@@ -238,6 +238,14 @@ impl Thread {
         }
     }
 
+    /// The second TLS register, which this architecture has not got.
+    pub fn gs_base(&self) -> usize {
+        0
+    }
+
+    /// See [`Self::gs_base`].
+    pub fn set_gs_base(&mut self, _base: usize) {}
+
     /// FPU registers in memory, up to date: of the running thread they are saved first, and loaded again before it
     /// returns to user mode.
     pub fn fpu_mut(&mut self) -> Option<&mut FpuState> {
@@ -307,10 +315,10 @@ fn write_tls(tls: usize) {
 #[inline(always)]
 pub fn current() -> NonNull<Thread> {
     let thread: *mut Thread;
-    // SAFETY: SP_EL0 holds the current thread, never null, whenever the kernel runs Rust code. `pure`: it is the same
-    // throughout the life of a thread's stack frames.
+    // SAFETY: SP_EL0 holds the current thread, never null, whenever the kernel runs Rust code. `readonly` in place of
+    // `nomem`: `set_current` changes it within a function, as if it were memory.
     unsafe {
-        asm!("mrs {}, sp_el0", out(reg) thread, options(pure, nomem, nostack, preserves_flags));
+        asm!("mrs {}, sp_el0", out(reg) thread, options(pure, readonly, nostack, preserves_flags));
         NonNull::new_unchecked(thread)
     }
 }

@@ -30,7 +30,7 @@ pub fn set_oneshot_ns(deadline_ns: u64) {
         write_sysreg!("cntv_ctl_el0", IMASK);
         return;
     }
-    let cycles = (u128::from(deadline_ns) * u128::from(CYCLES_PER_NS.load(Relaxed)) >> 32) as u64;
+    let cycles = ((u128::from(deadline_ns) * u128::from(CYCLES_PER_NS.load(Relaxed))) >> 32) as u64;
     // One more: never before the deadline.
     write_sysreg!("cntv_cval_el0", crate::time::clock_params().0.wrapping_add(cycles).wrapping_add(1));
     write_sysreg!("cntv_ctl_el0", ENABLE);

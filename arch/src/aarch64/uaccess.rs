@@ -6,12 +6,13 @@
 //! the `nop`s of `pan_off` and `pan_on`.
 //!
 //! The copy loops move 64 bytes with eight instructions and keep the destination register behind the data until a whole
-//! step is done: after a fault, a byte loop goes on from there and finds the exact byte.
+//! step is done: after a fault, a byte loop goes on from there and finds the exact byte. Where the CPU has memory copy
+//! instructions (MOPS) they do the bulk; their registers tell how far they came, too.
 
 use core::arch::global_asm;
 use core::marker::PhantomData;
 
-use super::alternative::PAN;
+use super::alternative::{MOPS, PAN};
 use super::thread;
 use crate::layout::TASK_SIZE;
 use crate::preempt::PreemptGuard;
@@ -61,6 +62,13 @@ global_asm!(
     nop
     .endm
 
+    // The branch goes away where the CPU has MOPS.
+    .macro unless_has_mops target
+    alternative {MOPS}, 0xd503201f          // nop
+    b       \target
+    .endm
+
+    .arch_extension mops
     .section .uaccess.text, "ax"
     .balign 64
 // x0: to, x1: from, x2: bytes. Returns the number of bytes not copied.
@@ -71,6 +79,12 @@ arch_copy_user:
     pan_off
     subs    x2, x2, #64
     b.lo    2f
+    unless_has_mops 1f
+    add     x2, x2, #64
+    u 6f,   cpyfp [x0]!, [x1]!, x2!
+    u 6f,   cpyfm [x0]!, [x1]!, x2!
+    u 6f,   cpyfe [x0]!, [x1]!, x2!
+    b       7f
 1:  u 8f,   ldp x6, x7, [x1], #64
     u 8f,   ldp x8, x9, [x1, #-48]
     u 8f,   ldp x10, x11, [x1, #-32]
@@ -106,6 +120,8 @@ arch_copy_user:
 7:  pan_on
     mov     x0, xzr
     ret
+6:  tbz     x2, #63, 8f                     // a negative count is relative to the end
+    add     x0, x0, x2
 8:  add     x1, x0, x5                      // both where the last whole step ended
 81: cmp     x0, x4
     b.eq    7b
@@ -124,6 +140,15 @@ arch_clear_user:
     pan_off
     subs    x1, x1, #64
     b.lo    2f
+    unless_has_mops 1f
+    add     x1, x1, #64
+    u 6f,   setp [x0]!, x1!, xzr
+    u 6f,   setm [x0]!, x1!, xzr
+    u 6f,   sete [x0]!, x1!, xzr
+    b       7f
+6:  tbz     x1, #63, 8f                     // as above
+    add     x0, x0, x1
+    b       8f
 1:  u 8f,   stp xzr, xzr, [x0, #16]
     u 8f,   stp xzr, xzr, [x0, #32]
     u 8f,   stp xzr, xzr, [x0, #48]
@@ -266,8 +291,10 @@ arch_cmpxchg_user:
     futex_op arch_futex_or, orr w4, w3, w1
     futex_op arch_futex_andn, bic w4, w3, w1
     futex_op arch_futex_xor, eor w4, w3, w1
+    .arch_extension nomops
     "#,
     PAN = const PAN,
+    MOPS = const MOPS,
 );
 
 /// A value and whether reading it faulted: returned in two registers.

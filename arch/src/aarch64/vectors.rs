@@ -20,7 +20,7 @@ use super::trap::TrapFrame;
 use crate::thread::ThreadFlags;
 
 const FRAME_SIZE: usize = size_of::<TrapFrame>();
-const _: () = assert!(FRAME_SIZE % 16 == 0);
+const _: () = assert!(FRAME_SIZE.is_multiple_of(16));
 const _: () = assert!(offset_of!(TrapFrame, sp) == offset_of!(TrapFrame, regs) + 31 * 8);
 
 global_asm!(

@@ -20,6 +20,7 @@ pub mod power;
 pub mod preempt;
 mod pte;
 pub mod random;
+pub mod serial;
 pub mod signal;
 pub mod smp;
 pub mod thread;

@@ -179,7 +179,7 @@ pub(super) unsafe fn load(cpu: CpuId, node: u32) {
     let base = tss.addr() as u64;
     let limit = size_of::<Tss>() as u64 - 1;
     let tss_low = limit & 0xffff | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
-    let cpunode = data_segment(3) & !0xf_0000_ffff_u64 & !(1 << 55)
+    let cpunode = data_segment(3) & !0x000f_0000_0000_ffff & !(1 << 55)
         | (u64::from(node) << 12 | cpu.index() as u64) & 0xffff
         | (u64::from(node) >> 4 & 0xf) << 48;
     let entries: [(usize, u64); 9] = [

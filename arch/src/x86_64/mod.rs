@@ -28,6 +28,7 @@ pub mod percpu;
 pub mod power;
 pub mod preempt;
 pub mod random;
+pub mod serial;
 pub mod signal;
 pub mod smp;
 pub mod thread;

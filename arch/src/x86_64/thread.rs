@@ -141,12 +141,7 @@ impl Thread {
     pub fn reset_for_exec(&mut self) {
         self.set_tls(0);
         self.set_gs_base(0);
-        let _guard = IrqGuard::new();
-        if let Some(fpu) = &mut self.fpu {
-            fpu.reset();
-        }
-        self.fpu_cpu.store(NO_CPU, Relaxed);
-        self.flags.set(ThreadFlags::NEED_FPU_LOAD);
+        fpu::reset_current(self);
     }
 
     fn is_current(&self) -> bool {

@@ -10,6 +10,7 @@ use arch::asid::MmContext;
 use arch::cpu::{self, CpuId};
 use arch::intc::IrqNumber;
 use arch::paging::{Prot, Pte, PteCell, index};
+use arch::signal::{AltStack, SigFrameInfo};
 use arch::smp::Ipi;
 use arch::thread::{Thread, ThreadFlags};
 use arch::trap::{Exception, Fault, FaultResult, Oops, TrapFrame, TrapHandler};
@@ -27,7 +28,8 @@ struct Heap;
 // SAFETY: memblock never gives a range twice, and nothing is taken back.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        memblock::with(|m| m.alloc(layout.size() as u64, layout.align() as u64)).map_or(core::ptr::null_mut(), phys_to_virt)
+        memblock::with(|m| m.alloc(layout.size() as u64, layout.align() as u64))
+            .map_or(core::ptr::null_mut(), phys_to_virt)
     }
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
@@ -57,6 +59,7 @@ fn exit(code: u8) -> ! {
 const USER_CODE: usize = 0x40_0000;
 const USER_STACK: usize = 0x50_0000;
 const USER_LAZY: usize = 0x60_0000;
+const USER_VDSO: usize = 0x70_1000;
 
 static TICKS: AtomicU32 = AtomicU32::new(0);
 static RESCHEDULES: AtomicU32 = AtomicU32::new(0);
@@ -79,6 +82,28 @@ impl TrapHandler for Kernel {
             101 => {
                 thread::current_ref().flags().set(ThreadFlags::NOTIFY_RESUME);
                 frame.set_return(7);
+            }
+            102 => {
+                frame.set_return(55);
+                let sig = SigFrameInfo {
+                    signo: 10,
+                    handler: USER_CODE + 0x800,
+                    flags: 0x0400_0000,
+                    restorer: USER_CODE + 0x900,
+                    sigreturn_trampoline: 0,
+                    mask_before: 0x1234,
+                    siginfo: &[0; 128],
+                    altstack: AltStack::default(),
+                    on_stack: None,
+                    trap_nr: 0,
+                    error_code: 0,
+                    fault_addr: 0,
+                };
+                arch::signal::setup_rt_frame(frame, me(), &sig).expect("signal frame");
+            }
+            15 => {
+                let back = arch::signal::restore_rt_frame(frame, me()).expect("sigreturn");
+                assert_eq!(back.mask, 0x1234);
             }
             60 => finish(frame.syscall_args()[0], n + 1),
             _ => frame.set_return(-38),
@@ -141,6 +166,26 @@ impl TrapHandler for Kernel {
     }
 }
 
+/// The running thread.
+fn me() -> &'static mut Thread {
+    // SAFETY: only the running thread asks for itself, and keeps one reference.
+    unsafe { thread::current().as_mut() }
+}
+
+/// Where the vDSO's symbol lies in its image.
+fn vdso_symbol(name: &str) -> usize {
+    let image = arch::vdso::image();
+    let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("8 bytes")) as usize;
+    let dynamic = word(64 + 56 + 8);
+    let entry = |tag| (0..).map(|i| dynamic + i * 16).find(|&at| word(at) == tag).map(|at| word(at + 8)).expect("tag");
+    let (strings, symbols) = (entry(5), entry(6));
+    let symbol = (1..11).map(|i| symbols + i * 24).find(|&at| {
+        let text = &image[strings + (word(at) & 0xffff_ffff)..];
+        text.starts_with(name.as_bytes()) && text[name.len()] == 0
+    });
+    word(symbol.expect("symbol") + 8)
+}
+
 fn page() -> PhysAddr {
     let page = memblock::with(|m| m.alloc(PAGE_SIZE as u64, PAGE_SIZE as u64)).expect("memory");
     // SAFETY: just allocated.
@@ -179,8 +224,13 @@ fn new_thread(entry: extern "C" fn(usize) -> !, arg: usize) -> &'static mut Thre
 
 fn start(info: &'static BootInfo) -> ! {
     earlycon::enable(true);
-    println!("selftest: slide {:#x}, {} CPUs, {} nodes, {} KiB", info.slide, info.cpus.len(), info.numa.nodes,
-        memblock::with(|m| m.total()) >> 10);
+    println!(
+        "selftest: slide {:#x}, {} CPUs, {} nodes, {} KiB",
+        info.slide,
+        info.cpus.len(),
+        info.numa.nodes,
+        memblock::with(|m| m.total()) >> 10
+    );
     trap::set_handler(&KERNEL);
     println!("  TSC {} kHz, epoch {}", time::clock_hz() / 1000, time::boot_epoch_ns() / 1_000_000_000);
     timer();
@@ -239,13 +289,20 @@ fn copies() {
     for len in [1, 7, 8, 9, 63, 64, 100, 300] {
         for there in 0..len {
             let at = USER_STACK + PAGE_SIZE - there;
-            assert_eq!(uaccess::copy_to_user(at, &data[..len]), Err(uaccess::NotCopied(len - there)), "{len} {there}");
+            assert_eq!(
+                uaccess::copy_to_user(at, &data[..len]),
+                Err(uaccess::NotCopied(len - there)),
+                "{len} {there}"
+            );
             assert_eq!(uaccess::copy_from_user(&mut out[..len], at), Err(uaccess::NotCopied(len - there)));
             assert_eq!(uaccess::clear_user(at, len), Err(uaccess::NotCopied(len - there)));
         }
     }
     assert_eq!(uaccess::copy_from_user(&mut out[..8], usize::MAX - 3), Err(uaccess::NotCopied(8)));
-    assert_eq!(uaccess::copy_from_user(&mut out[..8], arch::layout::TASK_SIZE - 4), Err(uaccess::NotCopied(8)));
+    assert_eq!(
+        uaccess::copy_from_user(&mut out[..8], arch::layout::TASK_SIZE - 4),
+        Err(uaccess::NotCopied(8))
+    );
     assert!(uaccess::get_u32(0).is_err() && uaccess::put_u64(8, 1).is_err());
     uaccess::put_u32(USER_LAZY + 8, 5).expect("a page on demand");
     assert_eq!(uaccess::cmpxchg_u32(USER_LAZY + 8, 5, 6), Ok(5));
@@ -287,7 +344,13 @@ fn secondaries(count: usize) {
     }
     assert_eq!(cpu::online().count(), count);
     for _ in 0..100 {
-        smp::call_on(cpu::online(), |n| { CALLED.fetch_add(n as u32, Ordering::Relaxed); }, 3);
+        smp::call_on(
+            cpu::online(),
+            |n| {
+                CALLED.fetch_add(n as u32, Ordering::Relaxed);
+            },
+            3,
+        );
     }
     assert_eq!(CALLED.load(Ordering::Relaxed), 300 * count as u32);
     for cpu in cpu::online().iter().skip(1) {
@@ -357,11 +420,23 @@ core::arch::global_asm!(
     "cli", "nop",
     // 5: an unknown system call.
     "mov r9d, 5", "mov eax, 9999", "syscall", "mov r9d, 5", "cmp rax, -38", "jne 9f",
-    // 6: fs base by its own instruction.
-    "mov r9d, 6", "mov eax, {LAZY}", "wrfsbase rax", "cmp dword ptr fs:[64], 77", "jne 9f",
+    // 6: fs base.
+    "mov r9d, 6", "cmp dword ptr fs:[64], 77", "jne 9f",
+    // 7: the vDSO's clock.
+    "mov r12d, 7", "mov edi, 1", "mov esi, {LAZY} + 256", "call [{LAZY} + 128]", "mov r9d, r12d", "test eax, eax", "jnz 9f",
+    "mov rbx, [{LAZY} + 256]", "imul rbx, rbx, 1000000000", "add rbx, [{LAZY} + 264]", "cmp rbx, [{LAZY} + 144]", "jb 9f",
+    "sub rbx, [{LAZY} + 144]", "mov eax, 1000000000", "cmp rbx, rax", "ja 9f",
+    "mov edi, {LAZY} + 256", "xor esi, esi", "call [{LAZY} + 136]", "mov r9d, r12d", "cmp dword ptr [{LAZY} + 256], 0", "jne 9f",
+    // 8: a signal handler runs and comes back with everything as it was.
+    "mov eax, 0x12345678", "movd xmm7, eax", "mov r13d, 8", "mov eax, 102", "syscall", "mov r9d, r13d",
+    "cmp eax, 55", "jne 9f", "cmp dword ptr [{LAZY} + 300], 10", "jne 9f", "movd eax, xmm7", "cmp eax, 0x12345678", "jne 9f",
     "xor edi, edi", "jmp 8f",
     "9: mov edi, r9d",
     "8: mov eax, 60", "syscall", "ud2",
+    // The handler, at a known place: notes its argument, spoils registers.
+    ".org user_start + 0x800", "mov [{LAZY} + 300], edi", "xorps xmm7, xmm7", "xor r13d, r13d", "mov eax, 9", "ret",
+    // The restorer.
+    ".org user_start + 0x900", "mov eax, 15", "syscall", "ud2",
     "user_end:",
     ".popsection",
     LAZY = const USER_LAZY,
@@ -376,6 +451,17 @@ extern "C" fn user_thread(_: usize) -> ! {
     // SAFETY: the program's bytes.
     let program = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
     uaccess::copy_to_user(USER_CODE, program).expect("copy");
+    let time = arch::vdso::VdsoTime { clock: time::clock_params(), ..Default::default() };
+    arch::vdso::update(&time);
+    map_user(USER_VDSO - PAGE_SIZE, arch::vdso::vvar_page(), Prot::READ | Prot::USER);
+    let image = arch::addr::virt_to_phys(VirtAddr(arch::vdso::image().as_ptr().addr()));
+    map_user(USER_VDSO, image, Prot::READ | Prot::EXEC | Prot::USER);
+    let functions = ["__vdso_clock_gettime", "__vdso_getcpu"];
+    for (i, name) in functions.into_iter().enumerate() {
+        uaccess::put_u64(USER_LAZY + 128 + 8 * i, (USER_VDSO + vdso_symbol(name)) as u64).expect("put");
+    }
+    uaccess::put_u64(USER_LAZY + 144, time::now_ns()).expect("put");
+    me().set_tls(USER_LAZY);
     let code = arch::paging::Pte(walk(USER_CODE));
     map_user(USER_CODE, code.pfn().addr(), Prot::READ | Prot::EXEC | Prot::USER);
     arch::tlb::flush_page_local(USER_CODE);
@@ -398,10 +484,13 @@ fn walk(va: usize) -> u64 {
 }
 
 fn finish(status: usize, syscalls: u32) -> ! {
-    println!("  user mode: {syscalls} system calls, {} exceptions, {} exit work", EXCEPTIONS.load(Ordering::Relaxed),
-        EXIT_WORK.load(Ordering::Relaxed));
+    println!(
+        "  user mode: {syscalls} system calls, {} exceptions, {} exit work",
+        EXCEPTIONS.load(Ordering::Relaxed),
+        EXIT_WORK.load(Ordering::Relaxed)
+    );
     assert_eq!(status, 0, "the user program's check failed");
-    assert_eq!(syscalls, 4);
+    assert_eq!(syscalls, 6);
     assert_eq!(EXCEPTIONS.load(Ordering::Relaxed), 4);
     assert_eq!(EXIT_WORK.load(Ordering::Relaxed), 1);
     exit(0)

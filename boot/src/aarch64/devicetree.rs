@@ -84,7 +84,9 @@ impl Machine {
         self.platform.psci = psci(fdt);
         self.platform.gic = gic(fdt);
         self.platform.timer_irq = timer(fdt).unwrap_or(27);
-        self.platform.uart = uart(fdt);
+        let uart = uart(fdt);
+        self.platform.uart = uart.as_ref().and_then(|n| n.reg().next()).map(|(base, _)| PhysAddr(base));
+        self.platform.uart_irq = uart.as_ref().and_then(first_irq);
         self.platform.rtc = device(fdt, "arm,pl031");
     }
 
@@ -243,7 +245,7 @@ fn device(fdt: &Fdt<'_>, compatible: &str) -> Option<PhysAddr> {
 }
 
 /// The UART of `stdout-path`, if it is a PL011; else the first there is.
-fn uart(fdt: &Fdt<'_>) -> Option<PhysAddr> {
+fn uart<'a>(fdt: &Fdt<'a>) -> Option<Node<'a>> {
     let path = fdt.find("/chosen").and_then(|c| c.str("stdout-path"));
     let path = path.map(|p| p.split(':').next().unwrap_or(p));
     let path = match path {
@@ -251,5 +253,12 @@ fn uart(fdt: &Fdt<'_>) -> Option<PhysAddr> {
         path => path,
     };
     let node = path.and_then(|p| fdt.find(p)).filter(|n| n.is_compatible("arm,pl011"));
-    node.and_then(|n| n.reg().next()).map(|(base, _)| PhysAddr(base)).or_else(|| device(fdt, "arm,pl011"))
+    node.or_else(|| fdt.nodes().find(|n| n.is_compatible("arm,pl011") && n.is_enabled()))
+}
+
+/// The INTID of a device's first interrupt.
+fn first_irq(node: &Node<'_>) -> Option<u32> {
+    let mut cells = node.cells("interrupts");
+    let specifier = [cells.next()?, cells.next()?, cells.next()?];
+    arch::intc::irq_from_dt(&specifier).map(|(irq, _)| irq.0)
 }

@@ -126,7 +126,7 @@ extern "C" fn boot_relocate(dtb: usize) -> usize {
 
 /// The tree at a physical address that the identity map covers.
 fn tree(dtb: usize) -> Option<Fdt<'static>> {
-    if dtb == 0 || dtb % 8 != 0 {
+    if dtb == 0 || !dtb.is_multiple_of(8) {
         return None;
     }
     let at: *const u8 = ptr::with_exposed_provenance(dtb);

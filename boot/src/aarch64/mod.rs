@@ -119,7 +119,7 @@ extern "C" fn boot_main(dtb: usize, offset: usize, entry_el: usize) -> ! {
 
 /// The tree, through the identity map.
 fn identity_tree(dtb: usize) -> Option<Fdt<'static>> {
-    if dtb == 0 || dtb % 8 != 0 {
+    if dtb == 0 || !dtb.is_multiple_of(8) {
         return None;
     }
     let at: *const u8 = ptr::with_exposed_provenance(dtb);

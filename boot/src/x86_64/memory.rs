@@ -134,6 +134,9 @@ pub fn image_free() -> &'static [PhysRange] {
             start: addr::virt_to_phys(addr::VirtAddr(from.addr())).align_up(PAGE_SIZE as u64),
             end: addr::virt_to_phys(addr::VirtAddr(to.addr())).align_down(PAGE_SIZE as u64),
         };
-        [range(&raw const __boot_bss_start, &raw const __boot_bss_end), range(&raw const __percpu_start, &raw const __percpu_end)]
+        [
+            range(&raw const __boot_bss_start, &raw const __boot_bss_end),
+            range(&raw const __percpu_start, &raw const __percpu_end),
+        ]
     })
 }

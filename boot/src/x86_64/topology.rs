@@ -25,7 +25,10 @@ pub fn init(platform: &Platform, cmdline: &str) -> Topology {
         cpu::set_node(CpuId(i as u32), platform.cpu_nodes[i]);
     }
     let cpus = CPUS.call_once(|| {
-        core::array::from_fn(|i| CpuInfo { hw_id: u64::from(platform.apic_ids[i]), node: platform.cpu_nodes[i] })
+        core::array::from_fn(|i| CpuInfo {
+            hw_id: u64::from(platform.apic_ids[i]),
+            node: platform.cpu_nodes[i],
+        })
     });
     let ranges = RANGES.call_once(|| {
         platform.memory.map(|m| NumaRange {

@@ -6,7 +6,10 @@
 
 pub mod pl011;
 pub mod port;
+mod probe;
 pub mod uart16550;
+
+pub use probe::{Found, probe};
 
 /// What a UART received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

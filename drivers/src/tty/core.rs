@@ -27,7 +27,8 @@ use arch::sync::{SpinLock, SpinLockIrq};
 use mm::IovIter;
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
-use sched::workqueue::Work;
+use sched::workqueue::{self, Work};
+use sched::{Deadline, WaitError};
 
 use super::job::{Group, Session, job_control};
 use super::ldisc::{LineDiscipline, Port};
@@ -194,7 +195,7 @@ impl Tty {
         input.bytes.extend_from_slice(bytes);
         input.breaks += breaks;
         drop(input);
-        self.input_work.queue();
+        workqueue::system().queue_work(&self.input_work);
     }
 
     fn process_input(&self) {
@@ -285,7 +286,8 @@ impl Tty {
             let canonical = settings.local(lflag::ICANON);
             let size = to.count().min(chunk.len());
             if let Some(count) = line.ldisc.read(&mut chunk[..size], &settings) {
-                let ended = canonical && (count < size || chunk[..count].last().is_some_and(|&b| ends_line(b, &settings)));
+                let ended = canonical
+                    && (count < size || chunk[..count].last().is_some_and(|&b| ends_line(b, &settings)));
                 drop(line);
                 self.driver.kick();
                 let copied = to.copy_to_iter(&chunk[..count]);
@@ -316,25 +318,20 @@ impl Tty {
             if !canonical && min == 0 && deadline.is_none() {
                 deadline = self.byte_deadline(&settings);
             }
-            if deadline.is_some_and(|at| sched::time::monotonic_ns() >= at) {
-                return Ok(done);
-            }
             let ready = || self.is_readable(1) || self.is_dead(generation) || self.driver.is_disconnected();
-            let interrupted = match deadline {
-                Some(at) => self.readers.wait_event_interruptible_timeout(ready, at).is_err(),
-                None => self.readers.wait_event_interruptible(ready).is_err(),
-            };
-            if interrupted {
-                return if done > 0 { Ok(done) } else { Err(Errno::ERESTARTSYS) };
+            match self.readers.wait_event_interruptible_timeout(deadline, ready) {
+                Ok(()) => {}
+                Err(WaitError::TimedOut) => return Ok(done),
+                Err(WaitError::Interrupted) if done > 0 => return Ok(done),
+                Err(WaitError::Interrupted) => return Err(Errno::ERESTARTSYS),
             }
         }
     }
 
     /// When the inter-byte timer that starts now runs out.
-    fn byte_deadline(&self, settings: &Termios) -> Option<u64> {
+    fn byte_deadline(&self, settings: &Termios) -> Option<Deadline> {
         let tenths = u64::from(settings.cc[cc::VTIME]);
-        (!settings.local(lflag::ICANON) && tenths > 0)
-            .then(|| sched::time::monotonic_ns() + tenths * 100_000_000)
+        (!settings.local(lflag::ICANON) && tenths > 0).then(|| Deadline::after_ns(tenths * 100_000_000))
     }
 
     fn is_readable(&self, minimum: usize) -> bool {
@@ -370,7 +367,13 @@ impl Tty {
     }
 
     /// Processes and sends a beginning of `bytes`, waiting for room if there is none.
-    fn write_some(&self, bytes: &[u8], staging: &mut Vec<u8>, nonblock: bool, generation: u32) -> Result<usize> {
+    fn write_some(
+        &self,
+        bytes: &[u8],
+        staging: &mut Vec<u8>,
+        nonblock: bool,
+        generation: u32,
+    ) -> Result<usize> {
         loop {
             if self.is_dead(generation) || self.driver.is_disconnected() {
                 return Err(Errno::EIO);
@@ -710,8 +713,7 @@ fn minimum(settings: &Termios) -> u8 {
 }
 
 fn ends_line(byte: u8, settings: &Termios) -> bool {
-    byte == b'\n'
-        || (byte != DISABLED && (byte == settings.cc[cc::VEOL] || byte == settings.cc[cc::VEOL2]))
+    byte == b'\n' || (byte != DISABLED && (byte == settings.cc[cc::VEOL] || byte == settings.cc[cc::VEOL2]))
 }
 
 /// The line discipline's view of its terminal while the line is locked: what must not happen under

@@ -69,9 +69,7 @@ pub(super) fn common(tty: &Tty, cmd: u32, arg: usize) -> Option<Result<isize>> {
             Err(error) => Err(error),
         },
         request::TIOCSTI => insert(tty, arg),
-        request::TIOCGDEV => {
-            UserPtr::<u32>::new(arg).write(&tty.dev().encode()).map(|()| 0)
-        }
+        request::TIOCGDEV => UserPtr::<u32>::new(arg).write(&tty.dev().encode()).map(|()| 0),
         _ => return None,
     })
 }

@@ -8,10 +8,12 @@
 //! | [`core`] | [`core::Tty`]: blocking, job control, hang-up |
 //! | [`file`] | terminals as open files |
 //! | `ioctl` | requests to terminals |
+//! | [`devices`] | terminals by device number |
 //! | [`job`] | the traits that the process layer implements |
 //! | [`pty`] | pseudo terminals |
 
 pub mod core;
+pub mod devices;
 pub mod file;
 mod ioctl;
 pub mod job;

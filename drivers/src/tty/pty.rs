@@ -285,9 +285,8 @@ impl TtyDriver for Pty {
     }
 
     fn settings_changed(&self, settings: &Termios) {
-        let flow = settings.input(iflag::IXON)
-            && settings.cc[cc::VSTOP] == 0o23
-            && settings.cc[cc::VSTART] == 0o21;
+        let flow =
+            settings.input(iflag::IXON) && settings.cc[cc::VSTOP] == 0o23 && settings.cc[cc::VSTART] == 0o21;
         if self.flow_control.swap(flow, Ordering::Relaxed) != flow {
             self.packet_event(if flow { packet::DOSTOP } else { packet::NOSTOP });
         }

@@ -1,2 +1,159 @@
-#![no_std]
+//! tmpfs: files that live in the page cache and nowhere else. `tmpfs(5)`, `shmem(7)`.
+//!
+//! The same code is rootfs, tmpfs, devtmpfs ([`devtmpfs`]), and the memory behind `memfd_create(2)` ([`memfd`]).
+//!
+//! Owns: directories (a name map and a map of stable cookies, so a listing goes on where it stopped), contents as
+//! [`mm::Mapping`]s without a backing store, extended attributes, seals, and the accounting against `size=` and
+//! `nr_inodes=`. Locks: the directory map's spin lock is a leaf under `inode.rwsem`; limits are atomics.
+//!
+//! Files: [`options`] (mount options), [`limits`] (accounting), [`dir`] (the directory map), [`inode`] (inode operations),
+//! [`file`] (file operations), [`xattrs`].
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod devtmpfs;
+mod dir;
+mod file;
+mod inode;
+mod limits;
+pub mod memfd;
+mod options;
+#[cfg(test)]
+mod tests;
+mod xattrs;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+
+use abi::fs::Statfs;
+use abi::{Errno, Result, raw};
+use arch::addr::PAGE_SIZE;
+use arch::sync::SpinLock;
+use vfs::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
+use vfs::types::NAME_MAX;
+use vfs::{FsFlags, FsType};
+
+use limits::Limits;
+use options::Options;
+
+/// The file system type `tmpfs`.
+pub struct Tmpfs;
+/// The file system type `rootfs`: a tmpfs that only the kernel mounts.
+pub struct Rootfs;
+
+/// The type, for [`vfs::register_filesystem`].
+pub static TMPFS: Tmpfs = Tmpfs;
+/// The type of the first mount.
+pub static ROOTFS: Rootfs = Rootfs;
+
+/// A mounted tmpfs.
+pub(crate) struct TmpfsSuper {
+    limits: Arc<Limits>,
+    options: SpinLock<Options>,
+}
+
+/// The largest file.
+const MAX_BYTES: u64 = i64::MAX as u64;
+
+/// Makes a tmpfs of type `fs`.
+pub(crate) fn new_super(fs: &'static dyn FsType, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
+    let options = Options::parse(request.options, Options::default_for_memory())?;
+    let limits = Arc::new(Limits::new(options.max_blocks, options.max_inodes));
+    let info = SuperInfo {
+        magic: u64::from(raw::TMPFS_MAGIC),
+        block_size: PAGE_SIZE as u32,
+        max_bytes: MAX_BYTES,
+        time_granularity_ns: 1,
+        flags: request.flags | vfs::super_block::SB_POSIXACL,
+        dev: None,
+    };
+    let (mode, uid, gid) = (options.mode, options.uid, options.gid);
+    let ops = TmpfsSuper { limits: limits.clone(), options: SpinLock::new(options) };
+    let sb = SuperBlock::new(fs, info, request.user_ns.clone(), Box::new(ops))?;
+    let root = inode::new_root(&sb, &limits, raw::S_IFDIR | mode, uid, gid)?;
+    sb.set_root(root);
+    Ok(sb)
+}
+
+impl FsType for Tmpfs {
+    fn name(&self) -> &'static str {
+        "tmpfs"
+    }
+
+    fn flags(&self) -> FsFlags {
+        FsFlags::USERNS_MOUNT
+    }
+
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
+        new_super(&TMPFS, request)
+    }
+}
+
+impl FsType for Rootfs {
+    fn name(&self) -> &'static str {
+        "rootfs"
+    }
+
+    fn flags(&self) -> FsFlags {
+        FsFlags::NO_USER
+    }
+
+    fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
+        new_super(&ROOTFS, request)
+    }
+}
+
+impl SuperOps for TmpfsSuper {
+    fn statfs(&self, sb: &SuperBlock) -> Result<Statfs> {
+        let mut st = Statfs {
+            type_: sb.magic() as i64,
+            bsize: PAGE_SIZE as i64,
+            frsize: PAGE_SIZE as i64,
+            namelen: NAME_MAX as i64,
+            ..Statfs::default()
+        };
+        if let Some(max) = self.limits.max_blocks() {
+            st.blocks = max;
+            st.bfree = max.saturating_sub(self.limits.used_blocks());
+            st.bavail = st.bfree;
+        }
+        if let Some(max) = self.limits.max_inodes() {
+            st.files = max;
+            st.ffree = max.saturating_sub(self.limits.used_inodes());
+        }
+        Ok(st)
+    }
+
+    fn remount(&self, _: &SuperBlock, _: u32, options: &[u8]) -> Result<()> {
+        let mut current = self.options.lock();
+        let new = Options::parse(options, current.clone())?;
+        // A limit cannot appear where there was none, nor fall below what is in use.
+        if new.max_blocks != current.max_blocks {
+            if current.max_blocks.is_none()
+                || new.max_blocks.is_some_and(|max| max < self.limits.used_blocks())
+            {
+                return Err(Errno::EINVAL);
+            }
+        }
+        if new.max_inodes != current.max_inodes {
+            if current.max_inodes.is_none()
+                || new.max_inodes.is_some_and(|max| max < self.limits.used_inodes())
+            {
+                return Err(Errno::EINVAL);
+            }
+        }
+        self.limits.set(new.max_blocks, new.max_inodes);
+        let (mode, uid, gid) = (current.mode, current.uid, current.gid);
+        *current = new;
+        (current.mode, current.uid, current.gid) = (mode, uid, gid);
+        Ok(())
+    }
+
+    fn show_options(&self, _: &SuperBlock, out: &mut dyn fmt::Write) -> fmt::Result {
+        let options = self.options.lock().clone();
+        options.show(out)
+    }
+}

@@ -94,6 +94,13 @@ impl Name {
         }
     }
 
+    /// Takes the parent out, with its count.
+    fn take_parent(&mut self) -> Option<Arc<Dentry>> {
+        let parent = self.parent.take()?;
+        parent.child_names.fetch_sub(1, Ordering::AcqRel);
+        Some(parent)
+    }
+
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
@@ -101,9 +108,7 @@ impl Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        if let Some(parent) = &self.parent {
-            parent.child_names.fetch_sub(1, Ordering::AcqRel);
-        }
+        drop(self.take_parent());
     }
 }
 
@@ -155,12 +160,7 @@ impl Dentry {
     }
 
     /// A file without a name in `parent` (`O_TMPFILE`); `linkable` if it may get one later.
-    pub(crate) fn new_unnamed(
-        parent: &Arc<Dentry>,
-        name: &[u8],
-        inode: Arc<Inode>,
-        linkable: bool,
-    ) -> Arc<Self> {
+    pub fn new_unnamed(parent: &Arc<Dentry>, name: &[u8], inode: Arc<Inode>, linkable: bool) -> Arc<Self> {
         let flags = if linkable { DentryFlags::LINKABLE } else { DentryFlags::empty() };
         Self::with(&parent.sb, Name::new(Some(parent.clone()), name), Some(inode), flags)
     }
@@ -267,8 +267,18 @@ impl Dentry {
 }
 
 impl Drop for Dentry {
+    /// Lets go of the parents one after the other: a deep path whose last user leaves must not
+    /// recurse once per level.
     fn drop(&mut self) {
         crate::dcache::count_gone();
+        let mut next = core::mem::take(&mut self.name).into_inner();
+        while let Some(mut name) = next.and_then(Arc::into_inner) {
+            let Some(parent) = name.take_parent() else { return };
+            match Arc::into_inner(parent) {
+                Some(mut parent) => next = core::mem::take(&mut parent.name).into_inner(),
+                None => return,
+            }
+        }
     }
 }
 

@@ -113,6 +113,16 @@ impl RawCache {
     /// An object. `gfp` is asked only if this CPU's stash is empty.
     #[inline]
     pub fn alloc(&'static self, gfp: impl FnOnce() -> Gfp) -> Option<NonNull<u8>> {
+        self.alloc_or(|cache| cache.alloc_slow(gfp()))
+    }
+
+    /// An object from this CPU's stash, or else from `slow`. The guard goes along into the slow half, so that the fast one
+    /// has nothing to keep in registers.
+    #[inline]
+    pub(crate) fn alloc_or(
+        &'static self,
+        slow: impl FnOnce(&'static Self) -> Option<NonNull<u8>>,
+    ) -> Option<NonNull<u8>> {
         let guard = PreemptGuard::new();
         let slots = self.slots.load(Ordering::Acquire);
         if !slots.is_null() {
@@ -122,8 +132,7 @@ impl RawCache {
                 return Some(object);
             }
         }
-        drop(guard);
-        self.alloc_slow(gfp())
+        outlined(guard, move || slow(self))
     }
 
     /// Takes an object back.
@@ -144,19 +153,15 @@ impl RawCache {
                 room
             })
         };
-        if done == Some(true) {
-            return;
+        if done != Some(true) {
+            // SAFETY: as promised by the caller.
+            outlined(guard, move || unsafe { self.free_slow(object) });
         }
-        drop(guard);
-        // SAFETY: as promised by the caller.
-        unsafe { self.free_slow(object) };
     }
 
     // ---- slow paths --------------------------------------------------------------------------
 
-    #[cold]
-    #[inline(never)]
-    fn alloc_slow(&'static self, gfp: Gfp) -> Option<NonNull<u8>> {
+    pub(crate) fn alloc_slow(&'static self, gfp: Gfp) -> Option<NonNull<u8>> {
         let body = self.body(gfp)?;
         if !body.layout.flags.is_empty() {
             return self.alloc_debug(body, gfp);
@@ -180,8 +185,6 @@ impl RawCache {
         Some(object)
     }
 
-    #[cold]
-    #[inline(never)]
     unsafe fn free_slow(&'static self, object: NonNull<u8>) {
         let Some(body) = self.body.get() else { return };
         if !body.layout.flags.is_empty() {
@@ -490,6 +493,14 @@ impl RawCache {
         }
         info
     }
+}
+
+/// Ends the guard and goes on with `slow`, out of the way of the fast path.
+#[cold]
+#[inline(never)]
+fn outlined<R>(guard: PreemptGuard, slow: impl FnOnce() -> R) -> R {
+    drop(guard);
+    slow()
 }
 
 /// Numbers of a cache.

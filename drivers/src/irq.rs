@@ -1,0 +1,115 @@
+//! Device interrupts: who handles which, and how often they came.
+//!
+//! A driver asks for its interrupt with [`request`]; the kernel's trap handler calls [`handle`]. The
+//! table is read under RCU, so handling takes no lock and writes nothing shared: counts are per CPU.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{Errno, Result};
+use arch::cpu::CpuId;
+use arch::intc::{self, IrqNumber, Trigger};
+use arch::percpu::PerCpuBox;
+use sync::{Once, RcuPtr};
+
+/// What a driver does about its interrupt. Runs in hard interrupt context.
+pub type Handler = Box<dyn Fn() + Send + Sync>;
+
+struct Action {
+    name: &'static str,
+    handler: Handler,
+    counts: PerCpuBox<AtomicU64>,
+}
+
+static TABLE: Once<Box<[RcuPtr<Action>]>> = Once::new();
+
+fn table() -> &'static [RcuPtr<Action>] {
+    TABLE.call_once(|| (0..intc::nr_irqs()).map(|_| RcuPtr::new(None)).collect())
+}
+
+/// Has `handler` called for each interrupt `irq`, and switches it on.
+///
+/// # Errors
+/// `EINVAL` for a number that the controller does not have, `EBUSY` if it has a handler, `ENOMEM`.
+pub fn request(irq: IrqNumber, trigger: Trigger, name: &'static str, handler: Handler) -> Result<()> {
+    let slot = table().get(irq.0 as usize).ok_or(Errno::EINVAL)?;
+    if !slot.is_none() {
+        return Err(Errno::EBUSY);
+    }
+    let counts = PerCpuBox::new(|_| AtomicU64::new(0)).ok_or(Errno::ENOMEM)?;
+    drop(slot.replace(Some(Arc::new(Action { name, handler, counts }))));
+    intc::set_trigger(irq, trigger);
+    intc::enable(irq);
+    Ok(())
+}
+
+/// Handles an interrupt; whether somebody felt responsible. An interrupt of nobody is switched off.
+pub fn handle(irq: IrqNumber) -> bool {
+    let guard = sched::rcu::read_lock();
+    let action = TABLE.get().and_then(|table| table.get(irq.0 as usize)?.load(&guard));
+    let Some(action) = action else {
+        intc::disable(irq);
+        return false;
+    };
+    action.counts.get(&guard).fetch_add(1, Ordering::Relaxed);
+    (action.handler)();
+    true
+}
+
+/// All interrupts so far.
+pub fn total() -> u64 {
+    let mut total = 0;
+    for_each(|_, action| {
+        total += action.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>();
+        Ok(())
+    })
+    .unwrap_or_default();
+    total
+}
+
+fn for_each(mut f: impl FnMut(u32, &Action) -> fmt::Result) -> fmt::Result {
+    for (number, slot) in table().iter().enumerate() {
+        // The reference is held, not the guard: `f` may allocate.
+        let action = slot.load_arc(&sched::rcu::read_lock());
+        if let Some(action) = action {
+            f(number as u32, &action)?;
+        }
+    }
+    Ok(())
+}
+
+/// The counts of `/proc/stat`'s `intr` line, each with a space in front.
+pub fn show_counts(out: &mut dyn fmt::Write) -> fmt::Result {
+    let mut next = 0;
+    for_each(|number, action| {
+        for _ in next..number {
+            out.write_str(" 0")?;
+        }
+        next = number + 1;
+        write!(out, " {}", action.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>())
+    })
+}
+
+/// `/proc/interrupts`.
+pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
+    write!(out, "           ")?;
+    for cpu in arch::cpu::online().iter() {
+        write!(out, "CPU{:<8}", cpu.0)?;
+    }
+    writeln!(out)?;
+    for_each(|number, action| {
+        write!(out, "{number:3}:")?;
+        for cpu in arch::cpu::online().iter() {
+            write!(out, " {:10}", count_on(action, cpu))?;
+        }
+        write!(out, "  ")?;
+        intc::describe(IrqNumber(number), out)?;
+        writeln!(out, "  {}", action.name)
+    })
+}
+
+fn count_on(action: &Action, cpu: CpuId) -> u64 {
+    action.counts.on(cpu).load(Ordering::Relaxed)
+}

@@ -1,0 +1,75 @@
+//! The entries of one directory: by name, and by a cookie that grows, so that listings are stable.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use vfs::{Ino, Inode};
+
+/// Cookies below this are `.` and `..`.
+const FIRST_COOKIE: u64 = 2;
+
+#[derive(Clone)]
+struct Entry {
+    cookie: u64,
+    inode: Arc<Inode>,
+}
+
+/// A directory's entries.
+#[derive(Default)]
+pub(crate) struct DirTable {
+    by_name: BTreeMap<Arc<[u8]>, Entry>,
+    by_cookie: BTreeMap<u64, Arc<[u8]>>,
+    next: u64,
+}
+
+/// An entry as a listing wants it.
+pub(crate) struct Listed {
+    pub(crate) name: Arc<[u8]>,
+    pub(crate) ino: Ino,
+    pub(crate) kind: vfs::FileType,
+    pub(crate) cookie: u64,
+}
+
+impl DirTable {
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&Arc<Inode>> {
+        self.by_name.get(name).map(|entry| &entry.inode)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Adds an entry at the end of listings; the name must be new.
+    pub(crate) fn insert(&mut self, name: &[u8], inode: Arc<Inode>) {
+        let cookie = self.next.max(FIRST_COOKIE);
+        self.next = cookie + 1;
+        let name: Arc<[u8]> = name.into();
+        self.by_cookie.insert(cookie, name.clone());
+        self.by_name.insert(name, Entry { cookie, inode });
+    }
+
+    /// Makes an existing name stand for another inode, keeping its place in listings.
+    pub(crate) fn replace(&mut self, name: &[u8], inode: Arc<Inode>) -> Option<Arc<Inode>> {
+        let entry = self.by_name.get_mut(name)?;
+        Some(core::mem::replace(&mut entry.inode, inode))
+    }
+
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Arc<Inode>> {
+        let entry = self.by_name.remove(name)?;
+        self.by_cookie.remove(&entry.cookie);
+        Some(entry.inode)
+    }
+
+    /// The entry with the lowest cookie at or after `cookie`.
+    pub(crate) fn next_at(&self, cookie: u64) -> Option<Listed> {
+        let (cookie, name) = self.by_cookie.range(cookie..).next()?;
+        let inode = self.get(name)?;
+        Some(Listed { name: name.clone(), ino: inode.ino(), kind: inode.file_type(), cookie: *cookie })
+    }
+
+    /// All inodes, leaving the table empty.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Arc<Inode>> + use<> {
+        self.by_cookie.clear();
+        core::mem::take(&mut self.by_name).into_values().map(|entry| entry.inode)
+    }
+}

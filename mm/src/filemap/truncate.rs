@@ -1,0 +1,156 @@
+//! Leaving the cache: truncation, holes, eviction, and finding holes.
+
+use super::{Cows, Mapping, PAGE};
+use crate::folio_lock::{self, FolioGuard};
+use crate::page::PageFlags;
+use crate::{lru, rmap};
+use core::ops::Range;
+
+impl Mapping {
+    /// Sets the size and drops everything behind it (`truncate_setsize`): mappings of what is gone fault with `SIGBUS`, the rest of
+    /// the last page becomes zero.
+    pub fn truncate(&self, size: u64) {
+        let _exclusive = self.invalidate.write();
+        let old = self.size();
+        self.set_size(size);
+        if size < old || self.nr_pages() > 0 {
+            self.remove_range(size..u64::MAX, Cows::Too);
+        }
+    }
+
+    /// Drops the bytes of `range`, which then read as the backing store has them (zeros without one): `FALLOC_FL_PUNCH_HOLE`.
+    pub fn punch_hole(&self, range: Range<u64>) {
+        let _exclusive = self.invalidate.write();
+        self.remove_range(range, Cows::Not);
+    }
+
+    pub(super) fn remove_range(&self, range: Range<u64>, cows: Cows) {
+        let first = range.start.div_ceil(PAGE);
+        // The first index after the last whole page.
+        let last = if range.end == u64::MAX { u64::MAX / PAGE } else { range.end / PAGE };
+        self.unmap_range(first..last, cows);
+        self.zero_partial(range.start, range.end.min((range.start / PAGE + 1) * PAGE));
+        if range.end != u64::MAX && range.end / PAGE != range.start / PAGE {
+            self.zero_partial(range.end / PAGE * PAGE, range.end);
+        }
+        let mut index = first;
+        while index < last {
+            let next = {
+                let tree = self.tree.lock();
+                tree.next(index..=last - 1).map(|(at, folio)| (at, folio.clone()))
+            };
+            let Some((at, folio)) = next else { break };
+            index = at + 1;
+            let guard = folio_lock::lock(folio);
+            if guard.page().mapping() == self.word() {
+                self.remove_locked(&guard);
+            }
+        }
+    }
+
+    /// Zeroes part of one page if it is cached (or could be, with other contents on the backing store).
+    fn zero_partial(&self, start: u64, end: u64) {
+        if start.is_multiple_of(PAGE) && (end.is_multiple_of(PAGE) || end <= start) {
+            return;
+        }
+        let Some(folio) = self.get(start / PAGE) else { return };
+        let guard = folio_lock::lock(folio);
+        if guard.page().mapping() == self.word() && guard.page().test(PageFlags::UPTODATE) {
+            let from = (start % PAGE) as usize;
+            guard.zero(from..from + (end - start).min(PAGE - from as u64) as usize);
+            self.set_dirty(guard.page());
+        }
+    }
+
+    /// Takes a locked folio out of the cache, whatever its state.
+    fn remove_locked(&self, guard: &FolioGuard) {
+        let page = guard.page();
+        if page.mapcount() > 0 {
+            rmap::unmap_file_page(page);
+        }
+        if !page.test_and_clear(PageFlags::DIRTY).is_empty() && !self.memory {
+            crate::frames::count_dirty(-1);
+        }
+        let removed = self.tree.lock().remove(page.index());
+        page.set_mapping(0);
+        lru::remove(page);
+        crate::frames::count_cached(-1, self.memory);
+        let _ = self.ops.account(-1);
+        drop(removed);
+    }
+
+    /// Evicts a locked clean folio that nobody else uses; `refs` is how many references the caller has. Leaves a shadow.
+    pub(crate) fn evict(&self, guard: &FolioGuard, refs: u32, shadow: u64) -> bool {
+        let page = guard.page();
+        if page.test(PageFlags::DIRTY) || !self.ops.release_folio(page) {
+            return false;
+        }
+        let mut tree = self.tree.lock();
+        // One reference is the tree's. With the count at zero nobody can find the folio any more.
+        if !page.freeze(refs + 1) {
+            return false;
+        }
+        if page.test(PageFlags::DIRTY) {
+            page.unfreeze(refs + 1);
+            return false;
+        }
+        let removed = tree.replace_with_shadow(page.index(), shadow);
+        page.set_mapping(0);
+        page.unfreeze(refs + 1);
+        drop(tree);
+        crate::frames::count_cached(-1, self.memory);
+        drop(removed);
+        true
+    }
+
+    /// Drops clean, unmapped, idle folios in `range` of pages (`POSIX_FADV_DONTNEED`, drop_caches). Returns how many went.
+    pub fn invalidate(&self, range: Range<u64>) -> usize {
+        if self.memory || range.is_empty() {
+            return 0;
+        }
+        let mut gone = 0;
+        let mut index = range.start;
+        while index < range.end {
+            let next = {
+                let tree = self.tree.lock();
+                tree.next(index..=range.end - 1).map(|(at, folio)| (at, folio.clone()))
+            };
+            let Some((at, folio)) = next else { break };
+            index = at + 1;
+            let Some(guard) = folio_lock::try_lock(folio) else { continue };
+            if guard.page().mapping() != self.word() || guard.page().mapcount() > 0 {
+                continue;
+            }
+            lru::remove(guard.page());
+            if self.evict(&guard, 1, 0) {
+                gone += 1;
+                let _ = self.ops.account(-1);
+            } else {
+                lru::add_new(guard.page());
+            }
+        }
+        gone
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE` over what is cached, for objects without a backing store. `None`: no data from `pos` on (`ENXIO`).
+    pub fn seek_data(&self, pos: u64) -> Option<u64> {
+        let size = self.size();
+        if pos >= size {
+            return None;
+        }
+        let last = (size - 1) / PAGE;
+        let at = self.tree.lock().next(pos / PAGE..=last).map(|(at, _)| at)?;
+        Some((at * PAGE).max(pos))
+    }
+
+    /// The first hole at or after `pos`; the end of the file counts as one. `None` if `pos` is not inside the file.
+    pub fn seek_hole(&self, pos: u64) -> Option<u64> {
+        let size = self.size();
+        if pos >= size {
+            return None;
+        }
+        let last = (size - 1) / PAGE;
+        let gap = self.tree.lock().next_gap(pos / PAGE, last);
+        Some(gap.map_or(size, |at| (at * PAGE).max(pos).min(size)))
+    }
+}

@@ -1,7 +1,36 @@
 //! The kernel proper: processes, system calls, and the place where implementations meet traits.
-#![no_std]
+//!
+//! - [`process`], [`fork`], [`exec`], [`exit`], [`wait`], [`pidfd`]: processes and their lives;
+//! - [`signal`], [`futex`], [`time`]: how they are interrupted, synchronised and timed;
+//! - [`cred`], [`namespaces`]: who acts, and what it sees;
+//! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine;
+//! - [`syscall`], [`traps`], [`oops`]: the ways into the kernel, and what happens when it breaks.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod cred;
+pub mod exec;
+pub mod exit;
+pub mod fork;
+pub mod fs {
+    //! File system calls; the rest of the folder joins when it builds against the published `vfs`.
+    pub mod context;
+}
+pub mod futex;
+pub mod irqs;
+pub mod memory;
+pub mod misc;
+pub mod namespaces;
+pub mod oops;
+pub mod params;
+pub mod pidfd;
+pub mod printk;
+pub mod process;
+pub mod signal;
 pub mod syscall;
+pub mod time;
+pub mod traps;
+pub mod tty_hooks;
+pub mod wait;

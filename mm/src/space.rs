@@ -127,6 +127,8 @@ pub struct AddressSpace {
     pub flags: AtomicU32,
     /// Being torn apart by the OOM reaper: faults must not repopulate it.
     oom: AtomicU32,
+    /// Threads that run in it; see [`AddressSpace::put_user`].
+    users: AtomicU32,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -145,6 +147,7 @@ impl AddressSpace {
             def_flags: AtomicU64::new(0),
             flags: AtomicU32::new(0),
             oom: AtomicU32::new(0),
+            users: AtomicU32::new(0),
         });
         space.layout.mmap_base.store(TASK_SIZE, Ordering::Relaxed);
         Ok(space)
@@ -159,6 +162,25 @@ impl AddressSpace {
     #[inline]
     pub(crate) fn pgd(&self) -> &Pgd {
         &self.pgd
+    }
+
+    /// One more thread runs in this address space.
+    pub fn get_user(&self) {
+        self.users.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many threads run in it.
+    pub fn users(&self) -> u32 {
+        self.users.load(Ordering::Acquire)
+    }
+
+    /// One thread less. The last one unmaps everything at once: other references (a look through
+    /// `/proc`, RCU) keep the object but not the memory.
+    pub fn put_user(&self) {
+        if self.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Unmapping all of it cannot fail: no area is split.
+            let _ = self.munmap(0, TASK_SIZE);
+        }
     }
 
     /// What the scheduler switches to. Holding it keeps the tables, not the memory.

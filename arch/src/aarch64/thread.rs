@@ -238,6 +238,14 @@ impl Thread {
         }
     }
 
+    /// The second TLS register, which this architecture has not got.
+    pub fn gs_base(&self) -> usize {
+        0
+    }
+
+    /// See [`Self::gs_base`].
+    pub fn set_gs_base(&mut self, _base: usize) {}
+
     /// FPU registers in memory, up to date: of the running thread they are saved first, and loaded again before it
     /// returns to user mode.
     pub fn fpu_mut(&mut self) -> Option<&mut FpuState> {

@@ -91,6 +91,14 @@ impl Thread {
         self.tls = tls;
     }
 
+    /// The second TLS register, which this architecture has not got.
+    pub fn gs_base(&self) -> usize {
+        0
+    }
+
+    /// See [`Self::gs_base`].
+    pub fn set_gs_base(&mut self, _base: usize) {}
+
     /// FPU registers in memory.
     pub fn fpu_mut(&mut self) -> Option<&mut FpuState> {
         self.fpu.as_mut()

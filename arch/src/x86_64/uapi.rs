@@ -7,3 +7,9 @@ pub use abi::x86_64::*;
 pub const fn syscall_nr(nr: abi::nr::Nr) -> Option<u16> {
     nr.x86_64
 }
+
+/// Which of the last two arguments of `clone(2)` is the child's id address and which the TLS: `(child_tid, tls)`.
+#[inline]
+pub const fn clone_args(arg3: usize, arg4: usize) -> (usize, usize) {
+    (arg3, arg4)
+}

@@ -52,7 +52,7 @@ impl Consoles {
 
     fn emit(&self, bytes: &[u8]) {
         if self.early {
-            arch::earlycon::write(bytes);
+            arch::earlycon::put_bytes(bytes);
         }
         for console in &self.list {
             console.write(bytes);

@@ -50,3 +50,43 @@ impl SyscallArg for Ptr {
         write!(out, "{register:#x}")
     }
 }
+
+impl<T> SyscallArg for mm::user::UserPtr<T> {
+    #[inline]
+    fn from_reg(register: usize) -> Self {
+        Self::new(register)
+    }
+
+    fn trace(register: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "{}", Self::new(register))
+    }
+}
+
+impl SyscallArg for mm::user::UserStr {
+    #[inline]
+    fn from_reg(register: usize) -> Self {
+        Self::new(register)
+    }
+
+    fn trace(register: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "{}", Self::new(register))
+    }
+}
+
+impl SyscallArg for vfs::fdtable::Fd {
+    #[inline]
+    fn from_reg(register: usize) -> Self {
+        Self(register as u32)
+    }
+
+    fn trace(register: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "{}", register as i32)
+    }
+}
+
+impl super::SyscallValue for vfs::fdtable::Fd {
+    #[inline]
+    fn into_register(self) -> isize {
+        self.0 as isize
+    }
+}

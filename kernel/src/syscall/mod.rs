@@ -95,7 +95,7 @@ impl<T: SyscallValue> SyscallReturn for Result<T> {
 /// Runs the call that `frame` asks for and puts the result into its result register.
 #[inline]
 pub fn dispatch(frame: &mut TrapFrame) {
-    let result = match table::ENTRIES.get(frame.syscall_nr()) {
+    let result = match table::ENTRIES.get(frame.syscall_nr() as usize) {
         Some(enter) => enter(frame),
         None => Errno::ENOSYS.to_return(),
     };

@@ -8,7 +8,43 @@ use arch::uapi;
 use super::{Enter, Syscall};
 
 /// The lists that make up the table, one per file that declares calls.
-const GROUPS: &[&[Syscall]] = &[];
+const GROUPS: &[&[Syscall]] = &[
+    crate::cred::caps::SYSCALLS,
+    crate::cred::groups::SYSCALLS,
+    crate::cred::ids::SYSCALLS,
+    crate::cred::prctl::SYSCALLS,
+    crate::exec::syscalls::SYSCALLS,
+    crate::exit::SYSCALLS,
+    crate::fork::SYSCALLS,
+    crate::futex::robust::SYSCALLS,
+    crate::futex::syscalls::SYSCALLS,
+    crate::futex::waitv::SYSCALLS,
+    crate::memory::advice::SYSCALLS,
+    crate::memory::map::SYSCALLS,
+    crate::memory::remote::SYSCALLS,
+    crate::misc::arch_calls::SYSCALLS,
+    crate::misc::membarrier::SYSCALLS,
+    crate::misc::random::SYSCALLS,
+    crate::misc::reboot::SYSCALLS,
+    crate::misc::rseq::SYSCALLS,
+    crate::misc::sched_calls::SYSCALLS,
+    crate::misc::sysinfo::SYSCALLS,
+    crate::misc::uname::SYSCALLS,
+    crate::namespaces::syscalls::SYSCALLS,
+    crate::pidfd::SYSCALLS,
+    crate::process::syscalls::SYSCALLS,
+    crate::signal::kill::SYSCALLS,
+    crate::signal::signalfd::SYSCALLS,
+    crate::signal::syscalls::SYSCALLS,
+    crate::signal::wait::SYSCALLS,
+    crate::time::adjust::SYSCALLS,
+    crate::time::clock::SYSCALLS,
+    crate::time::itimer::SYSCALLS,
+    crate::time::posix::SYSCALLS,
+    crate::time::sleep::SYSCALLS,
+    crate::time::usage::SYSCALLS,
+    crate::wait::SYSCALLS,
+];
 
 /// The call with each number; unknown numbers answer `ENOSYS`.
 pub static ENTRIES: [Enter; TABLE_LEN] = join(GROUPS);
@@ -25,7 +61,7 @@ const fn join(groups: &[&[Syscall]]) -> [Enter; TABLE_LEN] {
         let mut i = 0;
         while i < groups[g].len() {
             let call = &groups[g][i];
-            if let Some(nr) = uapi::syscall_number(&call.nr) {
+            if let Some(nr) = uapi::syscall_nr(call.nr) {
                 assert!(!taken[nr as usize], "a system call is declared twice");
                 taken[nr as usize] = true;
                 entries[nr as usize] = call.enter;
@@ -43,5 +79,5 @@ pub fn describe(nr: usize) -> Option<&'static Syscall> {
         .iter()
         .copied()
         .flatten()
-        .find(|call| uapi::syscall_number(&call.nr).is_some_and(|n| usize::from(n) == nr))
+        .find(|call| uapi::syscall_nr(call.nr).is_some_and(|n| usize::from(n) == nr))
 }

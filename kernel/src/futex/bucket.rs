@@ -1,0 +1,116 @@
+//! The hash table of waiters.
+
+use super::Key;
+use abi::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use arch::sync::{Preempt, SpinLock};
+use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use sched::Task;
+use sync::{CachePadded, Lazy, SpinLockGuard};
+
+/// Buckets per CPU, as Linux has.
+const PER_CPU: usize = 256;
+
+/// One thread waiting for one key.
+pub struct Entry {
+    /// What for.
+    pub key: Key,
+    /// Who.
+    pub task: Arc<Task>,
+    /// Which wake-ups are for it.
+    pub bitset: u32,
+    /// Its number in `futex_waitv`.
+    pub index: u32,
+    /// Waits for a priority-inheriting futex: only its unlock wakes it.
+    pub pi: bool,
+}
+
+/// The waiters of the keys that hash here.
+pub struct Bucket {
+    /// Threads that wait or are about to: read by wakers without the lock.
+    waiting: AtomicUsize,
+    queue: SpinLock<VecDeque<Entry>>,
+}
+
+/// A locked queue.
+pub type Queue<'a> = SpinLockGuard<'a, VecDeque<Entry>, Preempt>;
+
+static TABLE: Lazy<Box<[CachePadded<Bucket>]>> = Lazy::new(|| {
+    let count = (PER_CPU * arch::cpu::count()).next_power_of_two();
+    (0..count).map(|_| CachePadded::new(Bucket::new())).collect::<Vec<_>>().into_boxed_slice()
+});
+
+/// Which bucket `key` belongs to.
+pub fn index_of(key: &Key) -> usize {
+    (key.hash() >> 32) as usize & (TABLE.len() - 1)
+}
+
+/// The bucket with number `index` (which comes from [`index_of`]).
+pub fn bucket(index: usize) -> &'static Bucket {
+    let table: &'static [CachePadded<Bucket>] = &TABLE;
+    &table[index & (table.len() - 1)]
+}
+
+impl Bucket {
+    const fn new() -> Self {
+        Self { waiting: AtomicUsize::new(0), queue: SpinLock::new(VecDeque::new()) }
+    }
+
+    /// Takes the lock.
+    pub fn lock(&self) -> Queue<'_> {
+        self.queue.lock()
+    }
+
+    /// Takes the lock in order to wait: wakers look into the queue from now on.
+    pub fn lock_to_wait(&self) -> Queue<'_> {
+        // SeqCst: the count is visible before the futex word is read.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.queue.lock()
+    }
+
+    /// One waiter less.
+    pub fn leave(&self, count: usize) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// More waiters, moved here under both locks.
+    pub fn enter(&self, count: usize) {
+        self.waiting.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// Whether a waker has to look: pairs with [`Bucket::lock_to_wait`].
+    pub fn has_waiters(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// Locks two buckets, by index in order; one guard if they are the same.
+pub fn lock_two(a: usize, b: usize) -> (Queue<'static>, Option<Queue<'static>>) {
+    match a.cmp(&b) {
+        core::cmp::Ordering::Equal => (bucket(a).lock(), None),
+        core::cmp::Ordering::Less => {
+            let first = bucket(a).lock();
+            (first, Some(bucket(b).lock()))
+        }
+        core::cmp::Ordering::Greater => {
+            let second = bucket(b).lock();
+            (bucket(a).lock(), Some(second))
+        }
+    }
+}
+
+/// Queues an entry at the end.
+///
+/// # Errors
+/// `ENOMEM` if the bucket has to grow and cannot.
+pub fn push(queue: &mut VecDeque<Entry>, entry: Entry) -> Result<()> {
+    if queue.len() == queue.capacity() {
+        queue.try_reserve(4).map_err(|_| Errno::ENOMEM)?;
+    }
+    queue.push_back(entry);
+    Ok(())
+}

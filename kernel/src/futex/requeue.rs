@@ -1,0 +1,107 @@
+//! `FUTEX_REQUEUE`, `FUTEX_CMP_REQUEUE`: wake some waiters and let the others wait for another word.
+
+use super::bucket::{bucket, index_of, lock_two, push};
+use super::wait::{fetch, peek};
+use super::wake::Batch;
+use super::{Key, Scope};
+use crate::process::Thread;
+use abi::{Errno, Result};
+
+/// Wakes up to `wake` waiters of `addr` and moves up to `limit` others to `addr2`. With `expected`, only while the
+/// word holds it. Returns how many were woken or moved.
+///
+/// # Errors
+/// `EAGAIN`: the word holds something else; `EINVAL`: negative counts; `EFAULT`; `ENOMEM`.
+pub fn requeue(
+    addr: usize,
+    scope: Scope,
+    wake: i32,
+    limit: i32,
+    addr2: usize,
+    expected: Option<u32>,
+) -> Result<usize> {
+    if wake < 0 || limit < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let key = Key::of(addr, scope)?;
+    let key2 = Key::of(addr2, scope)?;
+    let (from, to) = (index_of(&key), index_of(&key2));
+    let (wake, limit) = (wake as usize, limit as usize);
+    let mut woken = 0;
+    let mut checked = false;
+    loop {
+        let (mut queue, mut second) = lock_two(from, to);
+        if let (Some(expected), false) = (expected, checked) {
+            match peek(addr) {
+                Some(now) if now == expected => checked = true,
+                Some(_) => return Err(Errno::EAGAIN),
+                None => {
+                    drop(second);
+                    drop(queue);
+                    fetch(addr)?;
+                    continue;
+                }
+            }
+        }
+        let mut batch = Batch::default();
+        let mut taken = 0;
+        let mut moved = 0;
+        let mut at = 0;
+        let mut full = false;
+        while let Some(entry) = queue.get_mut(at) {
+            if entry.key != key || entry.pi {
+                at += 1;
+                continue;
+            }
+            if woken + taken < wake {
+                if batch.is_full() {
+                    full = true;
+                    break;
+                }
+                if let Some(entry) = queue.remove(at) {
+                    batch.add(entry);
+                    taken += 1;
+                }
+            } else if moved < limit {
+                moved += 1;
+                if from == to {
+                    entry.key = key2;
+                    at += 1;
+                } else if let Some(mut entry) = queue.remove(at) {
+                    entry.key = key2;
+                    if let Some(thread) = entry.task.data::<Thread>() {
+                        thread.futex.moved_to(to);
+                    }
+                    if let Some(second) = second.as_mut()
+                        && second.len() == second.capacity()
+                        && second.try_reserve(4).is_err()
+                    {
+                        // No room there: a spurious wake-up is always allowed, a lost waiter is not.
+                        if !batch.is_full() {
+                            batch.add(entry);
+                            taken += 1;
+                        }
+                        break;
+                    }
+                    if let Some(second) = second.as_mut() {
+                        push(second, entry)?;
+                    }
+                }
+            } else {
+                break;
+            }
+        }
+        if from != to {
+            bucket(to).enter(moved);
+            bucket(from).leave(moved);
+        }
+        bucket(from).leave(taken);
+        drop(second);
+        drop(queue);
+        batch.wake();
+        woken += taken;
+        if !full {
+            return Ok(woken + moved);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! System calls about the machine and small per-thread facilities.
+
+pub mod arch_calls;
+pub mod membarrier;
+pub mod random;
+pub mod reboot;
+pub mod restart;
+pub mod rseq;
+pub mod sched_calls;
+pub mod sysinfo;
+pub mod uname;

@@ -1,0 +1,47 @@
+//! Making and joining namespaces: `CLONE_NEW*`, unshare(2), setns(2). namespaces(7).
+
+pub mod syscalls;
+pub mod user;
+
+use crate::process::nsproxy::{CgroupNamespace, IpcNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum};
+use crate::process::{PidNamespace, Thread};
+use abi::cap::Cap;
+use abi::{Errno, Result, raw};
+use alloc::sync::Arc;
+use vfs::cred::Credentials;
+
+/// The namespaces of `old` with new ones where `flags` (`CLONE_NEW*`) say so. `cred` are the credentials that will own
+/// them, in a new user namespace if there is one.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` over the user namespace; `ENOSPC`, `ENOMEM`.
+pub fn copy(old: &NsProxy, me: &Thread, cred: &Arc<Credentials>, flags: u64) -> Result<Arc<NsProxy>> {
+    let has = |bit: u32| flags & u64::from(bit) != 0;
+    if !cred.ns_capable(&cred.user_ns, Cap::SysAdmin) {
+        return Err(Errno::EPERM);
+    }
+    let mut new = old.clone();
+    if has(raw::CLONE_NEWNS) {
+        let fs = me.fs().ok_or(Errno::EAGAIN)?;
+        new.mnt = vfs::mount::copy_namespace(&old.mnt, &cred.user_ns, Some(&fs))?;
+    }
+    if has(raw::CLONE_NEWUTS) {
+        new.uts = Arc::new(old.uts.duplicate());
+    }
+    if has(raw::CLONE_NEWIPC) {
+        new.ipc = Arc::new(IpcNamespace { inum: next_inum() });
+    }
+    if has(raw::CLONE_NEWNET) {
+        new.net = Arc::new(NetNamespace { inum: next_inum() });
+    }
+    if has(raw::CLONE_NEWCGROUP) {
+        new.cgroup = Arc::new(CgroupNamespace { inum: next_inum() });
+    }
+    if has(raw::CLONE_NEWPID) {
+        new.pid_for_children = PidNamespace::nested(&old.pid_for_children)?;
+    }
+    if has(raw::CLONE_NEWTIME) {
+        new.time_for_children = Arc::new(TimeNamespace::new(Some(&old.time), next_inum()));
+    }
+    Ok(Arc::new(new))
+}

@@ -1,0 +1,117 @@
+//! The namespaces of a thread: namespaces(7).
+//!
+//! [`NsProxy`] is the set that most calls need, shared by fork and replaced as a whole by
+//! unshare(2) and setns(2). The user namespace is part of the credentials; a thread's own pid
+//! namespace is that of its [`super::Pid`], while `pid_for_children` is the one its children will get.
+
+use super::PidNamespace;
+use abi::raw;
+use abi::system::Utsname;
+use alloc::sync::Arc;
+use arch::sync::SpinLock;
+use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use vfs::mount::MountNamespace;
+
+/// Inode numbers of the initial namespaces (`PROC_*_INIT_INO`).
+pub const IPC_INIT_INO: u32 = 0xefff_ffff;
+/// See [`IPC_INIT_INO`].
+pub const UTS_INIT_INO: u32 = 0xefff_fffe;
+/// See [`IPC_INIT_INO`].
+pub const USER_INIT_INO: u32 = 0xefff_fffd;
+/// See [`IPC_INIT_INO`].
+pub const PID_INIT_INO: u32 = 0xefff_fffc;
+/// See [`IPC_INIT_INO`].
+pub const CGROUP_INIT_INO: u32 = 0xefff_fffb;
+/// See [`IPC_INIT_INO`].
+pub const TIME_INIT_INO: u32 = 0xefff_fffa;
+
+/// The next inode number for a namespace; Linux's dynamic ones start here too.
+static NEXT_INUM: AtomicU32 = AtomicU32::new(0xf000_0000);
+
+/// A new inode number for a namespace.
+pub fn next_inum() -> u32 {
+    NEXT_INUM.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Host and domain name: uts_namespaces(7).
+pub struct UtsNamespace {
+    /// The names; `release` and `version` are filled in at boot.
+    pub name: SpinLock<Utsname>,
+    /// Inode number below `/proc/<pid>/ns`.
+    pub inum: u32,
+}
+
+impl UtsNamespace {
+    /// A namespace with these names.
+    pub fn new(name: Utsname, inum: u32) -> Self {
+        Self { name: SpinLock::new(name), inum }
+    }
+
+    /// A copy for `CLONE_NEWUTS`.
+    pub fn duplicate(&self) -> Self {
+        Self::new(*self.name.lock(), next_inum())
+    }
+}
+
+/// System V IPC objects and POSIX message queues: ipc_namespaces(7). The objects come with their system calls.
+pub struct IpcNamespace {
+    /// Inode number below `/proc/<pid>/ns`.
+    pub inum: u32,
+}
+
+/// Network devices, addresses, sockets: network_namespaces(7). Filled by the network stack.
+pub struct NetNamespace {
+    /// Inode number below `/proc/<pid>/ns`.
+    pub inum: u32,
+}
+
+/// The root of what a process sees of the cgroup tree: cgroup_namespaces(7).
+pub struct CgroupNamespace {
+    /// Inode number below `/proc/<pid>/ns`.
+    pub inum: u32,
+}
+
+/// Offsets of the monotonic and boot clocks: time_namespaces(7).
+pub struct TimeNamespace {
+    /// Added to `CLOCK_MONOTONIC`, in nanoseconds.
+    pub monotonic_ns: AtomicI64,
+    /// Added to `CLOCK_BOOTTIME`, in nanoseconds.
+    pub boottime_ns: AtomicI64,
+    /// Inode number below `/proc/<pid>/ns`.
+    pub inum: u32,
+}
+
+impl TimeNamespace {
+    /// A namespace with offsets as in `other` (zero for the first).
+    pub fn new(other: Option<&Self>, inum: u32) -> Self {
+        let get = |f: fn(&Self) -> &AtomicI64| other.map_or(0, |o| f(o).load(Ordering::Relaxed));
+        Self {
+            monotonic_ns: AtomicI64::new(get(|o| &o.monotonic_ns)),
+            boottime_ns: AtomicI64::new(get(|o| &o.boottime_ns)),
+            inum,
+        }
+    }
+}
+
+/// The namespaces of a thread, except user and its own pid namespace.
+#[derive(Clone)]
+#[allow(missing_docs)]
+pub struct NsProxy {
+    pub mnt: Arc<MountNamespace>,
+    pub uts: Arc<UtsNamespace>,
+    pub ipc: Arc<IpcNamespace>,
+    pub net: Arc<NetNamespace>,
+    pub cgroup: Arc<CgroupNamespace>,
+    pub time: Arc<TimeNamespace>,
+    pub time_for_children: Arc<TimeNamespace>,
+    pub pid_for_children: Arc<PidNamespace>,
+}
+
+/// The `CLONE_NEW*` flags that make a new [`NsProxy`].
+pub const NEW_FLAGS: u64 = (raw::CLONE_NEWNS
+    | raw::CLONE_NEWUTS
+    | raw::CLONE_NEWIPC
+    | raw::CLONE_NEWPID
+    | raw::CLONE_NEWNET
+    | raw::CLONE_NEWCGROUP
+    | raw::CLONE_NEWTIME) as u64;

@@ -1,0 +1,339 @@
+//! A process: the thread group and what its threads share.
+//!
+//! Linux's `signal_struct` together with what it keeps in the group leader's `task_struct`. A process is in one of
+//! three states: alive (it has threads), zombie (the last thread has exited, the parent has not asked yet), reaped
+//! (nobody can find it by number any more). Every state change happens under the tree lock.
+//!
+//! # Locks, outermost first
+//!
+//! 1. [`super::tree`]: the global tree lock. Parent, children, groups, sessions, zombie state.
+//! 2. `siglock` ([`Process::sig`], interrupts off): threads, pending signals, group stop, group exit.
+//! 3. A thread's `pending` queue; the action table's lock; the pid lock; `children`.
+//!
+//! `parent`, `pgrp` and `session` are written under the tree lock and read under RCU.
+
+use super::limits::{Limits, Resource};
+use super::{Pid, PidNamespace, Thread};
+use crate::signal::{SigHand, SignalState};
+use crate::time::ProcessTimers;
+use abi::cap::Cap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use arch::sync::{SpinLock, SpinLockIrq};
+use core::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicU8, AtomicU32, Ordering};
+use sched::Task;
+use sched::wait::WaitQueue;
+use sync::RcuPtr;
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// It has threads.
+    Alive = 0,
+    /// All threads have exited; the parent has not waited yet.
+    Zombie = 1,
+    /// Gone: its number may be given out again.
+    Reaped = 2,
+}
+
+/// Times and counts of threads that exited, or of children that were waited for.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Usage {
+    /// Time in user mode.
+    pub utime_ns: u64,
+    /// Time in the kernel.
+    pub stime_ns: u64,
+    /// Voluntary context switches.
+    pub nvcsw: u64,
+    /// Involuntary context switches.
+    pub nivcsw: u64,
+    /// Page faults without I/O.
+    pub min_flt: u64,
+    /// Page faults with I/O.
+    pub maj_flt: u64,
+    /// Largest resident set, in pages.
+    pub max_rss: u64,
+    /// Blocks read.
+    pub inblock: u64,
+    /// Blocks written.
+    pub oublock: u64,
+}
+
+impl Usage {
+    /// Adds `other`; the resident set is a maximum.
+    pub fn add(&mut self, other: &Self) {
+        self.utime_ns += other.utime_ns;
+        self.stime_ns += other.stime_ns;
+        self.nvcsw += other.nvcsw;
+        self.nivcsw += other.nivcsw;
+        self.min_flt += other.min_flt;
+        self.maj_flt += other.maj_flt;
+        self.max_rss = self.max_rss.max(other.max_rss);
+        self.inblock += other.inblock;
+        self.oublock += other.oublock;
+    }
+
+    /// What one thread has used.
+    pub fn of(task: &Task) -> Self {
+        let times = task.cpu_time();
+        let (nvcsw, nivcsw) = task.context_switches();
+        let thread = task.data::<Thread>();
+        let count = |f: fn(&Thread) -> &core::sync::atomic::AtomicU64| {
+            thread.map_or(0, |t| f(t).load(Ordering::Relaxed))
+        };
+        Self {
+            utime_ns: times.user_ns,
+            stime_ns: times.system_ns,
+            nvcsw,
+            nivcsw,
+            min_flt: count(|t| &t.min_flt),
+            maj_flt: count(|t| &t.maj_flt),
+            ..Self::default()
+        }
+    }
+}
+
+/// Usage of dead threads and of reaped children.
+#[derive(Default)]
+pub struct Accounts {
+    /// Threads that have exited.
+    pub dead: Usage,
+    /// Children that were waited for, with theirs.
+    pub children: Usage,
+}
+
+/// A thread group.
+pub struct Process {
+    /// The id of the process, which is that of its leader.
+    pub pid: Arc<Pid>,
+    state: AtomicU8,
+    /// The parent; none for the first process and for what is reaped.
+    pub parent: RcuPtr<Process>,
+    /// Process group.
+    pub pgrp: RcuPtr<Pid>,
+    /// Session.
+    pub session: RcuPtr<Pid>,
+    /// Children, oldest first; zombies included. Under the tree lock.
+    pub children: SpinLock<Vec<Arc<Process>>>,
+    /// Woken when a child changes state.
+    pub child_wait: WaitQueue,
+    /// The `siglock`.
+    pub sig: SpinLockIrq<SignalState>,
+    /// Woken when a signal arrives: signalfd.
+    pub signalfd_wait: WaitQueue,
+    /// Resource limits.
+    pub limits: Limits,
+    /// Serialises writers of `limits`.
+    pub limits_lock: SpinLock<()>,
+    /// What dead threads and children used.
+    pub accounts: SpinLock<Accounts>,
+    /// POSIX timers and interval timers.
+    pub timers: ProcessTimers,
+    /// Status for `wait`, valid once it is a zombie.
+    pub exit_code: AtomicI32,
+    /// The signal for the parent when it exits; 0 for none, -1 for a thread-like child.
+    pub exit_signal: AtomicI32,
+    /// `PR_SET_CHILD_SUBREAPER`.
+    pub is_subreaper: AtomicBool,
+    /// Some ancestor is a subreaper.
+    pub has_subreaper: AtomicBool,
+    /// Signals without a handler do nothing to it: the init of a pid namespace.
+    pub unkillable: AtomicBool,
+    /// Has called exec since fork: `setpgid` by the parent fails with `EACCES`.
+    pub did_exec: AtomicBool,
+    /// `PR_SET_DUMPABLE` is the address space's; kept here because it outlives none.
+    pub dumpable: AtomicU8,
+    /// `/proc/<pid>/oom_score_adj`.
+    pub oom_score_adj: AtomicI16,
+    /// The lowest value it may be set to without `CAP_SYS_RESOURCE`.
+    pub oom_score_adj_min: AtomicI16,
+    /// The controlling terminal's slot; the terminal layer puts its object in.
+    pub tty: SpinLock<Option<Arc<dyn core::any::Any + Send + Sync>>>,
+    /// Foreground group before the terminal was given up (`tty_old_pgrp`).
+    pub tty_old_pgrp: SpinLock<Option<Arc<Pid>>>,
+    /// `autogroup`, `coredump_filter` and other small settings of `/proc/<pid>`.
+    pub coredump_filter: AtomicU32,
+    /// The program it runs.
+    pub exe: SpinLock<Option<Arc<crate::exec::Exe>>>,
+    /// User id when the last thread went, for `wait`.
+    pub last_uid: AtomicU32,
+    /// When it was made, on the boot-time clock.
+    pub start_ns: u64,
+}
+
+impl Process {
+    /// A process with id `pid` and no thread yet.
+    pub fn new(pid: Arc<Pid>, sighand: Arc<SigHand>, limits: Limits, exit_signal: i32) -> Self {
+        Self {
+            pid,
+            state: AtomicU8::new(State::Alive as u8),
+            parent: RcuPtr::empty(),
+            pgrp: RcuPtr::empty(),
+            session: RcuPtr::empty(),
+            children: SpinLock::new(Vec::new()),
+            child_wait: WaitQueue::new(),
+            sig: SpinLockIrq::new(SignalState::new(sighand)),
+            signalfd_wait: WaitQueue::new(),
+            limits,
+            limits_lock: SpinLock::new(()),
+            accounts: SpinLock::new(Accounts::default()),
+            timers: ProcessTimers::new(),
+            exit_code: AtomicI32::new(0),
+            exit_signal: AtomicI32::new(exit_signal),
+            is_subreaper: AtomicBool::new(false),
+            has_subreaper: AtomicBool::new(false),
+            unkillable: AtomicBool::new(false),
+            did_exec: AtomicBool::new(false),
+            dumpable: AtomicU8::new(1),
+            oom_score_adj: AtomicI16::new(0),
+            oom_score_adj_min: AtomicI16::new(0),
+            tty: SpinLock::new(None),
+            tty_old_pgrp: SpinLock::new(None),
+            coredump_filter: AtomicU32::new(0x33),
+            exe: SpinLock::new(None),
+            last_uid: AtomicU32::new(0),
+            start_ns: sched::time::boottime_ns(),
+        }
+    }
+
+    /// Alive, zombie or reaped.
+    pub fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            0 => State::Alive,
+            1 => State::Zombie,
+            _ => State::Reaped,
+        }
+    }
+
+    /// Moves on in life; under the tree lock.
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Claims a zombie for reaping; one caller wins.
+    pub fn claim_zombie(&self) -> bool {
+        let (zombie, reaped) = (State::Zombie as u8, State::Reaped as u8);
+        self.state.compare_exchange(zombie, reaped, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The process's number as it sees itself.
+    #[inline]
+    pub fn id(&self) -> i32 {
+        self.pid.vnr()
+    }
+
+    /// The process's number as `ns` sees it; 0 if it does not.
+    pub fn id_in(&self, ns: &PidNamespace) -> i32 {
+        self.pid.nr_in(ns)
+    }
+
+    /// The pid namespace the process lives in.
+    pub fn pid_ns(&self) -> Arc<PidNamespace> {
+        match self.pid.namespace() {
+            Some(ns) => ns.clone(),
+            None => super::init_pid_ns(),
+        }
+    }
+
+    /// The parent.
+    pub fn parent(&self) -> Option<Arc<Process>> {
+        self.parent.load_arc(&sched::rcu::read_lock())
+    }
+
+    /// The process group.
+    pub fn pgrp(&self) -> Option<Arc<Pid>> {
+        self.pgrp.load_arc(&sched::rcu::read_lock())
+    }
+
+    /// The session.
+    pub fn session(&self) -> Option<Arc<Pid>> {
+        self.session.load_arc(&sched::rcu::read_lock())
+    }
+
+    /// Whether it leads its session.
+    pub fn is_session_leader(&self) -> bool {
+        core::ptr::eq(self.session.as_ptr(), Arc::as_ptr(&self.pid))
+    }
+
+    /// The live threads, leader first if it lives.
+    pub fn threads(&self) -> Vec<Arc<Task>> {
+        self.sig.lock().threads.clone()
+    }
+
+    /// How many threads live.
+    pub fn thread_count(&self) -> usize {
+        self.sig.lock().threads.len()
+    }
+
+    /// The leader, or another live thread when it is gone.
+    pub fn any_task(&self) -> Option<Arc<Task>> {
+        self.sig.lock().threads.first().cloned()
+    }
+
+    /// Runs `f` on the thread that stands for the process: its leader, or another one while any lives.
+    pub fn with_thread<R>(&self, f: impl FnOnce(&Task, &Thread) -> R) -> Option<R> {
+        let task = self.any_task()?;
+        let thread = task.data::<Thread>()?;
+        Some(f(&task, thread))
+    }
+
+    /// What the process has used: dead threads and the living.
+    pub fn usage(&self) -> Usage {
+        let mut sum = self.accounts.lock().dead;
+        for task in self.threads() {
+            sum.add(&Usage::of(&task));
+        }
+        if let Some(mm) = self.with_thread(|_, t| t.mm()).flatten() {
+            sum.max_rss = sum.max_rss.max(mm.counters().hiwater_rss() as u64);
+        }
+        sum
+    }
+
+    /// What the children that were waited for have used.
+    pub fn children_usage(&self) -> Usage {
+        self.accounts.lock().children
+    }
+
+    /// Where a signal handler returns to on architectures without `sa_restorer`; 0 where there is none.
+    pub fn sigreturn_trampoline(&self) -> usize {
+        let Some(offset) = arch::vdso::SIGRETURN_OFFSET else { return 0 };
+        let mm = crate::process::with_current(Thread::mm).flatten();
+        match mm.map_or(0, |mm| mm.layout.vdso.load(Ordering::Relaxed)) {
+            0 => 0,
+            base => base.wrapping_add(offset),
+        }
+    }
+
+    /// The real user id of the process when its last thread went, as the running thread sees it.
+    pub fn exit_uid(&self) -> u32 {
+        let uid = abi::creds::Uid(self.last_uid.load(Ordering::Relaxed));
+        crate::process::current().with_cred(|c| c.user_ns.from_uid(uid))
+    }
+
+    /// What its limits and the running thread's rights allow to the memory manager.
+    pub fn mm_limits(&self) -> mm::space::Limits {
+        let limit = |r| usize::try_from(self.limits.cur(r)).unwrap_or(usize::MAX);
+        let can = |cap| crate::process::with_current(|t| t.with_cred(|c| c.capable(cap))).unwrap_or(true);
+        mm::space::Limits {
+            address_space: limit(Resource::As),
+            data: limit(Resource::Data),
+            stack: limit(Resource::Stack),
+            memlock: limit(Resource::Memlock),
+            can_lock: can(Cap::IpcLock),
+            can_map_low: can(Cap::SysRawio),
+            is_admin: can(Cap::SysAdmin),
+        }
+    }
+
+    /// The signal table.
+    pub fn sighand(&self) -> Arc<SigHand> {
+        self.sig.lock().sighand.clone()
+    }
+}
+
+impl core::fmt::Debug for Process {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Process({})", self.pid.global())
+    }
+}

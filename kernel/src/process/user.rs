@@ -1,0 +1,120 @@
+//! What one user owns: the counts behind `RLIMIT_NPROC` and `RLIMIT_SIGPENDING`.
+//!
+//! One [`UserCounts`] per user id that has a process, found in a table under a leaf lock and then kept by
+//! reference; the counts themselves are atomic. Ids are in the initial user namespace.
+
+use abi::creds::Uid;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use arch::sync::SpinLockIrq;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts of one user (Linux: `user_struct` / `ucounts`).
+#[derive(Debug)]
+pub struct UserCounts {
+    uid: Uid,
+    /// Threads.
+    pub threads: AtomicU64,
+    /// Queued signals.
+    pub signals: AtomicU64,
+}
+
+static USERS: SpinLockIrq<BTreeMap<u32, Weak<UserCounts>>> = SpinLockIrq::new(BTreeMap::new());
+
+impl UserCounts {
+    /// The counts of user `uid`.
+    pub fn of(uid: Uid) -> Arc<Self> {
+        let mut users = USERS.lock();
+        if let Some(user) = users.get(&uid.0).and_then(Weak::upgrade) {
+            return user;
+        }
+        let user = Arc::new(Self { uid, threads: AtomicU64::new(0), signals: AtomicU64::new(0) });
+        users.insert(uid.0, Arc::downgrade(&user));
+        user
+    }
+
+    /// Whose counts these are.
+    pub fn uid(&self) -> Uid {
+        self.uid
+    }
+}
+
+impl Drop for UserCounts {
+    fn drop(&mut self) {
+        let mut users = USERS.lock();
+        // Another one for the same user may have come since the last reference went.
+        if users.get(&self.uid.0).is_some_and(|w| w.strong_count() == 0) {
+            users.remove(&self.uid.0);
+        }
+    }
+}
+
+/// One queued signal on a user's account.
+#[derive(Debug)]
+pub struct SignalCharge(Arc<UserCounts>);
+
+impl SignalCharge {
+    /// Counts one more, unless `limit` is reached.
+    pub fn new(user: &Arc<UserCounts>, limit: u64) -> Option<Self> {
+        if user.signals.fetch_add(1, Ordering::Relaxed) >= limit {
+            user.signals.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(user.clone()))
+    }
+}
+
+impl Drop for SignalCharge {
+    fn drop(&mut self) {
+        self.0.signals.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One thread on a user's account.
+#[derive(Debug)]
+pub struct ThreadCharge(Arc<UserCounts>);
+
+impl ThreadCharge {
+    /// Counts one more, whatever the limit: the caller decides what to do about it.
+    pub fn new(user: Arc<UserCounts>) -> Self {
+        user.threads.fetch_add(1, Ordering::Relaxed);
+        Self(user)
+    }
+
+    /// The account.
+    pub fn user(&self) -> &Arc<UserCounts> {
+        &self.0
+    }
+
+    /// How many threads the user has.
+    pub fn count(&self) -> u64 {
+        self.0.threads.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ThreadCharge {
+    fn drop(&mut self) {
+        self.0.threads.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_follow_their_charges() {
+        let user = UserCounts::of(Uid(4711));
+        assert!(Arc::ptr_eq(&user, &UserCounts::of(Uid(4711))));
+        let one = SignalCharge::new(&user, 1).unwrap();
+        assert!(SignalCharge::new(&user, 1).is_none());
+        drop(one);
+        assert!(SignalCharge::new(&user, 1).is_some());
+        let t = ThreadCharge::new(user.clone());
+        assert_eq!(t.count(), 1);
+        drop(t);
+        assert_eq!(user.threads.load(Ordering::Relaxed), 0);
+        drop(user);
+        assert!(!USERS.lock().contains_key(&4711));
+    }
+}

@@ -1,0 +1,253 @@
+//! Waiting for children: wait4(2), waitid(2).
+//!
+//! Which children a call is about is a [`Filter`]; what it found is a [`Found`]. The search runs under the tree lock and
+//! claims a zombie in the same step in which it sees it, so that two waiting threads never
+//! share one. Reporting to user space happens afterwards, without locks.
+
+use crate::process::{Pid, Process, State, current, tree};
+use crate::process::syscalls::rusage_of;
+use crate::signal::notify::exit_info;
+use crate::syscall::Syscall;
+use abi::process::Rusage;
+use abi::signal::Siginfo;
+use abi::{Errno, Result, raw};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+use mm::user::UserPtr;
+use sched::wait::Wait;
+
+/// The calls of this file.
+pub const SYSCALLS: &[Syscall] = &[WAIT4, WAITID];
+
+/// Which children.
+enum Which {
+    Any,
+    Pid(Arc<Pid>),
+    Group(Arc<Pid>),
+}
+
+struct Filter {
+    which: Which,
+    options: u32,
+}
+
+/// A state change to report.
+struct Found {
+    pid: i32,
+    uid: u32,
+    /// As `wait4` reports it.
+    status: i32,
+    code: u32,
+    usage: crate::process::Usage,
+}
+
+enum Search {
+    Found(Found),
+    /// There are such children, but nothing to report yet.
+    Nothing,
+    NoChild,
+}
+
+impl Filter {
+    fn matches(&self, child: &Process) -> bool {
+        let right = match &self.which {
+            Which::Any => true,
+            Which::Pid(pid) => Arc::ptr_eq(&child.pid, pid),
+            Which::Group(pgrp) => core::ptr::eq(child.pgrp.as_ptr(), Arc::as_ptr(pgrp)),
+        };
+        // A "clone" child is one that reports its end by another signal, or by none.
+        let is_clone = child.exit_signal.load(Ordering::Relaxed) != raw::SIGCHLD as i32;
+        let wants_clone = self.options & raw::__WCLONE != 0;
+        right && (self.options & raw::__WALL != 0 || is_clone == wants_clone)
+    }
+}
+
+fn child_uid(child: &Process) -> u32 {
+    let uid = child.with_thread(|_, t| t.with_cred(|c| c.uid)).unwrap_or_default();
+    current().with_cred(|c| c.user_ns.from_uid(uid))
+}
+
+/// Looks through the children of the running process. Claims what it reports, unless `WNOWAIT`.
+fn search(me: &Arc<Process>, filter: &Filter) -> Search {
+    let tree = tree::lock();
+    let children = me.children.lock();
+    let mut any = false;
+    let mut zombie = None;
+    for child in children.iter().filter(|c| filter.matches(c)) {
+        any = true;
+        if child.state() == State::Zombie {
+            if filter.options & raw::WEXITED != 0 {
+                zombie = Some(child.clone());
+                break;
+            }
+        } else if let Some(found) = changed(child, filter.options) {
+            return Search::Found(found);
+        }
+    }
+    drop(children);
+    match zombie {
+        Some(child) => Search::Found(reap(&tree, me, &child, filter.options)),
+        None if any => Search::Nothing,
+        None => Search::NoChild,
+    }
+}
+
+/// A stop or a continuation that was not reported yet.
+fn changed(child: &Arc<Process>, options: u32) -> Option<Found> {
+    let keep = options & raw::WNOWAIT != 0;
+    let (code, status) = {
+        let mut state = child.sig.lock();
+        let stop = &mut state.stop;
+        if options & raw::WSTOPPED != 0 && stop.stopped && stop.code != 0 {
+            let signal = stop.code;
+            if !keep {
+                stop.code = 0;
+            }
+            (raw::CLD_STOPPED, signal << 8 | 0x7f)
+        } else if options & raw::WCONTINUED != 0 && stop.continued {
+            if !keep {
+                stop.continued = false;
+            }
+            (raw::CLD_CONTINUED, 0xffff)
+        } else {
+            return None;
+        }
+    };
+    let pid = child.id_in(&current().pid_ns());
+    Some(Found { pid, uid: child_uid(child), status, code, usage: child.usage() })
+}
+
+fn reap(tree: &tree::TreeGuard, me: &Process, child: &Arc<Process>, options: u32) -> Found {
+    let status = child.exit_code.load(Ordering::Relaxed);
+    let mut usage = child.usage();
+    usage.add(&child.children_usage());
+    let found = Found {
+        pid: child.id_in(&current().pid_ns()),
+        uid: child.exit_uid(),
+        status,
+        code: exit_info(status).0,
+        usage,
+    };
+    if options & raw::WNOWAIT == 0 && child.claim_zombie() {
+        me.accounts.lock().children.add(&usage);
+        tree::release(tree, child);
+    }
+    found
+}
+
+/// Whether some child is a zombie.
+pub fn has_zombie(process: &Process) -> bool {
+    process.children.lock().iter().any(|c| c.state() == State::Zombie)
+}
+
+/// Reaps every zombie child without telling anybody.
+pub fn reap_all_children(process: &Arc<Process>) {
+    loop {
+        let tree = tree::lock();
+        let zombie = process.children.lock().iter().find(|c| c.state() == State::Zombie).cloned();
+        match zombie {
+            Some(child) if child.claim_zombie() => tree::release(&tree, &child),
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+/// The common loop. `None`: `WNOHANG` and nothing to report.
+fn wait_for(filter: &Filter) -> Result<Option<Found>> {
+    let me = current();
+    let result = me.process.child_wait.wait(Wait::INTERRUPTIBLE, || match search(&me.process, filter) {
+        Search::Found(found) => Some(Ok(Some(found))),
+        Search::NoChild => Some(Err(Errno::ECHILD)),
+        Search::Nothing if filter.options & raw::WNOHANG != 0 => Some(Ok(None)),
+        Search::Nothing => None,
+    });
+    match result {
+        Ok(result) => result,
+        Err(_) => Err(Errno::ERESTARTSYS),
+    }
+}
+
+#[macros::syscall(wait4)]
+fn sys_wait4(pid: i32, status: UserPtr<i32>, options: i32, rusage: UserPtr<Rusage>) -> Result<i32> {
+    let options = options as u32;
+    let known =
+        raw::WNOHANG | raw::WUNTRACED | raw::WCONTINUED | raw::__WNOTHREAD | raw::__WCLONE | raw::__WALL;
+    if options & !known != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let me = current();
+    let which = match pid {
+        i32::MIN => return Err(Errno::ESRCH),
+        -1 => Which::Any,
+        0 => Which::Group(me.process.pgrp().ok_or(Errno::ECHILD)?),
+        1.. => Which::Pid(me.pid_ns().find(pid).ok_or(Errno::ECHILD)?),
+        _ => Which::Group(me.pid_ns().find(-pid).ok_or(Errno::ECHILD)?),
+    };
+    let Some(found) = wait_for(&Filter { which, options: options | raw::WEXITED })? else { return Ok(0) };
+    status.write_opt(&found.status)?;
+    rusage.write_opt(&rusage_of(&found.usage))?;
+    Ok(found.pid)
+}
+
+#[macros::syscall(waitid)]
+fn sys_waitid(
+    idtype: i32,
+    id: i32,
+    infop: UserPtr<Siginfo>,
+    options: i32,
+    rusage: UserPtr<Rusage>,
+) -> Result<()> {
+    let mut options = options as u32;
+    let kinds = raw::WEXITED | raw::WSTOPPED | raw::WCONTINUED;
+    let known = kinds | raw::WNOHANG | raw::WNOWAIT | raw::__WNOTHREAD | raw::__WCLONE | raw::__WALL;
+    if options & !known != 0 || options & kinds == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let me = current();
+    let mut nonblock = false;
+    let which = match idtype as u32 {
+        raw::P_ALL => Which::Any,
+        raw::P_PID if id <= 0 => return Err(Errno::EINVAL),
+        raw::P_PID => Which::Pid(me.pid_ns().find(id).ok_or(Errno::ECHILD)?),
+        raw::P_PGID if id < 0 => return Err(Errno::EINVAL),
+        raw::P_PGID if id == 0 => Which::Group(me.process.pgrp().ok_or(Errno::ECHILD)?),
+        raw::P_PGID => Which::Group(me.pid_ns().find(id).ok_or(Errno::ECHILD)?),
+        raw::P_PIDFD if id < 0 => return Err(Errno::EINVAL),
+        raw::P_PIDFD => {
+            let (pid, is_nonblock) = crate::pidfd::pid_of(id)?;
+            nonblock = is_nonblock;
+            Which::Pid(pid)
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    if nonblock {
+        options |= raw::WNOHANG;
+    }
+    let found = wait_for(&Filter { which, options })?;
+    if found.is_none() && nonblock {
+        return Err(Errno::EAGAIN);
+    }
+    let mut info = Siginfo::default();
+    if let Some(found) = &found {
+        rusage.write_opt(&rusage_of(&found.usage))?;
+        let status = match found.code {
+            raw::CLD_STOPPED => found.status >> 8 & 0xff,
+            raw::CLD_CONTINUED => raw::SIGCONT as i32,
+            _ => exit_info(found.status).1,
+        };
+        info = Siginfo::from_child(found.code as i32, found.pid, found.uid, status, 0, 0);
+    }
+    if infop.is_null() {
+        return Ok(());
+    }
+    // The call writes these six fields and leaves the rest of the structure alone.
+    let at = infop.cast::<u8>();
+    at.byte_add::<i32>(0).write(&info.signo)?;
+    at.byte_add::<i32>(4).write(&0)?;
+    at.byte_add::<i32>(8).write(&info.code)?;
+    at.byte_add::<i32>(16).write(&info.pid())?;
+    at.byte_add::<u32>(20).write(&info.uid())?;
+    at.byte_add::<i32>(24).write(&info.status())
+}
+

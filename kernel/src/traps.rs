@@ -96,6 +96,7 @@ fn rseq_due() {
 fn notify_resume(frame: &mut TrapFrame) {
     let me = current();
     me.task().thread_flags().clear(ThreadFlags::NOTIFY_RESUME);
+    crate::process::boot::run_pending(frame);
     if me.set_child_tid.load(Ordering::Relaxed) != 0 {
         crate::fork::finish_in_child();
     }
@@ -177,4 +178,3 @@ fn error_code(fault: &Fault) -> u64 {
 pub fn can_kill_current() -> bool {
     with_current(|t| !t.has(flags::KTHREAD) && t.process.pid.global() != 1).unwrap_or(false)
 }
-

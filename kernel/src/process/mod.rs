@@ -16,6 +16,7 @@
 //!
 //! The life of a process is in [`crate::fork`], [`crate::exec`], [`crate::exit`] and [`crate::wait`].
 
+pub mod boot;
 pub mod files;
 pub mod kthread;
 pub mod limits;

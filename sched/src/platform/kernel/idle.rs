@@ -45,6 +45,7 @@ pub(crate) fn init() {
     preempt::add(count.saturating_sub(now));
     preempt::sub(now.saturating_sub(count));
     crate::class::fair::scale_tunables(arch::cpu::count());
+    crate::lockcheck::init();
     crate::rcu::init();
     crate::time::init();
 }

@@ -112,7 +112,7 @@ impl JobControl for Jobs {
     }
 
     fn ignores(&self, signo: i32) -> bool {
-        Signal::new(signo).is_some_and(|signal| crate::signal::is_ignored_or_blocked(signal))
+        Signal::new(signo).is_some_and(send::ignores)
     }
 
     fn is_admin(&self) -> bool {

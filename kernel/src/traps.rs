@@ -35,6 +35,7 @@ impl TrapHandler for Kernel {
     }
 
     fn irq(&self, irq: IrqNumber) {
+        sched::irq_enter();
         drivers::irq::handle(irq);
     }
 

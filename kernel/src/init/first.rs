@@ -28,7 +28,7 @@ pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
     process::boot::spawn_init(fs.clone(), nsproxy.clone(), Box::new(move |frame| become_init(frame, info)))?;
     // Kernel threads come after it, so that `kthreadd` is process 2.
     kthread::init(fs, Arc::new(FdTable::new()), nsproxy);
-    sched::kthread::set_hook(&kthread::Adopter);
+    sched::kthread::set_hook(&kthread::Hook);
     Ok(())
 }
 

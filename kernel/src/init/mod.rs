@@ -69,7 +69,7 @@ fn plural(count: usize) -> &'static str {
 fn memory(info: &'static BootInfo) -> core::result::Result<(), mm::OutOfMemory> {
     let config = mm::init::Config {
         numa: &info.numa,
-        dma_zone: arch::ioport::PRESENT,
+        dma_end: arch::layout::DMA_END,
         movable_per_node: 0,
         cpus: info.cpus.len().max(1),
     };

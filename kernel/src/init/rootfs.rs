@@ -22,8 +22,7 @@ pub(super) fn mount_root() -> Result<Arc<Mount>> {
 pub(super) fn register_types() -> Result<()> {
     register_filesystem(&tmpfs::ROOTFS)?;
     register_filesystem(&tmpfs::TMPFS)?;
-    tmpfs::devtmpfs::init()?;
-    Ok(())
+    register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)
 }
 
 /// Unpacks the initramfs that the boot loader passed, and gives its memory back.

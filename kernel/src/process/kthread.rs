@@ -90,18 +90,3 @@ impl sched::kthread::KthreadHook for Hook {
         leave(task);
     }
 }
-
-/// Gives every kernel thread a process, and takes it back.
-pub struct Adopter;
-
-impl sched::kthread::KthreadHook for Adopter {
-    fn created(&self, task: &Arc<Task>) {
-        if let Err(error) = adopt(task) {
-            log::warn!("{}: no process for this kernel thread: {error}", task.comm());
-        }
-    }
-
-    fn exiting(&self, task: &Task) {
-        leave(task);
-    }
-}

@@ -211,12 +211,16 @@ fn leave(code: i32) {
             let status = state.group_exit.unwrap_or(code);
             process.exit_code.store(status, Ordering::Relaxed);
             process.last_uid.store(me.with_cred(|c| c.uid.0), Ordering::Relaxed);
+            *process.last_comm.lock() = *me.task().comm().padded();
         }
         last
     };
     me.gone.store(true, Ordering::Release);
     let pid = me.pid();
     if last {
+        // A file may have to sleep when it goes; what is left of a zombie may be dropped under locks.
+        let exe = process.exe.lock().take();
+        drop(exe);
         process.timers.exit();
         end_process(&process);
     } else {

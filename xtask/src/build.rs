@@ -34,11 +34,7 @@ pub enum Profile {
 impl Profile {
     /// The profile for a `--debug` flag.
     pub fn from_debug_flag(debug: bool) -> Self {
-        if debug {
-            Profile::Debug
-        } else {
-            Profile::Release
-        }
+        if debug { Profile::Debug } else { Profile::Release }
     }
 
     fn directory(self) -> &'static str {
@@ -75,10 +71,7 @@ pub fn kernel(arch: Arch, profile: Profile) -> Result<Kernel> {
     }
     // Cargo shows its own progress on standard error.
     proc::run(cargo.stdout(std::process::Stdio::null()))?;
-    let elf = paths::target()
-        .join(arch.kernel_target())
-        .join(profile.directory())
-        .join("kernel");
+    let elf = paths::target().join(arch.kernel_target()).join(profile.directory()).join("kernel");
     let bytes = std::fs::read(&elf).with_context(|| format!("read {}", elf.display()))?;
     let image = paths::output(arch)?.join(match arch {
         Arch::X86_64 => "karst.elf",
@@ -97,12 +90,9 @@ pub fn guest(arch: Arch, package: &str) -> Result<PathBuf> {
     setup::rust_target(arch.guest_target())?;
     let step = Step::new(format!("build {package} for {arch}"));
     let mut cargo = proc::cargo();
-    cargo.args(["build", "--quiet", "--release", "--package", package]);
+    cargo.args(["build", "--quiet", "--profile", "guest", "--package", package]);
     cargo.args(["--target", arch.guest_target()]);
     proc::run(cargo.stdout(std::process::Stdio::null()))?;
     step.finish("done");
-    Ok(paths::target()
-        .join(arch.guest_target())
-        .join("release")
-        .join(package))
+    Ok(paths::target().join(arch.guest_target()).join("guest").join(package))
 }

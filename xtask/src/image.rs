@@ -15,16 +15,13 @@ const ARM64_MAGIC: &[u8] = b"ARM\x64";
 pub fn without_debug(elf: &[u8]) -> Result<Vec<u8>> {
     let header = Header::parse(elf).context("the kernel is not a 64-bit ELF file")?;
     let endian = header.endian()?;
-    let mut end = header.e_phoff(endian)
-        + u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian));
+    let mut end =
+        header.e_phoff(endian) + u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian));
     for segment in header.program_headers(endian, elf)? {
         end = end.max(segment.p_offset(endian) + segment.p_filesz(endian));
     }
     let end = usize::try_from(end)?;
-    let mut image = elf
-        .get(..end)
-        .context("a segment lies beyond the end of the file")?
-        .to_vec();
+    let mut image = elf.get(..end).context("a segment lies beyond the end of the file")?.to_vec();
     // e_shoff, then e_shnum and e_shstrndx: there are no sections any more.
     image[0x28..0x30].fill(0);
     image[0x3c..0x40].fill(0);
@@ -40,22 +37,12 @@ pub fn flat(elf: &[u8]) -> Result<Vec<u8>> {
         .iter()
         .filter(|s| s.p_type(endian) == PT_LOAD && s.p_memsz(endian) > 0)
         .collect();
-    let base = loads
-        .iter()
-        .map(|s| s.p_paddr(endian))
-        .min()
-        .context("nothing to load")?;
+    let base = loads.iter().map(|s| s.p_paddr(endian)).min().context("nothing to load")?;
     let mut image = Vec::new();
     for segment in loads {
-        let data = segment
-            .data(endian, elf)
-            .ok()
-            .context("a segment lies outside of the file")?;
+        let data = segment.data(endian, elf).ok().context("a segment lies outside of the file")?;
         let start = usize::try_from(segment.p_paddr(endian) - base)?;
-        ensure!(
-            start + data.len() < 1 << 30,
-            "segments are more than 1 GiB apart"
-        );
+        ensure!(start + data.len() < 1 << 30, "segments are more than 1 GiB apart");
         if image.len() < start + data.len() {
             image.resize(start + data.len(), 0);
         }
@@ -84,7 +71,5 @@ pub fn bzimage_payload(image: &[u8]) -> Result<&[u8]> {
     };
     let start = (setup_sectors + 1) * 512 + field(0x248)?;
     let length = field(0x24c)?;
-    image
-        .get(start..start + length)
-        .context("the payload lies outside of the bzImage")
+    image.get(start..start + length).context("the payload lies outside of the bzImage")
 }

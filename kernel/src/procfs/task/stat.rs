@@ -11,7 +11,7 @@ use kernfs::Text;
 use sched::Task;
 
 use super::{Scope, View, access};
-use crate::process::process::Usage;
+use crate::process::Usage;
 use crate::process::thread::flags;
 use crate::process::{Process, Resource, State, Thread};
 use crate::signal::SigSet;
@@ -87,7 +87,7 @@ pub(super) fn signals_of(view: &View<'_>, process: &Process) -> Signals {
 
 /// Device number of the terminal as `stat` packs it, and the foreground group.
 fn terminal(process: &Process) -> (i64, i32) {
-    let Some(tty) = process.tty.lock().clone().and_then(|any| any.downcast::<drivers::tty::Tty>().ok()) else {
+    let Some(tty) = crate::job::terminal_of(process) else {
         return (0, -1);
     };
     let dev = tty.dev();

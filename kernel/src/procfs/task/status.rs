@@ -1,7 +1,6 @@
 //! `status`: `proc_pid_status(5)`, every line in Linux's order.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;

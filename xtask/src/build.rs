@@ -72,7 +72,8 @@ pub fn kernel(arch: Arch, profile: Profile) -> Result<Kernel> {
     // Cargo shows its own progress on standard error.
     proc::run(cargo.stdout(std::process::Stdio::null()))?;
     let elf = paths::target().join(arch.kernel_target()).join(profile.directory()).join("kernel");
-    let bytes = std::fs::read(&elf).with_context(|| format!("read {}", elf.display()))?;
+    let mut bytes = std::fs::read(&elf).with_context(|| format!("read {}", elf.display()))?;
+    image::add_symbols(&mut bytes)?;
     let image = paths::output(arch)?.join(match arch {
         Arch::X86_64 => "karst.elf",
         Arch::Aarch64 => "Image",

@@ -162,13 +162,7 @@ impl TrapHandler for Kernel {
 
     fn oops(&self, oops: &Oops<'_>) -> ! {
         println!("OOPS: {}", oops.reason);
-        if let Some(frame) = oops.frame {
-            println!("{frame:?}");
-        }
-        arch::backtrace::frames(oops.frame_pointer, |ip| {
-            println!("  {:#x}", ip - arch::native::slide());
-            true
-        });
+        oops.report(|line| println!("{line}"));
         exit(2)
     }
 }
@@ -242,6 +236,10 @@ fn start(info: &'static BootInfo) -> ! {
     println!("  TSC {} kHz, epoch {}", time::clock_hz() / 1000, time::boot_epoch_ns() / 1_000_000_000);
     if info.cmdline.contains("cpuinfo") {
         let _ = cpu::write_cpuinfo(&mut earlycon::EarlyCon, CpuId(0));
+    }
+    if info.cmdline.contains("oops") {
+        // SAFETY: it is not sound: that is what is tested.
+        unsafe { core::ptr::without_provenance::<u8>(16).read_volatile() };
     }
     timer();
     copies();

@@ -156,6 +156,7 @@ pub fn start_secondaries() -> abi::Result<usize> {
 /// # Errors
 /// `ENOMEM`.
 pub fn start_threads() -> abi::Result<()> {
+    CAN_SLEEP.store(true, core::sync::atomic::Ordering::Relaxed);
     platform::start_threads()
 }
 
@@ -199,12 +200,18 @@ pub fn preempt_schedule_irq() {
     platform::preempt_schedule_irq();
 }
 
+/// Whether the boot has come so far that sleeping is possible, and worth checking.
+static CAN_SLEEP: core::sync::atomic::AtomicBool =
+    core::sync::atomic::AtomicBool::new(cfg!(not(target_os = "none")));
+
 /// Asserts, in debug builds, that sleeping is allowed here.
 #[inline]
 #[track_caller]
 pub fn might_sleep() {
-    debug_assert!(arch::preempt::count() == 0, "sleeping with preemption off");
-    debug_assert!(arch::irq::enabled(), "sleeping with interrupts off");
+    if cfg!(debug_assertions) && CAN_SLEEP.load(core::sync::atomic::Ordering::Relaxed) {
+        assert!(arch::preempt::count() == 0, "sleeping with preemption off");
+        assert!(arch::irq::enabled(), "sleeping with interrupts off");
+    }
 }
 
 #[cfg(test)]

@@ -131,6 +131,8 @@ pub(crate) fn try_of(cpu: CpuId) -> Option<&'static RunQueue> {
 /// Makes `rq` the run queue of its CPU.
 pub(crate) fn install(rq: RunQueue) -> &'static RunQueue {
     let rq = alloc::boxed::Box::leak(alloc::boxed::Box::new(rq));
+    // What runs there is an idle task.
+    rq.hints.rank.store(103, Ordering::Relaxed);
     RUN_QUEUES[rq.cpu.index()].store(rq, Ordering::Release);
     rq
 }

@@ -242,6 +242,12 @@ pub(crate) extern "C" fn first_run(_task: usize) -> ! {
             // A kernel thread may have become a user program; it does not come back then.
             exit()
         }
+        Some(Entry::Program(start)) => {
+            // SAFETY: `Task::new_program` put a frame there, and only this task reaches it.
+            start(unsafe { &mut *task.with_thread(|thread| thread.user_frame()) });
+            // SAFETY: `start` filled in the frame and gave the task an address space.
+            unsafe { arch::trap::return_to_user() }
+        }
         Some(Entry::User) | None => {
             // SAFETY: `Task::new_user` filled in the frame, and the switch loaded the address space.
             unsafe { arch::trap::return_to_user() }

@@ -121,7 +121,10 @@ fn tick() {
             task.times.system_ticks.fetch_add(TICK_NS, Ordering::Relaxed);
             CpuState::System
         };
-        CPU_TIMES[cpu.index()].add(state, TICK_NS);
+        if state != CpuState::Idle {
+            // The idle loop measures its own time.
+            CPU_TIMES[cpu.index()].add(state, TICK_NS);
+        }
         class.tick(rq, curr);
         crate::class::realtime::tick_others(rq);
         crate::class::deadline::unthrottle(rq);

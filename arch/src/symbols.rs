@@ -11,7 +11,7 @@ pub use symtab::Symbol;
 #[cfg(target_os = "none")]
 mod room {
     /// Bytes that the image reserves.
-    const ROOM: usize = 320 << 10;
+    const ROOM: usize = 256 << 10;
 
     core::arch::global_asm!(
         ".pushsection .ksyms, \"a\", %progbits",

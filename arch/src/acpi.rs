@@ -85,6 +85,13 @@ impl Root {
     }
 }
 
+/// Looks for a root pointer in memory at `at`, as a BIOS leaves it; for boot loaders that do not pass it on.
+pub fn scan(memory: &[u8], at: u64) -> Option<u64> {
+    let found = |candidate: &[u8]| candidate.starts_with(b"RSD PTR ") && candidate.get(..20).is_some_and(|v1| sum(v1) == 0);
+    let index = memory.chunks(16).enumerate().position(|(i, _)| found(&memory[i * 16..]))?;
+    Some(at + index as u64 * 16)
+}
+
 /// Polarity and trigger of an interrupt, from the flags of MADT entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IntiFlags(pub u16);

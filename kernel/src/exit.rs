@@ -217,6 +217,9 @@ fn leave(code: i32) {
     me.gone.store(true, Ordering::Release);
     let pid = me.pid();
     if last {
+        // A file may have to sleep when it goes; what is left of a zombie may be dropped under locks.
+        let exe = process.exe.lock().take();
+        drop(exe);
         process.timers.exit();
         end_process(&process);
     } else {

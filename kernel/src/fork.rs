@@ -16,10 +16,11 @@ use abi::cap::Cap;
 use abi::process::{CLONE_ARGS_SIZE_VER0, CloneArgs};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
+use arch::thread::ThreadFlags;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm::user::{UserPtr, copy_struct_from_user};
-use sched::{NewTask, Task};
 use sched::completion::Completion;
+use sched::{NewTask, Task};
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[FORK, VFORK, CLONE, CLONE3];
@@ -110,13 +111,7 @@ fn sys_vfork() -> Result<i32> {
 }
 
 #[macros::syscall(clone)]
-fn sys_clone(
-    flags: u64,
-    stack: usize,
-    parent_tid: usize,
-    arg3: usize,
-    arg4: usize,
-) -> Result<i32> {
+fn sys_clone(flags: u64, stack: usize, parent_tid: usize, arg3: usize, arg4: usize) -> Result<i32> {
     // The order of the last two is the architecture's own.
     let (child_tid, tls) = arch::uapi::clone_args(arg3, arg4);
     let low = flags & 0xffff_ffff;
@@ -230,7 +225,8 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     if has(f::THREAD) && !Arc::ptr_eq(&nsproxy.pid_for_children, &own_ns) {
         return Err(Errno::EINVAL);
     }
-    if !set_tid.is_empty() && !me.with_cred(|c| c.capable(Cap::SysAdmin) || c.capable(Cap::CheckpointRestore)) {
+    if !set_tid.is_empty() && !me.with_cred(|c| c.capable(Cap::SysAdmin) || c.capable(Cap::CheckpointRestore))
+    {
         return Err(Errno::EPERM);
     }
     let cred = crate::cred::commit::copy_for_child(&me, has(f::NEWUSER))?;
@@ -243,7 +239,11 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         nsproxy
     };
     let files = me.files().ok_or(Errno::EAGAIN)?;
-    let files = if has(f::FILES) { crate::process::files::share(&files) } else { crate::process::files::copy(&files)? };
+    let files = if has(f::FILES) {
+        crate::process::files::share(&files)
+    } else {
+        crate::process::files::copy(&files)?
+    };
     let fs = me.fs().ok_or(Errno::EAGAIN)?;
     let fs = if has(f::FS) {
         fs.users.fetch_add(1, Ordering::Relaxed);
@@ -289,11 +289,11 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     })?;
     let thread = child.data::<Thread>().ok_or(Errno::ENOMEM)?;
     thread.set_task(&child);
-    let pidfd = if has(f::PIDFD) {
-        Some(crate::pidfd::reserve(&pid, has(f::THREAD), request.pidfd)?)
-    } else {
-        None
-    };
+    if flags & f::CHILD_SETTID != 0 || thread.rseq.addr.load(Ordering::Relaxed) != 0 {
+        child.thread_flags().set(ThreadFlags::NOTIFY_RESUME);
+    }
+    let pidfd =
+        if has(f::PIDFD) { Some(crate::pidfd::reserve(&pid, has(f::THREAD), request.pidfd)?) } else { None };
     link(&me.process, &process, &child, thread, &pid, request)?;
     if let Some(pidfd) = pidfd {
         pidfd.install();
@@ -342,7 +342,8 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) {
     child.default_timer_slack_ns.store(slack, Ordering::Relaxed);
     child.personality.store(me.personality.load(Ordering::Relaxed), Ordering::Relaxed);
     child.ioprio.store(me.ioprio.load(Ordering::Relaxed), Ordering::Relaxed);
-    let kept = flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::NO_TSC | flags::MCE_EARLY | flags::MEMBARRIER;
+    let kept =
+        flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::NO_TSC | flags::MCE_EARLY | flags::MEMBARRIER;
     child.set(me.flags.load(Ordering::Relaxed) & kept | flags::FORKNOEXEC);
     // A child with a stack of its own on shared memory does not run on its parent's alternate stack.
     if flags & (f::VM | f::VFORK) != f::VM {
@@ -428,13 +429,12 @@ fn link_process(
 /// What a new thread does in the kernel before its first step in user mode.
 pub fn finish_in_child() {
     let me = current();
-    let addr = me.set_child_tid.load(Ordering::Relaxed);
+    let addr = me.set_child_tid.swap(0, Ordering::Relaxed);
     if addr != 0 {
         // A bad address is not an error: the child runs without it.
         let _ = UserPtr::<i32>::new(addr).write(&me.tid());
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -445,7 +445,14 @@ mod tests {
         let ok = [
             0,
             f::VM | f::VFORK,
-            f::VM | f::FS | f::FILES | f::SIGHAND | f::THREAD | f::SYSVSEM | f::SETTLS | f::PARENT_SETTID
+            f::VM
+                | f::FS
+                | f::FILES
+                | f::SIGHAND
+                | f::THREAD
+                | f::SYSVSEM
+                | f::SETTLS
+                | f::PARENT_SETTID
                 | f::CHILD_CLEARTID,
             f::NEWNS | f::NEWPID | f::NEWUSER,
             f::PIDFD,

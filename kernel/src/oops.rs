@@ -31,7 +31,24 @@ pub fn handle(oops: &Oops<'_>) -> ! {
     crate::exit::exit(crate::signal::Signal::SIGKILL.number())
 }
 
-/// What the binary's panic handler does after it has printed the message: stop, or reboot in time.
+/// The binary's panic handler.
+pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    arch::irq::local_disable();
+    if ONCE.swap(true, Ordering::SeqCst) {
+        // Panicking while panicking: nothing is to be trusted any more.
+        arch::cpu::halt();
+    }
+    crate::printk::show_everything();
+    log::error!("Kernel panic - not syncing: {}", info.message());
+    if let Some(place) = info.location() {
+        log::error!("at {}:{}", place.file(), place.line());
+    }
+    log::error!("CPU: {} Comm: {}", arch::cpu::current().0, sched::current().comm());
+    after_panic()
+}
+
+/// What the panic handler does after it has printed the message: stop, or reboot in time.
 pub fn after_panic() -> ! {
     arch::irq::local_disable();
     arch::smp::stop_others();

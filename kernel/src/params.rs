@@ -31,7 +31,10 @@ pub struct InitArgs {
 
 /// Splits a command line into parameters and hands each to `handle`, which returns whether it
 /// knew the name. The rest is for init.
-pub fn parse(line: &'static str, mut handle: impl FnMut(&'static str, Option<&'static str>) -> bool) -> InitArgs {
+pub fn parse(
+    line: &'static str,
+    mut handle: impl FnMut(&'static str, Option<&'static str>) -> bool,
+) -> InitArgs {
     let mut rest = InitArgs::default();
     let mut for_init = false;
     for word in Words(line) {

@@ -6,8 +6,8 @@
 use crate::cred::access::may_inspect;
 use crate::fs::context::{file_raw, install};
 use crate::process::{Pid, State, Thread, current};
-use crate::signal::kill::{self, Source, given_info, signal_or_probe};
 use crate::signal::Siginfo;
+use crate::signal::kill::{self, Source, given_info, signal_or_probe};
 use crate::syscall::{Fd, Syscall};
 use abi::cap::Cap;
 use abi::poll::PollEvents;
@@ -172,4 +172,3 @@ fn sys_pidfd_getfd(pidfd: Fd, targetfd: i32, flags: u32) -> Result<Fd> {
     let file = files.get_raw(VfsFd::from_raw(targetfd)?)?;
     Ok(Fd(install(file, true)?.raw()))
 }
-

@@ -35,7 +35,8 @@ impl TrapHandler for Kernel {
     }
 
     fn irq(&self, irq: IrqNumber) {
-        crate::irqs::handle(irq);
+        sched::irq_enter();
+        drivers::irq::handle(irq);
     }
 
     fn timer(&self, frame: &TrapFrame) {
@@ -177,4 +178,3 @@ fn error_code(fault: &Fault) -> u64 {
 pub fn can_kill_current() -> bool {
     with_current(|t| !t.has(flags::KTHREAD) && t.process.pid.global() != 1).unwrap_or(false)
 }
-

@@ -4,8 +4,8 @@
 //! claims a zombie in the same step in which it sees it, so that two waiting threads never
 //! share one. Reporting to user space happens afterwards, without locks.
 
-use crate::process::{Pid, Process, State, current, tree};
 use crate::process::syscalls::rusage_of;
+use crate::process::{Pid, Process, State, current, tree};
 use crate::signal::notify::exit_info;
 use crate::syscall::Syscall;
 use abi::process::Rusage;
@@ -250,4 +250,3 @@ fn sys_waitid(
     at.byte_add::<u32>(20).write(&info.uid())?;
     at.byte_add::<i32>(24).write(&info.status())
 }
-

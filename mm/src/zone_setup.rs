@@ -1,6 +1,6 @@
 //! Watermarks and reserves of all zones, from `min_free_kbytes` and the two ratios; recomputed when one of them is written.
 
-use crate::gfp::{NR_ZONES, ZoneKind};
+use crate::gfp::ZoneKind;
 use crate::node::{self, Node};
 use crate::zone::{LOWMEM_RESERVE_RATIO, default_min_free_kbytes, marks_for};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -57,12 +57,12 @@ pub(crate) fn setup_watermarks() {
 
 /// What each zone keeps from requests that could be served higher up: a fraction of all memory above it.
 fn reserve_low_zones(node: &Node) {
-    for low in 0..NR_ZONES {
+    for (low, ratio) in LOWMEM_RESERVE_RATIO.into_iter().enumerate() {
         let Some(zone) = node.zone(ZoneKind::ALL[low]) else { continue };
         let mut above = 0;
         for kind in &ZoneKind::ALL[low + 1..] {
             above += node.zone(*kind).map_or(0, |z| z.managed_pages());
-            let reserve = above.checked_div(LOWMEM_RESERVE_RATIO[low]).unwrap_or(0);
+            let reserve = above.checked_div(ratio).unwrap_or(0);
             zone.set_lowmem_reserve(*kind, reserve);
         }
     }

@@ -89,9 +89,7 @@ impl Arch {
 
     /// The architecture of the build machine, if it is one of ours.
     pub fn host() -> Option<Arch> {
-        Arch::ALL
-            .into_iter()
-            .find(|arch| arch.name() == std::env::consts::ARCH)
+        Arch::ALL.into_iter().find(|arch| arch.name() == std::env::consts::ARCH)
     }
 }
 

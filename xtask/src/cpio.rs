@@ -57,46 +57,21 @@ impl Archive {
         self.bytes
     }
 
-    fn entry(
-        &mut self,
-        path: &str,
-        mode: u32,
-        links: u32,
-        rdev: (u32, u32),
-        data: &[u8],
-    ) -> &mut Self {
+    fn entry(&mut self, path: &str, mode: u32, links: u32, rdev: (u32, u32), data: &[u8]) -> &mut Self {
         self.entries += 1;
-        self.header(
-            path.trim_start_matches('/'),
-            self.entries,
-            mode,
-            links,
-            rdev,
-            data.len(),
-        );
+        self.header(path.trim_start_matches('/'), self.entries, mode, links, rdev, data.len());
         self.bytes.extend_from_slice(data);
         self.align(4);
         self
     }
 
-    fn header(
-        &mut self,
-        name: &str,
-        ino: u32,
-        mode: u32,
-        links: u32,
-        rdev: (u32, u32),
-        size: usize,
-    ) {
+    fn header(&mut self, name: &str, ino: u32, mode: u32, links: u32, rdev: (u32, u32), size: usize) {
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         let name_size = name.len() as u32 + 1;
-        let fields = [
-            ino, mode, 0, 0, links, MTIME, size, 0, 0, rdev.0, rdev.1, name_size, 0,
-        ];
+        let fields = [ino, mode, 0, 0, links, MTIME, size, 0, 0, rdev.0, rdev.1, name_size, 0];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
-            self.bytes
-                .extend_from_slice(format!("{field:08X}").as_bytes());
+            self.bytes.extend_from_slice(format!("{field:08X}").as_bytes());
         }
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);
@@ -115,9 +90,7 @@ mod tests {
     #[test]
     fn layout_is_newc() {
         let mut archive = Archive::new();
-        archive
-            .directory("/dev", 0o755)
-            .file("/init", 0o755, b"hello");
+        archive.directory("/dev", 0o755).file("/init", 0o755, b"hello");
         let bytes = archive.finish();
         assert_eq!(bytes.len() % 512, 0);
         assert_eq!(&bytes[..6], b"070701");
@@ -134,10 +107,7 @@ mod tests {
     fn same_entries_give_same_bytes() {
         let make = || {
             let mut archive = Archive::new();
-            archive
-                .symlink("bin/sh", "busybox")
-                .char_device("dev/null", 0o666, 1, 3)
-                .fifo("f", 0o600);
+            archive.symlink("bin/sh", "busybox").char_device("dev/null", 0o666, 1, 3).fifo("f", 0o600);
             archive.finish()
         };
         assert_eq!(make(), make());

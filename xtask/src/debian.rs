@@ -28,10 +28,7 @@ pub fn fetch(arch: Arch, package: &str) -> Result<PathBuf> {
     }
     let name = format!("{package}:{}", arch.debian());
     if proc::find("apt-get").is_none() || proc::find("dpkg").is_none() {
-        bail!(
-            "put Debian's {name} unpacked into {} (and an empty file .complete)",
-            dir.display()
-        );
+        bail!("put Debian's {name} unpacked into {} (and an empty file .complete)", dir.display());
     }
     setup::apt_architecture(arch)?;
     let step = Step::new(format!("download {name}"));
@@ -53,11 +50,7 @@ pub fn fetch(arch: Arch, package: &str) -> Result<PathBuf> {
 }
 
 fn download(work: &Path, name: &str) -> Result<Vec<u8>> {
-    proc::run_quiet(
-        Command::new("apt-get")
-            .current_dir(work)
-            .args(["download", "-qq", name]),
-    )
+    proc::run_quiet(Command::new("apt-get").current_dir(work).args(["download", "-qq", name]))
 }
 
 /// The image of Debian's Linux 6.12 for `arch`, ready for QEMU's `-kernel`.
@@ -77,10 +70,7 @@ pub fn linux(arch: Arch) -> Result<PathBuf> {
     let dir = fetch(arch, &dependency(arch, meta)?)?;
     let vmlinuz = std::fs::read_dir(dir.join("boot"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz"))
-        })
+        .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz")))
         .with_context(|| format!("no kernel in {}", dir.display()))?;
     let bytes = std::fs::read(&vmlinuz)?;
     let bytes = match arch {

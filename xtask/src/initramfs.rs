@@ -35,41 +35,21 @@ pub fn busybox_root(arch: Arch) -> Result<Archive> {
     let busybox = debian::busybox(arch)?;
     let busybox = std::fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
     let mut archive = Archive::new();
-    for path in [
-        "bin",
-        "dev",
-        "etc",
-        "etc/init.d",
-        "home",
-        "lib",
-        "mnt",
-        "proc",
-        "sbin",
-        "sys",
-        "usr",
-    ] {
+    for path in ["bin", "dev", "etc", "etc/init.d", "home", "lib", "mnt", "proc", "sbin", "sys", "usr"] {
         archive.directory(path, 0o755);
     }
     for path in ["run", "usr/bin", "usr/sbin", "var", "var/log"] {
         archive.directory(path, 0o755);
     }
     archive.directory("root", 0o700).directory("tmp", 0o1777);
-    archive
-        .char_device("dev/console", 0o600, 5, 1)
-        .char_device("dev/null", 0o666, 1, 3);
-    archive
-        .file("bin/busybox", 0o755, &busybox)
-        .symlink("bin/sh", "busybox");
+    archive.char_device("dev/console", 0o600, 5, 1).char_device("dev/null", 0o666, 1, 3);
+    archive.file("bin/busybox", 0o755, &busybox).symlink("bin/sh", "busybox");
     archive.file(
         "etc/passwd",
         0o644,
         b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     );
-    archive.file(
-        "etc/group",
-        0o644,
-        b"root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
-    );
+    archive.file("etc/group", 0o644, b"root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
     archive.file(
         "etc/profile",
         0o644,

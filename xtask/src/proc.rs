@@ -9,17 +9,12 @@ use std::process::{Command, Stdio};
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let standard = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(standard)
-        .map(|dir| dir.join(program))
-        .find(|p| p.is_file())
+    std::env::split_paths(&path).chain(standard).map(|dir| dir.join(program)).find(|p| p.is_file())
 }
 
 /// Runs `command` with inherited output; an unsuccessful exit is an error.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("start {}", describe(command)))?;
+    let status = command.status().with_context(|| format!("start {}", describe(command)))?;
     if !status.success() {
         bail!("{} failed: {status}", describe(command));
     }
@@ -28,18 +23,12 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs `command` silently; its output appears only in the error if it fails.
 pub fn run_quiet(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("start {}", describe(command)))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("start {}", describe(command)))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let stdout = String::from_utf8_lossy(&output.stdout);
-        bail!(
-            "{} failed: {}\n{stdout}{stderr}",
-            describe(command),
-            output.status
-        );
+        bail!("{} failed: {}\n{stdout}{stderr}", describe(command), output.status);
     }
     Ok(output.stdout)
 }

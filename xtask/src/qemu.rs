@@ -83,35 +83,16 @@ impl Machine {
     /// is left to wait for it.
     pub fn start(&self, limit: Duration) -> Result<Session> {
         let mut command = Command::new("timeout");
-        command.args([
-            "-k",
-            "5",
-            &limit.as_secs().max(1).to_string(),
-            self.arch.qemu(),
-        ]);
+        command.args(["-k", "5", &limit.as_secs().max(1).to_string(), self.arch.qemu()]);
         self.arguments(&mut command, "stdio");
         Session::start(command, limit)
     }
 
     fn arguments(&self, command: &mut Command, serial: &str) {
         command
-            .args([
-                "-accel",
-                &self.accel,
-                "-M",
-                &self.machine,
-                "-cpu",
-                &self.cpu,
-            ])
+            .args(["-accel", &self.accel, "-M", &self.machine, "-cpu", &self.cpu])
             .args(["-smp", &self.smp, "-m", &self.memory])
-            .args([
-                "-nodefaults",
-                "-no-reboot",
-                "-display",
-                "none",
-                "-serial",
-                serial,
-            ])
+            .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", serial])
             .arg("-kernel")
             .arg(&self.kernel);
         if let Some(initrd) = &self.initrd {
@@ -231,11 +212,7 @@ impl Session {
     /// Takes what has been printed since the last call, up to what waits have found; all that is
     /// left when the console has closed.
     pub fn take_seen(&mut self) -> Vec<u8> {
-        let end = if self.closed {
-            self.log.len()
-        } else {
-            self.seen
-        };
+        let end = if self.closed { self.log.len() } else { self.seen };
         let taken = self.log[self.taken..end].to_vec();
         self.taken = end;
         taken
@@ -277,7 +254,5 @@ impl Drop for Session {
 
 /// The position of `needle` in `haystack`.
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len().max(1))
-        .position(|window| window == needle)
+    haystack.windows(needle.len().max(1)).position(|window| window == needle)
 }

@@ -82,9 +82,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         Some(path) => path.clone(),
         None => initramfs::shell(args.arch)?,
     };
-    let mut machine = Machine::new(args.arch, kernel)
-        .initrd(initrd)
-        .append(&args.append);
+    let mut machine = Machine::new(args.arch, kernel).initrd(initrd).append(&args.append);
     machine.smp.clone_from(&args.smp);
     machine.memory.clone_from(&args.memory);
     machine.cpu.clone_from(&args.cpu);
@@ -93,9 +91,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         machine.machine.clone_from(name);
     }
     for (index, path) in args.drive.iter().enumerate() {
-        let file = path
-            .canonicalize()
-            .with_context(|| format!("open {}", path.display()))?;
+        let file = path.canonicalize().with_context(|| format!("open {}", path.display()))?;
         let drive = format!("if=none,id=disk{index},format=raw,file={}", file.display());
         let device = format!("virtio-blk-pci,drive=disk{index}");
         machine = machine.args(["-drive".into(), drive, "-device".into(), device]);
@@ -103,10 +99,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     machine = machine.args(args.qemu.iter().cloned());
     if args.gdb {
         machine = machine.args(["-s", "-S"]);
-        ui::note(&format!(
-            "waiting for: gdb {} -ex 'target remote localhost:1234'",
-            elf.display()
-        ));
+        ui::note(&format!("waiting for: gdb {} -ex 'target remote localhost:1234'", elf.display()));
     }
     match &args.exec {
         None => interactive(&machine),
@@ -123,14 +116,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 /// Hands the terminal to the guest.
 fn interactive(machine: &Machine) -> Result<ExitCode> {
     let mut command = machine.command("mon:stdio");
-    let status = command
-        .status()
-        .with_context(|| format!("start {}", proc::describe(&command)))?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let status = command.status().with_context(|| format!("start {}", proc::describe(&command)))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs a machine whose initramfs was made by [`initramfs::exec`] and prints what its command
@@ -148,18 +135,14 @@ fn exec(machine: &Machine, limit: Duration) -> Result<ExitCode> {
             for line in tail.iter().rev() {
                 eprintln!("{line}");
             }
-            bail!(
-                "the guest ended without running the command to its end (log: {})",
-                log.display()
-            )
+            bail!("the guest ended without running the command to its end (log: {})", log.display())
         }
     }
 }
 
 /// Copies the command's output to standard output; its exit status, if it got that far.
 fn relay(session: &mut Session, limit: Duration) -> Result<Option<u8>> {
-    if session.wait_for(EXEC_BEGIN, limit) != Waited::Found
-        || session.wait_for("\n", limit) != Waited::Found
+    if session.wait_for(EXEC_BEGIN, limit) != Waited::Found || session.wait_for("\n", limit) != Waited::Found
     {
         return Ok(None);
     }
@@ -176,9 +159,7 @@ fn relay(session: &mut Session, limit: Duration) -> Result<Option<u8>> {
         if let Some(at) = qemu::find(&line, EXEC_END.as_bytes()) {
             out.write_all(&line[..at])?;
             out.flush()?;
-            let status = String::from_utf8_lossy(&line[at + EXEC_END.len()..])
-                .trim()
-                .parse();
+            let status = String::from_utf8_lossy(&line[at + EXEC_END.len()..]).trim().parse();
             session.finish()?;
             return Ok(Some(status.unwrap_or(1)));
         }

@@ -14,12 +14,7 @@ use std::process::Command;
 pub fn rust_target(triple: &str) -> Result<()> {
     let sysroot = proc::run_quiet(Command::new("rustc").args(["--print", "sysroot"]))?;
     let sysroot = String::from_utf8_lossy(&sysroot).trim().to_string();
-    if Path::new(&sysroot)
-        .join("lib/rustlib")
-        .join(triple)
-        .join("lib")
-        .is_dir()
-    {
+    if Path::new(&sysroot).join("lib/rustlib").join(triple).join("lib").is_dir() {
         return Ok(());
     }
     if proc::find("rustup").is_none() {
@@ -40,10 +35,7 @@ pub fn qemu(arch: Arch) -> Result<()> {
     // installed the older qemu-system packages do not install beside it.
     if debian_codename().as_deref() == Some("bookworm") && may_install() {
         enable_backports()?;
-        return apt_install(
-            &["-t", "bookworm-backports", arch.qemu_package()],
-            arch.qemu(),
-        );
+        return apt_install(&["-t", "bookworm-backports", arch.qemu_package()], arch.qemu());
     }
     apt_install(&[arch.qemu_package()], arch.qemu())
 }
@@ -61,10 +53,7 @@ pub fn apt_architecture(arch: Arch) -> Result<()> {
     let list = proc::run_quiet(Command::new("dpkg").arg("--print-architecture"))?;
     let foreign = proc::run_quiet(Command::new("dpkg").arg("--print-foreign-architectures"))?;
     let known = [list, foreign].concat();
-    if String::from_utf8_lossy(&known)
-        .lines()
-        .any(|line| line == arch.debian())
-    {
+    if String::from_utf8_lossy(&known).lines().any(|line| line == arch.debian()) {
         return Ok(());
     }
     if !is_root() {
@@ -140,12 +129,6 @@ fn is_root() -> bool {
 
 fn debian_codename() -> Option<String> {
     let text = std::fs::read_to_string("/etc/os-release").ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("VERSION_CODENAME="))?;
-    Some(
-        line.trim_start_matches("VERSION_CODENAME=")
-            .trim_matches('"')
-            .to_string(),
-    )
+    let line = text.lines().find(|line| line.starts_with("VERSION_CODENAME="))?;
+    Some(line.trim_start_matches("VERSION_CODENAME=").trim_matches('"').to_string())
 }

@@ -33,11 +33,7 @@ impl Step {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Step {
-            name,
-            bar,
-            started: Instant::now(),
-        }
+        Step { name, bar, started: Instant::now() }
     }
 
     /// Shows what the step is doing at the moment (terminals only).
@@ -52,10 +48,6 @@ impl Step {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        eprintln!(
-            "{}: {outcome} ({:.1} s)",
-            self.name,
-            self.started.elapsed().as_secs_f64()
-        );
+        eprintln!("{}: {outcome} ({:.1} s)", self.name, self.started.elapsed().as_secs_f64());
     }
 }

@@ -137,3 +137,13 @@ fn fadt_fields() {
     assert!(!f.hardware_reduced);
     assert_eq!(fadt(&[]), Fadt { has_keyboard_controller: true, ..Fadt::default() });
 }
+
+#[test]
+fn scans_for_the_root_pointer() {
+    let mut bios = vec![0xff; 64];
+    bios.extend(rsdp(0x1000));
+    assert_eq!(scan(&bios, 0xe0000), Some(0xe0040));
+    bios[70] ^= 1;
+    assert_eq!(scan(&bios, 0xe0000), None);
+    assert_eq!(scan(b"RSD PTR ", 0), None);
+}

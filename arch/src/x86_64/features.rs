@@ -108,7 +108,7 @@ pub fn disable(features: u64) {
     FEATURES.fetch_and(!features, Relaxed);
 }
 
-fn zero() -> core::arch::x86_64::CpuidResult {
+pub(super) fn zero() -> core::arch::x86_64::CpuidResult {
     core::arch::x86_64::CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 }
 }
 

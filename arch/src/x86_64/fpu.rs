@@ -143,16 +143,6 @@ impl FpuState {
         }
     }
 
-    /// Checks what came from outside: only then may it be loaded. False: not loadable.
-    pub(super) fn is_loadable(&self) -> bool {
-        let mxcsr = self.u64_at(24) as u32;
-        if mxcsr & !mxcsr_mask() != 0 {
-            return false;
-        }
-        let header = &self.bytes()[HEADER.min(size())..(HEADER + 64).min(size())];
-        components() == 0 || (self.u64_at(HEADER) & !components() == 0 && header[8..].iter().all(|&b| b == 0))
-    }
-
     /// The state as ptrace's `NT_PRFPREG` and core dumps show it (`user_fpregs_struct`: the FXSAVE area); returns its
     /// length. The thread's state must be in memory (`Thread::fpu_mut`).
     pub fn write_fpregs(&mut self, out: &mut [u8]) -> usize {
@@ -251,7 +241,7 @@ pub(super) fn load_current() {
     let (me, cpu) = (current.as_ptr().addr(), crate::cpu::current().0);
     if this_cpu_read!(OWNER, usize) != me || thread.fpu_cpu.load(Relaxed) != cpu {
         if let Some(state) = &thread.fpu {
-            // SAFETY: states are loadable: made by `reset`, a save, or checked with `is_loadable`.
+            // SAFETY: states are loadable: made by `reset` or a save, MXCSR checked where it came from outside.
             unsafe { load(state.area.as_ptr()) };
         }
         thread.fpu_cpu.store(cpu, Relaxed);

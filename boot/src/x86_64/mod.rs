@@ -75,7 +75,8 @@ extern "C" fn stage2(start_info_at: u64) -> ! {
 
     memory::init_memblock(&start);
     // Firmware's tables are read while memory is still mapped at its own address.
-    let rsdp = (start.rsdp != 0).then_some(start.rsdp);
+    // SAFETY: as below.
+    let rsdp = (start.rsdp != 0).then_some(start.rsdp).or_else(|| arch::acpi::scan(unsafe { start_info::firmware(0xe_0000, 0x2_0000) }?, 0xe_0000));
     // SAFETY: nobody writes to the firmware's tables.
     let platform = platform::init(rsdp, &|at, len| unsafe { start_info::firmware(at, len) });
     let topology = topology::init(platform, start.cmdline);

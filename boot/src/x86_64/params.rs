@@ -34,3 +34,9 @@ pub fn cpu_limit(cmdline: &str) -> usize {
     }
     limit
 }
+
+/// `mem=`: the most memory to use, in bytes.
+pub fn memory_limit(cmdline: &str) -> Option<u64> {
+    let words = cmdline.split_ascii_whitespace().take_while(|w| *w != "--");
+    words.filter_map(|w| crate::memblock::parse_size(w.strip_prefix("mem=")?)).last()
+}

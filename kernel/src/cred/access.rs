@@ -28,6 +28,7 @@ pub fn may_inspect(me: &Thread, target: &Thread, cap: Cap) -> Result<()> {
     if target.process.dumpable.load(Ordering::Relaxed) != 1 && !capable {
         return Err(Errno::EPERM);
     }
-    let within = Arc::ptr_eq(&mine.user_ns, &theirs.user_ns) && mine.cap_permitted.contains(theirs.cap_permitted);
+    let within =
+        Arc::ptr_eq(&mine.user_ns, &theirs.user_ns) && mine.cap_permitted.contains(theirs.cap_permitted);
     if within || capable { Ok(()) } else { Err(Errno::EPERM) }
 }

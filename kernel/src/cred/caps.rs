@@ -78,7 +78,12 @@ fn sys_capset(header: UserPtr<CapHeader>, data: UserPtr<CapData>) -> Result<()> 
 }
 
 /// The rules of capabilities(7), "Programmatically adjusting capability sets".
-fn checked(old: &Credentials, effective: CapSet, permitted: CapSet, inheritable: CapSet) -> Result<Credentials> {
+fn checked(
+    old: &Credentials,
+    effective: CapSet,
+    permitted: CapSet,
+    inheritable: CapSet,
+) -> Result<Credentials> {
     let setpcap = old.ns_capable(&old.user_ns, Cap::Setpcap);
     let known = CapSet(old.cap_inheritable.0 | old.cap_permitted.0);
     permit(setpcap || known.contains(inheritable))?;

@@ -3,8 +3,8 @@
 //! capabilities(7), "Transformation of capabilities during execve()".
 
 use super::commit;
-use crate::process::thread::flags;
 use crate::process::CurrentThread;
+use crate::process::thread::flags;
 use abi::cap::CapSet;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
@@ -42,7 +42,8 @@ impl FileCaps {
             (0x0300_0000, 24) if word(5)? == root => {}
             _ => return None,
         }
-        let set = |i: usize| Some(CapSet((u64::from(word(i)?) | u64::from(word(i + 2)?) << 32) & CapSet::FULL.0));
+        let set =
+            |i: usize| Some(CapSet((u64::from(word(i)?) | u64::from(word(i + 2)?) << 32) & CapSet::FULL.0));
         Some(Self { permitted: set(1)?, inheritable: set(2)?, effective: magic & 1 != 0 })
     }
 

@@ -37,7 +37,9 @@ fn sys_getgroups(size: i32, list: UserPtr<u32>) -> Result<usize> {
 fn sys_setgroups(size: usize, list: UserPtr<u32>) -> Result<()> {
     let me = current();
     let old = me.cred();
-    permit(old.ns_capable(&old.user_ns, Cap::Setgid) && crate::namespaces::user::may_setgroups(&old.user_ns))?;
+    permit(
+        old.ns_capable(&old.user_ns, Cap::Setgid) && crate::namespaces::user::may_setgroups(&old.user_ns),
+    )?;
     // The size is an int in the call: what does not fit is as wrong as what is too much.
     let size = size as u32 as usize;
     if size > GROUPS_MAX {

@@ -77,9 +77,19 @@ fn sys_prctl(option: i32, arg2: usize, arg3: usize, arg4: usize, arg5: usize) ->
         }
         pr::PR_GET_TIMERSLACK => Ok(me.timer_slack_ns.load(Ordering::Relaxed) as isize),
         pr::PR_GET_TIMING => Ok(0),
-        pr::PR_SET_TIMING => if arg2 == 0 { Ok(0) } else { Err(Errno::EINVAL) },
+        pr::PR_SET_TIMING => {
+            if arg2 == 0 {
+                Ok(0)
+            } else {
+                Err(Errno::EINVAL)
+            }
+        }
         pr::PR_SET_THP_DISABLE if rest_zero => {
-            if arg2 != 0 { me.set(flags::THP_DISABLE) } else { me.clear(flags::THP_DISABLE) }
+            if arg2 != 0 {
+                me.set(flags::THP_DISABLE)
+            } else {
+                me.clear(flags::THP_DISABLE)
+            }
             Ok(0)
         }
         pr::PR_GET_THP_DISABLE if all_zero => Ok(me.has(flags::THP_DISABLE).into()),
@@ -89,7 +99,8 @@ fn sys_prctl(option: i32, arg2: usize, arg3: usize, arg4: usize, arg5: usize) ->
         }
         pr::PR_MCE_KILL if arg4 | arg5 == 0 => mce_kill(&me, arg2, arg3),
         pr::PR_MCE_KILL_GET if all_zero => {
-            Ok(if me.has(flags::MCE_EARLY) { pr::PR_MCE_KILL_EARLY } else { pr::PR_MCE_KILL_DEFAULT } as isize)
+            Ok(if me.has(flags::MCE_EARLY) { pr::PR_MCE_KILL_EARLY } else { pr::PR_MCE_KILL_DEFAULT }
+                as isize)
         }
         pr::PR_SET_VMA => crate::memory::set_vma_name(arg2, arg3, arg4, arg5).map(|()| 0),
         pr::PR_SET_IO_FLUSHER if rest_zero => {
@@ -213,7 +224,8 @@ fn set_subreaper(me: &CurrentThread, on: bool) {
 
 fn mce_kill(me: &CurrentThread, command: usize, value: usize) -> Result<isize> {
     match (command as u32, value as u32) {
-        (pr::PR_MCE_KILL_CLEAR, 0) | (pr::PR_MCE_KILL_SET, pr::PR_MCE_KILL_DEFAULT | pr::PR_MCE_KILL_LATE) => {
+        (pr::PR_MCE_KILL_CLEAR, 0)
+        | (pr::PR_MCE_KILL_SET, pr::PR_MCE_KILL_DEFAULT | pr::PR_MCE_KILL_LATE) => {
             me.clear(flags::MCE_EARLY);
         }
         (pr::PR_MCE_KILL_SET, pr::PR_MCE_KILL_EARLY) => me.set(flags::MCE_EARLY),

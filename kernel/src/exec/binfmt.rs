@@ -62,6 +62,20 @@ pub fn exec(frame: &mut TrapFrame, program: Program, vectors: Vectors) -> Result
     result
 }
 
+/// Runs `path` with these arguments in the running process: how boot turns process 1 into init.
+///
+/// # Errors
+/// As execve(2).
+pub fn kernel_exec(frame: &mut TrapFrame, path: &[u8], argv: &[&[u8]], envp: &[&[u8]]) -> Result<()> {
+    let program = Program::open(abi::raw::AT_FDCWD, path, 0)?;
+    let collect = |list: &[&[u8]]| {
+        let mut strings = super::args::Strings::default();
+        list.iter().try_for_each(|s| strings.push(s)).map(|()| strings)
+    };
+    let vectors = Vectors::new(collect(argv)?, collect(envp)?, &super::args::Limits::of_current())?;
+    exec(frame, program, vectors)
+}
+
 fn search(exec: &mut Exec<'_>, mut program: Program) -> Result<()> {
     for _ in 0..=DEPTH_MAX {
         match ask(exec, &program)? {

@@ -15,7 +15,12 @@ use mm::AddressSpace;
 ///
 /// # Errors
 /// `EAGAIN`, `EINTR`: being killed, or another thread was first.
-pub fn commit(me: &CurrentThread, space: &Arc<AddressSpace>, program: &Program, cred: NewCred) -> Result<bool> {
+pub fn commit(
+    me: &CurrentThread,
+    space: &Arc<AddressSpace>,
+    program: &Program,
+    cred: NewCred,
+) -> Result<bool> {
     end_other_threads(me)?;
     // Closing on exec must not close another process's descriptors.
     crate::process::unshare_files()?;

@@ -248,8 +248,7 @@ pub fn plan(header: &Header, list: &[ProgramHeader], limit: u64) -> Result<Plan>
                 plan.interp = Some((ph.offset, ph.filesz as usize));
             }
             PT_GNU_STACK => {
-                plan.stack =
-                    if ph.flags & PF_X != 0 { StackExec::Enabled } else { StackExec::Disabled };
+                plan.stack = if ph.flags & PF_X != 0 { StackExec::Enabled } else { StackExec::Disabled };
             }
             PT_GNU_PROPERTY => plan.property = Some((ph.offset, ph.filesz)),
             _ => {}

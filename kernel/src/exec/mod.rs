@@ -27,5 +27,5 @@ pub mod stack;
 pub mod syscalls;
 pub mod vdso;
 
-pub use binfmt::exec;
+pub use binfmt::{exec, kernel_exec};
 pub use program::{Exe, Program};

@@ -75,7 +75,11 @@ impl Program {
         let name = match &dir {
             None => path.to_vec(),
             Some(_) => {
-                inaccessible = me.files().is_some_and(|f| Fd::from_raw(dirfd).and_then(|fd| f.flags(fd)).is_ok_and(|fl| fl.contains(FdFlags::CLOEXEC)));
+                inaccessible = me.files().is_some_and(|f| {
+                    Fd::from_raw(dirfd)
+                        .and_then(|fd| f.flags(fd))
+                        .is_ok_and(|fl| fl.contains(FdFlags::CLOEXEC))
+                });
                 let mut name = Vec::new();
                 name.try_reserve_exact(path.len() + 24).map_err(|_| Errno::ENOMEM)?;
                 name.extend_from_slice(alloc::format!("/dev/fd/{dirfd}").as_bytes());
@@ -117,7 +121,12 @@ fn open_file(at: At<'_>, path: &[u8], flags: u32, resolve: LookupFlags) -> Resul
     let fs = me.fs().ok_or(Errno::ENOENT)?;
     let nsproxy = me.nsproxy().ok_or(Errno::ENOENT)?;
     let ctx = LookupContext { cred: &cred, fs: &fs, ns: &nsproxy.mnt };
-    vfs::namei::open(&ctx, at, path, &OpenArgs { flags: raw::O_RDONLY | FMODE_EXEC | flags, mode: 0, resolve })
+    vfs::namei::open(
+        &ctx,
+        at,
+        path,
+        &OpenArgs { flags: raw::O_RDONLY | FMODE_EXEC | flags, mode: 0, resolve },
+    )
 }
 
 /// Reads up to `buf.len()` bytes at `pos`; fewer only at the end of the file.

@@ -129,15 +129,21 @@ fn write_pointers(vectors: &Vectors, list: &[usize], sp: usize, args_at: usize, 
     let mut words: Vec<usize> = Vec::new();
     words.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     words.push(vectors.argc());
-    string_offsets(|f| vectors.for_each_arg_piece(f), |offset| {
-        words.push(args_at + offset);
-        Ok(())
-    })?;
+    string_offsets(
+        |f| vectors.for_each_arg_piece(f),
+        |offset| {
+            words.push(args_at + offset);
+            Ok(())
+        },
+    )?;
     words.push(0);
-    string_offsets(|f| vectors.envp.for_each_piece(0, f), |offset| {
-        words.push(env_at + offset);
-        Ok(())
-    })?;
+    string_offsets(
+        |f| vectors.envp.for_each_piece(0, f),
+        |offset| {
+            words.push(env_at + offset);
+            Ok(())
+        },
+    )?;
     words.push(0);
     words.extend_from_slice(list);
     copy_to_user(sp, words.as_slice().as_bytes())
@@ -148,7 +154,8 @@ fn aux_vector(aux: &Aux, platform_at: usize, random_at: usize, filename_at: usiz
     let me = current();
     let ids = me.with_cred(|c| {
         let ns = &c.user_ns;
-        [ns.from_uid(c.uid), ns.from_uid(c.euid), ns.from_gid(c.gid), ns.from_gid(c.egid)].map(|id| id as usize)
+        [ns.from_uid(c.uid), ns.from_uid(c.euid), ns.from_gid(c.gid), ns.from_gid(c.egid)]
+            .map(|id| id as usize)
     });
     let mut list = Vec::with_capacity(48);
     let mut put = |kind: u32, value: usize| list.extend_from_slice(&[kind as usize, value]);

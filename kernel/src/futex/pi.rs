@@ -127,7 +127,13 @@ fn best(queue: &Queue<'_>, key: &Key) -> Option<usize> {
 }
 
 /// Hands the lock from `word` to the best waiter, or frees it. `None`: look again.
-fn hand_over(queue: &mut Queue<'_>, key: &Key, addr: usize, word: u32, died: bool) -> Option<Option<Arc<Task>>> {
+fn hand_over(
+    queue: &mut Queue<'_>,
+    key: &Key,
+    addr: usize,
+    word: u32,
+    died: bool,
+) -> Option<Option<Arc<Task>>> {
     let dead = if died { raw::FUTEX_OWNER_DIED } else { 0 };
     let Some(at) = best(queue, key) else {
         return exchange(addr, word, dead)?.then_some(None);

@@ -27,7 +27,14 @@ pub fn absolute(clock: i32, ns: u64) -> Result<Deadline> {
 const ANY: u32 = raw::FUTEX_BITSET_MATCH_ANY;
 
 #[macros::syscall(futex)]
-fn sys_futex(uaddr: usize, futex_op: i32, val: u32, timeout: usize, uaddr2: usize, val3: u32) -> Result<usize> {
+fn sys_futex(
+    uaddr: usize,
+    futex_op: i32,
+    val: u32,
+    timeout: usize,
+    uaddr2: usize,
+    val3: u32,
+) -> Result<usize> {
     let op = futex_op as u32;
     let command = op & raw::FUTEX_CMD_MASK as u32;
     let scope = if op & raw::FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Shared };
@@ -48,7 +55,9 @@ fn sys_futex(uaddr: usize, futex_op: i32, val: u32, timeout: usize, uaddr2: usiz
         raw::FUTEX_WAKE_BITSET => wake::wake(uaddr, scope, val as i32, val3),
         raw::FUTEX_WAKE_OP => wake::wake_op(uaddr, scope, val as i32, uaddr2, timeout as i32, val3),
         raw::FUTEX_REQUEUE => requeue::requeue(uaddr, scope, val as i32, timeout as i32, uaddr2, None),
-        raw::FUTEX_CMP_REQUEUE => requeue::requeue(uaddr, scope, val as i32, timeout as i32, uaddr2, Some(val3)),
+        raw::FUTEX_CMP_REQUEUE => {
+            requeue::requeue(uaddr, scope, val as i32, timeout as i32, uaddr2, Some(val3))
+        }
         raw::FUTEX_LOCK_PI | raw::FUTEX_LOCK_PI2 => {
             // The original call measures its deadline on the real-time clock.
             let clock = if command == raw::FUTEX_LOCK_PI || realtime {

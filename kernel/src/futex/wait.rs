@@ -123,4 +123,3 @@ pub fn wait(addr: usize, scope: Scope, val: u32, deadline: Option<Deadline>, bit
         _ => Err(Errno::ERESTARTSYS),
     }
 }
-

@@ -63,8 +63,13 @@ fn enqueue_all(me: &CurrentThread, words: &[Word]) -> Result<Option<u32>> {
             let mut queue = bucket.lock_to_wait();
             let seen = peek(word.addr);
             let queued = if seen == Some(word.val) {
-                let entry =
-                    Entry { key: word.key, task: me.task_arc(), bitset: u32::MAX, index: i as u32, pi: false };
+                let entry = Entry {
+                    key: word.key,
+                    task: me.task_arc(),
+                    bitset: u32::MAX,
+                    index: i as u32,
+                    pi: false,
+                };
                 push(&mut queue, entry)
             } else {
                 Err(Errno::EAGAIN)

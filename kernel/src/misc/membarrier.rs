@@ -43,7 +43,9 @@ fn sys_membarrier(command: u32, options: u32, _cpu: i32) -> Result<u32> {
         cmd::GLOBAL => sched::rcu::synchronize(),
         cmd::GLOBAL_EXPEDITED => barrier_everywhere(),
         cmd::REGISTER_GLOBAL_EXPEDITED => {}
-        cmd::REGISTER_PRIVATE_EXPEDITED | cmd::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE => me.set(flags::MEMBARRIER),
+        cmd::REGISTER_PRIVATE_EXPEDITED | cmd::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE => {
+            me.set(flags::MEMBARRIER)
+        }
         cmd::PRIVATE_EXPEDITED | cmd::PRIVATE_EXPEDITED_SYNC_CORE => {
             if !me.has(flags::MEMBARRIER) {
                 return Err(Errno::EPERM);

@@ -18,9 +18,22 @@ use zerocopy::IntoBytes;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[
-    SCHED_YIELD, SCHED_SETSCHEDULER, SCHED_GETSCHEDULER, SCHED_SETPARAM, SCHED_GETPARAM, SCHED_SETATTR,
-    SCHED_GETATTR, SCHED_SETAFFINITY, SCHED_GETAFFINITY, SCHED_GET_PRIORITY_MAX, SCHED_GET_PRIORITY_MIN,
-    SCHED_RR_GET_INTERVAL, SETPRIORITY, GETPRIORITY, IOPRIO_SET, IOPRIO_GET,
+    SCHED_YIELD,
+    SCHED_SETSCHEDULER,
+    SCHED_GETSCHEDULER,
+    SCHED_SETPARAM,
+    SCHED_GETPARAM,
+    SCHED_SETATTR,
+    SCHED_GETATTR,
+    SCHED_SETAFFINITY,
+    SCHED_GETAFFINITY,
+    SCHED_GET_PRIORITY_MAX,
+    SCHED_GET_PRIORITY_MIN,
+    SCHED_RR_GET_INTERVAL,
+    SETPRIORITY,
+    GETPRIORITY,
+    IOPRIO_SET,
+    IOPRIO_GET,
 ];
 
 #[macros::syscall(sched_yield)]
@@ -160,7 +173,11 @@ fn sys_sched_setattr(pid: i32, uattr: UserPtr<SchedAttr>, flags: u32) -> Result<
         | raw::SCHED_FLAG_KEEP_POLICY
         | raw::SCHED_FLAG_KEEP_PARAMS;
     if attr.flags & !u64::from(known) != 0 {
-        return Err(if attr.flags & 0x60 == attr.flags & !u64::from(known) { Errno::EOPNOTSUPP } else { Errno::EINVAL });
+        return Err(if attr.flags & 0x60 == attr.flags & !u64::from(known) {
+            Errno::EOPNOTSUPP
+        } else {
+            Errno::EINVAL
+        });
     }
     let has = |flag: u32| attr.flags & u64::from(flag) != 0;
     let task = find(pid)?;
@@ -255,8 +272,10 @@ fn selected(which: i32, who: i32, first: i32) -> Result<Vec<Arc<Task>>> {
         }
         2 => {
             let cred = me.cred();
-            let uid = if who == 0 { cred.uid } else { cred.user_ns.make_uid(who as u32).ok_or(Errno::ESRCH)? };
-            let owned = |task: &Arc<Task>| task.data::<Thread>().is_some_and(|t| t.with_cred(|c| c.uid == uid));
+            let uid =
+                if who == 0 { cred.uid } else { cred.user_ns.make_uid(who as u32).ok_or(Errno::ESRCH)? };
+            let owned =
+                |task: &Arc<Task>| task.data::<Thread>().is_some_and(|t| t.with_cred(|c| c.uid == uid));
             Ok(ns.processes().flat_map(|p| p.threads()).filter(owned).collect())
         }
         _ => Err(Errno::EINVAL),

@@ -15,6 +15,23 @@ pub const SYSCALLS: &[Syscall] = &[UNAME, SETHOSTNAME, SETDOMAINNAME, PERSONALIT
 /// Longest host or domain name.
 const NAME_MAX: usize = 64;
 
+/// What `uname(2)` answers before anybody changes it.
+pub fn initial() -> Utsname {
+    let field = |text: &str| {
+        let mut bytes = [0; 65];
+        bytes.iter_mut().take(NAME_MAX).zip(text.bytes()).for_each(|(slot, byte)| *slot = byte);
+        bytes
+    };
+    Utsname {
+        sysname: field("Linux"),
+        nodename: field("(none)"),
+        release: field(crate::version::RELEASE),
+        version: field(crate::version::VERSION),
+        machine: field(arch::uapi::MACHINE),
+        domainname: field("(none)"),
+    }
+}
+
 fn proxy() -> Result<Arc<NsProxy>> {
     current().nsproxy().ok_or(Errno::EINVAL)
 }
@@ -42,7 +59,8 @@ fn old_release(release: &mut [u8; 65]) {
 fn read_name(addr: usize, len: i32) -> Result<[u8; 65]> {
     let proxy = proxy()?;
     drop(proxy);
-    current().with_cred(|c| if c.ns_capable(&c.user_ns, Cap::SysAdmin) { Ok(()) } else { Err(Errno::EPERM) })?;
+    current()
+        .with_cred(|c| if c.ns_capable(&c.user_ns, Cap::SysAdmin) { Ok(()) } else { Err(Errno::EPERM) })?;
     let len = usize::try_from(len).ok().filter(|l| *l <= NAME_MAX).ok_or(Errno::EINVAL)?;
     let mut name = [0; 65];
     UserSlice::<u8>::new(addr, len).copy_to(name.get_mut(..len).ok_or(Errno::EINVAL)?)?;

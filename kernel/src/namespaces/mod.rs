@@ -3,7 +3,9 @@
 pub mod syscalls;
 pub mod user;
 
-use crate::process::nsproxy::{CgroupNamespace, IpcNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum};
+use crate::process::nsproxy::{
+    CgroupNamespace, IpcNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum,
+};
 use crate::process::{PidNamespace, Thread};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};

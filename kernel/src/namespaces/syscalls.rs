@@ -1,10 +1,10 @@
 //! unshare(2), setns(2).
 
 use crate::fs::context::file_raw;
-use crate::process::{NsProxy, PidNamespace, current};
 use crate::process::nsproxy::{
     CgroupNamespace, IpcNamespace, NEW_FLAGS, NetNamespace, TimeNamespace, UtsNamespace,
 };
+use crate::process::{NsProxy, PidNamespace, current};
 use crate::syscall::{Fd, Syscall};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};

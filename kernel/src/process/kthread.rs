@@ -74,3 +74,19 @@ pub fn leave(task: &Task) {
     tree::release(&tree, process);
     thread.pid().unlink(|l| l.task = None);
 }
+
+/// What the scheduler tells about kernel threads; boot registers it with [`sched::kthread::set_hook`].
+pub struct Hook;
+
+impl sched::kthread::KthreadHook for Hook {
+    fn created(&self, task: &Arc<Task>) {
+        // A kernel thread without an id works as well; it is only not seen.
+        if let Err(errno) = adopt(task) {
+            log::warn!("kernel thread {}: no process id: {errno}", task.comm());
+        }
+    }
+
+    fn exiting(&self, task: &Task) {
+        leave(task);
+    }
+}

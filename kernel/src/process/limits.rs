@@ -37,8 +37,21 @@ pub enum Resource {
 impl Resource {
     /// Every resource, by number; the order of `/proc/<pid>/limits`.
     pub const ALL: [Self; COUNT] = [
-        Self::Cpu, Self::Fsize, Self::Data, Self::Stack, Self::Core, Self::Rss, Self::Nproc, Self::Nofile,
-        Self::Memlock, Self::As, Self::Locks, Self::Sigpending, Self::Msgqueue, Self::Nice, Self::Rtprio,
+        Self::Cpu,
+        Self::Fsize,
+        Self::Data,
+        Self::Stack,
+        Self::Core,
+        Self::Rss,
+        Self::Nproc,
+        Self::Nofile,
+        Self::Memlock,
+        Self::As,
+        Self::Locks,
+        Self::Sigpending,
+        Self::Msgqueue,
+        Self::Nice,
+        Self::Rtprio,
         Self::Rttime,
     ];
 

@@ -67,6 +67,8 @@ pub struct Pid {
     numbers: Box<[Upid]>,
     /// What it names.
     links: SpinLock<Links>,
+    /// Its numbers may belong to others by now.
+    released: AtomicBool,
     /// Woken when the thread or process it names exits: pidfd polls.
     pub exit_wait: WaitQueue,
 }
@@ -98,12 +100,25 @@ impl Pid {
             nr,
             numbers: numbers.into_boxed_slice(),
             links: SpinLock::new(Links::default()),
+            released: AtomicBool::new(false),
             exit_wait: WaitQueue::new(),
         });
         for number in &pid.numbers {
             number.ns.publish(number.nr, &pid);
         }
         Ok(pid)
+    }
+
+    /// Number 0 of `ns`: the idle task's, which names the group and session of process 1 at boot and which nobody
+    /// can look up.
+    pub fn idle(ns: &Arc<PidNamespace>) -> Arc<Self> {
+        Arc::new(Self {
+            nr: 0,
+            numbers: Box::new([Upid { nr: 0, ns: ns.clone() }]),
+            links: SpinLock::new(Links::default()),
+            released: AtomicBool::new(false),
+            exit_wait: WaitQueue::new(),
+        })
     }
 
     /// The number in the namespace the pid was made in.
@@ -174,10 +189,24 @@ impl Pid {
             links.is_empty()
         };
         if unused {
+            self.release_numbers();
+        }
+    }
+
+    /// Gives the numbers back, once.
+    fn release_numbers(&self) {
+        if !self.released.swap(true, Ordering::AcqRel) {
             for number in &self.numbers {
                 number.ns.forget(number.nr);
             }
         }
+    }
+}
+
+impl Drop for Pid {
+    fn drop(&mut self) {
+        // A pid that never came to name anything: a fork that failed.
+        self.release_numbers();
     }
 }
 
@@ -190,7 +219,7 @@ impl core::fmt::Debug for Pid {
 /// Numbers in use. A number whose pid is not published yet is reserved with an empty reference.
 struct Ids {
     used: BTreeMap<i32, Weak<Pid>>,
-    /// Strong references: the namespace keeps a pid as long as it names something.
+    /// The number given out last.
     last: i32,
 }
 

@@ -13,9 +13,8 @@ use core::sync::atomic::Ordering;
 use mm::user::UserPtr;
 
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[
-    GETPID, GETTID, GETPPID, GETPGRP, GETPGID, GETSID, SETPGID, SETSID, PRLIMIT64, GETRLIMIT, SETRLIMIT,
-];
+pub const SYSCALLS: &[Syscall] =
+    &[GETPID, GETTID, GETPPID, GETPGRP, GETPGID, GETSID, SETPGID, SETSID, PRLIMIT64, GETRLIMIT, SETRLIMIT];
 
 /// `struct rusage` of what a process used.
 pub fn rusage_of(usage: &Usage) -> Rusage {

@@ -19,9 +19,9 @@ use mm::AddressSpace;
 use sched::Task;
 use sched::completion::Completion;
 use sync::{Once, RcuPtr};
-use vfs::path::FsStruct;
 use vfs::cred::Credentials;
 use vfs::fdtable::FdTable;
+use vfs::path::FsStruct;
 
 /// Facts about a thread that change rarely; Linux's `PF_*` and `PFA_*`.
 pub mod flags {
@@ -170,8 +170,8 @@ pub struct Thread {
     pub nsproxy: RcuPtr<NsProxy>,
     /// Signals.
     pub signals: ThreadSignals,
-    /// Counts against its user's `RLIMIT_NPROC`.
-    pub charge: SpinLock<Option<ThreadCharge>>,
+    /// Counts against its user's `RLIMIT_NPROC`; senders of signals look at it, also in interrupts.
+    pub charge: SpinLockIrq<Option<ThreadCharge>>,
     /// `set_tid_address(2)`: cleared and woken at exit.
     pub clear_child_tid: AtomicUsize,
     /// `CLONE_CHILD_SETTID`: written by the child before it enters user mode.
@@ -252,7 +252,7 @@ impl Thread {
                 altstack: SpinLock::new(AltStack::default()),
                 fault: SpinLock::new((0, 0, 0)),
             },
-            charge: SpinLock::new(Some(parts.charge)),
+            charge: SpinLockIrq::new(Some(parts.charge)),
             clear_child_tid: AtomicUsize::new(0),
             set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),

@@ -238,7 +238,8 @@ fn push_frame(
     let task = sched::current();
     let mut pushed = task.with_thread(|t| arch::signal::setup_rt_frame(frame, t, &sig));
     if pushed.is_err() {
-        let low = if switch { alt.sp.max(top.saturating_sub(FRAME_ROOM)) } else { top.saturating_sub(FRAME_ROOM) };
+        let low =
+            if switch { alt.sp.max(top.saturating_sub(FRAME_ROOM)) } else { top.saturating_sub(FRAME_ROOM) };
         crate::memory::fault_in_writable(low, top);
         pushed = task.with_thread(|t| arch::signal::setup_rt_frame(frame, t, &sig));
     }

@@ -3,7 +3,7 @@
 use super::send::{self, Sender};
 use super::state::Change;
 use super::{Siginfo, Signal};
-use crate::process::{Process, Thread, init_cred};
+use crate::process::{Process, Thread};
 use abi::raw;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -13,7 +13,8 @@ const TICK_NS: u64 = abi::time::NSEC_PER_SEC / abi::time::USER_HZ;
 /// The siginfo of a child's state change, as `parent` sees the child.
 fn child_info(child: &Process, parent: &Process, code: u32, status: i32) -> Siginfo {
     let usage = child.usage();
-    let uid = child.with_thread(|_, t| t.with_cred(|c| c.uid)).unwrap_or_else(|| init_cred().uid);
+    let last = abi::creds::Uid(child.last_uid.load(Ordering::Relaxed));
+    let uid = child.with_thread(|_, t| t.with_cred(|c| c.uid)).unwrap_or(last);
     let uid = seen_uid(parent, uid);
     let ticks = |ns: u64| (ns / TICK_NS) as i64;
     let pid = child.id_in(&parent.pid_ns());
@@ -36,8 +37,7 @@ pub fn parent_stopped(child: &Arc<Process>, change: Change) {
         Change::Continued => (raw::CLD_CONTINUED, Signal::SIGCONT.number()),
     };
     let action = parent.sighand().get(Signal::SIGCHLD);
-    let quiet = action.handler == super::action::SIG_IGN
-        || action.flags & u64::from(raw::SA_NOCLDSTOP) != 0;
+    let quiet = action.handler == super::action::SIG_IGN || action.flags & u64::from(raw::SA_NOCLDSTOP) != 0;
     if !quiet {
         let info = child_info(child, &parent, code, status);
         let _ = send::to_process(&parent, Signal::SIGCHLD, &info, Sender::Privileged);

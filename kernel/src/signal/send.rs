@@ -125,10 +125,18 @@ pub fn flush_all(state: &mut SignalState, signals: SigSet) {
     state.for_each(|_, thread| thread.signals.pending.lock().flush(signals));
 }
 
+/// Whether the calling thread blocks or ignores `signal`, as terminals ask before they stop a background process.
+pub fn ignores(signal: Signal) -> bool {
+    let me = crate::process::current();
+    me.blocked().has(signal) || me.process.sig.lock().sighand.ignored().has(signal)
+}
+
 /// Whether the arrival of `signal` changes nothing at all.
 fn is_ignored(process: &Process, state: &SignalState, thread: &Thread, signal: Signal, from: Sender) -> bool {
     // A blocked signal may have another action by the time it is unblocked.
-    let blocked = SigSet(thread.signals.blocked.load(Ordering::Relaxed) | thread.signals.waited.load(Ordering::Relaxed));
+    let blocked = SigSet(
+        thread.signals.blocked.load(Ordering::Relaxed) | thread.signals.waited.load(Ordering::Relaxed),
+    );
     if blocked.has(signal) {
         return false;
     }
@@ -204,7 +212,8 @@ fn complete(
     };
     let spared = process.unkillable.load(Ordering::Relaxed)
         && !(from == Sender::Privileged && signal == Signal::SIGKILL);
-    let blocked = thread.signals.waited.load(Ordering::Relaxed) & signal.bit().0 != 0 && signal != Signal::SIGKILL;
+    let blocked =
+        thread.signals.waited.load(Ordering::Relaxed) & signal.bit().0 != 0 && signal != Signal::SIGKILL;
     if kills && !spared && !blocked && !state.is_exiting() {
         state.group_exit = Some(signal.number());
         state.stop.stopped = false;

@@ -73,11 +73,8 @@ impl SigSet {
     /// What nobody can block, catch or ignore.
     pub const UNBLOCKABLE: Self = Signal::SIGKILL.bit().with(Signal::SIGSTOP);
     /// The signals whose default is to stop.
-    pub const STOP: Self = Signal::SIGSTOP
-        .bit()
-        .with(Signal::SIGTSTP)
-        .with(Signal::SIGTTIN)
-        .with(Signal::SIGTTOU);
+    pub const STOP: Self =
+        Signal::SIGSTOP.bit().with(Signal::SIGTSTP).with(Signal::SIGTTIN).with(Signal::SIGTTOU);
     /// Faults of the running instruction: delivered before anything else.
     pub const SYNCHRONOUS: Self = Signal::SIGSEGV
         .bit()
@@ -87,11 +84,8 @@ impl SigSet {
         .with(Signal::SIGFPE)
         .with(Signal::SIGSYS);
     /// The signals whose default is to be ignored.
-    pub const DEFAULT_IGNORED: Self = Signal::SIGCONT
-        .bit()
-        .with(Signal::SIGCHLD)
-        .with(Signal::SIGWINCH)
-        .with(Signal::SIGURG);
+    pub const DEFAULT_IGNORED: Self =
+        Signal::SIGCONT.bit().with(Signal::SIGCHLD).with(Signal::SIGWINCH).with(Signal::SIGURG);
     /// The signals whose default is to end the process with a core dump.
     pub const CORE: Self = Signal::SIGQUIT
         .bit()

@@ -53,7 +53,8 @@ fn shown(info: &Siginfo) -> SignalfdSiginfo {
     out.signo = info.signo as u32;
     out.errno = info.errno;
     out.code = info.code;
-    let is_fault = info.code > 0 && SigSet::SYNCHRONOUS.0 & 1u64.unbounded_shl(out.signo.wrapping_sub(1)) != 0;
+    let is_fault =
+        info.code > 0 && SigSet::SYNCHRONOUS.0 & 1u64.unbounded_shl(out.signo.wrapping_sub(1)) != 0;
     if info.signo == raw::SIGCHLD as i32 && info.code > 0 {
         out.pid = info.pid() as u32;
         out.uid = info.uid();
@@ -77,7 +78,13 @@ fn shown(info: &Siginfo) -> SignalfdSiginfo {
 }
 
 impl FileOps for SignalFile {
-    fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, _pos: &mut u64, _flags: IoFlags) -> Result<usize> {
+    fn read_iter(
+        &self,
+        file: &File,
+        iter: &mut IovIter<'_>,
+        _pos: &mut u64,
+        _flags: IoFlags,
+    ) -> Result<usize> {
         let size = size_of::<SignalfdSiginfo>();
         if iter.count() < size {
             return Err(Errno::EINVAL);
@@ -106,7 +113,11 @@ impl FileOps for SignalFile {
         table.wait(&me.process.signalfd_wait);
         let state = me.process.sig.lock();
         let pending = me.signals.pending.lock().set().union(state.shared.set());
-        if pending.and(self.set()).is_empty() { PollEvents::empty() } else { PollEvents::IN | PollEvents::RDNORM }
+        if pending.and(self.set()).is_empty() {
+            PollEvents::empty()
+        } else {
+            PollEvents::IN | PollEvents::RDNORM
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 
 use super::action::{SIG_DFL, SIG_IGN};
 use super::deliver::{self, set_blocked};
-use super::set::{SigSet, Signal};
 use super::send::flush_all;
-use crate::process::{CurrentThread, current};
+use super::set::{SigSet, Signal};
 use crate::process::thread::AltStack;
+use crate::process::{CurrentThread, current};
 use crate::syscall::Syscall;
 use abi::signal::{Sigaction, StackT};
 use abi::{Errno, Result, raw};
@@ -14,9 +14,8 @@ use arch::trap::TrapFrame;
 use mm::user::UserPtr;
 
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[
-    RT_SIGACTION, RT_SIGPROCMASK, RT_SIGPENDING, RT_SIGRETURN, SIGALTSTACK, RESTART_SYSCALL,
-];
+pub const SYSCALLS: &[Syscall] =
+    &[RT_SIGACTION, RT_SIGPROCMASK, RT_SIGPENDING, RT_SIGRETURN, SIGALTSTACK, RESTART_SYSCALL];
 
 /// The size that every call passes for a signal set.
 const SET_SIZE: usize = 8;
@@ -43,7 +42,12 @@ const KNOWN_FLAGS: u64 = (raw::SA_NOCLDSTOP
 const SA_RESTORER: u32 = 0x0400_0000;
 
 #[macros::syscall(rt_sigaction)]
-fn sys_rt_sigaction(signum: i32, act: UserPtr<Sigaction>, oldact: UserPtr<Sigaction>, size: usize) -> Result<()> {
+fn sys_rt_sigaction(
+    signum: i32,
+    act: UserPtr<Sigaction>,
+    oldact: UserPtr<Sigaction>,
+    size: usize,
+) -> Result<()> {
     check_set_size(size)?;
     let new = act.read_opt()?;
     let signal = Signal::from_user(signum)?;
@@ -116,7 +120,11 @@ fn sys_sigaltstack(frame: &mut TrapFrame, ss: UserPtr<StackT>, old_ss: UserPtr<S
     let new = ss.read_opt()?;
     let old = shown(&me.signals.altstack.lock(), frame.sp());
     if let Some(new) = new {
-        set_altstack(&me, frame.sp(), &arch::signal::AltStack { sp: new.sp, flags: new.flags, size: new.size })?;
+        set_altstack(
+            &me,
+            frame.sp(),
+            &arch::signal::AltStack { sp: new.sp, flags: new.flags, size: new.size },
+        )?;
     }
     old_ss.write_opt(&old)
 }

@@ -63,7 +63,8 @@ impl ClockId {
         let ns = me.pid_ns();
         if per_thread {
             let task = if pid == 0 { me.task_arc() } else { ns.task(pid).ok_or(Errno::EINVAL)? };
-            let same = task.data::<crate::process::Thread>().is_some_and(|t| Arc::ptr_eq(&t.process, &me.process));
+            let same =
+                task.data::<crate::process::Thread>().is_some_and(|t| Arc::ptr_eq(&t.process, &me.process));
             return if same { Ok(Self::Thread(task)) } else { Err(Errno::EINVAL) };
         }
         let process = if pid == 0 { me.process.clone() } else { ns.process(pid).ok_or(Errno::EINVAL)? };

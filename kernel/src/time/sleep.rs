@@ -78,7 +78,8 @@ fn sys_clock_nanosleep(clockid: i32, flags: i32, t: UserPtr<Timespec>, rem: usiz
                 sleep(raw_clock, super::clock::from_namespace(raw_clock, ns), true, 0)
             } else {
                 // Setting the wall clock must not change how long a relative sleep takes.
-                let base = if sched_clock == Clock::Realtime { raw::CLOCK_MONOTONIC as i32 } else { raw_clock };
+                let base =
+                    if sched_clock == Clock::Realtime { raw::CLOCK_MONOTONIC as i32 } else { raw_clock };
                 let now = sched::time::clock_ns(to_sched(base).unwrap_or(Clock::Monotonic));
                 sleep(base, now.saturating_add(ns), false, rem)
             }

@@ -166,11 +166,12 @@ impl Slab {
             if usize::from(at) * 8 == offset {
                 return true;
             }
-            // SAFETY: offsets on the list lie in the slab; the list is checked for length only, as debugging may meet a broken one.
-            at = match usize::from(at) * 8 + link + 2 <= self.bytes() {
-                true => unsafe { self.base().add(usize::from(at) * 8 + link).cast::<u16>().read() },
-                false => return false,
-            };
+            let word = usize::from(at) * 8 + link;
+            if word + 2 > self.bytes() {
+                return false;
+            }
+            // SAFETY: inside the slab (just checked: debugging may meet a broken list); any bytes are a u16.
+            at = unsafe { self.base().add(word).cast::<u16>().read() };
         }
         false
     }

@@ -49,6 +49,11 @@ pub(crate) fn current() -> Current {
     }
 }
 
+/// The running task, if this OS thread has one already.
+pub(crate) fn try_current() -> Option<Current> {
+    TASK.get().map(Current::new)
+}
+
 /// Makes `task` the task of this OS thread.
 pub(crate) fn adopt(task: Arc<Task>) -> Current {
     let ptr = NonNull::from(&*task);
@@ -65,7 +70,8 @@ pub(crate) fn adopt(task: Arc<Task>) -> Current {
 fn set_up() {
     static DONE: Once<()> = Once::new();
     DONE.call_once(|| {
-        hosted::set_timer_hook(|| crate::hrtimer::run_expired());
+        hosted::set_timer_hook(crate::hrtimer::run_expired);
+        crate::lockcheck::init();
         crate::rcu::init();
         crate::time::init();
     });
@@ -259,7 +265,7 @@ pub(crate) fn timer_started(cpu: CpuId) {
             crate::time::tick();
             std::thread::spawn(|| {
                 static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-                let _one = ONE.lock();
+                let Ok(_one) = ONE.try_lock() else { return };
                 for cpu in arch::cpu::possible().iter() {
                     crate::timer::run_expired(cpu);
                 }

@@ -3,12 +3,36 @@
 use crate::prelude::*;
 
 tests![
-    open_creat_excl, open_trunc, open_append, open_directory, open_nofollow, open_path,
-    open_tmpfile, open_errors, open_cloexec, umask_applies, lseek_whence, pread_pwrite,
-    readv_writev, sparse_files, ftruncate_grows_and_shrinks, fallocate_modes, read_write_errors,
-    dup_shares_offset, dup_numbers, close_range_works, fcntl_flags, flock_locks, record_locks,
-    sendfile_copies, copy_file_range_copies, splice_and_tee, openat2_resolve, memfd_and_seals,
-    file_size_limits, fsync_family,
+    open_creat_excl,
+    open_trunc,
+    open_append,
+    open_directory,
+    open_nofollow,
+    open_path,
+    open_tmpfile,
+    open_errors,
+    open_cloexec,
+    umask_applies,
+    lseek_whence,
+    pread_pwrite,
+    readv_writev,
+    sparse_files,
+    ftruncate_grows_and_shrinks,
+    fallocate_modes,
+    read_write_errors,
+    dup_shares_offset,
+    dup_numbers,
+    close_range_works,
+    fcntl_flags,
+    flock_locks,
+    record_locks,
+    sendfile_copies,
+    copy_file_range_copies,
+    splice_and_tee,
+    openat2_resolve,
+    memfd_and_seals,
+    file_size_limits,
+    fsync_family,
 ];
 
 fn open_creat_excl() -> Outcome {
@@ -337,7 +361,7 @@ fn dup_shares_offset() -> Outcome {
     check_eq!(read_vec(other, 2)?, b"01");
     // Across fork too.
     in_child(|| i32::from(read_vec(fd, 2).is_err()))?;
-    check_eq!(read_vec(fd, 2)?, b"78" );
+    check_eq!(read_vec(fd, 2)?, b"78");
     Ok(())
 }
 
@@ -482,9 +506,7 @@ fn copy_file_range_copies() -> Outcome {
     let from = create(c"from", b"0123456789")?;
     let to = create(c"to", b"")?;
     let (mut off_in, mut off_out): (i64, i64) = (2, 0);
-    let n = sys!(
-        SYS_copy_file_range, from, addr_mut(&mut off_in), to, addr_mut(&mut off_out), 5, 0
-    )?;
+    let n = sys!(SYS_copy_file_range, from, addr_mut(&mut off_in), to, addr_mut(&mut off_out), 5, 0)?;
     check_eq!((n, off_in, off_out), (5, 7, 5));
     check_eq!(slurp(c"to")?, "23456");
     check_err!(sys!(SYS_copy_file_range, from, 0, to, 0, 5, 1), EINVAL);
@@ -526,9 +548,7 @@ fn openat2_resolve() -> Outcome {
     symlink(c"/etc", c"d/abs")?;
     let dir = open(c"d", O_PATH, 0)?;
     let how = |flags: i32, resolve: u64| [flags as u64, 0, resolve];
-    let go = |path: &std::ffi::CStr, how: [u64; 3]| {
-        sys!(SYS_openat2, dir, path.as_ptr(), how.as_ptr(), 24)
-    };
+    let go = |path: &std::ffi::CStr, how: [u64; 3]| sys!(SYS_openat2, dir, path.as_ptr(), how.as_ptr(), 24);
     check!(go(c"f", how(O_RDONLY, RESOLVE_BENEATH)).is_ok());
     check_err!(go(c"../x", how(O_RDONLY, RESOLVE_BENEATH)), EXDEV);
     check_err!(go(c"abs", how(O_RDONLY, RESOLVE_BENEATH)), EXDEV);

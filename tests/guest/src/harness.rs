@@ -84,13 +84,15 @@ pub(crate) use check;
 
 /// Fails the test unless both values are equal.
 macro_rules! check_eq {
-    ($left:expr, $right:expr) => {{
-        let (left, right) = (&$left, &$right);
-        if *left != *right {
-            let text = format!("{} is {left:?}, expected {right:?}", stringify!($left));
-            return Err($crate::harness::Failure::new(text));
+    ($left:expr, $right:expr) => {
+        match (&$left, &$right) {
+            (left, right) if *left == *right => {}
+            (left, right) => {
+                let text = format!("{} is {left:?}, expected {right:?}", stringify!($left));
+                return Err($crate::harness::Failure::new(text));
+            }
         }
-    }};
+    };
 }
 pub(crate) use check_eq;
 
@@ -100,8 +102,7 @@ macro_rules! check_err {
         let result = $call;
         if !matches!(result, Err($crate::sys::Errno(libc::$errno))) {
             let result = result.map(drop);
-            let text =
-                format!("{} gave {result:?}, expected {}", stringify!($call), stringify!($errno));
+            let text = format!("{} gave {result:?}, expected {}", stringify!($call), stringify!($errno));
             return Err($crate::harness::Failure::new(text));
         }
     }};
@@ -169,11 +170,15 @@ fn one(name: &str, test: fn() -> Outcome) -> Outcome {
 
 fn child(directory: &str, report: i32, test: fn() -> Outcome) -> i32 {
     let _ = sys!(SYS_setpgid, 0, 0);
-    // A terminal on descriptor 0 would make results depend on where the runner was started.
-    if let Ok(null) = sys::open(c"/dev/null", libc::O_RDWR, 0) {
-        let _ = sys!(SYS_dup3, null, 0, 0);
+    // Results must not depend on where the runner was started, nor land in its output.
+    if let Ok(null) = sys::open(c"/dev/null", libc::O_RDWR | libc::O_CLOEXEC, 0) {
+        for fd in 0..3 {
+            let _ = sys!(SYS_dup3, null, fd, 0);
+        }
         let _ = sys::close(null);
     }
+    // Rust's runtime ignores it; a test program should start as any other.
+    let _ = c!(signal(libc::SIGPIPE, libc::SIG_DFL));
     std::panic::set_hook(Box::new(move |info| {
         let _ = sys::write(report, format!("panic: {info}").as_bytes());
     }));
@@ -236,9 +241,7 @@ pub fn mount_system() {
     for (kind, path) in mounts {
         let _ = sys::mkdir(path, 0o755);
         let flags = if path == c"/dev" { 0 } else { libc::MS_NOSUID };
-        if let Err(errno) =
-            sys!(SYS_mount, kind.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, 0)
-        {
+        if let Err(errno) = sys!(SYS_mount, kind.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, 0) {
             println!("mount {path:?}: {errno:?}");
         }
     }

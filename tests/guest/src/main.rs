@@ -7,15 +7,45 @@
 //!
 //! Output: `ok NAME` or `FAIL NAME: why` for each test, then `N passed, N failed`.
 
+mod creds;
 mod files;
 mod harness;
+mod helpers;
+mod hostile;
+mod ipc;
+mod memory;
+mod mounts;
+mod paths;
 mod prelude;
+mod process;
+mod pseudo;
+mod sched;
+mod signals;
 mod sys;
+mod threads;
+mod time;
+mod tty;
 
 /// All tests.
-const TABLES: &[&[harness::Test]] = &[files::TESTS];
+const TABLES: &[&[harness::Test]] = &[
+    files::TESTS,
+    paths::TESTS,
+    process::TESTS,
+    memory::TESTS,
+    signals::TESTS,
+    ipc::TESTS,
+    threads::TESTS,
+    time::TESTS,
+    sched::TESTS,
+    creds::TESTS,
+    tty::TESTS,
+    pseudo::TESTS,
+    mounts::TESTS,
+    hostile::TESTS,
+];
 
 fn main() {
+    helpers::dispatch(&std::env::args().collect::<Vec<_>>());
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if sys::getpid() == 1 {
         harness::mount_system();

@@ -20,12 +20,26 @@ impl fmt::Debug for Errno {
 /// What a call returns.
 pub type Result<T> = std::result::Result<T, Errno>;
 
+/// System call numbers: those of the `libc` crate, and those it lacks for one of our targets.
+pub mod nr {
+    #![allow(non_upper_case_globals, unused)]
+    pub use libc::*;
+    pub const SYS_fchmodat2: c_long = 452;
+    pub const SYS_memfd_secret: c_long = 447;
+    pub const SYS_mseal: c_long = 462;
+    #[cfg(target_arch = "x86_64")]
+    pub const SYS_kexec_file_load: c_long = 320;
+    #[cfg(target_arch = "aarch64")]
+    pub const SYS_kexec_file_load: c_long = 294;
+}
+
 /// Makes a system call: `sys!(SYS_read, fd, buf.as_mut_ptr(), buf.len())`.
 macro_rules! sys {
     ($nr:ident $(, $arg:expr)* $(,)?) => {{
         // SAFETY: the kernel touches only what the arguments name: the test's own memory, or an
         // address that is wrong on purpose, for which the kernel must answer EFAULT.
-        let value = unsafe { libc::syscall(libc::$nr $(, ($arg) as usize)*) };
+        #[allow(unused_unsafe)]
+        let value = unsafe { libc::syscall($crate::sys::nr::$nr $(, ($arg) as usize)*) };
         $crate::sys::result(value)
     }};
 }

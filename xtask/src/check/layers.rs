@@ -7,9 +7,8 @@ use cargo_metadata::camino::Utf8Path;
 use cargo_metadata::{DependencyKind, Metadata};
 
 /// Folders from the bottom row up.
-const ROWS: [&str; 11] = [
-    "lib", "arch", "boot", "sched", "mm", "block", "fs", "net", "virt", "drivers", "kernel",
-];
+const ROWS: [&str; 11] =
+    ["lib", "arch", "boot", "sched", "mm", "block", "fs", "net", "virt", "drivers", "kernel"];
 
 /// Folders that are no part of the kernel and may use whatever they need.
 const OUTSIDE: [&str; 2] = ["xtask", "tests"];
@@ -40,10 +39,7 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
             if !allowed && dependency.kind != DependencyKind::Build {
                 findings.push(format!(
                     "{}: {} ({folder}/) must not depend on {} ({other}/)",
-                    package
-                        .manifest_path
-                        .strip_prefix(root)
-                        .unwrap_or(&package.manifest_path),
+                    package.manifest_path.strip_prefix(root).unwrap_or(&package.manifest_path),
                     package.name,
                     dependency.name,
                 ));
@@ -59,12 +55,7 @@ pub fn folder<'a>(root: &Utf8Path, manifest: &'a Utf8Path) -> Option<&'a str> {
 }
 
 fn folder_of<'a>(root: &Utf8Path, directory: &'a Utf8Path) -> Option<&'a str> {
-    directory
-        .strip_prefix(root)
-        .ok()?
-        .components()
-        .next()
-        .map(|c| c.as_str())
+    directory.strip_prefix(root).ok()?.components().next().map(|c| c.as_str())
 }
 
 fn row(folder: &str) -> Option<usize> {

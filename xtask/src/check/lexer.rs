@@ -11,9 +11,7 @@ pub fn code_only(source: &str) -> String {
             [b'/', b'/', ..] => find(bytes, at, b"\n").unwrap_or(bytes.len()),
             [b'/', b'*', ..] => block_comment(bytes, at),
             [b'"', ..] => string(bytes, at),
-            [b'r', b'"' | b'#', ..] if !identifier_before(bytes, at) => {
-                raw_string(bytes, at).unwrap_or(at)
-            }
+            [b'r', b'"' | b'#', ..] if !identifier_before(bytes, at) => raw_string(bytes, at).unwrap_or(at),
             [b'\'', ..] => character(bytes, at).unwrap_or(at),
             _ => at,
         };
@@ -38,21 +36,14 @@ pub fn has_word(code: &str, word: &str) -> bool {
 }
 
 fn find(bytes: &[u8], from: usize, what: &[u8]) -> Option<usize> {
-    bytes[from..]
-        .windows(what.len())
-        .position(|w| w == what)
-        .map(|at| from + at)
+    bytes[from..].windows(what.len()).position(|w| w == what).map(|at| from + at)
 }
 
 fn identifier_before(bytes: &[u8], at: usize) -> bool {
     // `br"…"` is a raw string too; any other identifier character is not.
     let before = |n: usize| at.checked_sub(n).map(|i| bytes[i]);
     let part = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if matches!(before(1), Some(b'b' | b'c')) {
-        part(before(2))
-    } else {
-        part(before(1))
-    }
+    if matches!(before(1), Some(b'b' | b'c')) { part(before(2)) } else { part(before(1)) }
 }
 
 fn block_comment(bytes: &[u8], start: usize) -> usize {
@@ -83,10 +74,7 @@ fn string(bytes: &[u8], start: usize) -> usize {
 }
 
 fn raw_string(bytes: &[u8], start: usize) -> Option<usize> {
-    let hashes = bytes[start + 1..]
-        .iter()
-        .take_while(|b| **b == b'#')
-        .count();
+    let hashes = bytes[start + 1..].iter().take_while(|b| **b == b'#').count();
     if bytes.get(start + 1 + hashes) != Some(&b'"') {
         return None;
     }
@@ -114,8 +102,7 @@ mod tests {
 
     #[test]
     fn comments_and_literals_vanish() {
-        let source =
-            "a // unsafe\n/* unsafe /* x */ unsafe */ b \"un\\\"safe\" r#\"unsafe\"# '\\'' 'x 'y'";
+        let source = "a // unsafe\n/* unsafe /* x */ unsafe */ b \"un\\\"safe\" r#\"unsafe\"# '\\'' 'x 'y'";
         let code = code_only(source);
         assert_eq!(code.len(), source.len());
         assert!(!code.contains("safe"));

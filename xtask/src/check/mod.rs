@@ -52,10 +52,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 }
 
 fn rule(name: &str, found: Vec<String>, findings: &mut Vec<String>) {
-    ui::note(&format!(
-        "{name}: {}",
-        if found.is_empty() { "ok" } else { "FAIL" }
-    ));
+    ui::note(&format!("{name}: {}", if found.is_empty() { "ok" } else { "FAIL" }));
     findings.extend(found);
 }
 
@@ -64,34 +61,17 @@ fn compiled(args: &Args, metadata: &Metadata, findings: &mut Vec<String>) -> Res
     for package in metadata.workspace_packages() {
         for name in package.features.keys() {
             // Features multiply what would have to be checked; there are none so far.
-            ui::note(&format!(
-                "note: feature {name} of {} is not checked",
-                package.name
-            ));
+            ui::note(&format!("note: feature {name} of {} is not checked", package.name));
         }
     }
-    step(
-        "cargo fmt",
-        proc::cargo().args(["fmt", "--all", "--check"]),
-        findings,
-    );
-    step(
-        "clippy, build machine",
-        &mut clippy(&["--all-targets"]),
-        findings,
-    );
-    let arches = args
-        .arch
-        .map_or_else(|| Arch::ALL.to_vec(), |arch| vec![arch]);
+    step("cargo fmt", proc::cargo().args(["fmt", "--all", "--check"]), findings);
+    step("clippy, build machine", &mut clippy(&["--all-targets"]), findings);
+    let arches = args.arch.map_or_else(|| Arch::ALL.to_vec(), |arch| vec![arch]);
     for arch in arches {
         let target = arch.kernel_target();
         setup::rust_target(target)?;
         let name = format!("clippy, {target}");
-        step(
-            &name,
-            &mut clippy(&["-p", "kernel", "--target", target]),
-            findings,
-        );
+        step(&name, &mut clippy(&["-p", "kernel", "--target", target]), findings);
         let target = arch.guest_target();
         setup::rust_target(target)?;
         let name = format!("clippy, {target}");
@@ -104,10 +84,7 @@ fn compiled(args: &Args, metadata: &Metadata, findings: &mut Vec<String>) -> Res
 /// `cargo clippy` with warnings denied.
 fn clippy(args: &[&str]) -> Command {
     let mut command = proc::cargo();
-    command
-        .args(["clippy", "--quiet"])
-        .args(args)
-        .args(["--", "-D", "warnings"]);
+    command.args(["clippy", "--quiet"]).args(args).args(["--", "-D", "warnings"]);
     command
 }
 

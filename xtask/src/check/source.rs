@@ -43,18 +43,13 @@ fn check_package(root: &Utf8Path, package: &Package, findings: &mut Vec<String>)
 
     let manifest = read(&package.manifest_path)?;
     if !manifest.contains("[lints]\nworkspace = true") {
-        findings.push(format!(
-            "{relative}/Cargo.toml: does not take the workspace's lints"
-        ));
+        findings.push(format!("{relative}/Cargo.toml: does not take the workspace's lints"));
     }
     if !trusted {
         for target in package.targets.iter().filter(|t| t.is_lib() || t.is_bin()) {
             let text = read(&target.src_path)?;
             if !text.contains("#![forbid(unsafe_code)]") {
-                let path = target
-                    .src_path
-                    .strip_prefix(root)
-                    .unwrap_or(&target.src_path);
+                let path = target.src_path.strip_prefix(root).unwrap_or(&target.src_path);
                 findings.push(format!("{path}:1: lacks #![forbid(unsafe_code)]"));
             }
         }
@@ -84,14 +79,10 @@ fn rust_files(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
     let mut files = Vec::new();
     let mut pending = vec![directory.to_path_buf()];
     while let Some(current) = pending.pop() {
-        for entry in current
-            .read_dir_utf8()
-            .with_context(|| format!("read {current}"))?
-        {
+        for entry in current.read_dir_utf8().with_context(|| format!("read {current}"))? {
             let path = entry?.into_path();
             if path.is_dir() {
-                let skipped =
-                    path.join("Cargo.toml").is_file() || path.file_name() == Some("target");
+                let skipped = path.join("Cargo.toml").is_file() || path.file_name() == Some("target");
                 if !skipped {
                     pending.push(path);
                 }

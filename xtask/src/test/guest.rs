@@ -17,11 +17,7 @@ const LIMIT: Duration = Duration::from_secs(480);
 /// Runs the guest tests.
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let program = build::guest(context.arch, "guest-tests")?;
-    let initrd = initramfs::write(
-        context.arch,
-        "guest.cpio",
-        &archive(&std::fs::read(program)?),
-    )?;
+    let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?))?;
     let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
     if !context.filter.is_empty() {
         machine = machine.append(&format!("guest_filter={}", context.filter));
@@ -32,11 +28,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     }
     let ended = session.finish()?;
     let text = session.text();
-    let log = paths::output(context.arch)?.join(if context.oracle {
-        "guest-linux.log"
-    } else {
-        "guest.log"
-    });
+    let log = paths::output(context.arch)?.join(if context.oracle { "guest-linux.log" } else { "guest.log" });
     std::fs::write(&log, &text)?;
 
     let known = known_fails(context)?;
@@ -63,9 +55,8 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             }
         }
     }
-    let complete = text
-        .lines()
-        .any(|line| line.trim_end().ends_with(" failed") && line.contains(" passed, "));
+    let complete =
+        text.lines().any(|line| line.trim_end().ends_with(" failed") && line.contains(" passed, "));
     let name = format!("{} guest tests run to the end", context.label());
     match (complete, ended) {
         (true, Some(_)) => report.pass(&name),
@@ -73,24 +64,11 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         (false, _) => {
             let last: Vec<&str> = text.lines().rev().take(25).collect();
             let last: Vec<&str> = last.into_iter().rev().collect();
-            report.fail(
-                &name,
-                &format!(
-                    "no final line (log: {})\n{}",
-                    log.display(),
-                    last.join("\n")
-                ),
-            );
+            report.fail(&name, &format!("no final line (log: {})\n{}", log.display(), last.join("\n")));
         }
     }
-    for name in known
-        .iter()
-        .filter(|name| context.filter.is_empty() && !seen.contains(*name))
-    {
-        report.fail(
-            &format!("{} guest {name}", context.label()),
-            "in known-fails.txt but was not run",
-        );
+    for name in known.iter().filter(|name| context.filter.is_empty() && !seen.contains(*name)) {
+        report.fail(&format!("{} guest {name}", context.label()), "in known-fails.txt but was not run");
     }
     Ok(())
 }
@@ -112,16 +90,12 @@ fn known_fails(context: &Context) -> Result<HashSet<String>> {
         return Ok(HashSet::new());
     }
     let path = paths::root().join("tests/guest/known-fails.txt");
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     Ok(text
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| {
-            line.split_whitespace()
-                .collect::<Vec<_>>()
-                .get(..2)
-                .map(|w| (w[0].to_string(), w[1].to_string()))
+            line.split_whitespace().collect::<Vec<_>>().get(..2).map(|w| (w[0].to_string(), w[1].to_string()))
         })
         .filter(|(arch, _)| arch == "*" || arch == context.arch.name())
         .map(|(_, name)| name)

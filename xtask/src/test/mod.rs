@@ -94,11 +94,7 @@ impl Context {
 
     /// `x86_64` or `aarch64`, with `linux` if that is what runs.
     pub fn label(&self) -> String {
-        if self.oracle {
-            format!("{} linux", self.arch)
-        } else {
-            self.arch.to_string()
-        }
+        if self.oracle { format!("{} linux", self.arch) } else { self.arch.to_string() }
     }
 }
 
@@ -109,9 +105,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if wanted(Part::Host) && !args.oracle && args.filter.is_empty() {
         host(&mut report);
     }
-    let arches = args
-        .arch
-        .map_or_else(|| Arch::ALL.to_vec(), |arch| vec![arch]);
+    let arches = args.arch.map_or_else(|| Arch::ALL.to_vec(), |arch| vec![arch]);
     let guest_parts = args.only.is_empty() || args.only.iter().any(|part| *part != Part::Host);
     for arch in arches {
         if !guest_parts {

@@ -13,12 +13,7 @@ pub struct Report {
 impl Report {
     /// Nothing yet.
     pub fn new() -> Self {
-        Report {
-            passed: 0,
-            failed: Vec::new(),
-            failed_elsewhere: 0,
-            skipped: Vec::new(),
-        }
+        Report { passed: 0, failed: Vec::new(), failed_elsewhere: 0, skipped: Vec::new() }
     }
 
     /// A test passed.
@@ -30,10 +25,7 @@ impl Report {
     /// A test failed.
     pub fn fail(&mut self, name: &str, why: &str) {
         println!("FAIL {name}: {why}");
-        self.failed.push(format!(
-            "{name}: {}",
-            why.lines().next().unwrap_or_default()
-        ));
+        self.failed.push(format!("{name}: {}", why.lines().next().unwrap_or_default()));
     }
 
     /// A test could not be run on this machine.
@@ -66,10 +58,6 @@ impl Report {
         }
         let failed = self.failed.len() + self.failed_elsewhere;
         println!("{} passed, {failed} failed", self.passed);
-        if failed == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

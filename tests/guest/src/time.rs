@@ -1,0 +1,329 @@
+//! Clocks, sleeping and timers (clock_gettime(2), clock_nanosleep(2), timer_create(2), vdso(7)).
+
+use crate::prelude::*;
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+
+tests![
+    clocks_advance,
+    clock_resolutions,
+    clock_errors,
+    vdso_agrees,
+    monotonic_across_cpus,
+    nanosleep_sleeps,
+    clock_nanosleep_absolute,
+    posix_timers,
+    posix_timer_signals,
+    interval_timers,
+    cpu_clocks,
+    realtime_can_be_set,
+    gettimeofday_agrees,
+    short_sleeps_are_short,
+    many_timers,
+];
+
+fn now(clock: i32) -> crate::sys::Result<i64> {
+    let mut t: timespec = zeroed();
+    sys!(SYS_clock_gettime, clock, addr_mut(&mut t))?;
+    Ok(t.tv_sec * 1_000_000_000 + t.tv_nsec)
+}
+
+fn spec(ns: i64) -> timespec {
+    timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 }
+}
+
+fn clocks_advance() -> Outcome {
+    for clock in [
+        CLOCK_REALTIME,
+        CLOCK_MONOTONIC,
+        CLOCK_MONOTONIC_RAW,
+        CLOCK_BOOTTIME,
+        CLOCK_TAI,
+        CLOCK_REALTIME_COARSE,
+        CLOCK_MONOTONIC_COARSE,
+    ] {
+        let one = now(clock)?;
+        sleep_ms(30);
+        let two = now(clock)?;
+        check!(two - one >= 20_000_000, "clock {clock}: {}", two - one);
+        check!(two - one < 5_000_000_000, "clock {clock}: {}", two - one);
+    }
+    // The epoch is this century, the boot not long ago.
+    check!(now(CLOCK_REALTIME)? > 1_577_836_800_000_000_000);
+    check!(now(CLOCK_BOOTTIME)? >= now(CLOCK_MONOTONIC)? - 1_000_000);
+    Ok(())
+}
+
+fn clock_resolutions() -> Outcome {
+    let mut t: timespec = zeroed();
+    sys!(SYS_clock_getres, CLOCK_MONOTONIC, addr_mut(&mut t))?;
+    check_eq!((t.tv_sec, t.tv_nsec), (0, 1));
+    sys!(SYS_clock_getres, CLOCK_MONOTONIC_COARSE, addr_mut(&mut t))?;
+    check_eq!((t.tv_sec, t.tv_nsec), (0, 4_000_000));
+    sys!(SYS_clock_getres, CLOCK_PROCESS_CPUTIME_ID, addr_mut(&mut t))?;
+    check_eq!((t.tv_sec, t.tv_nsec), (0, 1));
+    Ok(())
+}
+
+fn clock_errors() -> Outcome {
+    check_err!(now(99), EINVAL);
+    check_err!(sys!(SYS_clock_gettime, CLOCK_MONOTONIC, 1), EFAULT);
+    check_err!(sys!(SYS_clock_settime, CLOCK_MONOTONIC, addr(&spec(0))), EINVAL);
+    let bad = timespec { tv_sec: 0, tv_nsec: 1_000_000_000 };
+    check_err!(sys!(SYS_clock_settime, CLOCK_REALTIME, addr(&bad)), EINVAL);
+    check_err!(sys!(SYS_nanosleep, addr(&bad), 0), EINVAL);
+    let negative = timespec { tv_sec: -1, tv_nsec: 0 };
+    check_err!(sys!(SYS_nanosleep, addr(&negative), 0), EINVAL);
+    check_err!(sys!(SYS_clock_nanosleep, 99, 0, addr(&spec(0)), 0), EINVAL);
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        i32::from(sys!(SYS_clock_settime, CLOCK_REALTIME, addr(&spec(0))) != Err(Errno(EPERM)))
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}
+
+fn vdso_agrees() -> Outcome {
+    // The C library reads the clock through the vDSO, `sys!` by a system call.
+    for clock in [CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME] {
+        let mut last = now(clock)?;
+        for n in 0..2000 {
+            let mut t: timespec = zeroed();
+            c!(clock_gettime(clock, &raw mut t))?;
+            let fast = t.tv_sec * 1_000_000_000 + t.tv_nsec;
+            check!(fast >= last, "clock {clock}, round {n}: {fast} after {last}");
+            last = now(clock)?;
+            check!(last >= fast, "clock {clock}, round {n}: {last} after {fast}");
+        }
+    }
+    Ok(())
+}
+
+fn monotonic_across_cpus() -> Outcome {
+    let latest = std::sync::Arc::new(std::sync::Mutex::new(0));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let latest = latest.clone();
+            std::thread::spawn(move || {
+                (0..5000).all(|_| {
+                    let Ok(mut latest) = latest.lock() else { return false };
+                    let mut t: timespec = zeroed();
+                    let _ = c!(clock_gettime(CLOCK_MONOTONIC, &raw mut t));
+                    let time = t.tv_sec * 1_000_000_000 + t.tv_nsec;
+                    let forward = time >= *latest;
+                    *latest = time;
+                    forward
+                })
+            })
+        })
+        .collect();
+    check!(threads.into_iter().all(|t| t.join().is_ok_and(|ok| ok)));
+    Ok(())
+}
+
+fn nanosleep_sleeps() -> Outcome {
+    for ms in [0, 1, 20, 100] {
+        let start = now(CLOCK_MONOTONIC)?;
+        sys!(SYS_nanosleep, addr(&spec(ms * 1_000_000)), 0)?;
+        let slept = now(CLOCK_MONOTONIC)? - start;
+        check!(slept >= ms * 1_000_000, "{slept} ns for {ms} ms");
+        check!(slept < 3_000_000_000, "{slept} ns for {ms} ms");
+    }
+    check_err!(sys!(SYS_nanosleep, 1, 0), EFAULT);
+    Ok(())
+}
+
+fn clock_nanosleep_absolute() -> Outcome {
+    for clock in [CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME] {
+        let until = now(clock)? + 40_000_000;
+        sys!(SYS_clock_nanosleep, clock, TIMER_ABSTIME, addr(&spec(until)), 0)?;
+        check!(now(clock)? >= until);
+    }
+    let start = now(CLOCK_MONOTONIC)?;
+    sys!(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, addr(&spec(1)), 0)?;
+    check!(now(CLOCK_MONOTONIC)? - start < 1_000_000_000);
+    let call = sys!(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, addr(&spec(1)), 0);
+    check_err!(call, EOPNOTSUPP);
+    Ok(())
+}
+
+static FIRED: AtomicI32 = AtomicI32::new(0);
+static VALUE: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn fired(_signal: i32, info: *mut siginfo_t, _context: *mut c_void) {
+    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler.
+    let (code, value) = unsafe { ((*info).si_code, (*info).si_value().sival_ptr as usize) };
+    if code == SI_TIMER || code == SI_USER || code == SI_KERNEL {
+        VALUE.store(value as i32, SeqCst);
+        FIRED.fetch_add(1, SeqCst);
+    }
+}
+
+fn on(signal: i32) -> crate::sys::Result<()> {
+    let mut action: sigaction = zeroed();
+    action.sa_sigaction = fired as *const () as usize;
+    action.sa_flags = SA_SIGINFO | SA_RESTART;
+    c!(sigaction(signal, &raw const action, std::ptr::null_mut())).map(drop)
+}
+
+/// `struct sigevent` as the kernel has it: value, signal, how, thread, padding to 64 bytes.
+fn event(value: u64, signal: i32, how: i32) -> [u64; 8] {
+    let mut event = [0; 8];
+    event[0] = value;
+    event[1] = u64::from(signal as u32) | u64::from(how as u32) << 32;
+    event
+}
+
+fn posix_timers() -> Outcome {
+    let mut id = -1_i32;
+    let quiet = event(0, 0, SIGEV_NONE);
+    sys!(SYS_timer_create, CLOCK_MONOTONIC, addr(&quiet), addr_mut(&mut id))?;
+    let setting = itimerspec { it_interval: spec(10_000_000), it_value: spec(50_000_000) };
+    let mut old: itimerspec = zeroed();
+    sys!(SYS_timer_settime, id, 0, addr(&setting), addr_mut(&mut old))?;
+    check_eq!((old.it_value.tv_sec, old.it_value.tv_nsec), (0, 0));
+    sys!(SYS_timer_gettime, id, addr_mut(&mut old))?;
+    check!(old.it_value.tv_nsec > 0 && old.it_value.tv_nsec <= 50_000_000);
+    check_eq!(old.it_interval.tv_nsec, 10_000_000);
+    sys!(SYS_timer_delete, id)?;
+    check_err!(sys!(SYS_timer_gettime, id, addr_mut(&mut old)), EINVAL);
+    check_err!(sys!(SYS_timer_create, 99, 0, addr_mut(&mut id)), EINVAL);
+    let bad = event(0, 99, SIGEV_SIGNAL);
+    check_err!(sys!(SYS_timer_create, CLOCK_MONOTONIC, addr(&bad), addr_mut(&mut id)), EINVAL);
+    Ok(())
+}
+
+fn posix_timer_signals() -> Outcome {
+    on(SIGUSR1)?;
+    let mut id = -1_i32;
+    let wanted = event(4321, SIGUSR1, SIGEV_SIGNAL);
+    sys!(SYS_timer_create, CLOCK_MONOTONIC, addr(&wanted), addr_mut(&mut id))?;
+    let setting = itimerspec { it_interval: spec(5_000_000), it_value: spec(5_000_000) };
+    sys!(SYS_timer_settime, id, 0, addr(&setting), 0)?;
+    check!(eventually(|| FIRED.load(SeqCst) >= 5));
+    check_eq!(VALUE.load(SeqCst), 4321);
+    // Blocked, the expiries are counted as overruns.
+    let set = 1_u64 << (SIGUSR1 - 1);
+    sys!(SYS_rt_sigprocmask, SIG_BLOCK, addr(&set), 0, 8)?;
+    sleep_ms(100);
+    let before = FIRED.load(SeqCst);
+    sys!(SYS_rt_sigprocmask, SIG_UNBLOCK, addr(&set), 0, 8)?;
+    check!(FIRED.load(SeqCst) > before);
+    check!(sys!(SYS_timer_getoverrun, id)? < 1000);
+    sys!(SYS_timer_delete, id)?;
+    let last = FIRED.load(SeqCst);
+    sleep_ms(30);
+    check!(FIRED.load(SeqCst) <= last + 1);
+    // To a thread of our choice.
+    let mut wanted = event(5, SIGUSR1, SIGEV_THREAD_ID);
+    wanted[2] = sys!(SYS_gettid)? as u64;
+    sys!(SYS_timer_create, CLOCK_MONOTONIC, addr(&wanted), addr_mut(&mut id))?;
+    let once = itimerspec { it_interval: spec(0), it_value: spec(1_000_000) };
+    sys!(SYS_timer_settime, id, 0, addr(&once), 0)?;
+    check!(eventually(|| VALUE.load(SeqCst) == 5));
+    Ok(())
+}
+
+fn interval_timers() -> Outcome {
+    on(SIGALRM)?;
+    on(SIGVTALRM)?;
+    on(SIGPROF)?;
+    let every = |ms: i64| itimerval {
+        it_interval: timeval { tv_sec: 0, tv_usec: ms * 1000 },
+        it_value: timeval { tv_sec: 0, tv_usec: ms * 1000 },
+    };
+    sys!(SYS_setitimer, ITIMER_REAL, addr(&every(10)), 0)?;
+    check!(eventually(|| FIRED.load(SeqCst) >= 5));
+    sys!(SYS_setitimer, ITIMER_REAL, addr(&every(0)), 0)?;
+    sleep_ms(20);
+    // The virtual timer runs only while we compute.
+    FIRED.store(0, SeqCst);
+    sys!(SYS_setitimer, ITIMER_VIRTUAL, addr(&every(20)), 0)?;
+    sleep_ms(100);
+    check!(FIRED.load(SeqCst) <= 1);
+    let end = now(CLOCK_MONOTONIC)? + 3_000_000_000;
+    while FIRED.load(SeqCst) < 3 {
+        std::hint::black_box((0..10_000_u64).sum::<u64>());
+        check!(now(CLOCK_MONOTONIC)? < end);
+    }
+    check_err!(sys!(SYS_setitimer, 9, addr(&every(1)), 0), EINVAL);
+    let bad = itimerval {
+        it_interval: timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: timeval { tv_sec: 0, tv_usec: 1_000_000 },
+    };
+    check_err!(sys!(SYS_setitimer, ITIMER_REAL, addr(&bad), 0), EINVAL);
+    Ok(())
+}
+
+fn cpu_clocks() -> Outcome {
+    let (process, thread) = (now(CLOCK_PROCESS_CPUTIME_ID)?, now(CLOCK_THREAD_CPUTIME_ID)?);
+    sleep_ms(100);
+    let idle = now(CLOCK_PROCESS_CPUTIME_ID)? - process;
+    check!(idle < 80_000_000, "{idle} ns while asleep");
+    let end = now(CLOCK_MONOTONIC)? + 100_000_000;
+    while now(CLOCK_MONOTONIC)? < end {}
+    let busy = now(CLOCK_PROCESS_CPUTIME_ID)? - process;
+    check!(busy > 10_000_000, "{busy} ns");
+    check!(now(CLOCK_THREAD_CPUTIME_ID)? - thread <= now(CLOCK_PROCESS_CPUTIME_ID)? - process);
+    // The clock of another process.
+    let child = fork(|| {
+        loop {
+            std::hint::spin_loop();
+        }
+    })?;
+    let clock = (!child << 3) | 2;
+    let mine = now(clock)?;
+    check!(eventually(|| now(clock).is_ok_and(|t| t > mine + 5_000_000)));
+    kill(child, SIGKILL)?;
+    wait(child)?;
+    check_err!(now(clock), EINVAL);
+    Ok(())
+}
+
+fn realtime_can_be_set() -> Outcome {
+    let (real, mono) = (now(CLOCK_REALTIME)?, now(CLOCK_MONOTONIC)?);
+    let target = 1_900_000_000_000_000_000;
+    sys!(SYS_clock_settime, CLOCK_REALTIME, addr(&spec(target)))?;
+    let after = now(CLOCK_REALTIME)?;
+    check!((target..target + 2_000_000_000).contains(&after));
+    let mut t: timespec = zeroed();
+    c!(clock_gettime(CLOCK_REALTIME, &raw mut t))?;
+    check!((1_900_000_000..1_900_000_003).contains(&t.tv_sec));
+    check!(now(CLOCK_MONOTONIC)? - mono < 3_000_000_000);
+    let back = real + (now(CLOCK_MONOTONIC)? - mono);
+    sys!(SYS_clock_settime, CLOCK_REALTIME, addr(&spec(back)))?;
+    Ok(())
+}
+
+fn gettimeofday_agrees() -> Outcome {
+    let mut t: timeval = zeroed();
+    let before = now(CLOCK_REALTIME)? / 1000;
+    sys!(SYS_gettimeofday, addr_mut(&mut t), 0)?;
+    let after = now(CLOCK_REALTIME)? / 1000;
+    check!((before..=after).contains(&(t.tv_sec * 1_000_000 + t.tv_usec)));
+    Ok(())
+}
+
+fn short_sleeps_are_short() -> Outcome {
+    // High resolution: 100 sleeps of 100 µs take nowhere near 100 ticks of a slow clock.
+    let start = now(CLOCK_MONOTONIC)?;
+    for _ in 0..100 {
+        sys!(SYS_nanosleep, addr(&spec(100_000)), 0)?;
+    }
+    let took = now(CLOCK_MONOTONIC)? - start;
+    check!((10_000_000..390_000_000).contains(&took), "{took} ns");
+    Ok(())
+}
+
+fn many_timers() -> Outcome {
+    let threads: Vec<_> = (0..50_u64)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let start = std::time::Instant::now();
+                sleep_ms(10 + n % 7 * 10);
+                start.elapsed().as_millis() >= u128::from(10 + n % 7 * 10)
+            })
+        })
+        .collect();
+    check!(threads.into_iter().all(|t| t.join().is_ok_and(|ok| ok)));
+    Ok(())
+}

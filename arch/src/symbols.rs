@@ -5,8 +5,8 @@
 
 use core::fmt;
 
-use symtab::Table;
 pub use symtab::Symbol;
+use symtab::Table;
 
 #[cfg(target_os = "none")]
 mod room {

@@ -143,7 +143,10 @@ impl<F: FnMut(fmt::Arguments<'_>)> fmt::Write for Lines<'_, F> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for &byte in s.as_bytes() {
             if byte == b'\n' {
-                (self.line)(format_args!("{}", self.text[..self.len].utf8_chunks().next().map_or("", |c| c.valid())));
+                (self.line)(format_args!(
+                    "{}",
+                    self.text[..self.len].utf8_chunks().next().map_or("", |c| c.valid())
+                ));
                 self.len = 0;
             } else if let Some(slot) = self.text.get_mut(self.len) {
                 *slot = byte;

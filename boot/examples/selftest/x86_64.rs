@@ -178,7 +178,9 @@ fn vdso_symbol(name: &str) -> usize {
     let image = arch::vdso::image();
     let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("8 bytes")) as usize;
     let dynamic = word(64 + 56 + 8);
-    let entry = |tag| (0..).map(|i| dynamic + i * 16).find(|&at| word(at) == tag).map(|at| word(at + 8)).expect("tag");
+    let entry = |tag| {
+        (0..).map(|i| dynamic + i * 16).find(|&at| word(at) == tag).map(|at| word(at + 8)).expect("tag")
+    };
     let (strings, symbols) = (entry(5), entry(6));
     let symbol = (1..11).map(|i| symbols + i * 24).find(|&at| {
         let text = &image[strings + (word(at) & 0xffff_ffff)..];

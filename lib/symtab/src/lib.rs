@@ -95,7 +95,8 @@ impl<'a> Table<'a> {
         let last = self.text(self.word(lasts + i)?, self.word(lasts + i + 1)?)?;
         let paths = self.symbols * 2 + 1;
         let number_at = HEADER + (paths + self.paths + 1) * 4 + i * 2;
-        let number = usize::from(u16::from_le_bytes(self.bytes.get(number_at..number_at + 2)?.try_into().ok()?));
+        let number =
+            usize::from(u16::from_le_bytes(self.bytes.get(number_at..number_at + 2)?.try_into().ok()?));
         if number >= self.paths {
             return None;
         }
@@ -182,7 +183,8 @@ fn encode_sorted(sorted: &[(u32, &str)]) -> Vec<u8> {
     }
     let header = [MAGIC, sorted.len() as u32, paths.len() as u32];
     let addresses = sorted.iter().map(|(address, _)| *address);
-    let mut out: Vec<u8> = header.into_iter().chain(addresses).chain(ends).chain(path_ends).flat_map(u32::to_le_bytes).collect();
+    let mut out: Vec<u8> =
+        header.into_iter().chain(addresses).chain(ends).chain(path_ends).flat_map(u32::to_le_bytes).collect();
     out.extend(path_of.into_iter().flat_map(u16::to_le_bytes));
     out.extend(lasts.into_bytes());
     out

@@ -330,7 +330,10 @@ mod tests {
         assert_eq!(parse_size("64M"), Some(64 << 20));
         assert_eq!(parse_size("0x10k"), Some(16 << 10));
         assert_eq!(parse_size("4096"), Some(4096));
-        assert_eq!((parse_size(""), parse_size("M"), parse_size("12x"), parse_size("99999999999T")), (None, None, None, None));
+        assert_eq!(
+            (parse_size(""), parse_size("M"), parse_size("12x"), parse_size("99999999999T")),
+            (None, None, None, None)
+        );
     }
 
     #[test]

@@ -120,7 +120,8 @@ fn s5_packages() {
 #[test]
 fn fadt_fields() {
     let mut body = vec![0; 276 - HEADER];
-    let mut put = |at: usize, bytes: &[u8]| body[at - HEADER..at - HEADER + bytes.len()].copy_from_slice(bytes);
+    let mut put =
+        |at: usize, bytes: &[u8]| body[at - HEADER..at - HEADER + bytes.len()].copy_from_slice(bytes);
     put(64, &0x604u32.to_le_bytes());
     put(76, &0x608u32.to_le_bytes());
     put(91, &[4]);

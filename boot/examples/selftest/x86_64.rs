@@ -162,13 +162,7 @@ impl TrapHandler for Kernel {
 
     fn oops(&self, oops: &Oops<'_>) -> ! {
         println!("OOPS: {}", oops.reason);
-        if let Some(frame) = oops.frame {
-            println!("{frame:?}");
-        }
-        arch::backtrace::frames(oops.frame_pointer, |ip| {
-            println!("  {:#x}", ip - arch::native::slide());
-            true
-        });
+        oops.report(|line| println!("{line}"));
         exit(2)
     }
 }
@@ -184,7 +178,9 @@ fn vdso_symbol(name: &str) -> usize {
     let image = arch::vdso::image();
     let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("8 bytes")) as usize;
     let dynamic = word(64 + 56 + 8);
-    let entry = |tag| (0..).map(|i| dynamic + i * 16).find(|&at| word(at) == tag).map(|at| word(at + 8)).expect("tag");
+    let entry = |tag| {
+        (0..).map(|i| dynamic + i * 16).find(|&at| word(at) == tag).map(|at| word(at + 8)).expect("tag")
+    };
     let (strings, symbols) = (entry(5), entry(6));
     let symbol = (1..11).map(|i| symbols + i * 24).find(|&at| {
         let text = &image[strings + (word(at) & 0xffff_ffff)..];
@@ -242,6 +238,10 @@ fn start(info: &'static BootInfo) -> ! {
     println!("  TSC {} kHz, epoch {}", time::clock_hz() / 1000, time::boot_epoch_ns() / 1_000_000_000);
     if info.cmdline.contains("cpuinfo") {
         let _ = cpu::write_cpuinfo(&mut earlycon::EarlyCon, CpuId(0));
+    }
+    if info.cmdline.contains("oops") {
+        // SAFETY: it is not sound: that is what is tested.
+        unsafe { core::ptr::without_provenance::<u8>(16).read_volatile() };
     }
     timer();
     copies();

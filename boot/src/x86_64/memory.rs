@@ -27,7 +27,10 @@ pub fn init_memblock(start: &Start) {
         let image = super::image();
         // What was loaded beyond `mem=` stays reachable.
         for range in [image].into_iter().chain(start.initrd) {
-            let _ = m.add_memory(PhysRange { start: range.start.align_down(PAGE_SIZE as u64), end: range.end.align_up(PAGE_SIZE as u64) });
+            let _ = m.add_memory(PhysRange {
+                start: range.start.align_down(PAGE_SIZE as u64),
+                end: range.end.align_up(PAGE_SIZE as u64),
+            });
         }
         let _ = m.reserve(PhysRange::new(0, PAGE_SIZE as u64));
         let _ = m.reserve(PhysRange { start: image.start, end: image.end.align_up(PAGE_SIZE as u64) });

@@ -135,7 +135,8 @@ pub(crate) fn wake_up_new(task: &Arc<Task>) {
         adopt(task);
         match entry {
             Some(crate::fork::Entry::Kernel(f)) => f(),
-            Some(crate::fork::Entry::User) | None => {}
+            // There is no user mode here.
+            Some(crate::fork::Entry::User | crate::fork::Entry::Program(_)) | None => {}
         }
     });
     drop(thread.expect("an OS thread for a task"));
@@ -184,15 +185,9 @@ pub(crate) mod rcu {
             }
             *work = false;
             drop(work);
-            let mut left = false;
-            for cpu in CpuMask::ALL.iter() {
-                left |= crate::rcu::run_callbacks(cpu);
-            }
-            if left {
+            // What arrives while a batch waits makes the next batch, so go on until nothing is left.
+            while CpuMask::ALL.iter().fold(false, |left, cpu| left | crate::rcu::run_callbacks(cpu)) {
                 synchronize();
-                for cpu in CpuMask::ALL.iter() {
-                    crate::rcu::run_callbacks(cpu);
-                }
             }
         }
     }

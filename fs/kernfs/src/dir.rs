@@ -15,13 +15,15 @@ use crate::node::{Attr, Context, Dir, Entry, Link, Listing, Node};
 static NEXT_INO: AtomicU64 = AtomicU64::new(2);
 
 /// A fresh inode number for a registered node.
-pub(crate) fn next_ino() -> u64 {
+pub fn next_ino() -> u64 {
     NEXT_INO.fetch_add(1, Ordering::Relaxed)
 }
 
 struct Child {
     name: Vec<u8>,
     entry: Entry,
+    /// The directory, if it is one of this kind.
+    dir: Option<Arc<StaticDir>>,
 }
 
 /// A directory that is built by registration. Order of registration is order of listing.
@@ -57,8 +59,12 @@ impl StaticDir {
 
     /// Adds a node with everything its inode shows.
     pub fn add_entry(&self, name: &str, entry: Entry) {
+        self.insert(name, entry, None);
+    }
+
+    fn insert(&self, name: &str, entry: Entry, dir: Option<Arc<StaticDir>>) {
         let name = name.as_bytes().to_vec();
-        let child = Child { name: name.clone(), entry };
+        let child = Child { name: name.clone(), entry, dir };
         let mut children = self.children.lock();
         let position = children.by_name.get(&name).copied().unwrap_or_else(|| {
             children.next += 1;
@@ -82,14 +88,39 @@ impl StaticDir {
 
     /// Adds a symbolic link.
     pub fn add_link(&self, name: &str, target: &str) {
-        self.add(name, Node::Link(Arc::new(Path(target.as_bytes().to_vec()))), 0o777);
+        self.insert_link(name, target, 0);
+    }
+
+    /// [`Self::add_link`], with the target's length as size of the link, as a few links in `/proc` have it.
+    pub fn add_sized_link(&self, name: &str, target: &str) {
+        self.insert_link(name, target, target.len() as u64);
+    }
+
+    fn insert_link(&self, name: &str, target: &str, size: u64) {
+        let link = Node::Link(Arc::new(Path(target.as_bytes().to_vec())));
+        self.add_entry(name, Entry::new(link, next_ino(), 0o777).sized(size));
     }
 
     /// Adds a directory, or finds the one that is there.
     pub fn mkdir(&self, name: &str) -> Arc<Self> {
+        self.mkdir_mode(name, 0o555)
+    }
+
+    /// [`Self::mkdir`] with other permissions.
+    pub fn mkdir_mode(&self, name: &str, mode: u32) -> Arc<Self> {
+        if let Some(dir) = self.dir(name) {
+            return dir;
+        }
         let dir = Self::new();
-        self.add(name, Node::Dir(dir.clone()), 0o555);
+        self.insert(name, Entry::new(Node::Dir(dir.clone()), next_ino(), mode), Some(dir.clone()));
         dir
+    }
+
+    /// The registered directory called `name`.
+    pub fn dir(&self, name: &str) -> Option<Arc<Self>> {
+        let children = self.children.lock();
+        let position = children.by_name.get(name.as_bytes())?;
+        children.by_position.get(position)?.dir.clone()
     }
 
     /// Takes a name away; whether it was there.
@@ -131,5 +162,10 @@ impl Dir for StaticDir {
 
     fn is_volatile(&self) -> bool {
         true
+    }
+
+    fn nlink(&self) -> u32 {
+        let children = self.children.lock();
+        2 + children.by_position.values().filter(|child| matches!(child.entry.node, Node::Dir(_))).count() as u32
     }
 }

@@ -85,6 +85,9 @@ impl InodeOps for KernInode {
                 if me.follows_owner() && (entry.uid, entry.gid) != (inode.uid(), inode.gid()) {
                     inode.set_owner(entry.uid, entry.gid);
                 }
+                if entry.size != inode.size() {
+                    inode.set_size(entry.size);
+                }
                 Revalidate::Valid
             }
             _ => Revalidate::Invalid,

@@ -20,8 +20,6 @@ mod inode;
 mod limits;
 pub mod memfd;
 mod options;
-#[cfg(test)]
-mod tests;
 mod xattrs;
 
 use alloc::boxed::Box;

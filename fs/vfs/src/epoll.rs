@@ -150,7 +150,8 @@ impl EpollLinks {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
-        for (epoll, key) in core::mem::take(&mut *self.list.lock()) {
+        let links = core::mem::take(&mut *self.list.lock());
+        for (epoll, key) in links {
             if let Some(epoll) = epoll.upgrade() {
                 epoll.forget(key);
             }

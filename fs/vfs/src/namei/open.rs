@@ -389,6 +389,9 @@ fn do_open(ctx: &LookupContext<'_>, path: &Path, args: &OpenArgs, extra: FileMod
     let file = File::new(open, ops)?;
     undo.inode = false;
     undo.mount &= !keeps_mount;
+    if inode.file_type() == FileType::Fifo {
+        pipe::opened(&file);
+    }
     notify::on_file(&file, notify::event::OPEN);
     Ok(file)
 }

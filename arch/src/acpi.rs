@@ -85,6 +85,15 @@ impl Root {
     }
 }
 
+/// Looks for a root pointer in memory at `at`, as a BIOS leaves it; for boot loaders that do not pass it on.
+pub fn scan(memory: &[u8], at: u64) -> Option<u64> {
+    let found = |candidate: &[u8]| {
+        candidate.starts_with(b"RSD PTR ") && candidate.get(..20).is_some_and(|v1| sum(v1) == 0)
+    };
+    let index = memory.chunks(16).enumerate().position(|(i, _)| found(&memory[i * 16..]))?;
+    Some(at + index as u64 * 16)
+}
+
 /// Polarity and trigger of an interrupt, from the flags of MADT entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IntiFlags(pub u16);
@@ -221,12 +230,20 @@ fn affinity(e: Bytes<'_>) -> Option<Affinity> {
     match e.u8(0)? {
         0 => {
             enabled(e.u32(4)?)?;
-            let domain = u32::from(e.u8(2)?) | u32::from(e.u8(9)?) << 8 | u32::from(e.u8(10)?) << 16 | u32::from(e.u8(11)?) << 24;
+            let domain = u32::from(e.u8(2)?)
+                | u32::from(e.u8(9)?) << 8
+                | u32::from(e.u8(10)?) << 16
+                | u32::from(e.u8(11)?) << 24;
             Some(Affinity::Cpu { apic_id: u32::from(e.u8(3)?), domain })
         }
         1 => {
             let flags = enabled(e.u32(28)?)?;
-            Some(Affinity::Memory { base: e.u64(8)?, len: e.u64(16)?, domain: e.u32(2)?, hotpluggable: flags & 2 != 0 })
+            Some(Affinity::Memory {
+                base: e.u64(8)?,
+                len: e.u64(16)?,
+                domain: e.u32(2)?,
+                hotpluggable: flags & 2 != 0,
+            })
         }
         2 => {
             enabled(e.u32(12)?)?;
@@ -347,7 +364,8 @@ pub fn s5(table: &[u8]) -> Option<(u8, u8)> {
         let rest = &aml[at..];
         // NameOp, optionally with the root prefix.
         let body = match rest {
-            [0x08, b'_', b'S', b'5', b'_', 0x12, body @ ..] | [0x08, b'\\', b'_', b'S', b'5', b'_', 0x12, body @ ..] => body,
+            [0x08, b'_', b'S', b'5', b'_', 0x12, body @ ..]
+            | [0x08, b'\\', b'_', b'S', b'5', b'_', 0x12, body @ ..] => body,
             _ => continue,
         };
         // The package's length takes 1 to 4 bytes, by the top bits of the first; then the number of elements.

@@ -43,6 +43,7 @@ pub mod preempt;
 pub mod serial;
 pub mod signal;
 pub mod smp;
+pub mod symbols;
 pub mod sync;
 pub mod thread;
 pub mod time;

@@ -32,9 +32,11 @@ macro_rules! per_cpu {
     ($($(#[$meta:meta])* $vis:vis static $name:ident: $ty:ty = $init:expr;)+) => {$(
         $(#[$meta])*
         #[unsafe(link_section = ".data.percpu")]
-        $vis static $name: $crate::percpu::PerCpu<$ty> =
+        $vis static $name: $crate::percpu::PerCpu<$ty> = {
+            let init = $init;
             // SAFETY: placed in the per-CPU section by the attribute above.
-            unsafe { $crate::percpu::PerCpu::new($init) };
+            unsafe { $crate::percpu::PerCpu::new(init) }
+        };
     )+};
 }
 

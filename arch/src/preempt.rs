@@ -51,6 +51,15 @@ pub fn enable() {
     }
 }
 
+/// Calls [`crate::trap::TrapHandler::preempt`] if a reschedule is due and allowed: after interrupts were switched on
+/// again.
+#[inline]
+pub fn check() {
+    if imp::sub_and_test(0) {
+        preempt_slow();
+    }
+}
+
 /// Ends [`disable`] without looking whether a reschedule is due: for the scheduler itself.
 #[inline]
 pub fn enable_no_resched() {

@@ -41,6 +41,8 @@ impl Context for Irq {
     #[inline]
     fn leave(saved: irq::Flags) {
         irq::local_restore(saved);
+        // Whoever was woken under the lock may have to run now.
+        preempt::check();
     }
 }
 

@@ -106,6 +106,57 @@ pub struct Oops<'a> {
     pub frame_pointer: usize,
 }
 
+impl Oops<'_> {
+    /// Prints what there is to know, a line at a time: CPU, registers, call trace.
+    pub fn report(&self, mut line: impl FnMut(fmt::Arguments<'_>)) {
+        line(format_args!("CPU: {}", crate::cpu::current()));
+        if let Some(frame) = self.frame {
+            line(format_args!("{}", Location(frame)));
+            let mut lines = Lines { line: &mut line, text: [0; 96], len: 0 };
+            let _ = frame.write(&mut lines);
+        }
+        line(format_args!("Call Trace:"));
+        crate::backtrace::frames(self.frame_pointer, |ip| {
+            line(format_args!(" {}", crate::symbols::At(ip)));
+            true
+        });
+    }
+}
+
+/// Where a frame was interrupted.
+struct Location<'a>(&'a TrapFrame);
+
+impl fmt::Display for Location<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}", crate::symbols::At(self.0.ip()))
+    }
+}
+
+/// Cuts what is written into lines, which may be at most as long as the buffer.
+struct Lines<'a, F: FnMut(fmt::Arguments<'_>)> {
+    line: &'a mut F,
+    text: [u8; 96],
+    len: usize,
+}
+
+impl<F: FnMut(fmt::Arguments<'_>)> fmt::Write for Lines<'_, F> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for &byte in s.as_bytes() {
+            if byte == b'\n' {
+                (self.line)(format_args!(
+                    "{}",
+                    self.text[..self.len].utf8_chunks().next().map_or("", |c| c.valid())
+                ));
+                self.len = 0;
+            } else if let Some(slot) = self.text.get_mut(self.len) {
+                *slot = byte;
+                self.len += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What the kernel does on traps. Methods run with interrupts off unless said otherwise.
 pub trait TrapHandler: Sync {
     /// A system call. Interrupts on. The result goes into the frame by `set_return`.

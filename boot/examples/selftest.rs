@@ -11,7 +11,7 @@
 fn main() {}
 
 #[cfg(all(target_os = "none", target_arch = "x86_64"))]
-#[path = "selftest/bare.rs"]
+#[path = "selftest/x86_64.rs"]
 mod bare;
 
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]

@@ -122,6 +122,19 @@ impl Memblock {
         self.memory.remove(range)
     }
 
+    /// Keeps only the first `total` bytes of RAM (`mem=`).
+    pub fn limit_total(&mut self, total: u64) -> Result<(), Full> {
+        let mut left = total;
+        for range in self.memory() {
+            if range.len() >= left {
+                let end = (range.start + left).align_down(PAGE_SIZE as u64);
+                return self.remove_memory(PhysRange { start: end, end: PhysAddr(u64::MAX) });
+            }
+            left -= range.len();
+        }
+        Ok(())
+    }
+
     /// Declares a range taken, whether it is memory or not.
     pub fn reserve(&mut self, range: PhysRange) -> Result<(), Full> {
         self.reserved.add(range)
@@ -238,6 +251,19 @@ fn emit(start: PhysAddr, end: PhysAddr, f: &mut impl FnMut(PhysRange)) {
     }
 }
 
+/// A size with a suffix K, M, G or T, as Linux's boot parameters have it; decimal or, with `0x`, hexadecimal.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
+    let (number, shift) = match digits.as_bytes().last()? {
+        b'K' | b'k' => (&digits[..digits.len() - 1], 10),
+        b'M' | b'm' => (&digits[..digits.len() - 1], 20),
+        b'G' | b'g' => (&digits[..digits.len() - 1], 30),
+        b'T' | b't' => (&digits[..digits.len() - 1], 40),
+        _ => (digits, 0),
+    };
+    u64::from_str_radix(number, radix).ok()?.checked_mul(1 << shift)
+}
+
 static MEMBLOCK: SpinLock<Memblock, Bare> = SpinLock::new(Memblock::new());
 
 /// The system's memblock.
@@ -286,6 +312,28 @@ mod tests {
         assert_eq!(m.alloc(0x1000, 0x20_0000), Some(PhysAddr(0x20_0000)));
         assert_eq!(m.alloc_in(0x1000, 0x1000, range(0, 0x11_0000)), Some(PhysAddr(0x10_f000)));
         assert_eq!(m.alloc(0x100_0000, 0x1000), None);
+    }
+
+    #[test]
+    fn limits_the_total() {
+        let mut m = Memblock::new();
+        m.add_memory(range(0x1000, 0x5000)).unwrap();
+        m.add_memory(range(0x10_0000, 0x20_0000)).unwrap();
+        m.limit_total(0x6800).unwrap();
+        assert_eq!(m.total(), 0x6000);
+        m.limit_total(1 << 30).unwrap();
+        assert_eq!(m.total(), 0x6000);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("64M"), Some(64 << 20));
+        assert_eq!(parse_size("0x10k"), Some(16 << 10));
+        assert_eq!(parse_size("4096"), Some(4096));
+        assert_eq!(
+            (parse_size(""), parse_size("M"), parse_size("12x"), parse_size("99999999999T")),
+            (None, None, None, None)
+        );
     }
 
     #[test]

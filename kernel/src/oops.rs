@@ -1,6 +1,6 @@
 //! What happens when the kernel itself is broken: oops and panic.
 //!
-//! The architecture has printed registers and backtrace. An oops in a system call kills the task that made it and lets
+//! An oops in a system call kills the task that made it and lets
 //! the others live, unless `panic_on_oops` is set or the task cannot be killed: interrupt
 //! handlers, kernel threads, init.
 
@@ -19,6 +19,7 @@ pub static COUNT: AtomicU32 = AtomicU32::new(0);
 pub fn handle(oops: &Oops<'_>) -> ! {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     log::error!("Oops: {} [#{}]", oops.reason, count + 1);
+    oops.report(|line| log::error!("{line}"));
     let hopeless = arch::irq::in_interrupt() || count > 16 || !can_kill_current();
     if PANIC_ON_OOPS.load(Ordering::Relaxed) || hopeless {
         panic!("Fatal exception");
@@ -31,7 +32,24 @@ pub fn handle(oops: &Oops<'_>) -> ! {
     crate::exit::exit(crate::signal::Signal::SIGKILL.number())
 }
 
-/// What the binary's panic handler does after it has printed the message: stop, or reboot in time.
+/// The binary's panic handler.
+pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    arch::irq::local_disable();
+    if ONCE.swap(true, Ordering::SeqCst) {
+        // Panicking while panicking: nothing is to be trusted any more.
+        arch::cpu::halt();
+    }
+    crate::printk::show_everything();
+    log::error!("Kernel panic - not syncing: {}", info.message());
+    if let Some(place) = info.location() {
+        log::error!("at {}:{}", place.file(), place.line());
+    }
+    log::error!("CPU: {} Comm: {}", arch::cpu::current().0, sched::current().comm());
+    after_panic()
+}
+
+/// What the panic handler does after it has printed the message: stop, or reboot in time.
 pub fn after_panic() -> ! {
     arch::irq::local_disable();
     arch::smp::stop_others();

@@ -35,7 +35,8 @@ impl TrapHandler for Kernel {
     }
 
     fn irq(&self, irq: IrqNumber) {
-        crate::irqs::handle(irq);
+        sched::irq_enter();
+        drivers::irq::handle(irq);
     }
 
     fn timer(&self, frame: &TrapFrame) {
@@ -96,7 +97,6 @@ fn rseq_due() {
 fn notify_resume(frame: &mut TrapFrame) {
     let me = current();
     me.task().thread_flags().clear(ThreadFlags::NOTIFY_RESUME);
-    crate::process::boot::run_pending(frame);
     if me.set_child_tid.load(Ordering::Relaxed) != 0 {
         crate::fork::finish_in_child();
     }

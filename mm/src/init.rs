@@ -289,6 +289,12 @@ fn hand_over(memblock: &mut Memblock, map: &Map<'_>) {
     }
 }
 
+/// Lends `range`, which was reserved at boot, to `f`.
+pub fn with_reserved<R>(range: PhysRange, f: impl FnOnce(&[u8]) -> R) -> R {
+    // SAFETY: reserved RAM lies in the direct map, nobody writes to it, and it is not released before `f` returns.
+    f(unsafe { core::slice::from_raw_parts(phys_to_virt(range.start), range.len() as usize) })
+}
+
 /// Gives memory to the allocator that was reserved at boot: the initramfs, the image's init parts, firmware tables that were read. Whole frames
 /// only. The caller is the last who knew of it.
 pub fn release(range: PhysRange) {

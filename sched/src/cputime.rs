@@ -94,23 +94,45 @@ pub enum CpuState {
 
 /// Nanoseconds that a CPU spent in each [`CpuState`].
 #[derive(Debug)]
-pub struct CpuTimes([AtomicU64; 8]);
+pub struct CpuTimes {
+    ns: [AtomicU64; 8],
+    /// When the idle period that lasts began; 0: the CPU is busy.
+    idle_since: AtomicU64,
+}
 
 impl CpuTimes {
-    /// Adds to a state.
-    pub fn add(&self, state: CpuState, ns: u64) {
-        self.0[state as usize].fetch_add(ns, Ordering::Relaxed);
+    const fn new() -> Self {
+        Self { ns: [const { AtomicU64::new(0) }; 8], idle_since: AtomicU64::new(0) }
     }
 
-    /// Nanoseconds in a state.
+    /// Adds to a state.
+    pub fn add(&self, state: CpuState, ns: u64) {
+        self.ns[state as usize].fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds in a state, with the idle period that lasts.
     pub fn get(&self, state: CpuState) -> u64 {
-        self.0[state as usize].load(Ordering::Relaxed)
+        let ns = self.ns[state as usize].load(Ordering::Relaxed);
+        match (state, self.idle_since.load(Ordering::Relaxed)) {
+            (CpuState::Idle, since) if since != 0 => ns + crate::time::raw_ns().saturating_sub(since),
+            _ => ns,
+        }
+    }
+
+    /// The CPU goes idle at `now`, raw time.
+    pub(crate) fn idle_begins(&self, now: u64) {
+        self.idle_since.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// The CPU is busy again at `now`.
+    pub(crate) fn idle_ends(&self, now: u64) {
+        let since = self.idle_since.swap(0, Ordering::Relaxed);
+        self.add(CpuState::Idle, now.saturating_sub(since));
     }
 }
 
 /// By CPU.
-pub static CPU_TIMES: [CpuTimes; arch::cpu::MAX_CPUS] =
-    [const { CpuTimes([const { AtomicU64::new(0) }; 8]) }; arch::cpu::MAX_CPUS];
+pub static CPU_TIMES: [CpuTimes; arch::cpu::MAX_CPUS] = [const { CpuTimes::new() }; arch::cpu::MAX_CPUS];
 
 /// Context switches since boot, on all CPUs.
 pub fn total_switches() -> u64 {

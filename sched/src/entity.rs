@@ -56,7 +56,6 @@ impl Default for Sched {
 
 impl Sched {
     /// An idle task's.
-    #[cfg_attr(not(target_os = "none"), allow(dead_code))]
     pub fn idle() -> Self {
         Self { class: Class::Idle, ..Self::default() }
     }

@@ -20,6 +20,8 @@ pub(crate) enum Entry {
     Kernel(Box<dyn FnOnce() + Send>),
     /// Returns to user mode with the frame at the top of its stack.
     User,
+    /// Calls a function that fills in that frame, then returns to user mode with it.
+    Program(Box<dyn FnOnce(&mut TrapFrame) + Send>),
 }
 
 /// What a new user task is made of.
@@ -60,6 +62,33 @@ impl Task {
             *task.entry.get() = Some(Entry::User);
         }
         crate::platform::sched_fork(&task, &parent);
+        task.times.start.store(crate::time::monotonic_ns(), Ordering::Relaxed);
+        Ok(task)
+    }
+
+    /// The first user task: `start` runs in the kernel and loads a program into the frame; then the task
+    /// returns to user mode. The task does not run before [`wake_up_new`].
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new_program<T: Send + Sync + 'static>(
+        new: NewTask<'_, T>,
+        start: Box<dyn FnOnce(&mut TrapFrame) + Send>,
+    ) -> Result<Arc<Self>> {
+        let stack = Stack::new().ok_or(Errno::ENOMEM)?;
+        let task = Arc::new(Self::build(new.comm, TaskFlags::empty(), Sched::default(), State::NEW));
+        task.set_data(new.data).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the new task is not shared yet; an all-zero frame is a valid one.
+        unsafe {
+            let thread = &mut *task.thread.get();
+            thread.init(stack.top(), crate::platform::first_run, Arc::as_ptr(&task).expose_provenance());
+            thread.alloc_fpu().map_err(|()| Errno::ENOMEM)?;
+            thread.user_frame().write(TrapFrame::default());
+            *task.stack.get() = Some(stack);
+            *task.mm.get() = new.mm;
+            *task.entry.get() = Some(Entry::Program(start));
+        }
+        crate::platform::sched_fork_kthread(&task);
         task.times.start.store(crate::time::monotonic_ns(), Ordering::Relaxed);
         Ok(task)
     }

@@ -35,7 +35,6 @@ pub fn active() -> (u64, u64) {
 }
 
 /// Called at least once per tick while anything runs.
-#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 pub(crate) fn tick(now: u64) {
     let next = NEXT.load(Ordering::Relaxed);
     if now < next

@@ -56,7 +56,7 @@ impl<T> Mutex<T> {
     pub const fn new(value: T) -> Self {
         Self {
             owner: AtomicUsize::new(0),
-            waiters: SpinLock::new(WaiterList::new()),
+            waiters: crate::waiter::new_queue(),
             class: lockcheck::Class::here(),
             data: UnsafeCell::new(value),
         }

@@ -78,6 +78,12 @@ impl Task {
     /// the reservation, `EPERM` for a deadline task that may not run on all CPUs.
     pub fn set_sched_attr(&self, attr: Attr) -> Result<()> {
         attr.check()?;
+        self.apply(attr)?;
+        crate::pi::parameters_changed(self);
+        Ok(())
+    }
+
+    fn apply(&self, attr: Attr) -> Result<()> {
         let _pi = self.pi_lock.lock();
         let ptr = TaskPtr::from(self);
         let old = sched_of(ptr);

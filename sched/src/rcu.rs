@@ -50,11 +50,13 @@ pub fn read_lock() -> ReadGuard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seq(pub(crate) u64);
 
+type HeadFn = unsafe fn(NonNull<RcuHead>);
+
 /// A link for objects that are freed through RCU without allocating.
 #[derive(Debug)]
 pub struct RcuHead {
     next: Cell<*const RcuHead>,
-    func: Cell<Option<unsafe fn(NonNull<RcuHead>)>>,
+    func: Cell<Option<HeadFn>>,
 }
 
 // SAFETY: the cells belong to whoever queued the head, then to the queue's lock.
@@ -75,7 +77,9 @@ impl Default for RcuHead {
     }
 }
 
-type Release = (NonNull<()>, unsafe fn(NonNull<()>));
+type ReleaseFn = unsafe fn(NonNull<()>);
+
+type Release = (NonNull<()>, ReleaseFn);
 
 /// What waits for one grace period.
 struct Batch {
@@ -258,7 +262,6 @@ pub(crate) fn has_work(cpu: arch::cpu::CpuId) -> bool {
 }
 
 /// Whether anything on `cpu` waits for a grace period.
-#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 pub(crate) fn is_waiting(cpu: arch::cpu::CpuId) -> bool {
     let queue = QUEUES[cpu.index()].lock();
     !queue.waiting.is_empty() || !queue.new.is_empty()

@@ -108,7 +108,6 @@ impl RunQueue {
     }
 
     /// The task that the switch which just happened here left.
-    #[cfg_attr(not(target_os = "none"), allow(dead_code))]
     pub fn take_prev(&self) -> TaskPtr {
         TaskPtr::new(self.prev.load(Ordering::Relaxed)).unwrap_or_else(|| unreachable!("no switch happened"))
     }
@@ -130,9 +129,10 @@ pub(crate) fn try_of(cpu: CpuId) -> Option<&'static RunQueue> {
 }
 
 /// Makes `rq` the run queue of its CPU.
-#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 pub(crate) fn install(rq: RunQueue) -> &'static RunQueue {
     let rq = alloc::boxed::Box::leak(alloc::boxed::Box::new(rq));
+    // What runs there is an idle task.
+    rq.hints.rank.store(103, Ordering::Relaxed);
     RUN_QUEUES[rq.cpu.index()].store(rq, Ordering::Release);
     rq
 }

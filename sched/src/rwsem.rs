@@ -53,7 +53,7 @@ impl<T> RwSemaphore<T> {
         Self {
             state: AtomicUsize::new(0),
             owner: AtomicPtr::new(core::ptr::null_mut()),
-            waiters: SpinLock::new(WaiterList::new()),
+            waiters: crate::waiter::new_queue(),
             class: lockcheck::Class::here(),
             data: UnsafeCell::new(value),
         }

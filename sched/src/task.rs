@@ -107,6 +107,9 @@ pub struct Task {
     /// Voluntary and involuntary switches.
     pub(crate) nvcsw: AtomicU64,
     pub(crate) nivcsw: AtomicU64,
+    /// Locks it holds, for the validator.
+    #[cfg(debug_assertions)]
+    pub(crate) held: sync::lockdep::Held,
     payload: Payload,
 }
 
@@ -136,6 +139,8 @@ impl Task {
             rcu: RcuHead::new(),
             nvcsw: AtomicU64::new(0),
             nivcsw: AtomicU64::new(0),
+            #[cfg(debug_assertions)]
+            held: sync::lockdep::Held::new(),
             payload: Payload::empty(),
         };
         task.set_comm(comm);
@@ -380,11 +385,13 @@ pub fn set_current_state(state: State) {
 /// One value of any type up to [`PAYLOAD_SIZE`] bytes, inside the task's own allocation.
 struct Payload {
     vtable: Once<PayloadType>,
-    bytes: UnsafeCell<MaybeUninit<PayloadBytes>>,
+    bytes: UnsafeCell<PayloadBytes>,
 }
 
 #[repr(align(64))]
-struct PayloadBytes([u8; PAYLOAD_SIZE]);
+struct PayloadBytes {
+    _room: MaybeUninit<[u8; PAYLOAD_SIZE]>,
+}
 
 #[derive(Clone, Copy)]
 struct PayloadType {
@@ -394,7 +401,7 @@ struct PayloadType {
 
 impl Payload {
     const fn empty() -> Self {
-        Self { vtable: Once::new(), bytes: UnsafeCell::new(MaybeUninit::uninit()) }
+        Self { vtable: Once::new(), bytes: UnsafeCell::new(PayloadBytes { _room: MaybeUninit::uninit() }) }
     }
 
     #[inline]

@@ -222,7 +222,7 @@ pub fn set_timezone(minutes_west: i32, dst: i32) {
 pub fn frequency() -> i64 {
     // 2^-32 to 2^-16 ppm.
     let frequency = KEEPER.lock().frequency;
-    (i128::from(frequency) * (1_000_000 << 16) >> 32) as i64
+    ((i128::from(frequency) * (1_000_000 << 16)) >> 32) as i64
 }
 
 /// Sets the frequency correction (`ADJ_FREQUENCY`), clamped to 500 ppm.
@@ -303,7 +303,7 @@ fn update_vdso(keeper: &Keeper) {
         // The vDSO counts cycles from a new base with a corrected factor.
         let cycles = arch::time::now_raw();
         let rate = SLOPE_RATE.load(Ordering::Relaxed).cast_signed();
-        let corrected = i64::from(mult) + (i64::from(mult) * (rate >> 8) >> 24);
+        let corrected = i64::from(mult) + ((i64::from(mult) * (rate >> 8)) >> 24);
         time.clock = (cycles, corrected.clamp(1, i64::from(u32::MAX)) as u32, shift);
         time.mono_offset_ns = monotonic_ns().cast_signed();
     }

@@ -33,7 +33,7 @@ struct Inner {
     /// The CPU whose wheel protects this timer.
     cpu: AtomicU32,
     callback: Box<dyn Fn() + Send + Sync>,
-    pinned: PhantomPinned,
+    _pinned: PhantomPinned,
 }
 
 struct Wheel {
@@ -157,7 +157,7 @@ impl Timer {
                 slot: Cell::new(0),
                 cpu: AtomicU32::new(0),
                 callback: Box::new(callback),
-                pinned: PhantomPinned,
+                _pinned: PhantomPinned,
             }),
         }
     }

@@ -291,9 +291,10 @@ impl WaitQueue {
             }
             let did = match &entry.target {
                 Target::Callback(callback) => callback.wake(events),
-                // SAFETY: a task leaves its wait only after its entry was unlinked.
                 Target::Task(task) => {
-                    let did = crate::wake_up_state(unsafe { task.as_ref() }, states);
+                    // SAFETY: a task leaves its wait only after its entry was unlinked.
+                    let task = unsafe { task.as_ref() };
+                    let did = crate::wake_up_state(task, states);
                     if did {
                         self.waiters.fetch_sub(1, Ordering::Relaxed);
                         // SAFETY: linked, as we found it in the list. The entry may be gone after.

@@ -49,6 +49,12 @@ pub(crate) struct WaiterList<K> {
 // SAFETY: the pointers are followed only under the lock that contains the list.
 unsafe impl<K> Send for WaiterList<K> {}
 
+/// The lock around a list. A function of its own so that these locks are a class of their own, whoever
+/// constructs the lock they are in.
+pub(crate) const fn new_queue<K: Copy>() -> arch::sync::SpinLock<WaiterList<K>> {
+    arch::sync::SpinLock::new(WaiterList::new())
+}
+
 impl<K: Copy> WaiterList<K> {
     pub const fn new() -> Self {
         Self { head: ptr::null(), tail: ptr::null() }

@@ -64,15 +64,16 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 pub fn kernel(arch: Arch, profile: Profile) -> Result<Kernel> {
     setup::rust_target(arch.kernel_target())?;
     let mut cargo = proc::cargo();
-    cargo.args(["build", "--package", "kernel", "--bin", "kernel"]);
+    cargo.args(["build", "--package", "kernel", "--bin", "karst"]);
     cargo.args(["--target", arch.kernel_target()]);
     if profile == Profile::Release {
         cargo.arg("--release");
     }
     // Cargo shows its own progress on standard error.
     proc::run(cargo.stdout(std::process::Stdio::null()))?;
-    let elf = paths::target().join(arch.kernel_target()).join(profile.directory()).join("kernel");
-    let bytes = std::fs::read(&elf).with_context(|| format!("read {}", elf.display()))?;
+    let elf = paths::target().join(arch.kernel_target()).join(profile.directory()).join("karst");
+    let mut bytes = std::fs::read(&elf).with_context(|| format!("read {}", elf.display()))?;
+    image::add_symbols(&mut bytes)?;
     let image = paths::output(arch)?.join(match arch {
         Arch::X86_64 => "karst.elf",
         Arch::Aarch64 => "Image",

@@ -1,7 +1,7 @@
 //! From the linked kernel to the file a boot loader loads.
 
 use anyhow::{Context, Result, bail, ensure};
-use object::Endianness;
+use object::{Endianness, Object, ObjectSegment, ObjectSymbol, SymbolKind};
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 
@@ -26,6 +26,33 @@ pub fn without_debug(elf: &[u8]) -> Result<Vec<u8>> {
     image[0x28..0x30].fill(0);
     image[0x3c..0x40].fill(0);
     Ok(image)
+}
+
+/// Writes the table of the kernel's functions into the room that the linked image reserves for it, so that the kernel can
+/// name the functions of its own backtraces. Returns how many functions are in it, and how many there are.
+pub fn add_symbols(elf: &mut [u8]) -> Result<(usize, usize)> {
+    let (functions, room, file_offset) = {
+        let file = object::read::elf::ElfFile64::<Endianness>::parse(&*elf).context("parse the kernel")?;
+        let base = file.segments().map(|s| s.address()).min().context("nothing to load")?;
+        let address = |name: &str| file.symbols().find(|s| s.name() == Ok(name)).map(|s| s.address());
+        let Some((start, end)) = address("__ksyms_start").zip(address("__ksyms_end")) else {
+            bail!("the kernel reserves no room for symbols");
+        };
+        let functions: Vec<_> = file
+            .symbols()
+            .filter(|s| s.kind() == SymbolKind::Text && s.is_definition() && !s.name().unwrap_or("").starts_with('$'))
+            .filter_map(|s| Some((u32::try_from(s.address().checked_sub(base)?).ok()?, s.name().ok()?)))
+            .map(|(at, name)| (at, format!("{:#}", rustc_demangle::demangle(name))))
+            .collect();
+        let segment = file
+            .segments()
+            .find(|s| (s.address()..s.address() + s.size()).contains(&start))
+            .context("the room for symbols is in no segment")?;
+        (functions, usize::try_from(end - start)?, usize::try_from(segment.file_range().0 + (start - segment.address()))?)
+    };
+    let (table, count) = symtab::encode(&functions, room);
+    elf.get_mut(file_offset..file_offset + table.len()).context("the room lies outside of the file")?.copy_from_slice(&table);
+    Ok((count, functions.len()))
 }
 
 /// The memory image of the loadable segments, by physical address, as an arm64 `Image`.

@@ -96,3 +96,6 @@ pub fn data() -> Range<usize> {
     }
     (&raw const _data_start).addr()..(&raw const _image_end).addr()
 }
+
+/// End of the memory that every device on the machine reaches.
+pub const DMA_END: u64 = 4 << 30;

@@ -120,7 +120,8 @@ fn s5_packages() {
 #[test]
 fn fadt_fields() {
     let mut body = vec![0; 276 - HEADER];
-    let mut put = |at: usize, bytes: &[u8]| body[at - HEADER..at - HEADER + bytes.len()].copy_from_slice(bytes);
+    let mut put =
+        |at: usize, bytes: &[u8]| body[at - HEADER..at - HEADER + bytes.len()].copy_from_slice(bytes);
     put(64, &0x604u32.to_le_bytes());
     put(76, &0x608u32.to_le_bytes());
     put(91, &[4]);
@@ -136,4 +137,14 @@ fn fadt_fields() {
     assert_eq!(f.acpi_enable, Some((0xb2, 2)));
     assert!(!f.hardware_reduced);
     assert_eq!(fadt(&[]), Fadt { has_keyboard_controller: true, ..Fadt::default() });
+}
+
+#[test]
+fn scans_for_the_root_pointer() {
+    let mut bios = vec![0xff; 64];
+    bios.extend(rsdp(0x1000));
+    assert_eq!(scan(&bios, 0xe0000), Some(0xe0040));
+    bios[70] ^= 1;
+    assert_eq!(scan(&bios, 0xe0000), None);
+    assert_eq!(scan(b"RSD PTR ", 0), None);
 }

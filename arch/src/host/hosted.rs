@@ -110,7 +110,7 @@ pub fn count_add(n: u32) {
 /// Takes from the preemption count; whether it is 0 now and a reschedule is due.
 pub fn count_sub(n: u32) -> bool {
     COUNT.set(COUNT.get() - n);
-    if !is_inside() {
+    if n != 0 && !is_inside() {
         leave(cpu());
     }
     COUNT.get() == 0 && FOLDED.get()

@@ -29,3 +29,6 @@ pub fn kernel_text() -> Range<usize> {
 pub fn vmemmap() -> Range<usize> {
     0..0
 }
+
+/// No device is limited here.
+pub const DMA_END: u64 = 0;

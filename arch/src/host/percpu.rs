@@ -2,6 +2,7 @@
 
 /// Distance from the per-CPU template to this CPU's copy.
 #[inline]
+#[allow(dead_code)]
 pub fn offset() -> usize {
     0
 }
@@ -10,4 +11,5 @@ pub fn offset() -> usize {
 ///
 /// # Safety
 /// None needed.
+#[allow(dead_code)]
 pub unsafe fn set_offset(_offset: usize) {}

@@ -47,7 +47,7 @@ fn memory() -> Option<Arc<dyn UserMemory>> {
 }
 
 fn in_range(addr: usize, len: usize) -> bool {
-    len == 0 || addr >= crate::addr::PAGE_SIZE && addr < TASK_SIZE && len <= TASK_SIZE - addr
+    len == 0 || (crate::addr::PAGE_SIZE..TASK_SIZE).contains(&addr) && len <= TASK_SIZE - addr
 }
 
 fn read(addr: usize, dst: &mut [u8]) -> usize {
@@ -173,7 +173,7 @@ pub fn put_u64(dst: usize, value: u64) -> Result<(), UserFault> {
 
 /// Atomically replaces `old` by `new`; returns what was there. The address must be aligned.
 pub fn cmpxchg_u32(addr: usize, old: u32, new: u32) -> Result<u32, UserFault> {
-    if !in_range(addr, 4) || addr % 4 != 0 {
+    if !in_range(addr, 4) || !addr.is_multiple_of(4) {
         return Err(UserFault);
     }
     if let Some(memory) = memory() {

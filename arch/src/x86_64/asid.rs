@@ -86,7 +86,8 @@ pub(super) fn is_lazy(cpu: CpuId) -> bool {
 
 /// # Safety
 /// Interrupts stay off while the reference lives, and there is only one.
-pub(super) unsafe fn loaded<'a, G: PreemptOff>(guard: &'a G) -> &'a mut Loaded {
+#[allow(clippy::mut_from_ref, reason = "the variable is this CPU's own; the guard only says so")]
+pub(super) unsafe fn loaded<G: PreemptOff>(guard: &G) -> &mut Loaded {
     // SAFETY: this CPU's own; the caller's promise makes it exclusive.
     unsafe { &mut *LOADED.get(guard).get() }
 }

@@ -78,7 +78,7 @@ crate::per_cpu! {
         iomap_base: size_of::<Tss>() as u16,
     });
     static GDT: UnsafeCell<[u64; GDT_ENTRIES]> = UnsafeCell::new([0; GDT_ENTRIES]);
-    static NMI_STACK: Stack<IST_SMALL> = Stack::new();
+    static NMI_STACK: Stack<IST_LARGE> = Stack::new();
     static DEBUG_STACK: Stack<IST_SMALL> = Stack::new();
     static DOUBLE_FAULT_STACK: Stack<IST_LARGE> = Stack::new();
     static MACHINE_CHECK_STACK: Stack<IST_LARGE> = Stack::new();

@@ -110,7 +110,6 @@ global_asm!(
     "5:",
     "restore_registers",
     "swapgs",
-    ".globl user_iret",
     "user_iret:",
     "iretq",
     "4:",
@@ -282,11 +281,11 @@ global_asm!(
     syscall = sym super::exception::syscall,
 );
 
+#[allow(improper_ctypes, reason = "threads are opaque to the assembly but for the offsets it was given")]
 unsafe extern "C" {
     static entry_stubs: u8;
     static syscall_entry: u8;
     static syscall32_entry: u8;
-    static user_iret: u8;
     static thread_start: u8;
     /// See [`crate::thread::switch`].
     pub(super) fn thread_switch(
@@ -308,11 +307,6 @@ pub(super) fn syscall_address() -> usize {
 /// Entry of `syscall` from compatibility mode.
 pub(super) fn syscall32_address() -> usize {
     (&raw const syscall32_entry).addr()
-}
-
-/// The one `iret` that may fault.
-pub(super) fn user_iret_address() -> usize {
-    (&raw const user_iret).addr()
 }
 
 /// Where a new thread begins: with the entry function in r13 and its argument in r12.

@@ -3,8 +3,6 @@
 //! Every function here begins and ends with interrupts off; those that call the kernel's handlers for user code switch
 //! them on in between.
 
-use core::fmt::Write;
-
 use super::msr::FLAG_AC;
 use super::trap::TrapFrame;
 use super::{cpu, extable, features, insn, intc, layout, preempt as word};
@@ -287,12 +285,7 @@ fn fatal(frame: &mut TrapFrame, addr: usize) -> ! {
 #[cold]
 pub(super) fn early_oops(oops: &Oops<'_>) -> ! {
     crate::earlycon::enable(true);
-    let mut con = crate::earlycon::EarlyCon;
-    let _ = writeln!(con, "{}", oops.reason);
-    if let Some(frame) = oops.frame {
-        let _ = frame.write(&mut con);
-    }
-    let _ = writeln!(con, "Call Trace (slide {:#x}):", layout::slide());
-    super::backtrace::frames(oops.frame_pointer, |ip| writeln!(con, " {ip:#018x}").is_ok());
+    crate::earlycon::print(format_args!("{}\n", oops.reason));
+    oops.report(|line| crate::earlycon::print(format_args!("{line}\n")));
     cpu::halt()
 }

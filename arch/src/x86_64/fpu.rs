@@ -14,12 +14,8 @@ use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::extable::ex_entry;
-use super::layout::TASK_SIZE;
 use super::percpu::{this_cpu_read, this_cpu_write};
-use super::smap::{clac, stac};
 use super::thread::{NO_CPU, Thread};
-use super::uaccess::{NoFault, UserFault, clear_user, copy_to_user, get_u8, get_u32, get_u64, put_u32, put_u64};
 use super::{features, insn, msr};
 use crate::preempt::PreemptGuard;
 use crate::thread::ThreadFlags;
@@ -143,16 +139,6 @@ impl FpuState {
         }
     }
 
-    /// Checks what came from outside: only then may it be loaded. False: not loadable.
-    pub(super) fn is_loadable(&self) -> bool {
-        let mxcsr = self.u64_at(24) as u32;
-        if mxcsr & !mxcsr_mask() != 0 {
-            return false;
-        }
-        let header = &self.bytes()[HEADER.min(size())..(HEADER + 64).min(size())];
-        components() == 0 || (self.u64_at(HEADER) & !components() == 0 && header[8..].iter().all(|&b| b == 0))
-    }
-
     /// The state as ptrace's `NT_PRFPREG` and core dumps show it (`user_fpregs_struct`: the FXSAVE area); returns its
     /// length. The thread's state must be in memory (`Thread::fpu_mut`).
     pub fn write_fpregs(&mut self, out: &mut [u8]) -> usize {
@@ -251,7 +237,7 @@ pub(super) fn load_current() {
     let (me, cpu) = (current.as_ptr().addr(), crate::cpu::current().0);
     if this_cpu_read!(OWNER, usize) != me || thread.fpu_cpu.load(Relaxed) != cpu {
         if let Some(state) = &thread.fpu {
-            // SAFETY: states are loadable: made by `reset`, a save, or checked with `is_loadable`.
+            // SAFETY: states are loadable: made by `reset` or a save, MXCSR checked where it came from outside.
             unsafe { load(state.area.as_ptr()) };
         }
         thread.fpu_cpu.store(cpu, Relaxed);
@@ -348,149 +334,11 @@ static INITIAL: Initial = {
     Initial(bytes)
 };
 
-/// In the software part of the FXSAVE area: an extended state follows.
-const MAGIC1: u32 = 0x4650_5853;
-/// Behind the extended state.
-const MAGIC2: u32 = 0x4650_5845;
-/// Offset of the software part: magic 1, size with magic 2, components, size.
-const SOFTWARE: usize = 464;
-
-/// Bytes that the FPU state takes in a signal frame.
-pub(super) fn user_size() -> usize {
-    size() + if components() != 0 { size_of::<u32>() } else { 0 }
-}
-
-/// The running thread's registers are live from here on, as long as the guard lives. Preemption off.
-fn make_live(thread: &Thread) {
-    let _irq = crate::irq::IrqGuard::new();
-    if thread.flags().contains(ThreadFlags::NEED_FPU_LOAD) {
-        load_current();
-    }
-}
-
-/// One XSAVE (or its kin) of user memory; false if it faulted.
-macro_rules! user_access {
-    ($insn:literal, $area:expr, $mask:expr) => {{
-        let (mask, err): (u64, u32) = ($mask, 0);
-        let err: u32 = {
-            let mut err = err;
-            asm!(
-                stac!(),
-                concat!("2: ", $insn, " [{area}]"),
-                "3:",
-                clac!(),
-                ".pushsection .text.fixup, \"ax\", @progbits",
-                "4: mov {err:e}, 1",
-                "jmp 3b",
-                ".popsection",
-                ex_entry!("2b", "4b"),
-                area = in(reg) $area, err = inout(reg) err,
-                in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack),
-            );
-            err
-        };
-        err == 0
-    }};
-}
-
-/// Writes the running thread's FPU registers into a signal frame.
-pub(super) fn save_to_user(thread: &Thread, at: usize) -> Result<(), UserFault> {
-    if thread.fpu.is_none() {
-        return clear_user(at, user_size()).map_err(|_| UserFault);
-    }
-    if at >= TASK_SIZE - user_size() || !at.is_multiple_of(64) {
-        return Err(UserFault);
-    }
-    let extended = components() != 0;
-    // The header has words that the processor does not write.
-    if extended {
-        clear_user(at + HEADER, 64).map_err(|_| UserFault)?;
-    }
-    for attempt in 0.. {
-        {
-            let _no_fault = NoFault::new();
-            make_live(thread);
-            // SAFETY: a user address, as checked; a fault is reported. The registers are live.
-            let done = unsafe {
-                if extended { user_access!("xsave64", at, components()) } else { user_access!("fxsave64", at, 0) }
-            };
-            if done {
-                break;
-            }
-        }
-        if attempt == 2 {
-            return Err(UserFault);
-        }
-        // Outside of the guard the pages can be brought in.
-        clear_user(at, size()).map_err(|_| UserFault)?;
-    }
-    let mut software = [0u8; 48];
-    if extended {
-        // The legacy parts count even if they are in their initial state.
-        put_u64(at + HEADER, get_u64(at + HEADER)? | 3)?;
-        software[0..4].copy_from_slice(&MAGIC1.to_le_bytes());
-        software[4..8].copy_from_slice(&(user_size() as u32).to_le_bytes());
-        software[8..16].copy_from_slice(&components().to_le_bytes());
-        software[16..20].copy_from_slice(&(size() as u32).to_le_bytes());
-        put_u32(at + size(), MAGIC2)?;
-    }
-    copy_to_user(at + SOFTWARE, &software).map_err(|_| UserFault)
-}
-
-/// Takes the running thread's FPU registers from a signal frame. The processor itself refuses what is not loadable.
-pub(super) fn load_from_user(thread: &Thread, at: usize) -> Result<(), UserFault> {
-    if thread.fpu.is_none() {
-        return Ok(());
-    }
-    if at >= TASK_SIZE - user_size() {
-        return Err(UserFault);
-    }
-    // Which components are there: all that the frame names, or the legacy ones if its marks are not there.
-    let mut mask = 3;
-    if components() != 0 && get_u32(at + SOFTWARE)? == MAGIC1 {
-        let (extended, len) = (get_u32(at + SOFTWARE + 4)? as usize, get_u32(at + SOFTWARE + 16)? as usize);
-        if (HEADER + 64..=size()).contains(&len) && extended == len + 4 && get_u32(at + len)? == MAGIC2 {
-            mask = get_u64(at + SOFTWARE + 8)? & components();
-        }
-    }
-    let legacy_only = components() == 0 || mask == 3 && get_u32(at + SOFTWARE)? != MAGIC1;
-    for _ in 0..3 {
-        {
-            let _no_fault = NoFault::new();
-            let _irq = crate::irq::IrqGuard::new();
-            let cpu = crate::cpu::current().0;
-            // SAFETY: a user address, as checked; a fault is reported. The registers are this thread's from here on; what
-            // the frame does not hold is set to its initial state.
-            let done = unsafe {
-                if legacy_only {
-                    load_initial(!3);
-                    user_access!("fxrstor64", at, 0)
-                } else {
-                    load_initial(!mask);
-                    user_access!("xrstor64", at, mask)
-                }
-            };
-            if done {
-                own(thread, cpu);
-                return Ok(());
-            }
-            // Half loaded at worst: nobody's.
-            thread.fpu_cpu.store(NO_CPU, Relaxed);
-            thread.flags().set(ThreadFlags::NEED_FPU_LOAD);
-        }
-        // Bring the pages in, then once more.
-        for page in [at, at + HEADER, at + size() - 1] {
-            get_u8(page)?;
-        }
-    }
-    Err(UserFault)
-}
-
 /// Sets components to their initial state.
 ///
 /// # Safety
 /// The registers hold nothing that is still needed. Interrupts off.
-unsafe fn load_initial(mask: u64) {
+pub(super) unsafe fn load_initial(mask: u64) {
     let area = &raw const INITIAL;
     // SAFETY: a whole area with an empty header.
     unsafe {
@@ -504,7 +352,7 @@ unsafe fn load_initial(mask: u64) {
 }
 
 /// This CPU's registers are the running thread's.
-fn own(thread: &Thread, cpu: u32) {
+pub(super) fn own(thread: &Thread, cpu: u32) {
     thread.fpu_cpu.store(cpu, Relaxed);
     // SAFETY: this CPU's own variable; interrupts are off.
     unsafe { this_cpu_write!(OWNER, core::ptr::from_ref(thread).addr()) };

@@ -4,7 +4,9 @@
 //! [`load_kernel_tables`] → per-CPU copies → [`cpu`] → interrupt controllers and clocks.
 //! Others: the trampoline → [`cpu`].
 
-use super::{apic, desc, entry, features, fpu, insn, intc, msr, paging, percpu, platform, smap, thread, time};
+use super::{
+    apic, desc, entry, features, fpu, insn, intc, msr, paging, percpu, platform, smap, thread, time,
+};
 use crate::cpu::CpuId;
 
 /// First steps on the boot CPU: features, descriptor tables, exceptions. `stack_top` is the end of the boot stack.

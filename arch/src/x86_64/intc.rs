@@ -39,9 +39,18 @@ static NEXT_MSI: AtomicU32 = AtomicU32::new(0);
 /// Silences the legacy controllers, finds the I/O APICs. Boot CPU.
 pub fn init() {
     // The two 8259: moved off the exceptions' vectors (spurious interrupts), then masked.
-    for (port, value) in
-        [(0x20, 0x11), (0xa0, 0x11), (0x21, 0x20), (0xa1, 0x28), (0x21, 4), (0xa1, 2), (0x21, 1), (0xa1, 1), (0x21, 0xff), (0xa1, 0xff)]
-    {
+    for (port, value) in [
+        (0x20, 0x11),
+        (0xa0, 0x11),
+        (0x21, 0x20),
+        (0xa1, 0x28),
+        (0x21, 4),
+        (0xa1, 2),
+        (0x21, 1),
+        (0xa1, 1),
+        (0x21, 0xff),
+        (0xa1, 0xff),
+    ] {
         // SAFETY: the interrupt controllers' ports; without the chips the writes go nowhere.
         unsafe { pio::outb(port, value) };
     }
@@ -144,7 +153,11 @@ pub fn alloc_msi(cpu: CpuId) -> Option<Msi> {
 
 /// Where a message interrupt has to be sent to reach another CPU.
 pub fn msi_for(irq: IrqNumber, cpu: CpuId) -> Msi {
-    Msi { irq, address: 0xfee0_0000 | u64::from(platform().apic_ids[cpu.index()] & 0xff) << 12, data: FIRST + irq.0 }
+    Msi {
+        irq,
+        address: 0xfee0_0000 | u64::from(platform().apic_ids[cpu.index()] & 0xff) << 12,
+        data: FIRST + irq.0,
+    }
 }
 
 /// A vector above the exceptions, interrupts off, in hard interrupt context.

@@ -71,7 +71,9 @@ pub fn gsi_end() -> u32 {
 
 /// Wires a pin; false if there is no such pin.
 pub fn route(gsi: u32, route: Route) -> bool {
-    let Some(apic) = IOAPICS.iter().filter_map(Once::get).find(|a| gsi >= a.gsi_base && gsi - a.gsi_base < a.pins) else {
+    let Some(apic) =
+        IOAPICS.iter().filter_map(Once::get).find(|a| gsi >= a.gsi_base && gsi - a.gsi_base < a.pins)
+    else {
         return false;
     };
     let pin = ENTRIES + 2 * (gsi - apic.gsi_base) as u8;

@@ -61,3 +61,6 @@ pub fn slide() -> usize {
     }
     (&raw const __image_start).addr().wrapping_sub(IMAGE_BASE + 0x20_0000)
 }
+
+/// End of the memory that ISA devices reach.
+pub const DMA_END: u64 = 16 << 20;

@@ -4,11 +4,11 @@
 //! |---|---|
 //! | `insn`, `msr`, `features` | instructions and registers Rust has no word for; what CPUID says |
 //! | `desc`, `entry`, `exception` | GDT, TSS, IDT; entry and exit assembly; exceptions into signals, faults, oopses |
-//! | `thread`, `fpu`, `signal`, `uaccess` | the machine side of threads |
-//! | `paging`, `tlb`, `asid` | address translation |
+//! | `thread`, `fpu`, `fpu_frame`, `signal`, `uaccess`, `extable`, `smap` | the machine side of threads |
+//! | `paging`, `pte`, `tlb`, `asid` | address translation |
 //! | `apic`, `ioapic`, `intc`, `smp`, `trampoline` | interrupts and the other CPUs |
-//! | `time`, `tsc`, `hpet`, `pit`, `cmos` | time |
-//! | `platform` | what ACPI or the MP table told us; `power` uses it too |
+//! | `time`, `calibrate`, `kvmclock`, `cmos`, `date` | time |
+//! | `platform`, `mptable`, `power` | what ACPI or the MP table told us, and off and reboot by it |
 //! | `init` | the order in which a CPU is brought up |
 
 pub mod asid;
@@ -49,6 +49,7 @@ mod entry;
 mod exception;
 mod extable;
 pub mod features;
+mod fpu_frame;
 pub mod init;
 pub mod insn;
 pub mod ioapic;

@@ -167,7 +167,11 @@ impl Platform {
     fn set_isa(&mut self, isa: u8, gsi: u32, flags: IntiFlags) {
         // The line that this one's pin would belong to is nowhere then (as line 2 when line 0 arrives at pin 2).
         if let Some(line) = self.isa.get_mut(usize::from(isa)) {
-            *line = IsaLine { gsi, active_low: flags.active_low().unwrap_or(false), level: flags.level().unwrap_or(false) };
+            *line = IsaLine {
+                gsi,
+                active_low: flags.active_low().unwrap_or(false),
+                level: flags.level().unwrap_or(false),
+            };
         }
     }
 
@@ -179,7 +183,9 @@ impl Platform {
                 match entry {
                     MadtEntry::Cpu { apic_id, enabled: true } if apic_id != u32::MAX => self.add_cpu(apic_id),
                     MadtEntry::Cpu { .. } => {}
-                    MadtEntry::IoApic { id, address, gsi_base } => self.add_ioapic(IoApic { address, gsi_base, id }),
+                    MadtEntry::IoApic { id, address, gsi_base } => {
+                        self.add_ioapic(IoApic { address, gsi_base, id })
+                    }
                     MadtEntry::Override { isa, gsi, flags } => self.set_isa(isa, gsi, flags),
                     MadtEntry::LocalApicAddress(address) => self.lapic = address,
                 }
@@ -253,7 +259,9 @@ impl Platform {
         for entry in mptable::entries(table) {
             match entry {
                 mptable::Entry::Cpu { apic_id, .. } => self.add_cpu(u32::from(apic_id)),
-                mptable::Entry::IoApic { id, address } => self.add_ioapic(IoApic { address, gsi_base: 0, id }),
+                mptable::Entry::IoApic { id, address } => {
+                    self.add_ioapic(IoApic { address, gsi_base: 0, id })
+                }
                 mptable::Entry::Isa { irq, ioapic, pin, flags } if self.ioapics[0].id == ioapic => {
                     self.set_isa(irq, u32::from(pin), IntiFlags(flags));
                 }

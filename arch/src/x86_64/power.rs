@@ -32,7 +32,8 @@ fn write_register(register: Register, value: u8) {
         }
         // SAFETY: configuration mechanism 1, as the FADT describes.
         Register::Pci(device, function, offset) => unsafe {
-            let address = 1 << 31 | u32::from(device) << 11 | u32::from(function) << 8 | u32::from(offset & 0xfc);
+            let address =
+                1 << 31 | u32::from(device) << 11 | u32::from(function) << 8 | u32::from(offset & 0xfc);
             pio::outl(0xcf8, address);
             pio::outb(0xcfc + (offset & 3), value);
         },

@@ -5,16 +5,16 @@
 //! ```
 //!
 //! The FPU state goes from the registers straight to the user's stack and back, as one XSAVE or XRSTOR that may fault;
-//! see [`super::fpu`]. A handler starts with fresh FPU registers.
+//! see [`super::fpu_frame`]. A handler starts with fresh FPU registers.
 
 use core::mem::offset_of;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::desc::{USER_CS, USER_DS};
-use super::fpu;
 use super::msr::{FLAG_DF, FLAG_RF, FLAG_TF};
 use super::uaccess::{UserFault, copy_from_user, copy_to_user};
+use super::{fpu, fpu_frame};
 use crate::signal::{AltStack, SigFrameInfo, SigReturn};
 use crate::thread::Thread;
 use crate::trap::TrapFrame;
@@ -79,7 +79,8 @@ struct Frame {
 }
 
 pub(super) const FRAME_SIZE: usize = size_of::<Frame>();
-const _: () = assert!(FRAME_SIZE == 440 && offset_of!(Frame, context) == 48 && offset_of!(Frame, mask) == 304);
+const _: () =
+    assert!(FRAME_SIZE == 440 && offset_of!(Frame, context) == 48 && offset_of!(Frame, mask) == 304);
 
 /// Pushes an `rt_sigframe` and points the frame at the handler. On failure nothing is changed (and the kernel sends
 /// SIGSEGV).
@@ -93,7 +94,7 @@ pub fn setup_rt_frame(
         return Err(UserFault);
     }
     let top = sig.on_stack.unwrap_or_else(|| frame.sp().wrapping_sub(RED_ZONE));
-    let fpstate = top.wrapping_sub(fpu::user_size()) & !63;
+    let fpstate = top.wrapping_sub(fpu_frame::user_size()) & !63;
     // As after a call: 8 bytes off a multiple of 16.
     let at = (fpstate.wrapping_sub(FRAME_SIZE) & !15).wrapping_sub(8);
 
@@ -104,10 +105,12 @@ pub fn setup_rt_frame(
         return Err(UserFault);
     }
 
-    fpu::save_to_user(thread, fpstate)?;
+    fpu_frame::save_to_user(thread, fpstate)?;
     let image = Frame {
         pretcode: sig.restorer as u64,
-        uc_flags: UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS | if fpu::components() != 0 { UC_FP_XSTATE } else { 0 },
+        uc_flags: UC_SIGCONTEXT_SS
+            | UC_STRICT_RESTORE_SS
+            | if fpu::components() != 0 { UC_FP_XSTATE } else { 0 },
         uc_link: 0,
         stack_sp: alt.sp as u64,
         stack_flags: alt.flags,
@@ -175,7 +178,7 @@ pub fn restore_rt_frame(frame: &mut TrapFrame, thread: &mut Thread) -> Result<Si
     let c = &image.context;
     if c.fpstate == 0 {
         fpu::reset_current(thread);
-    } else if let Err(fault) = fpu::load_from_user(thread, c.fpstate as usize) {
+    } else if let Err(fault) = fpu_frame::load_from_user(thread, c.fpstate as usize) {
         fpu::reset_current(thread);
         return Err(fault);
     }
@@ -192,6 +195,10 @@ pub fn restore_rt_frame(frame: &mut TrapFrame, thread: &mut Thread) -> Result<Si
     frame.full_return();
     Ok(SigReturn {
         mask: image.mask,
-        altstack: AltStack { sp: image.stack_sp as usize, flags: image.stack_flags, size: image.stack_size as usize },
+        altstack: AltStack {
+            sp: image.stack_sp as usize,
+            flags: image.stack_flags,
+            size: image.stack_size as usize,
+        },
     })
 }

@@ -253,7 +253,10 @@ pub unsafe fn set_current(thread: NonNull<Thread>) {
 /// # Safety
 /// The CPU is not running, and the thread lives for ever.
 pub(super) unsafe fn set_current_of(cpu: crate::cpu::CpuId, thread: *mut Thread) {
-    let current = core::ptr::from_ref(&CURRENT).wrapping_byte_add(crate::percpu::offset_of(cpu)).cast::<usize>().cast_mut();
+    let current = core::ptr::from_ref(&CURRENT)
+        .wrapping_byte_add(crate::percpu::offset_of(cpu))
+        .cast::<usize>()
+        .cast_mut();
     // SAFETY: the caller's promise: nobody else uses that CPU's copy.
     unsafe { current.write(thread.expose_provenance()) };
 }

@@ -101,4 +101,3 @@ pub fn init() {
     let passed = cycles_to_ns(insn::rdtsc().wrapping_sub(base));
     BOOT_EPOCH.store(cmos::read_epoch_s().saturating_mul(1_000_000_000).saturating_sub(passed), Relaxed);
 }
-

@@ -50,7 +50,7 @@ pub struct TrapFrame {
 
 /// Bytes of a frame; `entry` relies on it and on the order of the fields.
 pub(super) const FRAME_SIZE: usize = 22 * 8;
-const _: () = assert!(size_of::<TrapFrame>() == FRAME_SIZE && FRAME_SIZE % 16 == 0);
+const _: () = assert!(size_of::<TrapFrame>() == FRAME_SIZE && FRAME_SIZE.is_multiple_of(16));
 
 /// Bytes of `user_regs_struct`, the register set of ptrace and core dumps (`NT_PRSTATUS`).
 pub const USER_REGS_SIZE: usize = 27 * 8;

@@ -21,7 +21,17 @@ pub fn init_memblock(start: &Start) {
         for region in start.memory.iter().filter(|r| r.kind == MemoryKind::Usable) {
             let _ = m.add_memory(region.range);
         }
+        if let Some(limit) = super::params::memory_limit(start.cmdline) {
+            let _ = m.limit_total(limit);
+        }
         let image = super::image();
+        // What was loaded beyond `mem=` stays reachable.
+        for range in [image].into_iter().chain(start.initrd) {
+            let _ = m.add_memory(PhysRange {
+                start: range.start.align_down(PAGE_SIZE as u64),
+                end: range.end.align_up(PAGE_SIZE as u64),
+            });
+        }
         let _ = m.reserve(PhysRange::new(0, PAGE_SIZE as u64));
         let _ = m.reserve(PhysRange { start: image.start, end: image.end.align_up(PAGE_SIZE as u64) });
         if let Some(initrd) = start.initrd {
@@ -120,23 +130,15 @@ pub unsafe fn switch_tables() {
     memblock::with(|m| m.set_limit(PhysAddr(u64::MAX)));
 }
 
-/// Parts of the image that have served: the first page tables and the template of the per-CPU data.
+/// Parts of the image that have served: the first page tables.
 pub fn image_free() -> &'static [PhysRange] {
     unsafe extern "C" {
         static __boot_bss_start: u8;
         static __boot_bss_end: u8;
-        static __percpu_start: u8;
-        static __percpu_end: u8;
     }
-    static FREE: sync::Once<[PhysRange; 2]> = sync::Once::new();
+    static FREE: sync::Once<[PhysRange; 1]> = sync::Once::new();
     FREE.call_once(|| {
-        let range = |from: *const u8, to: *const u8| PhysRange {
-            start: addr::virt_to_phys(addr::VirtAddr(from.addr())).align_up(PAGE_SIZE as u64),
-            end: addr::virt_to_phys(addr::VirtAddr(to.addr())).align_down(PAGE_SIZE as u64),
-        };
-        [
-            range(&raw const __boot_bss_start, &raw const __boot_bss_end),
-            range(&raw const __percpu_start, &raw const __percpu_end),
-        ]
+        let at = |symbol: *const u8| addr::virt_to_phys(addr::VirtAddr(symbol.addr()));
+        [PhysRange { start: at(&raw const __boot_bss_start), end: at(&raw const __boot_bss_end) }]
     })
 }

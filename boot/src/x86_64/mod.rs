@@ -45,7 +45,7 @@ extern "C" fn stage1(start_info_at: u64) -> ! {
     let slide = if start_info::cmdline_has(start_info_at, "nokaslr") { 0 } else { random_slide(pages) };
     let first = head::LOAD / STEP;
     // SAFETY: the boot page directory is ours alone.
-    let directory = unsafe { &*(&raw const boot_pd_high) };
+    let directory = unsafe { &boot_pd_high };
     if slide != 0 {
         for i in first..first + pages {
             directory[i + slide / STEP].store((i * STEP) as u64 | 0x83, Relaxed);
@@ -75,7 +75,10 @@ extern "C" fn stage2(start_info_at: u64) -> ! {
 
     memory::init_memblock(&start);
     // Firmware's tables are read while memory is still mapped at its own address.
-    let rsdp = (start.rsdp != 0).then_some(start.rsdp);
+    // SAFETY: as below.
+    let rsdp = (start.rsdp != 0)
+        .then_some(start.rsdp)
+        .or_else(|| arch::acpi::scan(unsafe { start_info::firmware(0xe_0000, 0x2_0000) }?, 0xe_0000));
     // SAFETY: nobody writes to the firmware's tables.
     let platform = platform::init(rsdp, &|at, len| unsafe { start_info::firmware(at, len) });
     let topology = topology::init(platform, start.cmdline);

@@ -8,7 +8,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
@@ -106,6 +106,25 @@ pub struct SuperInfo {
     pub dev: Option<DevId>,
 }
 
+/// Every super block that is in use.
+static ALL: SpinLock<Vec<Weak<SuperBlock>>> = SpinLock::new(Vec::new());
+
+/// `sync(2)`: writes every file system to its backing store.
+pub fn sync_all() {
+    let live: Vec<Arc<SuperBlock>> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+    for sb in live.iter().filter(|sb| !sb.is_read_only()) {
+        if let Err(error) = sync_one(sb) {
+            log::warn!("{}: sync failed: {error}", sb.fs_type.name());
+        }
+    }
+}
+
+/// `syncfs(2)`.
+pub fn sync_one(sb: &SuperBlock) -> Result<()> {
+    let _mounted = sb.umount.read();
+    sb.ops.sync_fs(sb, true)
+}
+
 static ANONYMOUS_MINORS: SpinLock<IdAlloc> = SpinLock::new(IdAlloc::new(1, 1 << 20));
 
 impl SuperBlock {
@@ -121,7 +140,7 @@ impl SuperBlock {
             None => Some(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?),
         };
         let dev = info.dev.unwrap_or(DevId::new(0, anonymous_minor.unwrap_or(0)));
-        Ok(Arc::new(Self {
+        let sb = Arc::new(Self {
             fs_type,
             dev,
             anonymous_minor,
@@ -137,7 +156,13 @@ impl SuperBlock {
             user_ns,
             uuid: [0; 16],
             rename_mutex: sched::mutex::Mutex::new(()),
-        }))
+        });
+        let mut all = ALL.lock();
+        all.retain(|known| known.strong_count() > 0);
+        all.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        all.push(Arc::downgrade(&sb));
+        drop(all);
+        Ok(sb)
     }
 
     /// The type it was mounted as.

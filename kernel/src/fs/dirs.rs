@@ -56,12 +56,5 @@ fn sys_getdents64(fd: Fd, buf: usize, size: u32) -> Result<usize> {
     dir::getdents64(&file, &mut out)
 }
 
-#[syscall(getdents)]
-fn sys_getdents(fd: Fd, buf: usize, size: u32) -> Result<usize> {
-    let file = file(fd)?;
-    let mut out = IovIter::user(Direction::Dest, buf, size as usize)?;
-    dir::getdents(&file, &mut out)
-}
-
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[CHDIR, FCHDIR, CHROOT, GETCWD, UMASK, GETDENTS64, GETDENTS];
+pub const SYSCALLS: &[Syscall] = &[CHDIR, FCHDIR, CHROOT, GETCWD, UMASK, GETDENTS64];

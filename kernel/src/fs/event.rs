@@ -105,7 +105,7 @@ fn sys_eventfd(initial: u32) -> Result<Fd> {
 }
 
 #[syscall(timerfd_create)]
-fn sys_timerfd_create(clock: i32, flags: u32) -> Result<Fd> {
+fn sys_timerfd_create(clock: u32, flags: u32) -> Result<Fd> {
     let file = timerfd::timerfd_create(Caller::current()?.cred(), clock, flags)?;
     install(file, flags & raw::TFD_CLOEXEC != 0)
 }

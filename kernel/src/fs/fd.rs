@@ -6,6 +6,7 @@ use abi::fs::{FOwnerEx, Flock};
 use abi::{Errno, Result, raw};
 use macros::syscall;
 use mm::user::UserPtr;
+use vfs::fcntl;
 use vfs::fdtable::{Fd, FdFlags};
 use vfs::file::{File, FileMode};
 use vfs::lock::flock::{IfBusy, flock};
@@ -35,29 +36,6 @@ fn sys_dup3(from: Fd, to: Fd, flags: u32) -> Result<Fd> {
         return Err(Errno::EINVAL);
     }
     files()?.dup_to(from, to, nofile(), fd_flags(flags & raw::O_CLOEXEC != 0))
-}
-
-/// Status flags that `F_SETFL` can change.
-const SETFL: u32 = raw::O_APPEND | raw::O_NONBLOCK | raw::O_DIRECT | raw::O_NOATIME;
-
-fn set_status(file: &Arc<File>, flags: u32) -> Result<()> {
-    let inode = file.inode();
-    if flags & raw::O_APPEND == 0 && file.flags() & raw::O_APPEND != 0 && inode.is_append_only() {
-        return Err(Errno::EPERM);
-    }
-    if flags & raw::O_NOATIME != 0 && file.flags() & raw::O_NOATIME == 0 {
-        let allowed = current().with_cred(|cred| vfs::permission::owner_or_capable(inode, cred));
-        if !allowed {
-            return Err(Errno::EPERM);
-        }
-    }
-    file.ops().check_flags(file, flags)?;
-    let wants_signal = flags & raw::FASYNC != 0;
-    if wants_signal != (file.flags() & raw::FASYNC != 0) {
-        file.ops().fasync(file, wants_signal)?;
-    }
-    file.set_flags(SETFL | raw::FASYNC, flags);
-    Ok(())
 }
 
 fn dup_from(fd: Fd, from: usize, cloexec: bool) -> Result<Fd> {
@@ -103,7 +81,7 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         raw::F_GETFD => return Ok(files()?.flags(fd)?.bits() as isize),
         raw::F_SETFD => files()?.set_flags(fd, FdFlags::from_bits_truncate(arg as u32))?,
         raw::F_GETFL => return Ok(file.flags() as isize),
-        raw::F_SETFL => set_status(&file, arg as u32)?,
+        raw::F_SETFL => fcntl::setfl(&file, &current().cred(), arg as u32)?,
         raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW | raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => {
             record_lock(&file, cmd, arg)?;
         }
@@ -123,14 +101,12 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
             let signal = i32::try_from(arg).ok().filter(|signal| (0..=64).contains(signal)).ok_or(Errno::EINVAL)?;
             file.update_owner(|owner| owner.signal = signal);
         }
-        raw::F_GETPIPE_SZ => return Ok(file.ops().pipe().ok_or(Errno::EBADF)?.capacity() as isize),
+        raw::F_GETPIPE_SZ => return fcntl::pipe_size(&file).map(|size| size as isize),
         raw::F_SETPIPE_SZ => {
-            let pipe = file.ops().pipe().ok_or(Errno::EBADF)?;
-            let privileged = current().with_cred(|cred| cred.capable(abi::cap::Cap::SysResource));
-            return pipe.set_capacity(arg, privileged).map(|size| size as isize);
+            return fcntl::set_pipe_size(&file, &current().cred(), arg).map(|size| size as isize);
         }
-        raw::F_GET_SEALS => return file.ops().get_seals(&file).map(|seals| seals as isize),
-        raw::F_ADD_SEALS => file.ops().add_seals(&file, arg as u32)?,
+        raw::F_GET_SEALS => return fcntl::get_seals(&file).map(|seals| seals as isize),
+        raw::F_ADD_SEALS => fcntl::add_seals(&file, arg as u32)?,
         raw::F_GETLEASE => return Ok(raw::F_UNLCK as isize),
         _ => return Err(Errno::EINVAL),
     }

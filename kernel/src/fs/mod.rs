@@ -5,32 +5,15 @@
 //! arguments, and what belongs to the process (descriptors, limits), lives here.
 
 pub mod context;
-mod dirs;
-mod event;
-mod fd;
+pub mod dirs;
+pub mod event;
+pub mod fd;
 mod ioctl;
-mod mount;
-mod names;
-mod open;
-mod pipe;
+pub mod mount;
+pub mod names;
+pub mod open;
+pub mod pipe;
 pub mod poll;
-mod rw;
-mod stat;
-mod xattr;
-
-use crate::syscall::Syscall;
-
-/// Every list of this folder, for the table.
-pub const GROUPS: &[&[Syscall]] = &[
-    dirs::SYSCALLS,
-    event::SYSCALLS,
-    fd::SYSCALLS,
-    mount::SYSCALLS,
-    names::SYSCALLS,
-    open::SYSCALLS,
-    pipe::SYSCALLS,
-    poll::SYSCALLS,
-    rw::SYSCALLS,
-    stat::SYSCALLS,
-    xattr::SYSCALLS,
-];
+pub mod rw;
+pub mod stat;
+pub mod xattr;

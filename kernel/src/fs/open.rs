@@ -3,7 +3,7 @@
 use abi::fs::OpenHow;
 use abi::{Errno, Result, raw};
 use macros::syscall;
-use mm::user::{UserStr, copy_struct_from_user};
+use mm::user::{UserPtr, UserStr, copy_struct_from_user};
 use vfs::fdtable::Fd;
 use vfs::namei::{self, OpenArgs};
 
@@ -34,7 +34,7 @@ fn sys_creat(name: UserStr, mode: u32) -> Result<Fd> {
 }
 
 #[syscall(openat2)]
-fn sys_openat2(dirfd: DirFd, name: UserStr, how: usize, size: usize) -> Result<Fd> {
+fn sys_openat2(dirfd: DirFd, name: UserStr, how: UserPtr<OpenHow>, size: usize) -> Result<Fd> {
     if size < size_of::<OpenHow>() {
         return Err(Errno::EINVAL);
     }
@@ -49,8 +49,8 @@ fn sys_close(fd: Fd) -> Result<()> {
 
 #[syscall(close_range)]
 fn sys_close_range(first: u32, last: u32, flags: u32) -> Result<()> {
-    const UNSHARE: u32 = raw::CLOSE_RANGE_UNSHARE;
-    const CLOEXEC: u32 = raw::CLOSE_RANGE_CLOEXEC;
+    const UNSHARE: u32 = 1 << 1;
+    const CLOEXEC: u32 = 1 << 2;
     if flags & !(UNSHARE | CLOEXEC) != 0 || first > last {
         return Err(Errno::EINVAL);
     }

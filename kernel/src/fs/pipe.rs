@@ -30,21 +30,13 @@ fn sys_pipe(fds: UserPtr<[i32; 2]>) -> Result<()> {
     sys_pipe2(fds, 0)
 }
 
-/// Reads an optional position, runs the transfer, writes the position back.
-fn with_offset<R>(user: UserPtr<i64>, f: impl FnOnce(Option<&mut u64>) -> Result<R>) -> Result<R> {
-    match user.read_opt()? {
-        None => f(None),
-        Some(offset) => {
-            let mut pos = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
-            let result = f(Some(&mut pos))?;
-            user.write(&(pos as i64))?;
-            Ok(result)
-        }
-    }
+/// Where a transfer went on to: written back to a position that the user gave.
+fn put_offset(user: UserPtr<i64>, given: Option<i64>, pos: u64) -> Result<()> {
+    if given.is_some() { user.write(&(pos as i64)) } else { Ok(()) }
 }
 
-fn piped(result: Result<usize>) -> Result<usize> {
-    if result == Err(Errno::EPIPE) {
+fn piped<R>(result: Result<R>) -> Result<R> {
+    if matches!(result, Err(Errno::EPIPE)) {
         signal::raise_sigpipe();
     }
     result
@@ -59,23 +51,20 @@ fn sys_splice(
     len: usize,
     flags: u32,
 ) -> Result<usize> {
-    if flags & !splice::FLAGS != 0 {
-        return Err(Errno::EINVAL);
-    }
     if len == 0 {
         return Ok(0);
     }
     let (input, output) = (file(input)?, file(output)?);
-    piped(with_offset(in_offset, |from| {
-        with_offset(out_offset, |to| splice::splice(&input, from, &output, to, len, flags))
-    }))
+    let (from, to) = (in_offset.read_opt()?, out_offset.read_opt()?);
+    let (count, pos) = piped(splice::splice(&input, from, &output, to, len, flags))?;
+    // At most one side has a position: the other one is a pipe.
+    put_offset(in_offset, from, pos)?;
+    put_offset(out_offset, to, pos)?;
+    Ok(count)
 }
 
 #[syscall(tee)]
 fn sys_tee(input: Fd, output: Fd, len: usize, flags: u32) -> Result<usize> {
-    if flags & !splice::FLAGS != 0 {
-        return Err(Errno::EINVAL);
-    }
     if len == 0 {
         return Ok(0);
     }
@@ -84,9 +73,6 @@ fn sys_tee(input: Fd, output: Fd, len: usize, flags: u32) -> Result<usize> {
 
 #[syscall(vmsplice)]
 fn sys_vmsplice(fd: Fd, iov: usize, count: usize, flags: u32) -> Result<usize> {
-    if flags & !splice::FLAGS != 0 {
-        return Err(Errno::EINVAL);
-    }
     let file = file(fd)?;
     let writes = file.mode().contains(vfs::file::FileMode::WRITE);
     let direction = if writes { Direction::Source } else { Direction::Dest };
@@ -96,7 +82,10 @@ fn sys_vmsplice(fd: Fd, iov: usize, count: usize, flags: u32) -> Result<usize> {
 #[syscall(sendfile)]
 fn sys_sendfile(output: Fd, input: Fd, offset: UserPtr<i64>, count: usize) -> Result<usize> {
     let (output, input) = (file(output)?, file(input)?);
-    piped(with_offset(offset, |pos| splice::sendfile(&output, &input, pos, count)))
+    let from = offset.read_opt()?;
+    let (count, pos) = piped(splice::sendfile(&output, &input, from, count))?;
+    put_offset(offset, from, pos)?;
+    Ok(count)
 }
 
 #[syscall(copy_file_range)]
@@ -108,13 +97,12 @@ fn sys_copy_file_range(
     len: usize,
     flags: u32,
 ) -> Result<usize> {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
     let (input, output) = (file(input)?, file(output)?);
-    with_offset(in_offset, |from| {
-        with_offset(out_offset, |to| splice::copy_file_range(&input, from, &output, to, len))
-    })
+    let (from, to) = (in_offset.read_opt()?, out_offset.read_opt()?);
+    let (count, pos_in, pos_out) = splice::copy_file_range(&input, from, &output, to, len, flags)?;
+    put_offset(in_offset, from, pos_in)?;
+    put_offset(out_offset, to, pos_out)?;
+    Ok(count)
 }
 
 /// The calls of this file.

@@ -12,6 +12,7 @@ use abi::{Errno, Result};
 use macros::syscall;
 use mm::user::{UserPtr, UserSlice};
 use sched::hrtimer::Deadline;
+use vfs::fdtable::Fd;
 use vfs::file::File;
 use vfs::poll::Poller;
 
@@ -62,7 +63,7 @@ fn watches_of(fds: &[Pollfd]) -> Result<Vec<Watch>> {
     for entry in fds.iter().filter(|entry| entry.fd >= 0) {
         watches.push(Watch {
             fd: entry.fd,
-            file: files.get(entry.fd).ok(),
+            file: files.get(Fd(entry.fd as u32)).ok(),
             wanted: PollEvents::from_bits_truncate(u32::from(entry.events as u16)),
             ready: PollEvents::empty(),
         });
@@ -165,7 +166,7 @@ const SET_EVENTS: [(PollEvents, PollEvents); 3] = {
 impl Sets {
     fn read(count: i32, users: [usize; 3]) -> Result<Self> {
         let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
-        let count = count.min(current().files().ok_or(Errno::EBADF)?.capacity());
+        let count = count.min(current().files().ok_or(Errno::EBADF)?.size());
         let mut bits = [const { Vec::new() }; 3];
         for (set, &addr) in bits.iter_mut().zip(&users) {
             if addr != 0 {
@@ -193,7 +194,7 @@ impl Sets {
             if wanted.is_empty() {
                 continue;
             }
-            let file = files.get(fd as i32)?;
+            let file = files.get(Fd(fd as u32))?;
             out.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             out.push(Watch { fd: fd as i32, file: Some(file), wanted, ready: PollEvents::empty() });
         }

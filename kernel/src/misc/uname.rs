@@ -15,6 +15,23 @@ pub const SYSCALLS: &[Syscall] = &[UNAME, SETHOSTNAME, SETDOMAINNAME, PERSONALIT
 /// Longest host or domain name.
 const NAME_MAX: usize = 64;
 
+/// What `uname(2)` answers before anybody changes it.
+pub fn initial() -> Utsname {
+    let field = |text: &str| {
+        let mut bytes = [0; 65];
+        bytes.iter_mut().take(NAME_MAX).zip(text.bytes()).for_each(|(slot, byte)| *slot = byte);
+        bytes
+    };
+    Utsname {
+        sysname: field("Linux"),
+        nodename: field("(none)"),
+        release: field(crate::version::RELEASE),
+        version: field(crate::version::VERSION),
+        machine: field(arch::uapi::MACHINE),
+        domainname: field("(none)"),
+    }
+}
+
 fn proxy() -> Result<Arc<NsProxy>> {
     current().nsproxy().ok_or(Errno::EINVAL)
 }

@@ -14,6 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use arch::sync::SpinLockIrq;
+use drivers::console::Console;
 use sched::wait::WaitQueue;
 
 pub mod ring;
@@ -32,12 +33,6 @@ static READERS: WaitQueue = WaitQueue::new();
 static CONSOLES: SpinLockIrq<Consoles> = SpinLockIrq::new(Consoles::new());
 static PENDING: AtomicBool = AtomicBool::new(false);
 static CONSOLE_LEVEL: AtomicU8 = AtomicU8::new(7);
-
-/// A device that shows the kernel log. Called with interrupts off: it polls and never sleeps.
-pub trait Console: Send + Sync {
-    /// Writes `bytes`, lines ending in `\n`, before returning.
-    fn write(&self, bytes: &[u8]);
-}
 
 struct Consoles {
     list: Vec<Arc<dyn Console>>,
@@ -70,6 +65,47 @@ pub fn set_console_level(level: u8) {
     CONSOLE_LEVEL.store(level, Ordering::Relaxed);
 }
 
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, entry: &log::Record<'_>) {
+        let level = match entry.level() {
+            log::Level::Error => 3,
+            log::Level::Warn => 4,
+            log::Level::Info => 6,
+            log::Level::Debug | log::Level::Trace => 7,
+        };
+        let mut line = Line::<LONGEST>::new();
+        // `write_str` of a line cannot fail.
+        let _ = line.write_fmt(*entry.args());
+        record(Priority::kernel(level), line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Becomes the destination of the `log` macros.
+pub fn init() {
+    if log::set_logger(&Logger).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+}
+
+/// A panic: everything is shown from now on, on the boot console if there is no other.
+pub fn show_everything() {
+    set_console_level(15);
+    if let Some(mut consoles) = CONSOLES.try_lock()
+        && consoles.list.is_empty()
+        && arch::earlycon::setup(None)
+    {
+        consoles.early = true;
+    }
+}
+
 /// Shows the log on the boot console until a real one comes (`earlycon`).
 pub fn enable_early_console() {
     CONSOLES.lock().early = true;
@@ -95,7 +131,7 @@ pub fn record(priority: Priority, text: &[u8]) {
     LOG.lock().push(priority, sched::time::monotonic_ns(), text);
     PENDING.store(true, Ordering::Release);
     flush();
-    if arch::irq::enabled() && arch::preempt::count() == 0 {
+    if READERS.has_waiters() && arch::irq::enabled() && arch::preempt::count() == 0 {
         READERS.wake_all();
     }
 }
@@ -156,19 +192,14 @@ pub fn readers() -> &'static WaitQueue {
 }
 
 /// A line under construction on the stack; what does not fit is cut off.
-struct Line {
-    bytes: [u8; 64],
+struct Line<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl Line {
-    /// The `[    1.234567] ` in front of a record.
-    fn prefix(header: &Header) -> Self {
-        let mut line = Self { bytes: [0; 64], len: 0 };
-        let micros = header.time_ns / 1000;
-        // `write_str` below cannot fail.
-        let _ = write!(line, "[{:5}.{:06}] ", micros / 1_000_000, micros % 1_000_000);
-        line
+impl<const N: usize> Line<N> {
+    const fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
     }
 
     fn as_bytes(&self) -> &[u8] {
@@ -176,7 +207,18 @@ impl Line {
     }
 }
 
-impl Write for Line {
+impl Line<64> {
+    /// The `[    1.234567] ` in front of a record.
+    fn prefix(header: &Header) -> Self {
+        let mut line = Self::new();
+        let micros = header.time_ns / 1000;
+        // `write_str` below cannot fail.
+        let _ = write!(line, "[{:5}.{:06}] ", micros / 1_000_000, micros % 1_000_000);
+        line
+    }
+}
+
+impl<const N: usize> Write for Line<N> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for (slot, &byte) in self.bytes[self.len..].iter_mut().zip(text.as_bytes()) {
             *slot = byte;

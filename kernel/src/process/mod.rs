@@ -101,3 +101,16 @@ pub fn with_current<R>(f: impl FnOnce(&Thread) -> R) -> Option<R> {
     let task = sched::current();
     task.data::<Thread>().map(f)
 }
+
+/// `RLIMIT_FSIZE` of the caller, for the file layer; `None` for no limit.
+pub fn fsize_limit() -> Option<u64> {
+    let limit = with_current(|thread| thread.process.limits.cur(Resource::Fsize))?;
+    (limit != u64::MAX).then_some(limit)
+}
+
+/// Who calls, as sockets tell their peers.
+pub fn socket_credentials() -> socket::Credentials {
+    let me = current();
+    let (uid, gid) = me.with_cred(|cred| (cred.euid.0, cred.egid.0));
+    socket::Credentials { pid: me.process.pid.global(), uid, gid }
+}

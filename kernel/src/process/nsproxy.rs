@@ -107,6 +107,23 @@ pub struct NsProxy {
     pub pid_for_children: Arc<PidNamespace>,
 }
 
+impl NsProxy {
+    /// The namespaces that the system starts with.
+    pub fn initial(mnt: Arc<MountNamespace>) -> Self {
+        let time = Arc::new(TimeNamespace::new(None, TIME_INIT_INO));
+        Self {
+            mnt,
+            uts: Arc::new(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO)),
+            ipc: Arc::new(IpcNamespace { inum: IPC_INIT_INO }),
+            net: Arc::new(NetNamespace { inum: next_inum() }),
+            cgroup: Arc::new(CgroupNamespace { inum: CGROUP_INIT_INO }),
+            time: time.clone(),
+            time_for_children: time,
+            pid_for_children: super::init_pid_ns(),
+        }
+    }
+}
+
 /// The `CLONE_NEW*` flags that make a new [`NsProxy`].
 pub const NEW_FLAGS: u64 = (raw::CLONE_NEWNS
     | raw::CLONE_NEWUTS

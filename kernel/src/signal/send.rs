@@ -125,6 +125,12 @@ pub fn flush_all(state: &mut SignalState, signals: SigSet) {
     state.for_each(|_, thread| thread.signals.pending.lock().flush(signals));
 }
 
+/// Whether the calling thread blocks or ignores `signal`, as terminals ask before they stop a background process.
+pub fn ignores(signal: Signal) -> bool {
+    let me = crate::process::current();
+    me.blocked().has(signal) || me.process.sig.lock().sighand.ignored().has(signal)
+}
+
 /// Whether the arrival of `signal` changes nothing at all.
 fn is_ignored(process: &Process, state: &SignalState, thread: &Thread, signal: Signal, from: Sender) -> bool {
     // A blocked signal may have another action by the time it is unblocked.

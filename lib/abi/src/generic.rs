@@ -57,6 +57,11 @@ pub mod open {
 /// The name that `uname(2)` gives the machine.
 pub const MACHINE: &str = "aarch64";
 
+/// The one of two layouts that this architecture has.
+pub const fn stat_from(_: crate::x86_64::Stat, generic: Stat) -> Stat {
+    generic
+}
+
 /// The number that `call` has on this architecture.
 pub const fn syscall_number(call: &crate::nr::Nr) -> Option<u16> {
     call.generic

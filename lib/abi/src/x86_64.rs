@@ -55,6 +55,11 @@ pub mod open {
 /// The name that `uname(2)` gives the machine.
 pub const MACHINE: &str = "x86_64";
 
+/// The one of two layouts that this architecture has.
+pub const fn stat_from(x86_64: Stat, _: crate::generic::Stat) -> Stat {
+    x86_64
+}
+
 /// The number that `call` has on this architecture.
 pub const fn syscall_number(call: &crate::nr::Nr) -> Option<u16> {
     call.x86_64

@@ -38,3 +38,6 @@ pub use rcu::{RcuPtr, RcuReadSide, Retired, set_reclaimer};
 pub use rwlock::{RwReadGuard, RwSpinLock, RwWriteGuard};
 pub use seqlock::{SeqCount, SeqLock, SeqLockGuard};
 pub use spin::{SpinLock, SpinLockGuard, lock_pair};
+
+#[cfg(test)]
+mod tests;

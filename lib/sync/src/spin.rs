@@ -94,11 +94,10 @@ impl<T: ?Sized, C: Context> SpinLock<T, C> {
     /// Releases a lock whose guard was forgotten, without restoring its context.
     ///
     /// # Safety
-    /// The lock must be held through a guard that was given to [`core::mem::forget`] (possibly
+    /// The lock must be held through a guard that was given to [`SpinLockGuard::hand_over`] (possibly
     /// by another task of the same CPU, as across a context switch), and the caller must
     /// restore what the context switched off.
     pub unsafe fn force_unlock(&self) {
-        lockdep::release(&self.class, self.address());
         self.raw.unlock();
     }
 
@@ -158,6 +157,15 @@ impl<T: ?Sized, C: Context> Drop for SpinLockGuard<'_, T, C> {
         self.lock.raw.unlock();
         // SAFETY: `saved` is taken once, here; the guard is not used afterwards.
         C::leave(unsafe { ManuallyDrop::take(&mut self.saved) });
+    }
+}
+
+impl<T: ?Sized, C: Context> SpinLockGuard<'_, T, C> {
+    /// Leaves the lock held and the context entered, for somebody else to release with
+    /// [`SpinLock::force_unlock`] (the task on the other side of a context switch).
+    pub fn hand_over(self) {
+        lockdep::release(&self.lock.class, self.lock.address());
+        core::mem::forget(self);
     }
 }
 

@@ -61,7 +61,7 @@ impl Geometry for Flat {
 
 #[derive(Default)]
 struct Heap {
-    tables: RefCell<BTreeMap<u64, Box<[ToyCell]>>>,
+    tables: RefCell<BTreeMap<u64, *mut [ToyCell]>>,
     limit: usize,
 }
 
@@ -73,14 +73,17 @@ unsafe impl<G: Geometry<Cell = ToyCell>> TableMemory<G> for Heap {
             return Err(OutOfMemory);
         }
         let key = tables.last_key_value().map_or(1, |(k, _)| k + 1);
-        tables.insert(key, (0..G::entries(level)).map(|_| ToyCell(AtomicU64::new(0))).collect());
+        let cells: Box<[ToyCell]> = (0..G::entries(level)).map(|_| ToyCell(AtomicU64::new(0))).collect();
+        tables.insert(key, Box::into_raw(cells));
         Ok(PhysAddr(key))
     }
     fn free(&self, table: PhysAddr, _: Level) {
-        assert!(self.tables.borrow_mut().remove(&table.0).is_some());
+        let cells = self.tables.borrow_mut().remove(&table.0).expect("a table of this heap");
+        // SAFETY: from `into_raw`, and out of the map: once.
+        drop(unsafe { Box::from_raw(cells) });
     }
     fn cells(&self, table: PhysAddr) -> *const ToyCell {
-        self.tables.borrow()[&table.0].as_ptr()
+        self.tables.borrow()[&table.0].cast()
     }
 }
 

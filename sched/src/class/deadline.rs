@@ -156,11 +156,6 @@ impl DlRq {
             task_of(unsafe { self.ready.next(&raw const dl(*task).node) })
         })
     }
-
-    /// The earliest deadline among the runnable.
-    pub(crate) fn earliest(&self) -> Option<u64> {
-        first(&self.ready).map(|task| dl(task).deadline.get())
-    }
 }
 
 fn dl<'a>(task: TaskPtr) -> &'a DlEntity {

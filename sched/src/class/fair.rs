@@ -610,9 +610,8 @@ pub(crate) fn find_queued(rq: &Rq, mut wanted: impl FnMut(TaskPtr) -> bool) -> O
 
 fn find_in(queue: &CfsRq, wanted: &mut impl FnMut(TaskPtr) -> bool, budget: &mut u32) -> Option<TaskPtr> {
     let mut at = queue.tree.first();
-    loop {
-        // SAFETY: nodes of the tree are living entities.
-        let Some(entity) = (unsafe { at.cast::<FairEntity>().as_ref() }) else { break };
+    // SAFETY: nodes of the tree are living entities.
+    while let Some(entity) = unsafe { at.cast::<FairEntity>().as_ref() } {
         *budget = budget.checked_sub(1)?;
         let found = match entity.own_queue() {
             Some(below) => find_in(below, wanted, budget),

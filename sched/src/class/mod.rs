@@ -117,47 +117,47 @@ macro_rules! dispatch {
 
 impl Class {
     /// Puts a task on the run queue.
-    pub fn enqueue(self, rq: &mut Rq, task: TaskPtr, why: Enqueue) {
+    pub(crate) fn enqueue(self, rq: &mut Rq, task: TaskPtr, why: Enqueue) {
         dispatch!(self, enqueue(rq, task, why));
     }
 
     /// Takes a task off the run queue.
-    pub fn dequeue(self, rq: &mut Rq, task: TaskPtr, why: Dequeue) {
+    pub(crate) fn dequeue(self, rq: &mut Rq, task: TaskPtr, why: Dequeue) {
         dispatch!(self, dequeue(rq, task, why));
     }
 
     /// The running task gives way to its equals.
-    pub fn yield_current(self, rq: &mut Rq) {
+    pub(crate) fn yield_current(self, rq: &mut Rq) {
         dispatch!(self, yield_current(rq));
     }
 
     /// `woken`, of the same class as the running task, was queued: should it run now?
-    pub fn preempts(self, rq: &mut Rq, woken: TaskPtr) -> bool {
+    pub(crate) fn preempts(self, rq: &mut Rq, woken: TaskPtr) -> bool {
         dispatch!(self, preempts(rq, woken))
     }
 
     /// The running task stops running (it may be off the queue already).
-    pub fn put_prev(self, rq: &mut Rq, task: TaskPtr) {
+    pub(crate) fn put_prev(self, rq: &mut Rq, task: TaskPtr) {
         dispatch!(self, put_prev(rq, task));
     }
 
     /// The queued task `task` is going to run, or is running and entered the class.
-    pub fn set_next(self, rq: &mut Rq, task: TaskPtr) {
+    pub(crate) fn set_next(self, rq: &mut Rq, task: TaskPtr) {
         dispatch!(self, set_next(rq, task));
     }
 
     /// The task of this class that should run, made the running one.
-    pub fn pick_next(self, rq: &mut Rq) -> Option<TaskPtr> {
+    pub(crate) fn pick_next(self, rq: &mut Rq) -> Option<TaskPtr> {
         dispatch!(self, pick_next(rq))
     }
 
     /// Accounts the running task up to the run queue's clock.
-    pub fn update_current(self, rq: &mut Rq) {
+    pub(crate) fn update_current(self, rq: &mut Rq) {
         dispatch!(self, update_current(rq));
     }
 
     /// A tick interrupted the running task.
-    pub fn tick(self, rq: &mut Rq, task: TaskPtr) {
+    pub(crate) fn tick(self, rq: &mut Rq, task: TaskPtr) {
         dispatch!(self, tick(rq, task));
     }
 }

@@ -49,6 +49,11 @@ pub(crate) fn current() -> Current {
     }
 }
 
+/// The running task, if this OS thread has one already.
+pub(crate) fn try_current() -> Option<Current> {
+    TASK.get().map(Current::new)
+}
+
 /// Makes `task` the task of this OS thread.
 pub(crate) fn adopt(task: Arc<Task>) -> Current {
     let ptr = NonNull::from(&*task);
@@ -65,7 +70,8 @@ pub(crate) fn adopt(task: Arc<Task>) -> Current {
 fn set_up() {
     static DONE: Once<()> = Once::new();
     DONE.call_once(|| {
-        hosted::set_timer_hook(|| crate::hrtimer::run_expired());
+        hosted::set_timer_hook(crate::hrtimer::run_expired);
+        crate::lockcheck::init();
         crate::rcu::init();
         crate::time::init();
     });
@@ -129,7 +135,8 @@ pub(crate) fn wake_up_new(task: &Arc<Task>) {
         adopt(task);
         match entry {
             Some(crate::fork::Entry::Kernel(f)) => f(),
-            Some(crate::fork::Entry::User) | None => {}
+            // There is no user mode here.
+            Some(crate::fork::Entry::User | crate::fork::Entry::Program(_)) | None => {}
         }
     });
     drop(thread.expect("an OS thread for a task"));
@@ -178,15 +185,9 @@ pub(crate) mod rcu {
             }
             *work = false;
             drop(work);
-            let mut left = false;
-            for cpu in CpuMask::ALL.iter() {
-                left |= crate::rcu::run_callbacks(cpu);
-            }
-            if left {
+            // What arrives while a batch waits makes the next batch, so go on until nothing is left.
+            while CpuMask::ALL.iter().fold(false, |left, cpu| left | crate::rcu::run_callbacks(cpu)) {
                 synchronize();
-                for cpu in CpuMask::ALL.iter() {
-                    crate::rcu::run_callbacks(cpu);
-                }
             }
         }
     }
@@ -259,7 +260,7 @@ pub(crate) fn timer_started(cpu: CpuId) {
             crate::time::tick();
             std::thread::spawn(|| {
                 static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-                let _one = ONE.lock();
+                let Ok(_one) = ONE.try_lock() else { return };
                 for cpu in arch::cpu::possible().iter() {
                     crate::timer::run_expired(cpu);
                 }

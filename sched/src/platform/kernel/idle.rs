@@ -9,7 +9,7 @@ use arch::{irq, preempt};
 
 use super::{machine, rcu, switch, tick};
 use crate::class::TaskPtr;
-use crate::cputime::{CPU_TIMES, CpuState};
+use crate::cputime::CPU_TIMES;
 use crate::entity::Sched;
 use crate::rq::{self, RunQueue};
 use crate::stack::Stack;
@@ -45,6 +45,7 @@ pub(crate) fn init() {
     preempt::add(count.saturating_sub(now));
     preempt::sub(now.saturating_sub(count));
     crate::class::fair::scale_tunables(arch::cpu::count());
+    crate::lockcheck::init();
     crate::rcu::init();
     crate::time::init();
 }
@@ -111,7 +112,7 @@ fn idle_loop() -> ! {
         irq::local_disable();
         if !preempt::need_resched() {
             tick::stop();
-            let since = crate::time::raw_ns();
+            CPU_TIMES[cpu.index()].idle_begins(crate::time::raw_ns());
             while !preempt::need_resched() {
                 if crate::softirq::wake_if_needed(cpu) {
                     break;
@@ -123,7 +124,7 @@ fn idle_loop() -> ! {
                 irq::local_enable();
                 irq::local_disable();
             }
-            CPU_TIMES[cpu.index()].add(CpuState::Idle, crate::time::raw_ns().wrapping_sub(since));
+            CPU_TIMES[cpu.index()].idle_ends(crate::time::raw_ns());
             tick::resume();
         }
         irq::local_enable();

@@ -37,6 +37,11 @@ pub(crate) fn current() -> Current {
     Current::new(arch::thread::current().cast())
 }
 
+/// The running task; there is one from [`init`] on, which is before anybody asks.
+pub(crate) fn try_current() -> Option<Current> {
+    Some(current())
+}
+
 /// The CPUs, for the load balancer.
 pub(crate) fn machine() -> Machine {
     Machine { online: arch::cpu::online(), queue: rq::try_of, node: arch::cpu::node_of }

@@ -168,7 +168,7 @@ fn switch_to(rq: RqGuard<'_>, prev: TaskPtr, next: TaskPtr) {
         }
         this_rq().prev.store(prev.as_ptr(), Ordering::Relaxed);
         // Released on the other side.
-        core::mem::forget(rq);
+        rq.hand_over();
         arch::thread::switch(old.thread_ptr(), new.thread_ptr());
         // Another CPU perhaps: whoever ran there last.
         finish_switch(this_rq().take_prev());
@@ -188,7 +188,7 @@ unsafe fn finish_switch(prev: TaskPtr) {
     let leaving = task.on_rq.load(Ordering::Relaxed) == on_rq::MIGRATING;
     // Release: whoever sees it may run the task on another CPU.
     task.on_cpu.store(false, Ordering::Release);
-    // SAFETY: the guard was forgotten in `switch_to` on this CPU; interrupts are still off.
+    // SAFETY: the guard was handed over in `switch_to` on this CPU; interrupts are still off.
     unsafe { queue.lock.force_unlock() };
     if leaving {
         super::wake::place_elsewhere(prev);
@@ -241,6 +241,12 @@ pub(crate) extern "C" fn first_run(_task: usize) -> ! {
             f();
             // A kernel thread may have become a user program; it does not come back then.
             exit()
+        }
+        Some(Entry::Program(start)) => {
+            // SAFETY: `Task::new_program` put a frame there, and only this task reaches it.
+            start(unsafe { &mut *task.with_thread(|thread| thread.user_frame()) });
+            // SAFETY: `start` filled in the frame and gave the task an address space.
+            unsafe { arch::trap::return_to_user() }
         }
         Some(Entry::User) | None => {
             // SAFETY: `Task::new_user` filled in the frame, and the switch loaded the address space.

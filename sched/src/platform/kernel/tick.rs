@@ -121,7 +121,10 @@ fn tick() {
             task.times.system_ticks.fetch_add(TICK_NS, Ordering::Relaxed);
             CpuState::System
         };
-        CPU_TIMES[cpu.index()].add(state, TICK_NS);
+        if state != CpuState::Idle {
+            // The idle loop measures its own time.
+            CPU_TIMES[cpu.index()].add(state, TICK_NS);
+        }
         class.tick(rq, curr);
         crate::class::realtime::tick_others(rq);
         crate::class::deadline::unthrottle(rq);
@@ -131,4 +134,27 @@ fn tick() {
         rq.publish(&queue.hints);
     });
     crate::softirq::wake_if_needed(cpu);
+    if machine.online.count() > 1 {
+        kick_idle(cpu);
+    }
+}
+
+/// If tasks wait here while another CPU idles (without a tick of its own), has that one look for work.
+fn kick_idle(here: CpuId) {
+    let waiting =
+        |cpu| crate::rq::try_of(cpu).map_or(0, |queue| queue.hints.nr_running.load(Ordering::Relaxed));
+    if waiting(here) < 2 {
+        return;
+    }
+    for cpu in arch::cpu::online().iter() {
+        if cpu != here
+            && super::idle::is_idle(cpu)
+            && let Some(queue) = crate::rq::try_of(cpu)
+            && let Some(rq) = queue.lock.try_lock()
+        {
+            // SAFETY: the running task is alive while its queue is locked.
+            super::resched(cpu, unsafe { rq.curr.as_ref() });
+            return;
+        }
+    }
 }

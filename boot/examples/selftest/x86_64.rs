@@ -59,6 +59,8 @@ fn exit(code: u8) -> ! {
 const USER_CODE: usize = 0x40_0000;
 const USER_STACK: usize = 0x50_0000;
 const USER_LAZY: usize = 0x60_0000;
+/// Not canonical.
+const BAD_IP: usize = 0x8000_0000_0000_0000;
 const USER_VDSO: usize = 0x70_1000;
 
 static TICKS: AtomicU32 = AtomicU32::new(0);
@@ -105,6 +107,8 @@ impl TrapHandler for Kernel {
                 let back = arch::signal::restore_rt_frame(frame, me()).expect("sigreturn");
                 assert_eq!(back.mask, 0x1234);
             }
+            // What sigreturn and ptrace can do: a state that the processor refuses to return to.
+            103 => frame.set_ip(BAD_IP),
             60 => finish(frame.syscall_args()[0], n + 1),
             _ => frame.set_return(-38),
         }
@@ -127,8 +131,11 @@ impl TrapHandler for Kernel {
     fn user_exception(&self, frame: &mut TrapFrame, exception: Exception) {
         EXCEPTIONS.fetch_add(1, Ordering::Relaxed);
         LAST_EXCEPTION.store(exception.signo as usize, Ordering::Relaxed);
-        if exception.signo != 5 {
-            frame.set_ip(frame.ip() + 2);
+        match frame.ip() {
+            // The return to a bad address failed.
+            BAD_IP => frame.set_ip(USER_CODE + 0xa00),
+            _ if exception.signo != 5 => frame.set_ip(frame.ip() + 2),
+            _ => frame.set_single_step(false),
         }
     }
 
@@ -155,13 +162,7 @@ impl TrapHandler for Kernel {
 
     fn oops(&self, oops: &Oops<'_>) -> ! {
         println!("OOPS: {}", oops.reason);
-        if let Some(frame) = oops.frame {
-            println!("{frame:?}");
-        }
-        arch::backtrace::frames(oops.frame_pointer, |ip| {
-            println!("  {:#x}", ip - arch::native::slide());
-            true
-        });
+        oops.report(|line| println!("{line}"));
         exit(2)
     }
 }
@@ -177,7 +178,9 @@ fn vdso_symbol(name: &str) -> usize {
     let image = arch::vdso::image();
     let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("8 bytes")) as usize;
     let dynamic = word(64 + 56 + 8);
-    let entry = |tag| (0..).map(|i| dynamic + i * 16).find(|&at| word(at) == tag).map(|at| word(at + 8)).expect("tag");
+    let entry = |tag| {
+        (0..).map(|i| dynamic + i * 16).find(|&at| word(at) == tag).map(|at| word(at + 8)).expect("tag")
+    };
     let (strings, symbols) = (entry(5), entry(6));
     let symbol = (1..11).map(|i| symbols + i * 24).find(|&at| {
         let text = &image[strings + (word(at) & 0xffff_ffff)..];
@@ -233,6 +236,13 @@ fn start(info: &'static BootInfo) -> ! {
     );
     trap::set_handler(&KERNEL);
     println!("  TSC {} kHz, epoch {}", time::clock_hz() / 1000, time::boot_epoch_ns() / 1_000_000_000);
+    if info.cmdline.contains("cpuinfo") {
+        let _ = cpu::write_cpuinfo(&mut earlycon::EarlyCon, CpuId(0));
+    }
+    if info.cmdline.contains("oops") {
+        // SAFETY: it is not sound: that is what is tested.
+        unsafe { core::ptr::without_provenance::<u8>(16).read_volatile() };
+    }
     timer();
     copies();
     secondaries(info.cpus.len());
@@ -430,13 +440,21 @@ core::arch::global_asm!(
     // 8: a signal handler runs and comes back with everything as it was.
     "mov eax, 0x12345678", "movd xmm7, eax", "mov r13d, 8", "mov eax, 102", "syscall", "mov r9d, r13d",
     "cmp eax, 55", "jne 9f", "cmp dword ptr [{LAZY} + 300], 10", "jne 9f", "movd eax, xmm7", "cmp eax, 0x12345678", "jne 9f",
-    "xor edi, edi", "jmp 8f",
-    "9: mov edi, r9d",
-    "8: mov eax, 60", "syscall", "ud2",
+    "jmp 6f",
     // The handler, at a known place: notes its argument, spoils registers.
     ".org user_start + 0x800", "mov [{LAZY} + 300], edi", "xorps xmm7, xmm7", "xor r13d, r13d", "mov eax, 9", "ret",
     // The restorer.
     ".org user_start + 0x900", "mov eax, 15", "syscall", "ud2",
+    "6:",
+    // 9: single steps, also over a system call.
+    "mov r9d, 9", "pushfq", "or dword ptr [rsp], 0x100", "popfq", "nop",
+    "mov eax, 9999", "pushfq", "or dword ptr [rsp], 0x100", "popfq", "syscall", "mov r9d, 9", "cmp rax, -38", "jne 9f",
+    // 10: a return to nowhere.
+    "mov eax, 103", "mov ebx, 1234", "syscall", "ud2",
+    ".org user_start + 0xa00", "mov r9d, 10", "cmp ebx, 1234", "jne 9f",
+    "xor edi, edi", "jmp 8f",
+    "9: mov edi, r9d",
+    "8: mov eax, 60", "syscall", "ud2",
     "user_end:",
     ".popsection",
     LAZY = const USER_LAZY,
@@ -490,8 +508,8 @@ fn finish(status: usize, syscalls: u32) -> ! {
         EXIT_WORK.load(Ordering::Relaxed)
     );
     assert_eq!(status, 0, "the user program's check failed");
-    assert_eq!(syscalls, 6);
-    assert_eq!(EXCEPTIONS.load(Ordering::Relaxed), 4);
+    assert_eq!(syscalls, 8);
+    assert_eq!(EXCEPTIONS.load(Ordering::Relaxed), 7);
     assert_eq!(EXIT_WORK.load(Ordering::Relaxed), 1);
     exit(0)
 }

@@ -1,0 +1,61 @@
+//! Devices: probing them, their nodes in `/dev`, and which of them is the console.
+
+use abi::fs::DevId;
+use abi::{Result, raw};
+use boot::BootInfo;
+use drivers::console::Console;
+use drivers::serial::{self, Found};
+use drivers::tty::devices as tty;
+use drivers::{mem, tty::devices::AUX_MAJOR};
+use tmpfs::devtmpfs::{create_dir, create_node};
+
+use super::cmdline;
+use crate::printk;
+
+const CHAR: u32 = raw::S_IFCHR;
+
+/// Probes devices and makes their nodes.
+pub(super) fn init(_: &'static BootInfo) -> Result<()> {
+    mem::init()?;
+    tty::init()?;
+    for (name, mode, minor) in [("null", 0o666, mem::NULL), ("zero", 0o666, mem::ZERO), ("full", 0o666, mem::FULL)] {
+        create_node(name, CHAR | mode, DevId::new(mem::MAJOR, minor))?;
+    }
+    create_node("tty", CHAR | 0o666, tty::DEV_TTY)?;
+    create_node("console", CHAR | 0o600, tty::DEV_CONSOLE)?;
+    create_node("ptmx", CHAR | 0o666, DevId::new(AUX_MAJOR, 2))?;
+    create_dir("pts")?;
+    create_dir("shm")?;
+
+    let ports = serial::probe()?;
+    for port in &ports {
+        create_node(&port.name, CHAR | 0o660, port.tty.dev())?;
+    }
+    choose_consoles(&ports);
+    Ok(())
+}
+
+/// Shows the log on every port that `console=` names, in their order; the last one is `/dev/console`. Without the
+/// parameter the first port is both.
+fn choose_consoles(ports: &[Found]) {
+    let wanted = cmdline::consoles();
+    let mut last = None;
+    for name in wanted {
+        if let Some(port) = ports.iter().find(|port| port.name == *name) {
+            printk::register_console(port.port.clone());
+            last = Some(port);
+        }
+    }
+    if last.is_none()
+        && let Some(port) = ports.first()
+    {
+        if wanted.is_empty() {
+            printk::register_console(port.port.clone());
+        }
+        last = Some(port);
+    }
+    if let Some(port) = last {
+        tty::set_console(port.tty.clone());
+        log::info!("console [{}] enabled", port.port.name());
+    }
+}

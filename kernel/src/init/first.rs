@@ -1,0 +1,104 @@
+//! The first process: it finishes the boot, then becomes `init`.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result, raw};
+use arch::trap::TrapFrame;
+use boot::BootInfo;
+use vfs::fdtable::{FdFlags, FdTable};
+use vfs::mount::{Mount, ops};
+use vfs::namei::{self, At, OpenArgs};
+use vfs::path::{FsStruct, Path};
+
+use super::cmdline;
+use crate::exec;
+use crate::fs::context::Caller;
+use crate::process::{self, NsProxy, current, kthread};
+
+/// Programs that are tried in this order when the command line names none.
+const USUAL: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
+
+/// Makes process 1 and lets it run.
+pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
+    let fs = Arc::new(FsStruct::new(Path::new(root.clone(), root.root().clone())));
+    let nsproxy = Arc::new(NsProxy::initial(ops::initial_namespace(&root)));
+    process::boot::spawn_init(fs.clone(), nsproxy.clone(), Box::new(move |frame| become_init(frame, info)))?;
+    // Kernel threads come after it, so that `kthreadd` is process 2.
+    kthread::init(fs, Arc::new(FdTable::new()), nsproxy);
+    sched::kthread::set_hook(&kthread::Hook);
+    Ok(())
+}
+
+fn become_init(frame: &mut TrapFrame, info: &'static BootInfo) {
+    if let Err(error) = super::late(info) {
+        panic!("cannot start: {error}");
+    }
+    open_console();
+    // `rdinit` counts only if the initramfs has it, as on Linux.
+    if exists(cmdline::rdinit_program()) {
+        run(frame, cmdline::rdinit_program());
+        return;
+    }
+    if cmdline::rdinit_program() != "/init" {
+        log::error!("check access for rdinit={} failed, ignoring", cmdline::rdinit_program());
+    }
+    if let Some(program) = cmdline::init_program() {
+        if exists(program) {
+            run(frame, program);
+            return;
+        }
+        panic!("Requested init {program} failed (error -2).");
+    }
+    match USUAL.into_iter().find(|program| exists(program)) {
+        Some(program) => run(frame, program),
+        None => panic!(
+            "No working init found.  Try passing init= option to kernel. See Linux Documentation/admin-guide/init.rst for guidance."
+        ),
+    }
+}
+
+fn exists(program: &str) -> bool {
+    let Ok(caller) = Caller::current() else { return false };
+    namei::access(&caller.ctx(), At::Cwd, program.as_bytes(), 0, raw::AT_EACCESS).is_ok()
+}
+
+/// Standard input, output and error.
+fn open_console() {
+    let open = || -> Result<()> {
+        let caller = Caller::current()?;
+        let files = current().files().ok_or(Errno::EBADF)?;
+        let args = OpenArgs::from_open(raw::O_RDWR, 0)?;
+        let console = namei::open(&caller.ctx(), At::Cwd, b"/dev/console", &args)?;
+        for _ in 0..3 {
+            files.install(console.clone(), u64::MAX, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    if open().is_err() {
+        log::error!("Warning: unable to open an initial console.");
+    }
+}
+
+fn run(frame: &mut TrapFrame, program: &str) {
+    log::info!("Run {program} as init process");
+    let result = load(frame, program);
+    if let Err(error) = result {
+        panic!("Requested init {program} failed (error {}).", -error.code());
+    }
+}
+
+/// Replaces the kernel's first task by a program, with what the command line left for it.
+fn load(frame: &mut TrapFrame, program: &str) -> Result<()> {
+    let rest = cmdline::for_init();
+    let mut argv = vec![program.as_bytes()];
+    argv.extend(rest.args.iter().map(|argument| argument.as_bytes()));
+    let usual = [("HOME=", "HOME=/"), ("TERM=", "TERM=linux")];
+    let replaced = |name: &str| rest.env.iter().any(|entry| entry.starts_with(name));
+    let mut envp: Vec<&[u8]> = Vec::new();
+    envp.extend(usual.iter().filter(|(name, _)| !replaced(name)).map(|(_, entry)| entry.as_bytes()));
+    envp.extend(rest.env.iter().map(|entry| entry.as_bytes()));
+    exec::kernel_exec(frame, program.as_bytes(), &argv, &envp)
+}

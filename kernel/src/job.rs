@@ -1,0 +1,131 @@
+//! Job control: the process layer's side of terminals ([`drivers::tty::job`]).
+//!
+//! A session's controlling terminal is kept in one table by the session's id object; the object lives as long as
+//! the entry, so its address identifies the session.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use abi::cap::Cap;
+use abi::{Errno, Result};
+use arch::sync::SpinLock;
+use drivers::tty::core::Tty;
+use drivers::tty::job::{Group, JobControl, Session};
+
+use crate::process::{Pid, Process, current, tree};
+use crate::signal::{Signal, send};
+
+static TERMINALS: SpinLock<BTreeMap<u64, (Arc<Pid>, Arc<Tty>)>> = SpinLock::new(BTreeMap::new());
+
+fn identity(pid: &Arc<Pid>) -> u64 {
+    Arc::as_ptr(pid).addr() as u64
+}
+
+/// The controlling terminal of a process.
+pub fn terminal_of(process: &Process) -> Option<Arc<Tty>> {
+    let session = process.session()?;
+    TERMINALS.lock().get(&identity(&session)).map(|(_, tty)| tty.clone())
+}
+
+/// A process group as terminals see it.
+struct PidGroup(Arc<Pid>);
+
+impl Group for PidGroup {
+    fn identity(&self) -> u64 {
+        identity(&self.0)
+    }
+
+    fn number(&self) -> i32 {
+        self.0.nr_in(&current().pid_ns())
+    }
+
+    fn signal(&self, signo: i32) {
+        if let Some(signal) = Signal::new(signo) {
+            send::kernel_signal_group(&self.0, signal);
+        }
+    }
+
+    fn is_orphaned(&self) -> bool {
+        tree::is_orphaned(&tree::lock(), &self.0, None)
+    }
+
+    fn session(&self) -> Arc<dyn Session> {
+        let member = self.0.group().first().and_then(|process| process.session());
+        Arc::new(PidSession(member.unwrap_or_else(|| self.0.clone())))
+    }
+}
+
+/// A session as terminals see it.
+struct PidSession(Arc<Pid>);
+
+impl Session for PidSession {
+    fn identity(&self) -> u64 {
+        identity(&self.0)
+    }
+
+    fn number(&self) -> i32 {
+        self.0.nr_in(&current().pid_ns())
+    }
+
+    fn terminal(&self) -> Option<Arc<Tty>> {
+        TERMINALS.lock().get(&identity(&self.0)).map(|(_, tty)| tty.clone())
+    }
+
+    fn set_terminal(&self, tty: Option<Arc<Tty>>) {
+        let mut terminals = TERMINALS.lock();
+        let old = match tty {
+            Some(tty) => terminals.insert(identity(&self.0), (self.0.clone(), tty)),
+            None => terminals.remove(&identity(&self.0)),
+        };
+        drop(terminals);
+        drop(old);
+    }
+
+    fn signal_leader(&self, signo: i32) {
+        if let (Some(leader), Some(signal)) = (self.0.process(), Signal::new(signo)) {
+            send::kernel_signal(&leader, signal);
+        }
+    }
+}
+
+/// Implements [`JobControl`] over the process tree.
+pub struct Jobs;
+
+impl JobControl for Jobs {
+    fn group(&self) -> Arc<dyn Group> {
+        let process = &current().process;
+        Arc::new(PidGroup(process.pgrp().unwrap_or_else(|| process.pid.clone())))
+    }
+
+    fn session(&self) -> Arc<dyn Session> {
+        let process = &current().process;
+        Arc::new(PidSession(process.session().unwrap_or_else(|| process.pid.clone())))
+    }
+
+    fn is_session_leader(&self) -> bool {
+        current().process.is_session_leader()
+    }
+
+    fn find_group(&self, number: i32) -> Result<Arc<dyn Group>> {
+        let pid = current().pid_ns().find(number).ok_or(Errno::ESRCH)?;
+        Ok(Arc::new(PidGroup(pid)))
+    }
+
+    fn ignores(&self, signo: i32) -> bool {
+        Signal::new(signo).is_some_and(send::ignores)
+    }
+
+    fn is_admin(&self) -> bool {
+        current().with_cred(|cred| cred.capable(Cap::SysAdmin))
+    }
+}
+
+impl crate::tty_hooks::TtyHooks for Jobs {
+    fn session_leader_exits(&self, process: &Arc<Process>) {
+        let Some(session) = process.session() else { return };
+        let session: Arc<dyn Session> = Arc::new(PidSession(session));
+        if let Some(tty) = session.terminal() {
+            tty.disassociate(&session);
+        }
+    }
+}

@@ -288,15 +288,11 @@ fn may_open(ctx: &LookupContext<'_>, path: &Path, args: &OpenArgs, access: MayAc
         FileType::Symlink => return Err(Errno::ELOOP),
         FileType::Directory if writes => return Err(Errno::EISDIR),
         FileType::Directory if access.contains(MayAccess::EXEC) => return Err(Errno::EACCES),
-        FileType::CharDevice | FileType::BlockDevice => {
-            if path.mnt.flags() & raw::MS_NODEV != 0 {
-                return Err(Errno::EACCES);
-            }
+        FileType::CharDevice | FileType::BlockDevice if path.mnt.flags() & raw::MS_NODEV != 0 => {
+            return Err(Errno::EACCES);
         }
-        FileType::Regular => {
-            if access.contains(MayAccess::EXEC) && path.mnt.flags() & raw::MS_NOEXEC != 0 {
-                return Err(Errno::EACCES);
-            }
+        FileType::Regular if access.contains(MayAccess::EXEC) && path.mnt.flags() & raw::MS_NOEXEC != 0 => {
+            return Err(Errno::EACCES);
         }
         _ => {}
     }

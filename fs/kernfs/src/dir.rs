@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::Result;
 use arch::sync::SpinLock;
@@ -22,13 +22,14 @@ pub fn next_ino() -> u64 {
 struct Child {
     name: Vec<u8>,
     entry: Entry,
-    /// The directory, if it is one of this kind.
+    /// The directory itself, if [`StaticDir::mkdir`] made it.
     dir: Option<Arc<StaticDir>>,
 }
 
 /// A directory that is built by registration. Order of registration is order of listing.
 pub struct StaticDir {
     children: SpinLock<Children>,
+    revision: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ impl Link for Path {
 impl StaticDir {
     /// An empty directory.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { children: SpinLock::new(Children::default()) })
+        Arc::new(Self { children: SpinLock::new(Children::default()), revision: AtomicUsize::new(1) })
     }
 
     /// Adds a node; one of the same name is replaced.
@@ -59,21 +60,23 @@ impl StaticDir {
 
     /// Adds a node with everything its inode shows.
     pub fn add_entry(&self, name: &str, entry: Entry) {
-        self.insert(name, entry, None);
+        let name = name.as_bytes().to_vec();
+        let child = Child { name, entry, dir: None };
+        let mut children = self.children.lock();
+        let replaced = self.insert(&mut children, child);
+        drop(children);
+        drop(replaced);
     }
 
-    fn insert(&self, name: &str, entry: Entry, dir: Option<Arc<StaticDir>>) {
-        let name = name.as_bytes().to_vec();
-        let child = Child { name: name.clone(), entry, dir };
-        let mut children = self.children.lock();
+    fn insert(&self, children: &mut Children, child: Child) -> Option<Child> {
+        let name = child.name.clone();
         let position = children.by_name.get(&name).copied().unwrap_or_else(|| {
             children.next += 1;
             children.next
         });
         children.by_name.insert(name, position);
-        let replaced = children.by_position.insert(position, child);
-        drop(children);
-        drop(replaced);
+        self.revision.fetch_add(1, Ordering::AcqRel);
+        children.by_position.insert(position, child)
     }
 
     /// Adds a file of text declared as a constant.
@@ -108,19 +111,18 @@ impl StaticDir {
 
     /// [`Self::mkdir`] with other permissions.
     pub fn mkdir_mode(&self, name: &str, mode: u32) -> Arc<Self> {
-        if let Some(dir) = self.dir(name) {
+        let fresh = Self::new();
+        let entry = Entry::new(Node::Dir(fresh.clone()), next_ino(), mode);
+        let mut children = self.children.lock();
+        let at = children.by_name.get(name.as_bytes()).and_then(|at| children.by_position.get(at));
+        if let Some(dir) = at.and_then(|child| child.dir.clone()) {
             return dir;
         }
-        let dir = Self::new();
-        self.insert(name, Entry::new(Node::Dir(dir.clone()), next_ino(), mode), Some(dir.clone()));
-        dir
-    }
-
-    /// The registered directory called `name`.
-    pub fn dir(&self, name: &str) -> Option<Arc<Self>> {
-        let children = self.children.lock();
-        let position = children.by_name.get(name.as_bytes())?;
-        children.by_position.get(position)?.dir.clone()
+        let child = Child { name: name.as_bytes().to_vec(), entry, dir: Some(fresh.clone()) };
+        let replaced = self.insert(&mut children, child);
+        drop(children);
+        drop(replaced);
+        fresh
     }
 
     /// Takes a name away; whether it was there.
@@ -128,6 +130,7 @@ impl StaticDir {
         let mut children = self.children.lock();
         let Some(position) = children.by_name.remove(name.as_bytes()) else { return false };
         let removed = children.by_position.remove(&position);
+        self.revision.fetch_add(1, Ordering::AcqRel);
         drop(children);
         removed.is_some()
     }
@@ -160,8 +163,8 @@ impl Dir for StaticDir {
         }
     }
 
-    fn is_volatile(&self) -> bool {
-        true
+    fn revision(&self) -> Option<usize> {
+        Some(self.revision.load(Ordering::Acquire))
     }
 
     fn nlink(&self) -> u32 {

@@ -324,8 +324,11 @@ fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u
     process.oom_score_adj_min.store(parent.oom_score_adj_min.load(Ordering::Relaxed), Ordering::Relaxed);
     process.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.coredump_filter.store(parent.coredump_filter.load(Ordering::Relaxed), Ordering::Relaxed);
-    *process.exe.lock() = parent.exe.lock().clone();
-    *process.tty.lock() = parent.tty.lock().clone();
+    // One lock of a kind at a time.
+    let exe = parent.exe.lock().clone();
+    *process.exe.lock() = exe;
+    let tty = parent.tty.lock().clone();
+    *process.tty.lock() = tty;
     if flags & f::PARENT != 0 {
         process.exit_signal.store(parent.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
     }

@@ -92,7 +92,7 @@ const PARAMS: &[Param] = &[
 /// Known elsewhere: nothing to do here.
 const TAKEN: &[&str] = &[
     "earlycon", "quiet", "debug", "ignore_loglevel", "loglevel", "nokaslr", "mem", "maxcpus", "nr_cpus", "nosmp",
-    "ro", "rw", "root", "rootwait", "rootdelay", "reboot", "preempt", "slub_debug", "initrd", "BOOT_IMAGE",
+    "ro", "rw", "root", "rootwait", "rootdelay", "reboot", "preempt", "slub_debug", "initrd", "BOOT_IMAGE", "x2apic", "nox2apic", "nosmap", "nosmep",
 ];
 
 fn named(value: Option<&'static str>, take: &dyn Fn(&'static str) -> Result<(), Invalid>) -> Result<(), Invalid> {

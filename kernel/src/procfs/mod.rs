@@ -12,7 +12,6 @@
 //! | [`sysctl`] | `/proc/sys` |
 
 use alloc::sync::Arc;
-use core::any::Any;
 
 use abi::Result;
 use kernfs::{KernFs, StaticDir};

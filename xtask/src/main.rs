@@ -7,6 +7,7 @@
 mod arch;
 mod build;
 mod check;
+mod compress;
 mod cpio;
 mod debian;
 mod image;

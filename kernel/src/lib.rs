@@ -27,6 +27,7 @@ pub mod params;
 pub mod pidfd;
 pub mod printk;
 pub mod process;
+pub mod pty;
 pub mod signal;
 pub mod syscall;
 pub mod time;

@@ -150,7 +150,9 @@ impl EpollLinks {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
-        for (epoll, key) in core::mem::take(&mut *self.list.lock()) {
+        // A statement of its own: in the head of the loop the lock would be held all through it.
+        let links = core::mem::take(&mut *self.list.lock());
+        for (epoll, key) in links {
             if let Some(epoll) = epoll.upgrade() {
                 epoll.forget(key);
             }

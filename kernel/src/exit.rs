@@ -211,6 +211,7 @@ fn leave(code: i32) {
             let status = state.group_exit.unwrap_or(code);
             process.exit_code.store(status, Ordering::Relaxed);
             process.last_uid.store(me.with_cred(|c| c.uid.0), Ordering::Relaxed);
+            *process.last_comm.lock() = *me.task().comm().padded();
         }
         last
     };

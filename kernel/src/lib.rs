@@ -4,6 +4,7 @@
 //! - [`signal`], [`futex`], [`time`]: how they are interrupted, synchronised and timed;
 //! - [`cred`], [`namespaces`]: who acts, and what it sees;
 //! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine;
+//! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
 //! - [`syscall`], [`traps`], [`oops`]: the ways into the kernel, and what happens when it breaks.
 #![cfg_attr(not(test), no_std)]
@@ -12,6 +13,7 @@
 extern crate alloc;
 
 pub mod cred;
+pub mod dev;
 pub mod exec;
 pub mod exit;
 pub mod fork;
@@ -22,14 +24,17 @@ pub mod job;
 pub mod memory;
 pub mod misc;
 pub mod namespaces;
+pub mod net;
 pub mod oops;
 pub mod params;
 pub mod pidfd;
 pub mod printk;
 pub mod process;
 pub mod pty;
+pub mod procfs;
 pub mod signal;
 pub mod syscall;
+pub mod sysfs;
 pub mod time;
 pub mod traps;
 pub mod tty_hooks;

@@ -13,7 +13,7 @@ pub const EXEC_END: &str = "@@exec-end ";
 
 const INITTAB: &str = "\
 ::sysinit:/etc/init.d/rcS
-console::respawn:-/bin/sh
+::respawn:/bin/cttyhack /bin/sh -l
 ::ctrlaltdel:/sbin/reboot
 ::shutdown:/bin/sync
 ";

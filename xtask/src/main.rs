@@ -15,6 +15,7 @@ mod paths;
 mod proc;
 mod qemu;
 mod run;
+mod session;
 mod setup;
 mod test;
 mod ui;

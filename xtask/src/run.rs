@@ -3,8 +3,9 @@
 use crate::arch::Arch;
 use crate::build::{self, Profile};
 use crate::initramfs::{EXEC_BEGIN, EXEC_END};
-use crate::qemu::{Machine, Session, Waited};
-use crate::{debian, initramfs, paths, proc, qemu, setup, ui};
+use crate::qemu::Machine;
+use crate::session::{self, Session, Waited};
+use crate::{debian, initramfs, paths, proc, setup, ui};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::PathBuf;
@@ -123,14 +124,11 @@ fn interactive(machine: &Machine) -> Result<ExitCode> {
 /// Runs a machine whose initramfs was made by [`initramfs::exec`] and prints what its command
 /// prints, as it comes.
 fn exec(machine: &Machine, limit: Duration) -> Result<ExitCode> {
-    let log = paths::output(machine.arch)?.join("console.log");
-    let mut session = machine.start(limit)?;
-    let status = relay(&mut session, limit);
-    std::fs::write(&log, &session.log)?;
-    match status? {
+    match capture(machine, limit, &mut std::io::stdout().lock())? {
         Some(status) => Ok(ExitCode::from(status)),
         None => {
-            let text = session.text();
+            let log = console_log(machine)?;
+            let text = String::from_utf8_lossy(&std::fs::read(&log)?).replace("\r\n", "\n");
             let tail: Vec<&str> = text.lines().rev().take(40).collect();
             for line in tail.iter().rev() {
                 eprintln!("{line}");
@@ -140,14 +138,27 @@ fn exec(machine: &Machine, limit: Duration) -> Result<ExitCode> {
     }
 }
 
-/// Copies the command's output to standard output; its exit status, if it got that far.
-fn relay(session: &mut Session, limit: Duration) -> Result<Option<u8>> {
+/// Where the last console log of a guest that ran one command is kept.
+fn console_log(machine: &Machine) -> Result<PathBuf> {
+    Ok(paths::output(machine.arch)?.join("console.log"))
+}
+
+/// Runs a machine whose initramfs was made by [`initramfs::exec`]; writes what its command prints
+/// to `out`, and returns its exit status if it got that far.
+pub fn capture(machine: &Machine, limit: Duration, out: &mut dyn Write) -> Result<Option<u8>> {
+    let mut session = machine.start(limit)?;
+    let status = relay(&mut session, limit, out);
+    std::fs::write(console_log(machine)?, &session.log)?;
+    status
+}
+
+/// Copies the command's output to `out`; its exit status, if it got that far.
+fn relay(session: &mut Session, limit: Duration, out: &mut dyn Write) -> Result<Option<u8>> {
     if session.wait_for(EXEC_BEGIN, limit) != Waited::Found || session.wait_for("\n", limit) != Waited::Found
     {
         return Ok(None);
     }
     session.take_seen();
-    let mut out = std::io::stdout().lock();
     loop {
         let waited = session.wait_for("\n", limit);
         let mut line = session.take_seen();
@@ -156,7 +167,7 @@ fn relay(session: &mut Session, limit: Duration) -> Result<Option<u8>> {
             line.push(b'\n');
         }
         // The marker begins a line, or follows output that did not end with a newline.
-        if let Some(at) = qemu::find(&line, EXEC_END.as_bytes()) {
+        if let Some(at) = session::find(&line, EXEC_END.as_bytes()) {
             out.write_all(&line[..at])?;
             out.flush()?;
             let status = String::from_utf8_lossy(&line[at + EXEC_END.len()..]).trim().parse();

@@ -84,7 +84,6 @@ fn switched_off(name: &str) -> bool {
         "umip" => !features::has_umip(),
         "fsgsbase" => !features::has_fsgsbase(),
         "pcid" => !features::has_pcid(),
-        "x2apic" => !features::has_x2apic(),
         "xsave" => !features::has_xsave(),
         "xsaveopt" => !features::has_xsaveopt(),
         // Protection keys: not offered to programs.

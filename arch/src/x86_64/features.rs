@@ -103,6 +103,12 @@ pub(super) fn detect() {
     LEAF1_EDX.store(one.edx, Relaxed);
 }
 
+/// Whether the processor is QEMU's emulation.
+pub fn is_tcg() -> bool {
+    let leaf = cpuid(0x4000_0000, 0);
+    has_hypervisor() && [leaf.ebx, leaf.ecx, leaf.edx] == [0x5447_4354, 0x4354_4743, 0x4743_5447]
+}
+
 /// Forgets features, as boot parameters ask (`nosmap`, `nopcid`, `nox2apic` …).
 pub fn disable(features: u64) {
     FEATURES.fetch_and(!features, Relaxed);

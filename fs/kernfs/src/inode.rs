@@ -81,7 +81,12 @@ impl InodeOps for KernInode {
         let root = Credentials::root();
         let cx = Context { sb: dir.sb(), cred: &root };
         match me.lookup(&cx, name.bytes()) {
-            Ok(Some(entry)) if entry.ino == inode.ino() => Revalidate::Valid,
+            Ok(Some(entry)) if entry.ino == inode.ino() => {
+                if me.follows_owner() && (entry.uid, entry.gid) != (inode.uid(), inode.gid()) {
+                    inode.set_owner(entry.uid, entry.gid);
+                }
+                Revalidate::Valid
+            }
             _ => Revalidate::Invalid,
         }
     }

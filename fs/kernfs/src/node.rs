@@ -104,6 +104,12 @@ pub trait Dir: Send + Sync {
         false
     }
 
+    /// Whether the owners of its nodes change with what they stand for: each lookup then brings the inode's
+    /// owner up to date.
+    fn follows_owner(&self) -> bool {
+        false
+    }
+
     /// Hard links as `stat(2)` shows them.
     fn nlink(&self) -> u32 {
         2

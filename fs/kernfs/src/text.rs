@@ -50,6 +50,11 @@ impl Text {
         &self.bytes
     }
 
+    /// Takes away what is behind the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+
     /// The finished text.
     ///
     /// # Errors

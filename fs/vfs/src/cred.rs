@@ -7,6 +7,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
 
 use abi::cap::{Cap, CapSet};
 use abi::creds::{Gid, OVERFLOW_ID, Uid};
@@ -70,6 +71,8 @@ pub struct UserNamespace {
     pub uid_map: SpinLock<IdMap>,
     /// `/proc/PID/gid_map`.
     pub gid_map: SpinLock<IdMap>,
+    /// `/proc/PID/setgroups` says `deny`: `setgroups(2)` fails inside.
+    pub setgroups_denied: AtomicBool,
 }
 
 static INIT_USER_NS: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
@@ -82,6 +85,7 @@ static INIT_USER_NS: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
         ns_inum: 0xEFFF_FFFD,
         uid_map: SpinLock::new(all()),
         gid_map: SpinLock::new(all()),
+        setgroups_denied: AtomicBool::new(false),
     })
 });
 

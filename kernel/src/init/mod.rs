@@ -104,6 +104,8 @@ fn late(info: &'static BootInfo) -> Result<()> {
     socket::set_credentials_source(crate::process::socket_credentials);
     unix::init();
     rootfs::register_types()?;
+    crate::procfs::init()?;
+    crate::net::init()?;
     devices::init(info)?;
     rootfs::unpack(info);
     Ok(())

@@ -5,6 +5,7 @@ use abi::cap::CapSet;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::sync::SpinLock;
+use core::sync::atomic::{AtomicBool, Ordering};
 use vfs::cred::{Credentials, IdMap, UserNamespace};
 
 /// Deepest nesting.
@@ -29,6 +30,8 @@ pub fn enter_new(cred: &mut Credentials) -> Result<()> {
         ns_inum: next_inum(),
         uid_map: SpinLock::new(IdMap::default()),
         gid_map: SpinLock::new(IdMap::default()),
+        // What was denied outside stays denied inside.
+        setgroups_denied: AtomicBool::new(parent.setgroups_denied.load(Ordering::Acquire)),
         parent: Some(parent),
     });
     cred.securebits = 0;
@@ -42,5 +45,5 @@ pub fn enter_new(cred: &mut Credentials) -> Result<()> {
 
 /// Whether `setgroups` means anything in `ns`: not before its groups have names.
 pub fn may_setgroups(ns: &UserNamespace) -> bool {
-    ns.is_initial() || !ns.gid_map.lock().extents().is_empty()
+    ns.is_initial() || !ns.setgroups_denied.load(Ordering::Acquire) && !ns.gid_map.lock().extents().is_empty()
 }

@@ -158,6 +158,8 @@ pub struct Process {
     pub exe: SpinLock<Option<Arc<crate::exec::Exe>>>,
     /// User id when the last thread went, for `wait`.
     pub last_uid: AtomicU32,
+    /// Name of the last thread, for what is shown of a zombie.
+    pub last_comm: SpinLock<[u8; sched::task::COMM_LEN]>,
     /// When it was made, on the boot-time clock.
     pub start_ns: u64,
 }
@@ -193,6 +195,7 @@ impl Process {
             coredump_filter: AtomicU32::new(0x33),
             exe: SpinLock::new(None),
             last_uid: AtomicU32::new(0),
+            last_comm: SpinLock::new([0; sched::task::COMM_LEN]),
             start_ns: sched::time::boottime_ns(),
         }
     }

@@ -22,8 +22,9 @@ use vfs::super_block::MountRequest;
 use crate::process::PidNamespace;
 
 mod memory;
+pub mod numbers;
 mod root;
-mod sysctl;
+pub mod sysctl;
 mod system;
 mod task;
 

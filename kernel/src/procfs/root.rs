@@ -69,6 +69,14 @@ impl Dir for Root {
         Ok(())
     }
 
+    fn is_volatile(&self) -> bool {
+        true
+    }
+
+    fn follows_owner(&self) -> bool {
+        true
+    }
+
     fn nlink(&self) -> u32 {
         2 + self.ns.population()
     }

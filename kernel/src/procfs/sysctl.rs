@@ -3,12 +3,14 @@
 //! A value that lives in an atomic is a row of a table; others have functions of their own.
 
 use core::fmt::Write;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use kernfs::{Attr, StaticDir, Text, attr};
+use sync::Once;
 
 use super::top;
+use crate::oops::{PANIC_ON_OOPS, PANIC_TIMEOUT};
 use crate::process::current;
 
 /// Parses one number of a write; white space around it is fine.
@@ -37,10 +39,6 @@ macro_rules! number {
 
 /// `kernel.randomize_va_space`.
 pub static RANDOMIZE_VA_SPACE: AtomicU32 = AtomicU32::new(2);
-/// `kernel.panic`: seconds before a reboot after a panic; 0 stays.
-pub static PANIC_TIMEOUT: AtomicI32 = AtomicI32::new(0);
-/// `kernel.panic_on_oops`.
-pub static PANIC_ON_OOPS: AtomicU32 = AtomicU32::new(0);
 /// `kernel.dmesg_restrict`.
 pub static DMESG_RESTRICT: AtomicU32 = AtomicU32::new(0);
 /// `kernel.kptr_restrict`.
@@ -59,7 +57,10 @@ const KERNEL: &[Attr] = &[
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
     number!("randomize_va_space", RANDOMIZE_VA_SPACE, 0..=2),
     number!("panic", PANIC_TIMEOUT, i32::MIN..=i32::MAX),
-    number!("panic_on_oops", PANIC_ON_OOPS, 0..=1),
+    attr("panic_on_oops", |out| line(out, u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)))).writable(|data| {
+        PANIC_ON_OOPS.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
+        Ok(())
+    }),
     number!("dmesg_restrict", DMESG_RESTRICT, 0..=1),
     number!("kptr_restrict", KPTR_RESTRICT, 0..=2),
     attr("hostname", |out| uts_line(out, |uts| &uts.nodename))
@@ -76,15 +77,15 @@ const KERNEL: &[Attr] = &[
         Ok(())
     }),
     number!("pid_max", crate::process::pid::PID_MAX, 301..=4_194_304),
-    number!("threads-max", crate::process::THREADS_MAX, 20..=0x3fff_ffff),
+    number!("threads-max", crate::fork::MAX_THREADS, 20..=0x3fff_ffff),
     attr("core_pattern", |out| line(out, "core")),
     attr("core_uses_pid", |out| line(out, 0)),
     attr("modules_disabled", |out| line(out, 1)),
 ];
 
 const RANDOM: &[Attr] = &[
-    attr("boot_id", |out| line(out, crate::misc::random::boot_id())),
-    attr("uuid", |out| line(out, crate::misc::random::uuid())),
+    attr("boot_id", |out| line(out, boot_id())),
+    attr("uuid", |out| line(out, Uuid::random())),
     attr("entropy_avail", |out| line(out, 256)),
     attr("poolsize", |out| line(out, 256)),
     attr("write_wakeup_threshold", |out| line(out, 256)),
@@ -96,10 +97,10 @@ const VM: &[Attr] = &[
     number!("overcommit_ratio", mm::overcommit::RATIO, 0..=i32::MAX as usize),
     number!("overcommit_kbytes", mm::overcommit::KBYTES, 0..=usize::MAX),
     number!("max_map_count", mm::space::MAX_MAP_COUNT, 0..=i32::MAX as usize),
-    number!("mmap_min_addr", mm::space::MMAP_MIN_ADDR, 0..=usize::MAX),
+    attr("mmap_min_addr", |out| line(out, mm::space::MMAP_MIN_ADDR)),
     number!("swappiness", SWAPPINESS, 0..=200),
-    number!("panic_on_oom", mm::oom::PANIC_ON_OOM, 0..=2),
-    number!("oom_kill_allocating_task", mm::oom::KILL_ALLOCATING_TASK, 0..=1),
+    number!("admin_reserve_kbytes", mm::overcommit::ADMIN_RESERVE_KBYTES, 0..=usize::MAX),
+    number!("user_reserve_kbytes", mm::overcommit::USER_RESERVE_KBYTES, 0..=usize::MAX),
     attr("drop_caches", |out| line(out, 0)).writable(|data| {
         match parse(data, 1..=4)? {
             1 | 3 => drop_caches(true),
@@ -108,6 +109,38 @@ const VM: &[Attr] = &[
         Ok(())
     }),
 ];
+
+/// A random identifier: RFC 9562, version 4.
+#[derive(Clone, Copy)]
+struct Uuid([u8; 16]);
+
+impl Uuid {
+    fn random() -> Self {
+        let mut bytes = [0; 16];
+        crate::misc::random::fill(&mut bytes);
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        Self(bytes)
+    }
+}
+
+impl core::fmt::Display for Uuid {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_char('-')?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The identifier of this boot.
+fn boot_id() -> Uuid {
+    static BOOT_ID: Once<Uuid> = Once::new();
+    *BOOT_ID.call_once(Uuid::random)
+}
 
 static SWAPPINESS: AtomicUsize = AtomicUsize::new(60);
 
@@ -129,6 +162,12 @@ const FS: &[Attr] = &[
     attr("nr_open", |out| line(out, vfs::fdtable::NR_OPEN)),
     attr("dentry-state", |out| {
         writeln!(out, "{}\t0\t45\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
+    }),
+    attr("inode-nr", |out| {
+        writeln!(out, "{}\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
+    }),
+    attr("inode-state", |out| {
+        writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
     number!("protected_symlinks", vfs::namei::PROTECTED_SYMLINKS, 0..=1),
     number!("protected_hardlinks", vfs::namei::PROTECTED_HARDLINKS, 0..=1),

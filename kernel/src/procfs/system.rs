@@ -1,10 +1,13 @@
 //! The system as a whole: `/proc/stat`, `/proc/uptime`, `/proc/version`, `/proc/cpuinfo`, ….
 
 use core::fmt::{self, Write};
+use core::sync::atomic::Ordering;
 
 use abi::time::USER_HZ;
 use abi::{Errno, Result};
+use arch::cpu::CpuId;
 use kernfs::{Attr, Text, attr};
+use sched::cputime::{CPU_TIMES, CpuState};
 
 use super::top;
 
@@ -13,7 +16,7 @@ const FILES: &[Attr] = &[
     attr("cpuinfo", |out| text(arch::cpu::online().iter().try_for_each(|cpu| arch::cpu::write_cpuinfo(out, cpu)))),
     attr("devices", show_devices),
     attr("filesystems", show_filesystems),
-    attr("interrupts", |out| text(crate::irq::show(out))),
+    attr("interrupts", |out| text(drivers::irq::show(out))),
     attr("loadavg", show_loadavg),
     attr("stat", show_stat),
     attr("uptime", show_uptime),
@@ -24,7 +27,6 @@ const FILES: &[Attr] = &[
     }),
     attr("diskstats", |_| Ok(())),
     attr("modules", |_| Ok(())),
-    attr("consoles", |out| text(crate::printk::show_consoles(out))),
     attr("softirqs", |out| text(show_softirqs(out))),
     attr("execdomains", |out| text(writeln!(out, "0-0\tLinux           \t[kernel]"))),
 ];
@@ -71,19 +73,20 @@ fn show_filesystems(out: &mut Text) -> Result<()> {
 
 fn show_uptime(out: &mut Text) -> Result<()> {
     let up = sched::time::boottime_ns() / 10_000_000;
-    let idle: u64 = arch::cpu::online().iter().map(|cpu| sched::cputime::of_cpu(cpu).idle_ns).sum();
+    let idle: u64 = arch::cpu::online().iter().map(|cpu| CPU_TIMES.get(cpu.0 as usize).map_or(0, |times| times.get(CpuState::Idle))).sum();
     let idle = idle / 10_000_000;
     text(writeln!(out, "{}.{:02} {}.{:02}", up / 100, up % 100, idle / 100, idle % 100))
 }
 
 fn show_loadavg(out: &mut Text) -> Result<()> {
-    for load in sched::load_average() {
+    for load in sched::loadavg::averages() {
         // Fixed point with 11 fractional bits, rounded to hundredths as Linux does.
         let rounded = load + (1 << 11) / 200;
         text(write!(out, "{}.{:02} ", rounded >> 11, ((rounded & 0x7ff) * 100) >> 11))?;
     }
     let ns = crate::process::current().pid_ns();
-    let (running, total) = (sched::nr_running(), crate::process::thread_total());
+    let (running, _) = sched::loadavg::active();
+    let total = crate::fork::THREADS.load(Ordering::Relaxed);
     text(writeln!(out, "{running}/{total} {}", ns.last()))
 }
 
@@ -97,32 +100,33 @@ fn show_stat(out: &mut Text) -> Result<()> {
     for cpu in cpus() {
         row(out, format_args!("cpu{}", cpu.0), &columns(cpu))?;
     }
-    text(write!(out, "intr {}", crate::irq::total()))?;
-    text(crate::irq::show_counts(out))?;
+    text(write!(out, "intr {}", drivers::irq::total()))?;
+    text(drivers::irq::show_counts(out))?;
     out.push(b"\n");
-    text(writeln!(out, "ctxt {}", sched::nr_switches()))?;
+    text(writeln!(out, "ctxt {}", sched::cputime::total_switches()))?;
     let boot = (sched::time::realtime_ns() - sched::time::boottime_ns().min(sched::time::realtime_ns())) / 1_000_000_000;
     text(writeln!(out, "btime {boot}"))?;
-    text(writeln!(out, "processes {}", crate::fork::total_forks()))?;
-    text(writeln!(out, "procs_running {}", sched::nr_running()))?;
-    text(writeln!(out, "procs_blocked {}", sched::nr_uninterruptible()))?;
+    text(writeln!(out, "processes {}", crate::fork::TOTAL_FORKS.load(Ordering::Relaxed)))?;
+    let (running, blocked) = sched::loadavg::active();
+    text(writeln!(out, "procs_running {running}\nprocs_blocked {blocked}"))?;
     out.push(b"softirq 0 0 0 0 0 0 0 0 0 0 0\n");
     Ok(())
 }
 
 /// user, nice, system, idle, iowait, irq, softirq, steal.
-fn columns(cpu: arch::cpu::CpuId) -> [u64; 8] {
-    let time = sched::cputime::of_cpu(cpu);
-    [
-        ticks(time.user_ns),
-        ticks(time.nice_ns),
-        ticks(time.system_ns),
-        ticks(time.idle_ns),
-        ticks(time.iowait_ns),
-        ticks(time.irq_ns),
-        ticks(time.softirq_ns),
-        0,
-    ]
+fn columns(cpu: CpuId) -> [u64; 8] {
+    const ORDER: [CpuState; 8] = [
+        CpuState::User,
+        CpuState::Nice,
+        CpuState::System,
+        CpuState::Idle,
+        CpuState::IoWait,
+        CpuState::Irq,
+        CpuState::SoftIrq,
+        CpuState::Steal,
+    ];
+    let Some(times) = CPU_TIMES.get(cpu.0 as usize) else { return [0; 8] };
+    ORDER.map(|state| ticks(times.get(state)))
 }
 
 fn row(out: &mut Text, name: fmt::Arguments<'_>, columns: &[u64; 8]) -> Result<()> {

@@ -21,6 +21,7 @@ pub mod poll;
 pub mod process;
 pub mod sched;
 pub mod signal;
+pub mod socket;
 pub mod system;
 pub mod time;
 pub mod tty;

@@ -25,4 +25,4 @@ pub use message::{
 };
 pub use ops::{Shutdown, SocketOps};
 pub use options::{BUFFER_DEFAULT, Options, Timeouts, timeout_ns};
-pub use socket::{Kind, Socket};
+pub use socket::{Kind, Socket, in_use};

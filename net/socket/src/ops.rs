@@ -11,6 +11,7 @@ use vfs::poll::PollTable;
 
 use crate::message::{Credentials, MessageFlags, Received, SendMessage, SocketAddr};
 use crate::options::Options;
+use crate::socket::Kind;
 
 /// Which directions `shutdown(2)` closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,14 @@ pub trait SocketOps: Any + Send + Sync {
     fn take_error(&self) -> Option<Errno> {
         None
     }
+
+    /// The type it really has, where that is not the one that was asked for.
+    fn kind(&self) -> Option<Kind> {
+        None
+    }
+
+    /// The number of its inode, for listings.
+    fn set_ino(&self, ino: u64) {}
 
     /// The last descriptor was closed.
     fn release(&self);

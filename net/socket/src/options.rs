@@ -54,7 +54,7 @@ impl Default for Options {
 }
 
 /// Options that are a bit and nothing else.
-const BITS: [u32; 8] = [
+const BITS: [u32; 10] = [
     net::SO_DEBUG,
     net::SO_REUSEADDR,
     net::SO_DONTROUTE,
@@ -62,7 +62,9 @@ const BITS: [u32; 8] = [
     net::SO_KEEPALIVE,
     net::SO_OOBINLINE,
     net::SO_REUSEPORT,
-    net::SO_TIMESTAMP,
+    net::SO_TIMESTAMP_OLD,
+    net::SO_TIMESTAMPNS_OLD,
+    net::SO_PASSSEC,
 ];
 
 impl Options {
@@ -118,6 +120,28 @@ impl Options {
             net::SO_PASSCRED => i32::from(self.pass_credentials.load(Ordering::Relaxed)),
             _ => i32::from(self.flags.load(Ordering::Relaxed) & bit(option)? != 0),
         })
+    }
+
+    /// Takes over the options of a listening socket.
+    pub fn copy_from(&self, other: &Self) {
+        let words = [
+            (&self.send_buffer, &other.send_buffer),
+            (&self.receive_buffer, &other.receive_buffer),
+            (&self.receive_low, &other.receive_low),
+        ];
+        for (to, from) in words {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let longs = [
+            (&self.timeouts.receive_ns, &other.timeouts.receive_ns),
+            (&self.timeouts.send_ns, &other.timeouts.send_ns),
+            (&self.flags, &other.flags),
+            (&self.linger, &other.linger),
+        ];
+        for (to, from) in longs {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.pass_credentials.store(other.pass_credentials.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// `SO_LINGER`: whether, and for how many seconds.

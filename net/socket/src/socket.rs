@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
@@ -52,12 +53,39 @@ pub struct Socket {
     protocol: i32,
     options: Options,
     ops: Arc<dyn SocketOps>,
+    ino: AtomicU64,
+}
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// Sockets that exist (`/proc/net/sockstat`).
+pub fn in_use() -> usize {
+    IN_USE.load(Ordering::Relaxed)
 }
 
 impl Socket {
     /// A socket around a protocol's own.
     pub fn new(family: u16, kind: Kind, protocol: i32, ops: Arc<dyn SocketOps>) -> Self {
-        Self { family, kind, protocol, options: Options::default(), ops }
+        IN_USE.fetch_add(1, Ordering::Relaxed);
+        Self { family, kind, protocol, options: Options::default(), ops, ino: AtomicU64::new(0) }
+    }
+
+    /// The socket of a connection that `listener` accepted: it has the listener's options.
+    pub fn accepted(listener: &Self, ops: Arc<dyn SocketOps>) -> Self {
+        let socket = Self::new(listener.family, listener.kind, listener.protocol, ops);
+        socket.options.copy_from(&listener.options);
+        socket
+    }
+
+    /// The number of its inode.
+    pub fn ino(&self) -> u64 {
+        self.ino.load(Ordering::Relaxed)
+    }
+
+    /// Notes the number of its inode.
+    pub fn set_ino(&self, ino: u64) {
+        self.ino.store(ino, Ordering::Relaxed);
+        self.ops.set_ino(ino);
     }
 
     /// `SO_DOMAIN`.
@@ -83,6 +111,12 @@ impl Socket {
     /// The protocol's socket.
     pub fn ops(&self) -> &Arc<dyn SocketOps> {
         &self.ops
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,7 +1,83 @@
-//! Not there yet.
+//! A script over more than a hundred busybox applets, compared byte for byte with Linux.
+//!
+//! `tests/qemu/busybox.expected` is what Linux 6.12 printed: `--oracle --bless` records it,
+//! `--oracle` checks that it still does.
+
 use super::{Context, Report};
-use anyhow::Result;
-/// Runs the part.
-pub fn run(_context: &Context, _report: &mut Report) -> Result<()> {
+use crate::{initramfs, paths, run};
+use anyhow::{Context as _, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs the script.
+pub fn run(context: &Context, report: &mut Report) -> Result<()> {
+    let name = format!("{} busybox script", context.label());
+    if !context.wants(&name) {
+        return Ok(());
+    }
+    let folder = paths::root().join("tests/qemu");
+    let script = std::fs::read(folder.join("busybox.sh")).context("tests/qemu/busybox.sh")?;
+    let mut archive = initramfs::busybox_root(context.arch)?;
+    archive.directory("test", 0o755).file("test/busybox.sh", 0o644, &script);
+    let base = initramfs::write(context.arch, "busybox.cpio", &archive.finish())?;
+    let command = "/bin/busybox --install -s; sh /test/busybox.sh 2>&1";
+    let initrd = initramfs::exec(context.arch, &base, command)?;
+    let machine = context.machine().initrd(initrd).append(initramfs::exec_append());
+
+    let mut output = Vec::new();
+    let status = run::capture(&machine, LIMIT, &mut output)?;
+    let kept = paths::output(context.arch)?.join(context.file_name("busybox.out"));
+    std::fs::write(&kept, &output)?;
+    if status != Some(0) {
+        report.fail(&name, &format!("did not end well ({status:?}); output: {}", kept.display()));
+        return Ok(());
+    }
+    compare(context, report, &name, &output, folder.join("busybox.expected"))
+}
+
+/// Compares `output` with the recorded one, or records it.
+fn compare(context: &Context, report: &mut Report, name: &str, output: &[u8], path: PathBuf) -> Result<()> {
+    if context.bless {
+        paths::write_if_changed(&path, output)?;
+        report.pass(&format!("{name} (recorded)"));
+        return Ok(());
+    }
+    let expected = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    if output == expected {
+        report.pass(name);
+        return Ok(());
+    }
+    let (got, expected) = (String::from_utf8_lossy(output), String::from_utf8_lossy(&expected));
+    report.fail(name, &format!("output differs\n{}", difference(&expected, &got)));
     Ok(())
+}
+
+/// The first lines that differ, with the section they are in.
+fn difference(expected: &str, got: &str) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    let (mut one, mut two) = (expected.lines(), got.lines());
+    let mut shown = 0;
+    loop {
+        let (wanted, seen) = (one.next(), two.next());
+        if wanted.is_none() && seen.is_none() {
+            break;
+        }
+        section = wanted.filter(|line| line.starts_with("== ")).unwrap_or(section);
+        if wanted != seen {
+            text.push_str(&format!(
+                "  {section}\n    expected: {}\n    got:      {}\n",
+                wanted.unwrap_or("(end)"),
+                seen.unwrap_or("(end)")
+            ));
+            shown += 1;
+            if shown == 8 {
+                text.push_str("  (more)\n");
+                break;
+            }
+        }
+    }
+    text
 }

@@ -28,7 +28,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     }
     let ended = session.finish()?;
     let text = session.text();
-    let log = paths::output(context.arch)?.join(if context.oracle { "guest-linux.log" } else { "guest.log" });
+    let log = paths::output(context.arch)?.join(context.file_name("guest.log"));
     std::fs::write(&log, &text)?;
 
     let known = known_fails(context)?;

@@ -92,6 +92,11 @@ impl Context {
         name.contains(&self.filter)
     }
 
+    /// The name of an output file, different for Linux.
+    pub fn file_name(&self, name: &str) -> String {
+        if self.oracle { format!("linux-{name}") } else { name.to_string() }
+    }
+
     /// `x86_64` or `aarch64`, with `linux` if that is what runs.
     pub fn label(&self) -> String {
         if self.oracle { format!("{} linux", self.arch) } else { self.arch.to_string() }

@@ -1,0 +1,22 @@
+//! Sockets as system calls see them: `socket(7)`.
+//!
+//! The protocols are crates below `net/`; here user structures are decoded, descriptors made, and credentials
+//! translated between namespaces.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`sockfs`] | the files behind sockets, called `socket:[N]` |
+//! | [`address`] | addresses in and out |
+//! | [`control`] | control messages: `cmsg(3)`, `SCM_RIGHTS`, `SCM_CREDENTIALS` |
+//! | [`transfer`] | `sendto`, `recvfrom`, `sendmsg`, `recvmsg`, `sendmmsg`, `recvmmsg` |
+//! | [`options`] | `getsockopt`, `setsockopt` |
+//! | [`syscalls`] | making, naming and connecting |
+
+mod address;
+mod control;
+pub mod options;
+mod sockfs;
+pub mod syscalls;
+pub mod transfer;
+
+pub use sockfs::{init, sockets_in_use};

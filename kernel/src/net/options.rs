@@ -1,0 +1,135 @@
+//! `getsockopt(2)`, `setsockopt(2)` at level `SOL_SOCKET`: `socket(7)`.
+
+use abi::cap::Cap;
+use abi::raw_sys::net;
+use abi::socket::Linger;
+use abi::time::Timeval;
+use abi::{Errno, Result};
+use core::sync::atomic::Ordering;
+use macros::syscall;
+use mm::user::{UserPtr, UserSlice};
+use socket::{Socket, timeout_ns};
+use vfs::fdtable::Fd;
+use zerocopy::IntoBytes;
+
+use super::control::seen_by_caller;
+use super::sockfs::socket_file;
+use super::syscalls::SOL_SOCKET;
+use crate::process::current;
+use crate::syscall::Syscall;
+
+/// The calls of this file.
+pub const SYSCALLS: &[Syscall] = &[GETSOCKOPT, SETSOCKOPT];
+
+/// Cookies count sockets that were asked for theirs.
+const SO_COOKIE: u32 = 57;
+
+fn nanoseconds(ns: u64) -> Timeval {
+    if ns == 0 { Timeval::default() } else { Timeval::from_ns(ns) }
+}
+
+/// Writes as much of a value as there is room for.
+fn reply(value: &[u8], addr: usize, room: usize, len: UserPtr<i32>) -> Result<()> {
+    let count = value.len().min(room);
+    UserSlice::<u8>::new(addr, count).copy_from(value.get(..count).unwrap_or_default())?;
+    len.write(&(count as i32))
+}
+
+fn number(socket: &Socket, option: u32) -> Result<i32> {
+    Ok(match option {
+        net::SO_TYPE => socket.kind() as i32,
+        net::SO_DOMAIN => socket.family().into(),
+        net::SO_PROTOCOL => socket.protocol(),
+        net::SO_ERROR => socket.ops().take_error().map_or(0, |error| error.code()),
+        net::SO_ACCEPTCONN => socket.ops().is_listening().into(),
+        _ => socket.options().get(option)?,
+    })
+}
+
+#[syscall(getsockopt)]
+fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i32>) -> Result<()> {
+    let file = socket_file(fd)?;
+    let socket = file.socket()?;
+    let room = usize::try_from(len.read()?).map_err(|_| Errno::EINVAL)?;
+    if level != SOL_SOCKET {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let options = socket.options();
+    match option {
+        net::SO_LINGER => {
+            let (onoff, seconds) = options.linger();
+            reply(Linger { onoff, seconds }.as_bytes(), value, room, len)
+        }
+        net::SO_RCVTIMEO_OLD | net::SO_RCVTIMEO_NEW => {
+            let time = nanoseconds(options.timeouts.receive_ns.load(Ordering::Relaxed));
+            reply(time.as_bytes(), value, room, len)
+        }
+        net::SO_SNDTIMEO_OLD | net::SO_SNDTIMEO_NEW => {
+            let time = nanoseconds(options.timeouts.send_ns.load(Ordering::Relaxed));
+            reply(time.as_bytes(), value, room, len)
+        }
+        net::SO_PEERCRED => {
+            let seen = seen_by_caller(socket.ops().peer_credentials());
+            reply(seen.as_bytes(), value, room, len)
+        }
+        net::SO_PEERNAME => {
+            let name = socket.ops().peer_name()?;
+            if name.bytes().len() < room {
+                return reply(name.bytes(), value, room, len);
+            }
+            Err(Errno::EINVAL)
+        }
+        SO_COOKIE if room == 8 => reply(&socket.ino().to_ne_bytes(), value, room, len),
+        SO_COOKIE => Err(Errno::EINVAL),
+        _ => reply(number(socket, option)?.as_bytes(), value, room, len),
+    }
+}
+
+#[syscall(setsockopt)]
+fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Result<()> {
+    if len < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = socket_file(fd)?;
+    let socket = file.socket()?;
+    if level != SOL_SOCKET {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let len = len as usize;
+    if len < size_of::<i32>() {
+        return Err(Errno::EINVAL);
+    }
+    let options = socket.options();
+    let time = || -> Result<u64> {
+        if len < size_of::<Timeval>() {
+            return Err(Errno::EINVAL);
+        }
+        timeout_ns(UserPtr::<Timeval>::new(value).read()?)
+    };
+    match option {
+        net::SO_LINGER => {
+            if len < size_of::<Linger>() {
+                return Err(Errno::EINVAL);
+            }
+            let linger = UserPtr::<Linger>::new(value).read()?;
+            options.set_linger(linger.onoff, linger.seconds);
+            Ok(())
+        }
+        net::SO_RCVTIMEO_OLD | net::SO_RCVTIMEO_NEW => {
+            options.timeouts.receive_ns.store(time()?, Ordering::Relaxed);
+            Ok(())
+        }
+        net::SO_SNDTIMEO_OLD | net::SO_SNDTIMEO_NEW => {
+            options.timeouts.send_ns.store(time()?, Ordering::Relaxed);
+            Ok(())
+        }
+        net::SO_TYPE | net::SO_DOMAIN | net::SO_PROTOCOL | net::SO_ERROR | net::SO_ACCEPTCONN => {
+            Err(Errno::ENOPROTOOPT)
+        }
+        _ => {
+            let number = UserPtr::<i32>::new(value).read()?;
+            let admin = current().with_cred(|cred| cred.ns_capable(&cred.user_ns, Cap::NetAdmin));
+            options.set(option, number, admin)
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `mem`, `environ`, `cmdline`, `auxv`, `pagemap`: a process's memory as files.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result};
+use arch::addr::PAGE_SIZE;
+use arch::layout::TASK_SIZE;
+use core::sync::atomic::Ordering;
+use kernfs::Text;
+use mm::remote::{RemoteBuf, RemoteMode};
+use mm::{AddressSpace, IovIter};
+use vfs::file::{File, FileImpl, OpenFile};
+use vfs::file_ops::{FileOps, IoFlags, Whence};
+
+use super::access::{self, Mode};
+use super::{Subject, View};
+
+/// Bytes that are copied at a time.
+const CHUNK: usize = PAGE_SIZE;
+/// More than any argument list can have.
+const LONGEST: usize = 8 << 20;
+
+fn chunk() -> Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(CHUNK).map_err(|_| Errno::ENOMEM)?;
+    buffer.resize(CHUNK, 0);
+    Ok(buffer)
+}
+
+/// Appends `start..end` of `space` to `out`, as far as it can be read.
+fn push_range(space: &AddressSpace, start: usize, end: usize, out: &mut Text) -> Result<usize> {
+    let mut buffer = chunk()?;
+    let end = end.min(start.saturating_add(LONGEST));
+    let mut at = start;
+    while at < end {
+        let part = buffer.get_mut(..CHUNK.min(end - at)).unwrap_or_default();
+        let got = space.access_remote(at, RemoteBuf::Read(part), RemoteMode::Force);
+        out.push(part.get(..got).unwrap_or_default());
+        at += got;
+        if got < part.len() {
+            break;
+        }
+    }
+    Ok(at - start)
+}
+
+/// `cmdline`: the arguments, each ending in NUL. A program that overwrote them with a title shows the title up to
+/// its NUL, which may reach into the environment (`setproctitle(3)`).
+pub(super) fn cmdline(view: &View<'_>, out: &mut Text) -> Result<()> {
+    let Some(space) = view.with_thread(|_, thread| thread.mm()).ok().flatten() else { return Ok(()) };
+    let place = |field: &core::sync::atomic::AtomicUsize| field.load(Ordering::Relaxed);
+    let layout = &space.layout;
+    let (start, end) = (place(&layout.arg_start), place(&layout.arg_end));
+    let (env_start, env_end) = (place(&layout.env_start), place(&layout.env_end));
+    if start >= end {
+        return Ok(());
+    }
+    let mut last = [0u8];
+    let got = space.access_remote(end - 1, RemoteBuf::Read(&mut last), RemoteMode::Force);
+    if got == 0 || last == [0] || env_start != end || env_end < env_start {
+        push_range(&space, start, end, out)?;
+        return Ok(());
+    }
+    let mut title = Text::new();
+    push_range(&space, start, env_end, &mut title)?;
+    let bytes = title.as_bytes();
+    let len = bytes.iter().position(|&byte| byte == 0).map_or(bytes.len(), |nul| nul + 1);
+    out.push(bytes.get(..len).unwrap_or_default());
+    Ok(())
+}
+
+/// `environ`.
+pub(super) fn environ(view: &View<'_>, out: &mut Text) -> Result<()> {
+    let Some(space) = view.with_thread(|_, thread| thread.mm())? else { return Ok(()) };
+    let start = space.layout.env_start.load(Ordering::Relaxed);
+    let end = space.layout.env_end.load(Ordering::Relaxed);
+    push_range(&space, start, end, out).map(drop)
+}
+
+/// `auxv`: what the kernel put on the stack for the program, which lies between the environment's pointers and its
+/// strings; found by walking from the stack's start.
+pub(super) fn auxv(view: &View<'_>, out: &mut Text) -> Result<()> {
+    let Some(space) = view.with_thread(|_, thread| thread.mm())? else { return Ok(()) };
+    let mut words = Words { space: &space, at: space.layout.start_stack.load(Ordering::Relaxed) };
+    let argc = words.next().ok_or(Errno::EIO)?;
+    // Arguments with their null pointer, then the environment up to its own.
+    words.at = words.at.saturating_add(argc.saturating_add(1).saturating_mul(8));
+    for _ in 0..LONGEST {
+        match words.next() {
+            Some(0) => break,
+            Some(_) => {}
+            None => return Ok(()),
+        }
+    }
+    // No more entries than the kernel ever writes.
+    for _ in 0..64 {
+        let (Some(kind), Some(value)) = (words.next(), words.next()) else { break };
+        out.push(&kind.to_ne_bytes());
+        out.push(&value.to_ne_bytes());
+        if kind == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Words<'a> {
+    space: &'a AddressSpace,
+    at: usize,
+}
+
+impl Words<'_> {
+    fn next(&mut self) -> Option<usize> {
+        let mut bytes = [0u8; 8];
+        let got = self.space.access_remote(self.at, RemoteBuf::Read(&mut bytes), RemoteMode::Force);
+        self.at = self.at.checked_add(8)?;
+        (got == 8).then(|| usize::from_ne_bytes(bytes))
+    }
+}
+
+/// An open `mem`: keeps the address space that the process had when it was opened.
+struct Mem(Option<Arc<AddressSpace>>);
+
+impl Mem {
+    /// The memory, unless every thread has left it.
+    fn space(&self) -> Option<&AddressSpace> {
+        self.0.as_deref().filter(|space| space.users() > 0)
+    }
+}
+
+impl FileOps for Mem {
+    fn read_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
+        let Some(space) = self.space() else { return Ok(0) };
+        let mut buffer = chunk()?;
+        let mut done = 0;
+        while !iter.is_empty() {
+            let addr = usize::try_from(*pos).map_err(|_| Errno::EIO)?;
+            let part = buffer.get_mut(..CHUNK.min(iter.count())).unwrap_or_default();
+            let got = space.access_remote(addr, RemoteBuf::Read(part), RemoteMode::Force);
+            if got == 0 {
+                return if done > 0 { Ok(done) } else { Err(Errno::EIO) };
+            }
+            let copied = iter.copy_to_iter(part.get(..got).unwrap_or_default());
+            done += copied;
+            *pos += copied as u64;
+            if copied < got {
+                return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+            }
+            if sched::current().has_fatal_signal() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
+        let Some(space) = self.space() else { return Ok(0) };
+        let mut buffer = chunk()?;
+        let mut done = 0;
+        while !iter.is_empty() {
+            let addr = usize::try_from(*pos).map_err(|_| Errno::EIO)?;
+            let part = buffer.get_mut(..CHUNK.min(iter.count())).unwrap_or_default();
+            let got = iter.copy_from_iter(part);
+            if got == 0 {
+                return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+            }
+            let data = part.get(..got).unwrap_or_default();
+            let written = space.access_remote(addr, RemoteBuf::Write(data), RemoteMode::Force);
+            done += written;
+            *pos += written as u64;
+            if written < got {
+                return if done > 0 { Ok(done) } else { Err(Errno::EIO) };
+            }
+        }
+        Ok(done)
+    }
+
+    /// Addresses are positions, the upper half included.
+    fn llseek(&self, file: &File, offset: i64, whence: Whence) -> Result<u64> {
+        let target = match whence {
+            Whence::Set => offset as u64,
+            Whence::Cur => file.pos().wrapping_add(offset as u64),
+            _ => return Err(Errno::EINVAL),
+        };
+        file.set_pos(target);
+        Ok(target)
+    }
+}
+
+fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpace>>> {
+    subject.with_thread(|_, thread| access::check(thread, mode).map(|()| thread.mm()))?
+}
+
+/// Opens `mem`.
+pub(super) fn open_mem(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
+    Ok(FileImpl::Owned(Box::new(Mem(checked_space(subject, Mode::Attach)?))))
+}
+
+/// An open `pagemap`: eight bytes per page.
+struct PageMap(Option<Arc<AddressSpace>>);
+
+/// The page is in memory.
+const PRESENT: u64 = 1 << 63;
+/// It belongs to a file or to shared memory.
+const FILE_PAGE: u64 = 1 << 61;
+/// The soft-dirty bit, which is not tracked and so always set.
+const SOFT_DIRTY: u64 = 1 << 55;
+
+impl FileOps for PageMap {
+    fn read_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
+        let Some(space) = self.0.as_deref().filter(|space| space.users() > 0) else { return Ok(0) };
+        if *pos % 8 != 0 || iter.count() % 8 != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut done = 0;
+        while !iter.is_empty() {
+            let Some(addr) = usize::try_from(*pos / 8).ok().and_then(|page| page.checked_mul(PAGE_SIZE)) else {
+                break;
+            };
+            if addr >= TASK_SIZE {
+                break;
+            }
+            let copied = iter.copy_to_iter(&entry(space, addr).to_ne_bytes());
+            if copied < 8 {
+                return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
+            }
+            done += copied;
+            *pos += copied as u64;
+        }
+        Ok(done)
+    }
+
+    fn llseek(&self, file: &File, offset: i64, whence: Whence) -> Result<u64> {
+        Mem(None).llseek(file, offset, whence)
+    }
+}
+
+/// One page. Frame numbers are not given out: a user without `CAP_SYS_ADMIN` sees zeros there, and so does everybody.
+fn entry(space: &AddressSpace, addr: usize) -> u64 {
+    let mut area = None;
+    space.for_each_area(addr, &mut |info| {
+        area = info.range().contains(&addr).then(|| info.is_file());
+        false
+    });
+    let Some(is_file) = area else { return 0 };
+    let mut resident = false;
+    let found = space.mincore(addr, PAGE_SIZE, &mut |bytes| {
+        resident = bytes.first().is_some_and(|byte| byte & 1 != 0);
+        Ok(())
+    });
+    if found.is_err() || !resident {
+        return SOFT_DIRTY;
+    }
+    PRESENT | SOFT_DIRTY | if is_file { FILE_PAGE } else { 0 }
+}
+
+/// Opens `pagemap`.
+pub(super) fn open_pagemap(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
+    Ok(FileImpl::Owned(Box::new(PageMap(checked_space(subject, Mode::Read)?))))
+}

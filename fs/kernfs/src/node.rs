@@ -99,7 +99,13 @@ pub trait Dir: Send + Sync {
         true
     }
 
-    /// Whether names found earlier must be looked up again each time.
+    /// A number that changes whenever a name comes, goes or changes its meaning. With one, names that
+    /// were looked up (and names that do not exist) stay in the cache until it changes.
+    fn revision(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether names found earlier must be looked up again each time, if there is no revision.
     fn is_volatile(&self) -> bool {
         false
     }
@@ -177,6 +183,9 @@ impl Entry {
     }
 }
 
+/// Takes what a user wrote to a file.
+pub type StoreFn = fn(&[u8]) -> Result<()>;
+
 /// A file of text that is declared beside the data it shows.
 ///
 /// ```ignore
@@ -190,7 +199,7 @@ pub struct Attr {
     /// Writes the whole text.
     pub show: fn(&mut Text) -> Result<()>,
     /// Takes what a user wrote.
-    pub store: Option<fn(&[u8]) -> Result<()>>,
+    pub store: Option<StoreFn>,
 }
 
 /// A read-only file.
@@ -201,7 +210,7 @@ pub const fn attr(name: &'static str, show: fn(&mut Text) -> Result<()>) -> Attr
 impl Attr {
     /// The same, writable by root.
     #[must_use]
-    pub const fn writable(mut self, store: fn(&[u8]) -> Result<()>) -> Self {
+    pub const fn writable(mut self, store: StoreFn) -> Self {
         self.mode = 0o644;
         self.store = Some(store);
         self

@@ -566,6 +566,16 @@ pub fn pipe(cred: &Arc<Credentials>, flags: u32) -> Result<(Arc<File>, Arc<File>
     Ok((reader, writer))
 }
 
+/// A FIFO was opened: a reader that did not wait for a writer is not hung up on before one came.
+pub(crate) fn opened(file: &File) {
+    if let Some(pipe) = file.private::<Pipe>()
+        && !file.mode().contains(FileMode::WRITE)
+        && !pipe.has_writers()
+    {
+        file.version.store(u64::from(pipe.writer_opens.load(Ordering::Acquire)), Ordering::Relaxed);
+    }
+}
+
 /// Opens a FIFO: a reader waits for a writer and the other way round, unless it opens both or does not want to wait.
 pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
     let pipe = {

@@ -19,8 +19,6 @@
 pub mod ops;
 pub mod propagate;
 pub mod show;
-#[cfg(test)]
-mod tests;
 pub mod tree;
 
 use alloc::boxed::Box;

@@ -32,7 +32,10 @@ impl Terminal {
     }
 }
 
-static TERMINALS: SpinLock<BTreeMap<u64, (Arc<Pid>, Terminal)>> = SpinLock::new(BTreeMap::new());
+/// Terminals by the identity of their session.
+type Terminals = BTreeMap<u64, (Arc<Pid>, Terminal)>;
+
+static TERMINALS: SpinLock<Terminals> = SpinLock::new(BTreeMap::new());
 
 fn set(session: &Arc<Pid>, terminal: Option<Terminal>) -> Option<Terminal> {
     let mut terminals = TERMINALS.lock();

@@ -56,7 +56,11 @@ impl Caller {
 /// Calls `f` with the caller's context and the starting point that `dirfd` names.
 ///
 /// The descriptor is looked up only if the name needs it: an absolute name ignores a bad one.
-pub fn at<R>(dirfd: DirFd, name: &[u8], f: impl FnOnce(&LookupContext<'_>, At<'_>) -> Result<R>) -> Result<R> {
+pub fn at<R>(
+    dirfd: DirFd,
+    name: &[u8],
+    f: impl FnOnce(&LookupContext<'_>, At<'_>) -> Result<R>,
+) -> Result<R> {
     let absolute = name.first() == Some(&b'/');
     at_dir(if absolute { DirFd::CWD } else { dirfd }, f)
 }

@@ -53,7 +53,12 @@ pub fn start(info: &'static BootInfo) -> ! {
 
     // All CPUs, and the threads that serve them.
     let cpus = sched::start_secondaries().unwrap_or(1);
-    log::info!("smp: Brought up {} node{}, {cpus} CPU{}", info.numa.nodes, plural(info.numa.nodes), plural(cpus));
+    log::info!(
+        "smp: Brought up {} node{}, {cpus} CPU{}",
+        info.numa.nodes,
+        plural(info.numa.nodes),
+        plural(cpus)
+    );
 
     if let Err(error) = services(info) {
         panic!("cannot start: {error}");

@@ -7,7 +7,8 @@ use abi::{Errno, Result, raw};
 use mm::user::UserPtr;
 
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[MADVISE, MLOCK, MLOCK2, MUNLOCK, MLOCKALL, MUNLOCKALL, MINCORE, MSYNC, MSEAL];
+pub const SYSCALLS: &[Syscall] =
+    &[MADVISE, MLOCK, MLOCK2, MUNLOCK, MLOCKALL, MUNLOCKALL, MINCORE, MSYNC, MSEAL];
 
 #[macros::syscall(madvise)]
 fn sys_madvise(addr: usize, length: usize, advice: u32) -> Result<()> {

@@ -26,7 +26,9 @@ struct FdDir {
 }
 
 fn table(subject: &Subject) -> Result<Arc<FdTable>> {
-    subject.with_thread(|_, thread| access::check(thread, Mode::Read).map(|()| thread.files()))??.ok_or(Errno::ENOENT)
+    subject
+        .with_thread(|_, thread| access::check(thread, Mode::Read).map(|()| thread.files()))??
+        .ok_or(Errno::ENOENT)
 }
 
 fn parse(name: &[u8]) -> Option<Fd> {

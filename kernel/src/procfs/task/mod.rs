@@ -115,7 +115,11 @@ impl Subject {
     fn owner(&self, public: bool) -> (Uid, Gid) {
         let owner = self.with_thread(|_, thread| {
             let dumpable = thread.process.dumpable.load(core::sync::atomic::Ordering::Relaxed) == 1;
-            if dumpable || public { thread.with_cred(|cred| (cred.euid, cred.egid)) } else { (Uid(0), Gid(0)) }
+            if dumpable || public {
+                thread.with_cred(|cred| (cred.euid, cred.egid))
+            } else {
+                (Uid(0), Gid(0))
+            }
         });
         owner.unwrap_or((Uid(0), Gid(0)))
     }
@@ -296,7 +300,9 @@ struct TaskLink {
 
 impl Link for TaskLink {
     fn target(&self, _: &Context<'_>) -> Result<LinkTarget> {
-        self.subject.with_thread(|_, thread| access::check(thread, Mode::Read)).map_err(|_| Errno::ENOENT)??;
+        self.subject
+            .with_thread(|_, thread| access::check(thread, Mode::Read))
+            .map_err(|_| Errno::ENOENT)??;
         Ok(LinkTarget::Jump((self.path)(&self.subject)?))
     }
 

@@ -8,8 +8,8 @@ use arch::cpu::CpuMask;
 use kernfs::Text;
 use mm::AddressSpace;
 
-use super::stat::{code_pages, comm_of, signals_of, state_letter};
 use super::View;
+use super::stat::{code_pages, comm_of, signals_of, state_letter};
 use crate::process::thread::flags;
 use crate::process::{Process, Resource};
 use crate::procfs::numbers::{write_list, write_mask};
@@ -187,8 +187,5 @@ fn placement_lines(view: &View<'_>, out: &mut Text) -> Result<()> {
     out.push(b"\nMems_allowed_list:\t");
     io(write_list(out, nodes))?;
     let (voluntary, involuntary) = task.as_ref().map_or((0, 0), |task| task.context_switches());
-    io(write!(
-        out,
-        "\nvoluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t{involuntary}\n"
-    ))
+    io(write!(out, "\nvoluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t{involuntary}\n"))
 }

@@ -112,6 +112,8 @@ fn late(info: &'static BootInfo) -> Result<()> {
     crate::procfs::init()?;
     crate::net::init()?;
     devices::init(info)?;
+    crate::dev::init()?;
+    crate::sysfs::init()?;
     rootfs::unpack(info);
     Ok(())
 }

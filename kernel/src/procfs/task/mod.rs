@@ -330,7 +330,8 @@ impl TaskDir {
         };
         let public = spec.mode == 0o555;
         let (uid, gid) = self.0.owner(public);
-        Entry::new(node, self.0.ino(Class::File, index as u64 + 1), spec.mode).owned_by(uid, gid)
+        let size = if spec.name == "fd" { fd::count(&self.0) } else { 0 };
+        Entry::new(node, self.0.ino(Class::File, index as u64 + 1), spec.mode).owned_by(uid, gid).sized(size)
     }
 }
 

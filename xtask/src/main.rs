@@ -5,6 +5,7 @@
 //! ends with one line that says what to install.
 
 mod arch;
+mod bench;
 mod build;
 mod check;
 mod compress;
@@ -38,6 +39,8 @@ enum Command {
     Build(build::Args),
     /// Boot the kernel in QEMU, by default into a busybox shell (leave QEMU with Ctrl-A X)
     Run(run::Args),
+    /// Measure Karst and Linux 6.12 side by side, in guest instructions
+    Bench(bench::Args),
     /// Check formatting, lints, layers and the unsafe policy
     Check(check::Args),
     /// Run the tests: on the build machine, then in guests
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Build(args) => build::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Test(args) => test::main(&args),
     };

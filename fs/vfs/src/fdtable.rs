@@ -150,23 +150,21 @@ impl FdTable {
     /// `EMFILE` when there is none.
     pub fn reserve_from(&self, from: u32, limit: u64, flags: FdFlags) -> Result<FdReservation<'_>> {
         let limit = limit.min(u64::from(NR_OPEN)) as u32;
-        loop {
-            let fd = {
-                let mut state = self.state.lock();
-                let fd = state.used.alloc_range(from, limit).map_err(|error| match error {
-                    IdError::NoSpace => Errno::EMFILE,
-                    IdError::OutOfMemory => Errno::ENOMEM,
-                })?;
-                if set_cloexec(&mut state, fd, flags).is_err() {
-                    state.used.free(fd);
-                    return Err(Errno::ENOMEM);
-                }
-                fd
-            };
-            let reservation = FdReservation { table: self, fd, installed: false };
-            self.ensure_chunk(fd)?;
-            return Ok(reservation);
-        }
+        let fd = {
+            let mut state = self.state.lock();
+            let fd = state.used.alloc_range(from, limit).map_err(|error| match error {
+                IdError::NoSpace => Errno::EMFILE,
+                IdError::OutOfMemory => Errno::ENOMEM,
+            })?;
+            if set_cloexec(&mut state, fd, flags).is_err() {
+                state.used.free(fd);
+                return Err(Errno::ENOMEM);
+            }
+            fd
+        };
+        let reservation = FdReservation { table: self, fd, installed: false };
+        self.ensure_chunk(fd)?;
+        Ok(reservation)
     }
 
     /// Takes the lowest free descriptor.

@@ -139,6 +139,13 @@ pub trait InodeOps: Any + Send + Sync {
         Revalidate::Valid
     }
 
+    /// A number that changes with the names of this directory, for [`InodeOps::revalidate`]: a looked up
+    /// dentry keeps what it was before the lookup in [`Dentry::revision`]. Asked of directories with
+    /// `InodeFlags::OP_REVALIDATE`.
+    fn revision(&self) -> usize {
+        0
+    }
+
     /// Attributes; needs `InodeFlags::OP_GETATTR`.
     fn getattr(&self, inode: &Arc<Inode>, request_mask: u32) -> Result<Kstat> {
         Ok(inode.fill_stat())

@@ -92,13 +92,16 @@ impl State {
         if self.next == 0 || now < self.next {
             return;
         }
-        if self.interval == 0 {
-            self.ticks += 1;
-            self.next = 0;
-        } else {
-            let periods = (now - self.next) / self.interval + 1;
-            self.ticks = self.ticks.saturating_add(periods);
-            self.next = self.next.saturating_add(periods.saturating_mul(self.interval));
+        match (now - self.next).checked_div(self.interval) {
+            None => {
+                self.ticks = self.ticks.saturating_add(1);
+                self.next = 0;
+            }
+            Some(missed) => {
+                let periods = missed + 1;
+                self.ticks = self.ticks.saturating_add(periods);
+                self.next = self.next.saturating_add(periods.saturating_mul(self.interval));
+            }
         }
     }
 

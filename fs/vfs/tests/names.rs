@@ -174,12 +174,14 @@ fn permissions() {
     w.mkdir("/tmp").unwrap();
     let chmod = |name: &str, mode| vfs::attr::chmod(&w.ctx(), At::Cwd, name.as_bytes(), mode, 0).unwrap();
     chmod("/closed", 0o700);
+    chmod("/", 0o755);
     chmod("/tmp", 0o1777);
     w.write("/tmp/roots", "r").unwrap();
     let cred = w.as_user(1000, 1000);
     let user = LookupContext { cred: &cred, ..w.ctx() };
     let open = |name: &str, flags| {
-        namei::open(&user, At::Cwd, name.as_bytes(), &vfs::OpenArgs::from_open(flags, 0o666).unwrap()).map(drop)
+        namei::open(&user, At::Cwd, name.as_bytes(), &vfs::OpenArgs::from_open(flags, 0o666).unwrap())
+            .map(drop)
     };
     assert_eq!(open("/closed/f", 0), Err(Errno::EACCES));
     assert_eq!(open("/tmp/roots", raw::O_WRONLY), Err(Errno::EACCES));
@@ -195,7 +197,9 @@ fn permissions() {
     assert_eq!(open("/tmp/sealed", 0), Err(Errno::EACCES));
     // Set-user-id falls away when somebody else writes, and by chown.
     vfs::attr::chmod(&user, At::Cwd, b"/tmp/mine", 0o4755, 0).unwrap();
-    let file = namei::open(&user, At::Cwd, b"/tmp/mine", &vfs::OpenArgs::from_open(raw::O_WRONLY, 0).unwrap()).unwrap();
+    let file =
+        namei::open(&user, At::Cwd, b"/tmp/mine", &vfs::OpenArgs::from_open(raw::O_WRONLY, 0).unwrap())
+            .unwrap();
     vfs::rw::kernel_write(&file, b"x", &mut 0).unwrap();
     assert_eq!(w.stat("/tmp/mine").unwrap().mode & 0o7777, 0o755);
     assert_eq!(vfs::attr::chmod(&user, At::Cwd, b"/tmp/roots", 0o777, 0), Err(Errno::EPERM));

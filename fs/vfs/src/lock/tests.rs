@@ -10,7 +10,7 @@ proptest! {
     fn ranges_match_a_byte_map(ops in proptest::collection::vec(
         (0..2u64, 0..BYTES, 0..BYTES, 0..3u8), 1..80)) {
         let mut locks = Vec::new();
-        let mut model = vec![[None; BYTES]; 2];
+        let mut model = [[None; BYTES]; 2];
         for (owner, a, b, kind) in ops {
             let (start, end) = (a.min(b), a.max(b));
             let kind = match kind { 0 => None, 1 => Some(LockKind::Read), _ => Some(LockKind::Write) };
@@ -20,9 +20,7 @@ proptest! {
                 start: start as u64, end: end as u64, pid: 1,
             };
             apply(&mut locks, new, kind).unwrap();
-            for byte in start..=end {
-                model[owner as usize][byte] = kind;
-            }
+            model[owner as usize][start..=end].fill(kind);
             for (id, bytes) in model.iter().enumerate() {
                 let own: Vec<_> = locks.iter().filter(|l| l.owner == Owner::Process(PosixOwner(id as u64))).collect();
                 for (byte, want) in bytes.iter().enumerate() {

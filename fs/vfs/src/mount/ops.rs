@@ -421,13 +421,13 @@ fn do_umount(ctx: &LookupContext<'_>, mount: &Arc<Mount>, umount_flags: u32) -> 
     let gone = {
         let _shape = NAMESPACE.write();
         check_mnt(ctx, mount)?;
-        if !lazy {
-            if !mount.children().is_empty()
+        let in_use = || {
+            !mount.children().is_empty()
                 || is_busy(mount)
                 || propagate::mirrors_busy(mount, |m| Arc::strong_count(m) > IDLE_REFERENCES + 1)
-            {
-                return Err(Errno::EBUSY);
-            }
+        };
+        if !lazy && in_use() {
+            return Err(Errno::EBUSY);
         }
         tree::umount_tree(mount)
     };

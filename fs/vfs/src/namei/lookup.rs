@@ -1,7 +1,6 @@
 //! One component: from the cache, or from the file system.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 
@@ -46,7 +45,7 @@ pub(crate) fn lookup_locked(parent: &Arc<Dentry>, dir: &Arc<Inode>, name: &[u8])
     if dir.flags().contains(InodeFlags::DEAD) {
         return Err(Errno::ENOENT);
     }
-    let revision = parent.revision.load(Ordering::Acquire);
+    let revision = if dir.flags().contains(InodeFlags::OP_REVALIDATE) { dir.ops().revision() } else { 0 };
     let inode = dir.ops().lookup(dir, name)?;
     if inode.is_none() && dir.flags().contains(InodeFlags::NO_NEGATIVE) {
         return Ok(Dentry::new_child(parent, name, None));

@@ -288,15 +288,11 @@ fn may_open(ctx: &LookupContext<'_>, path: &Path, args: &OpenArgs, access: MayAc
         FileType::Symlink => return Err(Errno::ELOOP),
         FileType::Directory if writes => return Err(Errno::EISDIR),
         FileType::Directory if access.contains(MayAccess::EXEC) => return Err(Errno::EACCES),
-        FileType::CharDevice | FileType::BlockDevice => {
-            if path.mnt.flags() & raw::MS_NODEV != 0 {
-                return Err(Errno::EACCES);
-            }
+        FileType::CharDevice | FileType::BlockDevice if path.mnt.flags() & raw::MS_NODEV != 0 => {
+            return Err(Errno::EACCES);
         }
-        FileType::Regular => {
-            if access.contains(MayAccess::EXEC) && path.mnt.flags() & raw::MS_NOEXEC != 0 {
-                return Err(Errno::EACCES);
-            }
+        FileType::Regular if access.contains(MayAccess::EXEC) && path.mnt.flags() & raw::MS_NOEXEC != 0 => {
+            return Err(Errno::EACCES);
         }
         _ => {}
     }
@@ -389,6 +385,9 @@ fn do_open(ctx: &LookupContext<'_>, path: &Path, args: &OpenArgs, extra: FileMod
     let file = File::new(open, ops)?;
     undo.inode = false;
     undo.mount &= !keeps_mount;
+    if inode.file_type() == FileType::Fifo {
+        pipe::opened(&file);
+    }
     notify::on_file(&file, notify::event::OPEN);
     Ok(file)
 }

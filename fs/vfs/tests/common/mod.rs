@@ -116,7 +116,14 @@ impl World {
         names
     }
 
-    pub fn mount(&self, source: &str, target: &str, kind: Option<&str>, flags: u32, options: &str) -> abi::Result<()> {
+    pub fn mount(
+        &self,
+        source: &str,
+        target: &str,
+        kind: Option<&str>,
+        flags: u32,
+        options: &str,
+    ) -> abi::Result<()> {
         mount::mount(
             &self.ctx(),
             source.as_bytes(),

@@ -15,7 +15,10 @@ use drivers::tty::job::{Group, JobControl, Session};
 use crate::process::{Pid, Process, current, tree};
 use crate::signal::{Signal, send};
 
-static TERMINALS: SpinLock<BTreeMap<u64, (Arc<Pid>, Arc<Tty>)>> = SpinLock::new(BTreeMap::new());
+/// Terminals by the identity of their session.
+type Terminals = BTreeMap<u64, (Arc<Pid>, Arc<Tty>)>;
+
+static TERMINALS: SpinLock<Terminals> = SpinLock::new(BTreeMap::new());
 
 fn identity(pid: &Arc<Pid>) -> u64 {
     Arc::as_ptr(pid).addr() as u64

@@ -56,7 +56,11 @@ impl Caller {
 /// Calls `f` with the caller's context and the starting point that `dirfd` names.
 ///
 /// The descriptor is looked up only if the name needs it: an absolute name ignores a bad one.
-pub fn at<R>(dirfd: DirFd, name: &[u8], f: impl FnOnce(&LookupContext<'_>, At<'_>) -> Result<R>) -> Result<R> {
+pub fn at<R>(
+    dirfd: DirFd,
+    name: &[u8],
+    f: impl FnOnce(&LookupContext<'_>, At<'_>) -> Result<R>,
+) -> Result<R> {
     let caller = Caller::current()?;
     if dirfd.0 == raw::AT_FDCWD || name.first() == Some(&b'/') {
         return f(&caller.ctx(), At::Cwd);

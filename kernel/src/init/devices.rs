@@ -18,7 +18,9 @@ const CHAR: u32 = raw::S_IFCHR;
 pub(super) fn init(_: &'static BootInfo) -> Result<()> {
     mem::init()?;
     tty::init()?;
-    for (name, mode, minor) in [("null", 0o666, mem::NULL), ("zero", 0o666, mem::ZERO), ("full", 0o666, mem::FULL)] {
+    for (name, mode, minor) in
+        [("null", 0o666, mem::NULL), ("zero", 0o666, mem::ZERO), ("full", 0o666, mem::FULL)]
+    {
         create_node(name, CHAR | mode, DevId::new(mem::MAJOR, minor))?;
     }
     create_node("tty", CHAR | 0o666, tty::DEV_TTY)?;

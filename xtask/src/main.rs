@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod cpio;
 mod debian;
+mod docs;
 mod image;
 mod initramfs;
 mod paths;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Args),
     /// Check formatting, lints, layers and the unsafe policy
     Check(check::Args),
+    /// Bring generated parts of the documentation up to date and check its links
+    Docs(docs::Args),
     /// Run the tests: on the build machine, then in guests
     Test(test::Args),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Docs(args) => docs::main(&args),
         Command::Test(args) => test::main(&args),
     };
     outcome.unwrap_or_else(|error| {

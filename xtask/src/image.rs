@@ -1,9 +1,9 @@
 //! From the linked kernel to the file a boot loader loads.
 
 use anyhow::{Context, Result, bail, ensure};
-use object::{Endianness, Object, ObjectSegment, ObjectSymbol, SymbolKind};
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, Object, ObjectSegment, ObjectSymbol, SymbolKind};
 
 type Header = FileHeader64<Endianness>;
 
@@ -40,7 +40,9 @@ pub fn add_symbols(elf: &mut [u8]) -> Result<(usize, usize)> {
         };
         let functions: Vec<_> = file
             .symbols()
-            .filter(|s| s.kind() == SymbolKind::Text && s.is_definition() && !s.name().unwrap_or("").starts_with('$'))
+            .filter(|s| {
+                s.kind() == SymbolKind::Text && s.is_definition() && !s.name().unwrap_or("").starts_with('$')
+            })
             .filter_map(|s| Some((u32::try_from(s.address().checked_sub(base)?).ok()?, s.name().ok()?)))
             .map(|(at, name)| (at, format!("{:#}", rustc_demangle::demangle(name))))
             .collect();
@@ -48,10 +50,16 @@ pub fn add_symbols(elf: &mut [u8]) -> Result<(usize, usize)> {
             .segments()
             .find(|s| (s.address()..s.address() + s.size()).contains(&start))
             .context("the room for symbols is in no segment")?;
-        (functions, usize::try_from(end - start)?, usize::try_from(segment.file_range().0 + (start - segment.address()))?)
+        (
+            functions,
+            usize::try_from(end - start)?,
+            usize::try_from(segment.file_range().0 + (start - segment.address()))?,
+        )
     };
     let (table, count) = symtab::encode(&functions, room);
-    elf.get_mut(file_offset..file_offset + table.len()).context("the room lies outside of the file")?.copy_from_slice(&table);
+    elf.get_mut(file_offset..file_offset + table.len())
+        .context("the room lies outside of the file")?
+        .copy_from_slice(&table);
     Ok((count, functions.len()))
 }
 

@@ -5,6 +5,7 @@
 //! ends with one line that says what to install.
 
 mod arch;
+mod bench;
 mod build;
 mod check;
 mod cpio;
@@ -38,6 +39,8 @@ enum Command {
     Build(build::Args),
     /// Boot the kernel in QEMU, by default into a busybox shell (leave QEMU with Ctrl-A X)
     Run(run::Args),
+    /// Measure Karst and Linux 6.12 side by side, in guest instructions
+    Bench(bench::Args),
     /// Check formatting, lints, layers and the unsafe policy
     Check(check::Args),
     /// Bring generated parts of the documentation up to date and check its links
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Build(args) => build::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Docs(args) => docs::main(&args),
         Command::Test(args) => test::main(&args),

@@ -169,7 +169,8 @@ fn instance_of(file: &File) -> Result<&Inotify> {
 
 /// `inotify_add_watch(2)`; returns the watch descriptor.
 pub fn add_watch(ctx: &LookupContext<'_>, file: &File, name: &[u8], mask: u32) -> Result<i32> {
-    if mask & KNOWN == 0 || mask & (raw::IN_MASK_ADD | raw::IN_MASK_CREATE) == raw::IN_MASK_ADD | raw::IN_MASK_CREATE
+    if mask & KNOWN == 0
+        || mask & (raw::IN_MASK_ADD | raw::IN_MASK_CREATE) == raw::IN_MASK_ADD | raw::IN_MASK_CREATE
     {
         return Err(Errno::EINVAL);
     }
@@ -357,7 +358,11 @@ impl FileOps for Inotify {
         for watch in watches {
             let (ino, dev) = (watch.inode.ino(), watch.inode.sb().dev().encode());
             let mask = watch.mask.load(Ordering::Relaxed);
-            writeln!(out, "inotify wd:{:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0 ", watch.wd)?;
+            writeln!(
+                out,
+                "inotify wd:{:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0 ",
+                watch.wd
+            )?;
         }
         Ok(())
     }

@@ -172,6 +172,9 @@ fn prepare_anon_slow(vma: &Arc<Vma>) -> Result<()> {
     // Whoever wins the slot does the linking; the other's node goes away unused.
     let mut slot = vma.anon_slot_lock();
     if slot.own {
+        drop(slot);
+        // The winner may not have come to this yet, and a page needs the word now.
+        vma.publish_own_anon();
         return Ok(());
     }
     if let Some(old) = &slot.node {

@@ -62,6 +62,11 @@ mod checks {
             arch::irq::enabled()
         }
 
+        fn uninterrupted(&self, f: &mut dyn FnMut()) {
+            let _irqs_off = arch::irq::IrqGuard::new();
+            f();
+        }
+
         fn report(&self, message: core::fmt::Arguments<'_>) {
             log::error!("lockdep: {message}");
             #[cfg(test)]

@@ -1,6 +1,7 @@
 //! System calls about the machine and small per-thread facilities.
 
 pub mod arch_calls;
+pub mod kcmp;
 pub mod membarrier;
 pub mod random;
 pub mod reboot;

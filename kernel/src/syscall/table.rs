@@ -35,6 +35,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::memory::map::SYSCALLS,
     crate::memory::remote::SYSCALLS,
     crate::misc::arch_calls::SYSCALLS,
+    crate::misc::kcmp::SYSCALLS,
     crate::misc::membarrier::SYSCALLS,
     crate::misc::random::SYSCALLS,
     crate::misc::reboot::SYSCALLS,

@@ -93,6 +93,10 @@ mod checked {
         fn in_interrupt(&self) -> bool;
         /// Whether interrupts are on.
         fn irqs_on(&self) -> bool;
+        /// Calls `f` with interrupts off on this CPU: softirqs share the list of the task they interrupt.
+        fn uninterrupted(&self, f: &mut dyn FnMut()) {
+            f();
+        }
         /// A rule is broken.
         fn report(&self, message: core::fmt::Arguments<'_>);
     }
@@ -352,7 +356,7 @@ mod checked {
                 );
             }
         }
-        held.push(Entry { class: index, address, sleeps });
+        environment.uninterrupted(&mut || held.push(Entry { class: index, address, sleeps }));
     }
 
     /// Notes that a lock is about to be released.
@@ -361,7 +365,7 @@ mod checked {
             && !OFF.load(Ordering::Relaxed)
             && let Some(held) = environment.held()
         {
-            held.remove(address);
+            environment.uninterrupted(&mut || held.remove(address));
         }
     }
 

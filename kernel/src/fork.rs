@@ -315,7 +315,7 @@ fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u
         }
         Arc::new(copy)
     };
-    let process = Process::new(pid.clone(), sighand, parent.limits.duplicate(), exit_signal as i32);
+    let mut process = Process::new(pid.clone(), sighand, parent.limits.duplicate(), exit_signal as i32);
     process.has_subreaper.store(
         parent.has_subreaper.load(Ordering::Relaxed) || parent.is_subreaper.load(Ordering::Relaxed),
         Ordering::Relaxed,
@@ -324,8 +324,8 @@ fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u
     process.oom_score_adj_min.store(parent.oom_score_adj_min.load(Ordering::Relaxed), Ordering::Relaxed);
     process.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.coredump_filter.store(parent.coredump_filter.load(Ordering::Relaxed), Ordering::Relaxed);
-    *process.exe.lock() = parent.exe.lock().clone();
-    *process.tty.lock() = parent.tty.lock().clone();
+    *process.exe.get_mut() = parent.exe.lock().clone();
+    *process.tty.get_mut() = parent.tty.lock().clone();
     if flags & f::PARENT != 0 {
         process.exit_signal.store(parent.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -347,7 +347,8 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) {
     child.set(me.flags.load(Ordering::Relaxed) & kept | flags::FORKNOEXEC);
     // A child with a stack of its own on shared memory does not run on its parent's alternate stack.
     if flags & (f::VM | f::VFORK) != f::VM {
-        *child.signals.altstack.lock() = *me.signals.altstack.lock();
+        let stack = *me.signals.altstack.lock();
+        *child.signals.altstack.lock() = stack;
     }
     if flags & f::CHILD_SETTID != 0 {
         child.set_child_tid.store(request.child_tid, Ordering::Relaxed);

@@ -422,7 +422,7 @@ impl AddressSpace {
 impl Drop for AddressSpace {
     fn drop(&mut self) {
         self.exit();
-        debug_assert_eq!(self.counters.rss(), 0, "pages left behind");
+        debug_assert_eq!(self.counters.rss(), 0, "pages left behind: {:?}", self.counters);
     }
 }
 

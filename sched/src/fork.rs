@@ -40,7 +40,8 @@ impl Task {
     /// running task's user registers. The task does not run before [`wake_up_new`].
     ///
     /// # Errors
-    /// `ENOMEM` (also through the memory of the stack or the FPU state).
+    /// `ENOMEM` (also through the memory of the stack or the FPU state); `EAGAIN` if the running task has a
+    /// reservation ([`crate::Policy::Deadline`]) and no reset-on-fork flag.
     pub fn new_user<T: Send + Sync + 'static>(
         new: NewTask<'_, T>,
         setup: impl FnOnce(&mut Thread, &mut TrapFrame),
@@ -61,7 +62,7 @@ impl Task {
             *task.mm.get() = new.mm;
             *task.entry.get() = Some(Entry::User);
         }
-        crate::platform::sched_fork(&task, &parent);
+        crate::platform::sched_fork(&task, &parent)?;
         task.times.start.store(crate::time::monotonic_ns(), Ordering::Relaxed);
         Ok(task)
     }

@@ -15,7 +15,7 @@ use crate::node::{Attr, Context, Dir, Entry, Link, Listing, Node};
 static NEXT_INO: AtomicU64 = AtomicU64::new(2);
 
 /// A fresh inode number for a registered node.
-pub(crate) fn next_ino() -> u64 {
+pub fn next_ino() -> u64 {
     NEXT_INO.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -91,13 +91,28 @@ impl StaticDir {
 
     /// Adds a symbolic link.
     pub fn add_link(&self, name: &str, target: &str) {
-        self.add(name, Node::Link(Arc::new(Path(target.as_bytes().to_vec()))), 0o777);
+        self.insert_link(name, target, 0);
+    }
+
+    /// [`Self::add_link`], with the target's length as size of the link, as a few links in `/proc` have it.
+    pub fn add_sized_link(&self, name: &str, target: &str) {
+        self.insert_link(name, target, target.len() as u64);
+    }
+
+    fn insert_link(&self, name: &str, target: &str, size: u64) {
+        let link = Node::Link(Arc::new(Path(target.as_bytes().to_vec())));
+        self.add_entry(name, Entry::new(link, next_ino(), 0o777).sized(size));
     }
 
     /// Adds a directory, or finds the one that is there.
     pub fn mkdir(&self, name: &str) -> Arc<Self> {
+        self.mkdir_mode(name, 0o555)
+    }
+
+    /// [`Self::mkdir`] with other permissions.
+    pub fn mkdir_mode(&self, name: &str, mode: u32) -> Arc<Self> {
         let fresh = Self::new();
-        let entry = Entry::new(Node::Dir(fresh.clone()), next_ino(), 0o555);
+        let entry = Entry::new(Node::Dir(fresh.clone()), next_ino(), mode);
         let mut children = self.children.lock();
         let at = children.by_name.get(name.as_bytes()).and_then(|at| children.by_position.get(at));
         if let Some(dir) = at.and_then(|child| child.dir.clone()) {
@@ -150,5 +165,10 @@ impl Dir for StaticDir {
 
     fn revision(&self) -> Option<usize> {
         Some(self.revision.load(Ordering::Acquire))
+    }
+
+    fn nlink(&self) -> u32 {
+        let children = self.children.lock();
+        2 + children.by_position.values().filter(|child| matches!(child.entry.node, Node::Dir(_))).count() as u32
     }
 }

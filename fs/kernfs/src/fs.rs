@@ -68,7 +68,10 @@ pub fn new_super(
 }
 
 /// How an instance finds the tree it shows.
-pub type RootFor = fn(&MountRequest<'_>) -> Result<(Arc<dyn Dir>, Option<Arc<dyn Any + Send + Sync>>)>;
+pub type RootFor = fn(&MountRequest<'_>) -> RootOf;
+
+/// The root directory of an instance, and what the instance was mounted for.
+pub type RootOf = Result<(Arc<dyn Dir>, Option<Arc<dyn Any + Send + Sync>>)>;
 
 /// A type of file system made of nodes.
 pub struct KernFs {

@@ -91,7 +91,14 @@ impl InodeOps for KernInode {
         let Some(name) = child.name_arc() else { return Revalidate::Invalid };
         let cx = Context { sb: dir.sb(), cred: Credentials::kernel() };
         match (me.lookup(&cx, name.bytes()), child.inode()) {
-            (Ok(Some(entry)), Some(inode)) if entry.ino == inode.ino() => {}
+            (Ok(Some(entry)), Some(inode)) if entry.ino == inode.ino() => {
+                if me.follows_owner() && (entry.uid, entry.gid) != (inode.uid(), inode.gid()) {
+                    inode.set_owner(entry.uid, entry.gid);
+                }
+                if entry.size != inode.size() {
+                    inode.set_size(entry.size);
+                }
+            }
             (Ok(None), None) => {}
             _ => return Revalidate::Invalid,
         }

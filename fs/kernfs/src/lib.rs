@@ -28,7 +28,7 @@ mod inode;
 mod node;
 mod text;
 
-pub use dir::StaticDir;
-pub use fs::{KernFs, KernSuper, new_super};
+pub use dir::{StaticDir, next_ino};
+pub use fs::{KernFs, KernSuper, RootOf, new_super};
 pub use node::{Attr, Context, Dir, Entry, Link, Listing, Node, Show, attr, file_entry};
 pub use text::Text;

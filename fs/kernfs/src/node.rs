@@ -174,6 +174,13 @@ impl Entry {
         Self { node, ino, mode, uid: Uid(0), gid: Gid(0), size: 0 }
     }
 
+    /// The same with the size that `stat(2)` shall show.
+    #[must_use]
+    pub fn sized(mut self, size: u64) -> Self {
+        self.size = size;
+        self
+    }
+
     /// The same with another owner.
     #[must_use]
     pub fn owned_by(mut self, uid: Uid, gid: Gid) -> Self {

@@ -88,5 +88,6 @@ pub fn init(pages: usize) -> abi::Result<()> {
     dcache::init(pages);
     // A tenth of the memory, at a kilobyte per file, as on Linux.
     file::set_max_files((pages * (arch::addr::PAGE_SIZE / 1024) / 10).max(8192));
+    sched::time::on_clock_set(timerfd::clock_was_set);
     anon::init()
 }

@@ -35,7 +35,7 @@ impl Limits {
     /// See [`Limits::of_current`].
     pub fn of_stack(stack: u64) -> Self {
         let quarter = usize::try_from(stack / 4).unwrap_or(usize::MAX);
-        Self { total: quarter.min(TOTAL_MAX).max(TOTAL_MIN) }
+        Self { total: quarter.clamp(TOTAL_MIN, TOTAL_MAX) }
     }
 }
 

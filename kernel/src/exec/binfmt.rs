@@ -5,6 +5,7 @@ use super::{Program, load, script};
 use crate::process::current;
 use crate::signal::{Signal, force};
 use abi::{Errno, Result};
+use alloc::boxed::Box;
 use arch::trap::TrapFrame;
 
 /// What a format makes of a file.
@@ -12,7 +13,7 @@ pub enum Loaded {
     /// The new program is in place.
     Done,
     /// Another file is to be run in its stead.
-    Interpreter(Program),
+    Interpreter(Box<Program>),
 }
 
 /// Where an exec stands: decides what an error means.
@@ -80,7 +81,7 @@ fn search(exec: &mut Exec<'_>, mut program: Program) -> Result<()> {
     for _ in 0..=DEPTH_MAX {
         match ask(exec, &program)? {
             Loaded::Done => return Ok(()),
-            Loaded::Interpreter(next) => program = next,
+            Loaded::Interpreter(next) => program = *next,
         }
     }
     Err(Errno::ELOOP)
@@ -104,5 +105,5 @@ fn load_script(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
         return Err(Errno::ENOENT);
     }
     exec.vectors.interpret(script.interpreter, script.argument, &program.name)?;
-    Program::interpreter(script.interpreter).map(Loaded::Interpreter)
+    Program::interpreter(script.interpreter).map(|program| Loaded::Interpreter(Box::new(program)))
 }

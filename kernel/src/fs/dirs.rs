@@ -2,8 +2,8 @@
 
 use abi::{Errno, Result};
 use macros::syscall;
-use mm::iov::Direction;
 use mm::IovIter;
+use mm::iov::Direction;
 use mm::user::{UserSlice, UserStr};
 use vfs::fdtable::Fd;
 use vfs::{dir, namei};

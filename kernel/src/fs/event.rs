@@ -68,7 +68,14 @@ fn sys_epoll_wait(epfd: Fd, events: usize, max: i32, timeout: i32) -> Result<usi
     do_epoll_wait(epfd, events, max, milliseconds(timeout))
 }
 
-fn masked_wait(epfd: Fd, events: usize, max: i32, timeout_ns: Option<u64>, mask: usize, size: usize) -> Result<usize> {
+fn masked_wait(
+    epfd: Fd,
+    events: usize,
+    max: i32,
+    timeout_ns: Option<u64>,
+    mask: usize,
+    size: usize,
+) -> Result<usize> {
     set_user_mask(UserPtr::new(mask), size)?;
     let result = do_epoll_wait(epfd, events, max, timeout_ns);
     restore_user_mask(result == Err(Errno::EINTR));
@@ -76,7 +83,14 @@ fn masked_wait(epfd: Fd, events: usize, max: i32, timeout_ns: Option<u64>, mask:
 }
 
 #[syscall(epoll_pwait)]
-fn sys_epoll_pwait(epfd: Fd, events: usize, max: i32, timeout: i32, mask: usize, size: usize) -> Result<usize> {
+fn sys_epoll_pwait(
+    epfd: Fd,
+    events: usize,
+    max: i32,
+    timeout: i32,
+    mask: usize,
+    size: usize,
+) -> Result<usize> {
     masked_wait(epfd, events, max, milliseconds(timeout), mask, size)
 }
 
@@ -124,6 +138,15 @@ fn sys_timerfd_gettime(fd: Fd, current: UserPtr<Itimerspec>) -> Result<()> {
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[
-    EPOLL_CREATE1, EPOLL_CREATE, EPOLL_CTL, EPOLL_WAIT, EPOLL_PWAIT, EPOLL_PWAIT2, EVENTFD2, EVENTFD,
-    TIMERFD_CREATE, TIMERFD_SETTIME, TIMERFD_GETTIME,
+    EPOLL_CREATE1,
+    EPOLL_CREATE,
+    EPOLL_CTL,
+    EPOLL_WAIT,
+    EPOLL_PWAIT,
+    EPOLL_PWAIT2,
+    EVENTFD2,
+    EVENTFD,
+    TIMERFD_CREATE,
+    TIMERFD_SETTIME,
+    TIMERFD_GETTIME,
 ];

@@ -82,7 +82,12 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         raw::F_SETFD => files()?.set_flags(fd, FdFlags::from_bits_truncate(arg as u32))?,
         raw::F_GETFL => return Ok(file.flags() as isize),
         raw::F_SETFL => fcntl::setfl(&file, &current().cred(), arg as u32)?,
-        raw::F_GETLK | raw::F_SETLK | raw::F_SETLKW | raw::F_OFD_GETLK | raw::F_OFD_SETLK | raw::F_OFD_SETLKW => {
+        raw::F_GETLK
+        | raw::F_SETLK
+        | raw::F_SETLKW
+        | raw::F_OFD_GETLK
+        | raw::F_OFD_SETLK
+        | raw::F_OFD_SETLKW => {
             record_lock(&file, cmd, arg)?;
         }
         raw::F_GETOWN => return Ok(file.owner().map_or(0, |owner| owner.pid as isize)),
@@ -98,7 +103,8 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         }
         raw::F_GETSIG => return Ok(file.owner().map_or(0, |owner| owner.signal as isize)),
         raw::F_SETSIG => {
-            let signal = i32::try_from(arg).ok().filter(|signal| (0..=64).contains(signal)).ok_or(Errno::EINVAL)?;
+            let signal =
+                i32::try_from(arg).ok().filter(|signal| (0..=64).contains(signal)).ok_or(Errno::EINVAL)?;
             file.update_owner(|owner| owner.signal = signal);
         }
         raw::F_GETPIPE_SZ => return fcntl::pipe_size(&file).map(|size| size as isize),

@@ -89,7 +89,11 @@ fn sys_preadv2(fd: Fd, iov: usize, count: usize, pos: i64, _high: usize, flags: 
 fn sys_pwritev2(fd: Fd, iov: usize, count: usize, pos: i64, _high: usize, flags: u32) -> Result<usize> {
     let file = file(fd)?;
     let mut iter = import_iovec(Direction::Source, iov, count)?;
-    written(if pos == -1 { rw::write(&file, &mut iter, flags) } else { rw::pwrite(&file, &mut iter, pos, flags) })
+    written(if pos == -1 {
+        rw::write(&file, &mut iter, flags)
+    } else {
+        rw::pwrite(&file, &mut iter, pos, flags)
+    })
 }
 
 #[syscall(lseek)]
@@ -196,6 +200,26 @@ fn sys_ioctl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[
-    READ, WRITE, READV, WRITEV, PREAD64, PWRITE64, PREADV, PWRITEV, PREADV2, PWRITEV2, LSEEK, FSYNC, FDATASYNC,
-    SYNC, SYNCFS, SYNC_FILE_RANGE, TRUNCATE, FTRUNCATE, FALLOCATE, FADVISE64, READAHEAD, IOCTL,
+    READ,
+    WRITE,
+    READV,
+    WRITEV,
+    PREAD64,
+    PWRITE64,
+    PREADV,
+    PWRITEV,
+    PREADV2,
+    PWRITEV2,
+    LSEEK,
+    FSYNC,
+    FDATASYNC,
+    SYNC,
+    SYNCFS,
+    SYNC_FILE_RANGE,
+    TRUNCATE,
+    FTRUNCATE,
+    FALLOCATE,
+    FADVISE64,
+    READAHEAD,
+    IOCTL,
 ];

@@ -23,7 +23,8 @@ fn ids(stat: &Kstat) -> (u32, u32) {
 
 fn put(buf: usize, kstat: &Kstat) -> Result<()> {
     let (uid, gid) = ids(kstat);
-    UserPtr::<Stat>::new(buf).write(&arch::uapi::stat_from(kstat.to_x86_64(uid, gid), kstat.to_generic(uid, gid)))
+    UserPtr::<Stat>::new(buf)
+        .write(&arch::uapi::stat_from(kstat.to_x86_64(uid, gid), kstat.to_generic(uid, gid)))
 }
 
 /// Attributes of what `dirfd` and `name` say. An empty name is the descriptor itself, if flagged.
@@ -227,6 +228,6 @@ fn sys_utime(name: UserStr, times: usize) -> Result<()> {
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[
-    NEWFSTATAT, STAT, LSTAT, FSTAT, STATX, STATFS, FSTATFS, FACCESSAT2, FACCESSAT, ACCESS, FCHMODAT2, FCHMODAT,
-    CHMOD, FCHMOD, FCHOWNAT, CHOWN, LCHOWN, FCHOWN, UTIMENSAT, FUTIMESAT, UTIMES, UTIME,
+    NEWFSTATAT, STAT, LSTAT, FSTAT, STATX, STATFS, FSTATFS, FACCESSAT2, FACCESSAT, ACCESS, FCHMODAT2,
+    FCHMODAT, CHMOD, FCHMOD, FCHOWNAT, CHOWN, LCHOWN, FCHOWN, UTIMENSAT, FUTIMESAT, UTIMES, UTIME,
 ];

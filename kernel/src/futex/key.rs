@@ -39,7 +39,7 @@ impl Key {
     /// # Errors
     /// `EINVAL` for a misaligned address, `EFAULT` for one that is not mapped (or not user space).
     pub fn of(addr: usize, scope: Scope) -> Result<Self> {
-        if addr % 4 != 0 {
+        if !addr.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         if !mm::user::access_ok(addr, 4) {

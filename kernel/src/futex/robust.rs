@@ -90,7 +90,7 @@ enum Held {
 }
 
 fn owner_died(tid: u32, addr: usize, pi: bool, held: Held) -> Result<(), arch::uaccess::UserFault> {
-    if addr % 4 != 0 {
+    if !addr.is_multiple_of(4) {
         return Err(arch::uaccess::UserFault);
     }
     // On private memory this is the private key too.

@@ -49,10 +49,8 @@ pub(super) fn parse_early(line: &'static str) {
     for word in line.split_ascii_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
             ("--", _) => return,
-            ("earlycon", spec) => {
-                if arch::earlycon::setup((!spec.is_empty()).then_some(spec)) {
-                    printk::enable_early_console();
-                }
+            ("earlycon", spec) if arch::earlycon::setup((!spec.is_empty()).then_some(spec)) => {
+                printk::enable_early_console();
             }
             ("quiet", _) => printk::set_console_level(4),
             ("debug", _) => printk::set_console_level(10),
@@ -71,14 +69,32 @@ pub(super) fn parse_early(line: &'static str) {
 /// init does not see them.
 const PARAMS: &[Param] = &[
     Param { name: "console", set: |value| named(value, &|_| Ok(())) },
-    Param { name: "init", set: |value| named(value, &|path| { INIT.call_once(|| path); Ok(()) }) },
-    Param { name: "rdinit", set: |value| named(value, &|path| { RDINIT.call_once(|| path); Ok(()) }) },
+    Param {
+        name: "init",
+        set: |value| {
+            named(value, &|path| {
+                INIT.call_once(|| path);
+                Ok(())
+            })
+        },
+    },
+    Param {
+        name: "rdinit",
+        set: |value| {
+            named(value, &|path| {
+                RDINIT.call_once(|| path);
+                Ok(())
+            })
+        },
+    },
     Param {
         name: "panic",
-        set: |value| named(value, &|text| {
-            PANIC_TIMEOUT.store(text.parse().map_err(|_| Invalid)?, Ordering::Relaxed);
-            Ok(())
-        }),
+        set: |value| {
+            named(value, &|text| {
+                PANIC_TIMEOUT.store(text.parse().map_err(|_| Invalid)?, Ordering::Relaxed);
+                Ok(())
+            })
+        },
     },
     Param {
         name: "oops",
@@ -91,11 +107,36 @@ const PARAMS: &[Param] = &[
 
 /// Known elsewhere: nothing to do here.
 const TAKEN: &[&str] = &[
-    "earlycon", "quiet", "debug", "ignore_loglevel", "loglevel", "nokaslr", "mem", "maxcpus", "nr_cpus", "nosmp",
-    "ro", "rw", "root", "rootwait", "rootdelay", "reboot", "preempt", "slub_debug", "initrd", "BOOT_IMAGE",
+    "earlycon",
+    "quiet",
+    "debug",
+    "ignore_loglevel",
+    "loglevel",
+    "nokaslr",
+    "mem",
+    "maxcpus",
+    "nr_cpus",
+    "nosmp",
+    "ro",
+    "rw",
+    "root",
+    "rootwait",
+    "rootdelay",
+    "reboot",
+    "preempt",
+    "slub_debug",
+    "initrd",
+    "BOOT_IMAGE",
+    "x2apic",
+    "nox2apic",
+    "nosmap",
+    "nosmep",
 ];
 
-fn named(value: Option<&'static str>, take: &dyn Fn(&'static str) -> Result<(), Invalid>) -> Result<(), Invalid> {
+fn named(
+    value: Option<&'static str>,
+    take: &dyn Fn(&'static str) -> Result<(), Invalid>,
+) -> Result<(), Invalid> {
     take(value.ok_or(Invalid)?)
 }
 

@@ -18,12 +18,15 @@ const CHAR: u32 = raw::S_IFCHR;
 pub(super) fn init(_: &'static BootInfo) -> Result<()> {
     mem::init()?;
     tty::init()?;
-    for (name, mode, minor) in [("null", 0o666, mem::NULL), ("zero", 0o666, mem::ZERO), ("full", 0o666, mem::FULL)] {
+    for (name, mode, minor) in
+        [("null", 0o666, mem::NULL), ("zero", 0o666, mem::ZERO), ("full", 0o666, mem::FULL)]
+    {
         create_node(name, CHAR | mode, DevId::new(mem::MAJOR, minor))?;
     }
     create_node("tty", CHAR | 0o666, tty::DEV_TTY)?;
     create_node("console", CHAR | 0o600, tty::DEV_CONSOLE)?;
-    create_node("ptmx", CHAR | 0o666, DevId::new(AUX_MAJOR, 2))?;
+    create_node("ptmx", CHAR | 0o666, DevId::new(AUX_MAJOR, crate::pty::PTMX_MINOR))?;
+    crate::pty::init()?;
     create_dir("pts")?;
     create_dir("shm")?;
 

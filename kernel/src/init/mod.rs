@@ -53,7 +53,12 @@ pub fn start(info: &'static BootInfo) -> ! {
 
     // All CPUs, and the threads that serve them.
     let cpus = sched::start_secondaries().unwrap_or(1);
-    log::info!("smp: Brought up {} node{}, {cpus} CPU{}", info.numa.nodes, plural(info.numa.nodes), plural(cpus));
+    log::info!(
+        "smp: Brought up {} node{}, {cpus} CPU{}",
+        info.numa.nodes,
+        plural(info.numa.nodes),
+        plural(cpus)
+    );
 
     if let Err(error) = services(info) {
         panic!("cannot start: {error}");
@@ -88,7 +93,7 @@ fn services(info: &'static BootInfo) -> Result<()> {
     crate::misc::random::init();
     crate::misc::random::add_bytes(info.seed);
     vfs::init(pages)?;
-    vfs::rw::set_fsize_limit(crate::process::fsize_limit);
+    vfs::rw::set_fsize_limit(&crate::process::FsizeLimit);
     let root = rootfs::mount_root()?;
     first::spawn(root, info)?;
     Ok(())
@@ -107,6 +112,8 @@ fn late(info: &'static BootInfo) -> Result<()> {
     crate::procfs::init()?;
     crate::net::init()?;
     devices::init(info)?;
+    crate::dev::init()?;
+    crate::sysfs::init()?;
     rootfs::unpack(info);
     Ok(())
 }

@@ -15,7 +15,7 @@ pub const SYSCALLS: &[Syscall] = &[MMAP, MUNMAP, MPROTECT, MREMAP, BRK, REMAP_FI
 
 #[macros::syscall(mmap)]
 fn sys_mmap(addr: usize, length: usize, prot: u32, flags: u32, fd: Fd, offset: u64) -> Result<usize> {
-    if offset % PAGE_SIZE as u64 != 0 {
+    if !offset.is_multiple_of(PAGE_SIZE as u64) {
         return Err(Errno::EINVAL);
     }
     let me = current();

@@ -74,10 +74,10 @@ fn transfer(
     let mut total = 0;
     for range in &remote {
         let mut done = 0;
-        while done < range.len as usize && !iter.is_empty() {
-            let step = CHUNK.min(range.len as usize - done).min(iter.count());
+        while done < range.len && !iter.is_empty() {
+            let step = CHUNK.min(range.len - done).min(iter.count());
             let part = buf.get_mut(..step).ok_or(Errno::EFAULT)?;
-            let moved = copy(&space, (range.base as usize).wrapping_add(done), part, &mut iter);
+            let moved = copy(&space, range.base.wrapping_add(done), part, &mut iter);
             done += moved;
             total += moved;
             if moved < step {

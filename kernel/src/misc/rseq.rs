@@ -61,8 +61,8 @@ fn sys_rseq(rseq: usize, rseq_len: u32, flags: u32, sig: u32) -> Result<()> {
         }
         return Err(if state.sig.load(Ordering::Relaxed) == sig { Errno::EBUSY } else { Errno::EPERM });
     }
-    let original = rseq_len == ORIGINAL_SIZE && rseq % ALIGN == 0;
-    let newer = rseq_len > ORIGINAL_SIZE && rseq % ALIGN == 0;
+    let original = rseq_len == ORIGINAL_SIZE && rseq.is_multiple_of(ALIGN);
+    let newer = rseq_len > ORIGINAL_SIZE && rseq.is_multiple_of(ALIGN);
     if !original && !newer {
         return Err(Errno::EINVAL);
     }

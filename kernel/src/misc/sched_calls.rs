@@ -85,7 +85,7 @@ fn check_change(target: &Thread, old: &Attr, new: &Attr) -> Result<()> {
         }
         _ => {
             let leaves_idle = old.policy == Policy::Idle && new.policy != Policy::Idle;
-            !(leaves_idle && !nice_allowed(target, old.nice))
+            (!leaves_idle || nice_allowed(target, old.nice))
                 && (!normal(old.policy) || new.nice >= old.nice || nice_allowed(target, new.nice))
         }
     };
@@ -160,7 +160,7 @@ fn sys_sched_setattr(pid: i32, uattr: UserPtr<SchedAttr>, flags: u32) -> Result<
     }
     let size = match uattr.byte_add::<u32>(0).read()? as usize {
         0 => SCHED_ATTR_SIZE_VER0,
-        size if size < SCHED_ATTR_SIZE_VER0 || size > 4096 => return wrong_size(uattr),
+        size if !(SCHED_ATTR_SIZE_VER0..=4096).contains(&size) => return wrong_size(uattr),
         size => size,
     };
     let attr = match copy_struct_from_user(uattr, size) {
@@ -204,7 +204,7 @@ fn wrong_size(uattr: UserPtr<SchedAttr>) -> Result<()> {
 #[macros::syscall(sched_getattr)]
 fn sys_sched_getattr(pid: i32, uattr: UserPtr<u8>, usize_: u32, flags: u32) -> Result<()> {
     let room = usize_ as usize;
-    if uattr.is_null() || room > 4096 || room < SCHED_ATTR_SIZE_VER0 || flags != 0 {
+    if uattr.is_null() || !(SCHED_ATTR_SIZE_VER0..=4096).contains(&room) || flags != 0 {
         return Err(Errno::EINVAL);
     }
     let attr = find(pid)?.sched_attr();
@@ -236,7 +236,7 @@ fn sys_sched_setaffinity(pid: i32, len: u32, mask: usize) -> Result<()> {
 
 #[macros::syscall(sched_getaffinity)]
 fn sys_sched_getaffinity(pid: i32, len: u32, mask: UserPtr<u64>) -> Result<usize> {
-    if u64::from(len) * 8 < arch::cpu::count() as u64 || len % 8 != 0 {
+    if u64::from(len) * 8 < arch::cpu::count() as u64 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let task = if pid < 0 { return Err(Errno::ESRCH) } else { find(pid)? };

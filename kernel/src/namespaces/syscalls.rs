@@ -107,7 +107,7 @@ fn sys_setns(fd: Fd, nstype: u32) -> Result<()> {
         if nstype != 0 && nstype != ns.0.flag() {
             return Err(Errno::EINVAL);
         }
-        return join(&[ns.0.clone()]);
+        return join(core::slice::from_ref(&ns.0));
     }
     let Ok((pid, _)) = crate::pidfd::pid_of(fd.0) else { return Err(Errno::EINVAL) };
     if nstype == 0 || u64::from(nstype) & !(NEW_FLAGS | u64::from(raw::CLONE_NEWUSER)) != 0 {

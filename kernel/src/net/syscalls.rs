@@ -14,9 +14,8 @@ use crate::fs::context::{Caller, fd_flags, files, nofile};
 use crate::syscall::Syscall;
 
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[
-    SOCKET, SOCKETPAIR, BIND, CONNECT, LISTEN, ACCEPT, ACCEPT4, GETSOCKNAME, GETPEERNAME, SHUTDOWN,
-];
+pub const SYSCALLS: &[Syscall] =
+    &[SOCKET, SOCKETPAIR, BIND, CONNECT, LISTEN, ACCEPT, ACCEPT4, GETSOCKNAME, GETPEERNAME, SHUTDOWN];
 
 /// The first number that no socket type has.
 const TYPE_MAX: u32 = 11;

@@ -65,7 +65,14 @@ fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: 
 }
 
 #[syscall(recvfrom)]
-fn sys_recvfrom(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: UserPtr<i32>) -> Result<usize> {
+fn sys_recvfrom(
+    fd: Fd,
+    buf: usize,
+    len: usize,
+    flags: u32,
+    addr: usize,
+    addrlen: UserPtr<i32>,
+) -> Result<usize> {
     let mut iter = IovIter::user(Direction::Dest, buf, len)?;
     let file = socket_file(fd)?;
     let received = receive(&file, &mut iter, MessageFlags::from_bits_retain(flags))?;

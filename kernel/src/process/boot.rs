@@ -22,7 +22,11 @@ use vfs::path::FsStruct;
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn spawn_init(fs: Arc<FsStruct>, nsproxy: Arc<NsProxy>, body: Box<dyn FnOnce(&mut TrapFrame) + Send>) -> Result<Arc<Task>> {
+pub fn spawn_init(
+    fs: Arc<FsStruct>,
+    nsproxy: Arc<NsProxy>,
+    body: Box<dyn FnOnce(&mut TrapFrame) + Send>,
+) -> Result<Arc<Task>> {
     let ns = init_pid_ns();
     let pid = Pid::new(&ns, &[])?;
     let max_threads = crate::fork::MAX_THREADS.load(Ordering::Relaxed);

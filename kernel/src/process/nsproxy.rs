@@ -9,7 +9,7 @@ use abi::raw;
 use abi::system::Utsname;
 use alloc::sync::Arc;
 use arch::sync::SpinLock;
-use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI64, Ordering};
 use vfs::mount::MountNamespace;
 
 /// Inode numbers of the initial namespaces (`PROC_*_INIT_INO`).
@@ -25,12 +25,12 @@ pub const CGROUP_INIT_INO: u32 = 0xefff_fffb;
 /// See [`IPC_INIT_INO`].
 pub const TIME_INIT_INO: u32 = 0xefff_fffa;
 
-/// The next inode number for a namespace; Linux's dynamic ones start here too.
-static NEXT_INUM: AtomicU32 = AtomicU32::new(0xf000_0000);
+/// See [`IPC_INIT_INO`]; the first of Linux's dynamic numbers.
+pub const NET_INIT_INO: u32 = vfs::mount::FIRST_NS - 1;
 
 /// A new inode number for a namespace.
 pub fn next_inum() -> u32 {
-    NEXT_INUM.fetch_add(1, Ordering::Relaxed)
+    vfs::mount::next_ns_inum()
 }
 
 /// Host and domain name: uts_namespaces(7).
@@ -115,7 +115,7 @@ impl NsProxy {
             mnt,
             uts: Arc::new(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO)),
             ipc: Arc::new(IpcNamespace { inum: IPC_INIT_INO }),
-            net: Arc::new(NetNamespace { inum: next_inum() }),
+            net: Arc::new(NetNamespace { inum: NET_INIT_INO }),
             cgroup: Arc::new(CgroupNamespace { inum: CGROUP_INIT_INO }),
             time: time.clone(),
             time_for_children: time,

@@ -93,7 +93,7 @@ fn show_meminfo(out: &mut Text) -> Result<()> {
     for name in ["HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"] {
         write!(out, "{name}:").map_err(|_| Errno::ENOMEM)?;
         out.pad_to(16);
-        writeln!(out, "{:7}", 0).map_err(|_| Errno::ENOMEM)?;
+        writeln!(out, "{:8}", 0).map_err(|_| Errno::ENOMEM)?;
     }
     out.push(b"Hugepagesize:       2048 kB\nHugetlb:               0 kB\n");
     Ok(())

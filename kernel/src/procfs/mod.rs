@@ -12,7 +12,6 @@
 //! | [`sysctl`] | `/proc/sys` |
 
 use alloc::sync::Arc;
-use core::any::Any;
 
 use abi::Result;
 use kernfs::{KernFs, StaticDir};
@@ -45,7 +44,7 @@ pub fn top() -> &'static Arc<StaticDir> {
     &TOP
 }
 
-fn mount(_: &MountRequest<'_>) -> Result<(Arc<dyn kernfs::Dir>, Option<Arc<dyn Any + Send + Sync>>)> {
+fn mount(_: &MountRequest<'_>) -> kernfs::RootOf {
     let ns = crate::process::current().pid_ns();
     let mounted = Arc::new(Mounted { ns: ns.clone() });
     Ok((Arc::new(root::Root::new(ns)), Some(mounted)))

@@ -108,8 +108,8 @@ impl Link for SelfLink {
 pub(super) fn init() {
     top().add("self", Node::Link(Arc::new(SelfLink { thread: false })), 0o777);
     top().add("thread-self", Node::Link(Arc::new(SelfLink { thread: true })), 0o777);
-    top().add_link("mounts", "self/mounts");
-    top().add_link("net", "self/net");
+    top().add_sized_link("mounts", "self/mounts");
+    top().add_sized_link("net", "self/net");
 }
 
 #[cfg(test)]

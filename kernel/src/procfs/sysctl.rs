@@ -17,9 +17,13 @@ use crate::process::current;
 ///
 /// # Errors
 /// `EINVAL` for anything else, and for numbers outside `range`.
-pub fn parse<T: core::str::FromStr + PartialOrd>(data: &[u8], range: core::ops::RangeInclusive<T>) -> Result<T> {
+pub fn parse<T: core::str::FromStr + PartialOrd>(
+    data: &[u8],
+    range: core::ops::RangeInclusive<T>,
+) -> Result<T> {
     let text = core::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
-    let value = text.trim_matches(|c: char| c.is_whitespace() || c == '\0').parse().map_err(|_| Errno::EINVAL)?;
+    let value =
+        text.trim_matches(|c: char| c.is_whitespace() || c == '\0').parse().map_err(|_| Errno::EINVAL)?;
     if range.contains(&value) { Ok(value) } else { Err(Errno::EINVAL) }
 }
 
@@ -57,10 +61,12 @@ const KERNEL: &[Attr] = &[
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
     number!("randomize_va_space", RANDOMIZE_VA_SPACE, 0..=2),
     number!("panic", PANIC_TIMEOUT, i32::MIN..=i32::MAX),
-    attr("panic_on_oops", |out| line(out, u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)))).writable(|data| {
-        PANIC_ON_OOPS.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
-        Ok(())
-    }),
+    attr("panic_on_oops", |out| line(out, u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)))).writable(
+        |data| {
+            PANIC_ON_OOPS.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
+            Ok(())
+        },
+    ),
     number!("dmesg_restrict", DMESG_RESTRICT, 0..=1),
     number!("kptr_restrict", KPTR_RESTRICT, 0..=2),
     attr("hostname", |out| uts_line(out, |uts| &uts.nodename))
@@ -163,9 +169,7 @@ const FS: &[Attr] = &[
     attr("dentry-state", |out| {
         writeln!(out, "{}\t0\t45\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
-    attr("inode-nr", |out| {
-        writeln!(out, "{}\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
-    }),
+    attr("inode-nr", |out| writeln!(out, "{}\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)),
     attr("inode-state", |out| {
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),

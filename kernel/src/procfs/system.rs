@@ -13,7 +13,9 @@ use super::top;
 
 const FILES: &[Attr] = &[
     attr("cmdline", |out| text(writeln!(out, "{}", crate::init::command_line()))),
-    attr("cpuinfo", |out| text(arch::cpu::online().iter().try_for_each(|cpu| arch::cpu::write_cpuinfo(out, cpu)))),
+    attr("cpuinfo", |out| {
+        text(arch::cpu::online().iter().try_for_each(|cpu| arch::cpu::write_cpuinfo(out, cpu)))
+    }),
     attr("devices", show_devices),
     attr("filesystems", show_filesystems),
     attr("interrupts", |out| text(drivers::irq::show(out))),
@@ -73,7 +75,10 @@ fn show_filesystems(out: &mut Text) -> Result<()> {
 
 fn show_uptime(out: &mut Text) -> Result<()> {
     let up = sched::time::boottime_ns() / 10_000_000;
-    let idle: u64 = arch::cpu::online().iter().map(|cpu| CPU_TIMES.get(cpu.0 as usize).map_or(0, |times| times.get(CpuState::Idle))).sum();
+    let idle: u64 = arch::cpu::online()
+        .iter()
+        .map(|cpu| CPU_TIMES.get(cpu.0 as usize).map_or(0, |times| times.get(CpuState::Idle)))
+        .sum();
     let idle = idle / 10_000_000;
     text(writeln!(out, "{}.{:02} {}.{:02}", up / 100, up % 100, idle / 100, idle % 100))
 }
@@ -104,7 +109,8 @@ fn show_stat(out: &mut Text) -> Result<()> {
     text(drivers::irq::show_counts(out))?;
     out.push(b"\n");
     text(writeln!(out, "ctxt {}", sched::cputime::total_switches()))?;
-    let boot = (sched::time::realtime_ns() - sched::time::boottime_ns().min(sched::time::realtime_ns())) / 1_000_000_000;
+    let boot = (sched::time::realtime_ns() - sched::time::boottime_ns().min(sched::time::realtime_ns()))
+        / 1_000_000_000;
     text(writeln!(out, "btime {boot}"))?;
     text(writeln!(out, "processes {}", crate::fork::TOTAL_FORKS.load(Ordering::Relaxed)))?;
     let (running, blocked) = sched::loadavg::active();

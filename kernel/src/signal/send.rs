@@ -96,7 +96,7 @@ fn job_control(state: &mut SignalState, signal: Signal) {
         flush_all(state, Signal::SIGCONT.bit());
     } else if signal == Signal::SIGCONT {
         flush_all(state, SigSet::STOP);
-        state.for_each(|task, thread| super::stop::resume(task, thread));
+        state.for_each(super::stop::resume);
         let change = if state.stop.stopped {
             Some(Change::Continued)
         } else if state.stop.count > 0 {

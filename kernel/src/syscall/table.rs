@@ -13,6 +13,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::cred::groups::SYSCALLS,
     crate::cred::ids::SYSCALLS,
     crate::cred::prctl::SYSCALLS,
+    crate::dev::syslog::SYSCALLS,
     crate::exec::syscalls::SYSCALLS,
     crate::exit::SYSCALLS,
     crate::fork::SYSCALLS,

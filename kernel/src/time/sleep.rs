@@ -84,6 +84,8 @@ fn sys_clock_nanosleep(clockid: i32, flags: i32, t: UserPtr<Timespec>, rem: usiz
                 sleep(base, now.saturating_add(ns), false, rem)
             }
         }
+        // The fixed number has no sleep at all; a thread may not wait for a clock that stands while it waits.
+        ClockId::Thread(_) if clockid >= 0 => Err(Errno::EOPNOTSUPP),
         ClockId::Thread(_) => Err(Errno::EINVAL),
         ClockId::Process(_) => super::cpu::sleep(&clock, ns, absolute),
     }

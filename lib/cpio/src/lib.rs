@@ -99,6 +99,9 @@ impl Entry {
     }
 }
 
+/// What [`Archive::next`] answers: an entry and its name, or the end.
+pub type NextEntry<'n, E> = Result<Option<(Entry, &'n [u8])>, Error<E>>;
+
 /// An archive, or several one after another with zeroes in between.
 pub struct Archive<R> {
     source: R,
@@ -120,10 +123,7 @@ impl<R: Read> Archive<R> {
     /// `None`: the source ended where an archive may end.
     ///
     /// The entry named [`TRAILER`] is returned too: link counts start afresh after it.
-    pub fn next<'n>(
-        &mut self,
-        name: &'n mut [u8; PATH_MAX],
-    ) -> Result<Option<(Entry, &'n [u8])>, Error<R::Error>> {
+    pub fn next<'n>(&mut self, name: &'n mut [u8; PATH_MAX]) -> NextEntry<'n, R::Error> {
         self.skip_data()?;
         if !self.skip_zeroes()? {
             return Ok(None);
@@ -173,7 +173,7 @@ impl<R: Read> Archive<R> {
 
     /// Reads up to the next multiple of four. A missing end is no error: nothing may follow.
     fn align(&mut self) -> Result<(), Error<R::Error>> {
-        while self.at % 4 != 0 {
+        while !self.at.is_multiple_of(4) {
             if self.read_byte()?.is_none() {
                 break;
             }
@@ -188,7 +188,7 @@ impl<R: Read> Archive<R> {
                 None => return Ok(false),
                 Some(0) => {}
                 Some(byte) => {
-                    if (self.at - 1) % 4 != 0 {
+                    if !(self.at - 1).is_multiple_of(4) {
                         return Err(Error::NoMagic);
                     }
                     self.ahead = Some(byte);

@@ -145,15 +145,41 @@ pub fn find_inode(inode: &Arc<Inode>) -> Result<Arc<Endpoint>> {
     NAMES.lock().by_inode.get(&key(inode)).and_then(Weak::upgrade).ok_or(Errno::ECONNREFUSED)
 }
 
-/// The endpoint is closed: its names are free.
-pub fn release(name: &Name, inode: Option<&Arc<Inode>>) {
+/// The endpoint is closed: its names are free. An accepted socket shows its listener's name but does not own it.
+pub fn release(endpoint: &Endpoint, name: &Name, inode: Option<&Arc<Inode>>) {
+    let owned = |owner: Option<&Weak<Endpoint>>| owner.is_some_and(|owner| core::ptr::eq(owner.as_ptr(), endpoint));
     let mut names = NAMES.lock();
-    if let Name::Abstract(name) = name {
+    if let Name::Abstract(name) = name
+        && owned(names.by_name.get(name))
+    {
         names.by_name.remove(name);
     }
-    if let Some(inode) = inode {
+    if let Some(inode) = inode
+        && owned(names.by_inode.get(&key(inode)))
+    {
         names.by_inode.remove(&key(inode));
     }
+}
+
+/// Every socket that has a descriptor, for `/proc/net/unix`, by address.
+static ALL: SpinLock<BTreeMap<usize, Weak<Endpoint>>> = SpinLock::new(BTreeMap::new());
+
+/// Adds a socket to the listing.
+pub fn list(endpoint: &Weak<Endpoint>) {
+    ALL.lock().insert(endpoint.as_ptr().addr(), endpoint.clone());
+}
+
+/// Takes a socket that closes off the listing.
+pub fn unlist(endpoint: &Endpoint) {
+    let gone = ALL.lock().remove(&core::ptr::from_ref(endpoint).addr());
+    drop(gone);
+}
+
+/// The listed socket with an address above `after`.
+pub fn next_listed(after: usize) -> Option<(usize, Arc<Endpoint>)> {
+    let all = ALL.lock();
+    let from = (core::ops::Bound::Excluded(after), core::ops::Bound::Unbounded);
+    all.range(from).find_map(|(at, endpoint)| Some((*at, endpoint.upgrade()?)))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::fs::DevId;
 use abi::poll::PollEvents;
@@ -22,7 +22,7 @@ use vfs::poll::PollTable;
 use vfs::types::{FileType, MayAccess};
 
 use crate::address::{self, Name};
-use crate::queue::Queue;
+use crate::queue::{Message, Queue};
 
 /// What a socket is doing.
 pub enum State {
@@ -62,6 +62,7 @@ pub struct Endpoint {
     pub(crate) closed: AtomicBool,
     /// The peer closed with data unread.
     pub(crate) reset: AtomicBool,
+    ino: AtomicU64,
 }
 
 impl Endpoint {
@@ -84,6 +85,7 @@ impl Endpoint {
             write_shut: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
+            ino: AtomicU64::new(0),
         })
     }
 
@@ -103,10 +105,25 @@ impl Endpoint {
 
     /// The connected peer. `None`: it is gone.
     pub(crate) fn peer(&self) -> Result<Option<Arc<Self>>> {
+        let peer = match &self.inner.lock().state {
+            State::Connected(peer) => peer.upgrade(),
+            _ => return Err(Errno::ENOTCONN),
+        };
+        // Outside the lock: this may drop the last reference.
+        Ok(peer.filter(|peer| !peer.closed.load(Ordering::Acquire)))
+    }
+
+    /// Whether `from` may send to this datagram socket: one that is connected hears its peer only.
+    pub(crate) fn accepts_from(&self, from: &Self) -> bool {
         match &self.inner.lock().state {
-            State::Connected(peer) => Ok(peer.upgrade().filter(|peer| !peer.closed.load(Ordering::Acquire))),
-            _ => Err(Errno::ENOTCONN),
+            State::Connected(peer) => core::ptr::eq(peer.as_ptr(), from),
+            _ => true,
         }
+    }
+
+    /// Number of the socket's inode, for listings.
+    pub(crate) fn ino(&self) -> u64 {
+        self.ino.load(Ordering::Relaxed)
     }
 
     fn name(&self) -> Name {
@@ -132,57 +149,87 @@ impl Endpoint {
         options: &Options,
         nonblock: bool,
     ) -> Result<()> {
-        match self.inner.lock().state {
-            State::Idle => {}
+        let server = Self::new(self.kind);
+        self.claim(&server)?;
+        match self.queue_at_listener(ctx, name, &server, options, nonblock) {
+            Ok(listener) => {
+                listener.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+                Ok(())
+            }
+            Err(error) => {
+                // Not connected after all; nobody saw `server`.
+                self.inner.lock().state = State::Idle;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reserves this socket for a connection to `server`: only one `connect` can win.
+    fn claim(&self, server: &Arc<Self>) -> Result<()> {
+        let mut inner = self.inner.lock();
+        match inner.state {
+            State::Idle => inner.state = State::Connected(Arc::downgrade(server)),
             State::Connected(_) => return Err(Errno::EISCONN),
             State::Listening { .. } => return Err(Errno::EINVAL),
         }
-        let server = Self::new(self.kind);
+        Ok(())
+    }
+
+    /// Finds the listener and puts `server`, complete, into its queue.
+    fn queue_at_listener(
+        self: &Arc<Self>,
+        ctx: &LookupContext<'_>,
+        name: &Name,
+        server: &Arc<Self>,
+        options: &Options,
+        nonblock: bool,
+    ) -> Result<Arc<Self>> {
         loop {
             let listener = Self::find(ctx, name)?;
             if listener.kind != self.kind {
                 return Err(Errno::EPROTOTYPE);
             }
-            let mut guard = listener.inner.lock();
-            let inner = &mut *guard;
-            let State::Listening { pending, backlog } = &mut inner.state else {
-                return Err(Errno::ECONNREFUSED);
+            let (listener_name, listener_cred) = {
+                let inner = listener.inner.lock();
+                (inner.name.clone(), inner.peer)
             };
-            if listener.read_shut.load(Ordering::Relaxed) || listener.closed.load(Ordering::Acquire) {
-                return Err(Errno::ECONNREFUSED);
+            {
+                let client = self.name();
+                let mut fresh = server.inner.lock();
+                fresh.state = State::Connected(Arc::downgrade(self));
+                fresh.name = listener_name.clone();
+                fresh.peer = socket::current_credentials();
+                fresh.peer_name = client;
             }
-            if pending.len() > *backlog {
-                drop(guard);
-                if nonblock {
-                    return Err(Errno::EAGAIN);
+            {
+                let mut inner = self.inner.lock();
+                inner.peer_name = listener_name;
+                inner.peer = listener_cred;
+            }
+            match listener.enqueue(server)? {
+                Queued::Yes => return Ok(listener),
+                Queued::Full if nonblock => return Err(Errno::EAGAIN),
+                Queued::Full => {
+                    let how = Wait::INTERRUPTIBLE.until(options.send_deadline());
+                    listener.room.wait(how, || listener.accepts().then_some(())).map_err(wait_error)?;
                 }
-                let how = Wait::INTERRUPTIBLE.until(options.send_deadline());
-                listener.room.wait(how, || listener.accepts().then_some(())).map_err(wait_error)?;
-                continue;
             }
-            pending.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            let (listener_name, listener_cred) = (inner.name.clone(), inner.peer);
-            pending.push_back(server.clone());
-            // Nobody else knows `server` until the listener is unlocked.
-            let mut fresh = server.inner.lock();
-            fresh.state = State::Connected(Arc::downgrade(self));
-            fresh.name = listener_name.clone();
-            fresh.peer = socket::current_credentials();
-            fresh.peer_name = self.name_for_peer();
-            drop(fresh);
-            drop(guard);
-            let mut inner = self.inner.lock();
-            inner.state = State::Connected(Arc::downgrade(&server));
-            inner.peer_name = listener_name;
-            inner.peer = listener_cred;
-            drop(inner);
-            listener.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
-            return Ok(());
         }
     }
 
-    fn name_for_peer(&self) -> Name {
-        self.name()
+    /// Adds a connection that waits to be accepted.
+    fn enqueue(&self, server: &Arc<Self>) -> Result<Queued> {
+        let mut inner = self.inner.lock();
+        let State::Listening { pending, backlog } = &mut inner.state else { return Err(Errno::ECONNREFUSED) };
+        if self.read_shut.load(Ordering::Relaxed) || self.closed.load(Ordering::Acquire) {
+            return Err(Errno::ECONNREFUSED);
+        }
+        if pending.len() > *backlog {
+            return Ok(Queued::Full);
+        }
+        pending.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        pending.push_back(server.clone());
+        Ok(Queued::Yes)
     }
 
     /// Whether a connection would be queued, or refused at once.
@@ -198,6 +245,13 @@ impl Endpoint {
         self.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM | PollEvents::RDHUP | PollEvents::HUP);
         self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM | PollEvents::HUP);
     }
+}
+
+/// Whether a listener took a connection.
+enum Queued {
+    Yes,
+    /// Too many wait already.
+    Full,
 }
 
 /// The inode of the socket that a path names.
@@ -264,6 +318,9 @@ impl SocketOps for Endpoint {
         let peer = Self::find(ctx, &name)?;
         if peer.kind != Kind::Dgram {
             return Err(Errno::EPROTOTYPE);
+        }
+        if !peer.accepts_from(&self) {
+            return Err(Errno::EPERM);
         }
         let mut inner = self.inner.lock();
         inner.state = State::Connected(Arc::downgrade(&peer));
@@ -400,9 +457,8 @@ impl SocketOps for Endpoint {
             events |= PollEvents::IN | PollEvents::RDNORM;
         }
         let writable = match &peer {
-            Ok(Some(peer)) => peer.queue.lock().bytes() < socket_room(),
-            Ok(None) => true,
-            Err(_) => self.kind == Kind::Dgram,
+            Ok(Some(peer)) => peer.queue.lock().charge() < socket_room(),
+            Ok(None) | Err(_) => true,
         };
         match (&peer, self.kind) {
             (Ok(None), Kind::Stream | Kind::Seqpacket) => {
@@ -452,6 +508,15 @@ impl SocketOps for Endpoint {
         self.reset.swap(false, Ordering::AcqRel).then_some(Errno::ECONNRESET)
     }
 
+    fn kind(&self) -> Option<Kind> {
+        Some(self.kind)
+    }
+
+    fn set_ino(&self, ino: u64) {
+        self.ino.store(ino, Ordering::Relaxed);
+        address::list(&self.me);
+    }
+
     fn release(&self) {
         self.closed.store(true, Ordering::Release);
         let mut inner = self.inner.lock();
@@ -459,8 +524,8 @@ impl SocketOps for Endpoint {
         let name = core::mem::replace(&mut inner.name, Name::Unnamed);
         let inode = inner.inode.take();
         drop(inner);
-        address::release(&name, inode.as_ref());
-        let unread = self.queue.lock().take_all();
+        address::release(self, &name, inode.as_ref());
+        let unread = self.queue.lock().close();
         match state {
             State::Connected(peer) => {
                 if let Some(peer) = peer.upgrade() {
@@ -475,12 +540,26 @@ impl SocketOps for Endpoint {
                 }
             }
             // Whoever connected and was not accepted learns that nobody will.
-            State::Listening { pending, .. } => pending.iter().for_each(|endpoint| endpoint.release()),
+            State::Listening { pending, .. } => pending.iter().for_each(|endpoint| {
+                if let Ok(Some(client)) = endpoint.peer() {
+                    client.reset.store(true, Ordering::Release);
+                }
+                endpoint.release();
+            }),
             State::Idle => {}
         }
-        drop(unread);
+        drop_later(unread);
+        address::unlist(self);
         self.room.wake_all();
         self.readers.wake_all();
+    }
+}
+
+/// Drops messages nobody received. Files among them may be sockets with files in turn, to any depth: those go one
+/// level at a time, each in a fresh context, so that no chain of sockets exhausts the stack.
+fn drop_later(messages: VecDeque<Message>) {
+    if messages.iter().any(|message| !message.files.is_empty()) {
+        sched::workqueue::queue(move || drop(messages));
     }
 }
 

@@ -6,14 +6,19 @@
 //! | `queue` | what waits in a socket: messages with bytes, files and credentials |
 //! | `endpoint` | the socket itself: states, connecting, listening |
 //! | `transfer` | sending and receiving |
+//! | `show` | a socket's row in `/proc/net/unix` |
 //!
 //! # Locks
 //!
 //! An endpoint has one spin lock over its state and one over its queue. A lock of the state may be
-//! held when that of a queue is taken, never the other way round, and never two of one kind
-//! except through [`endpoint`]'s pairing at `connect`, which touches a fresh endpoint that nobody
-//! else knows. Wake-ups happen after unlocking.
-#![no_std]
+//! held when that of a queue is taken, never the other way round, and never two of one kind. The maps of
+//! `address` are leaves. Wake-ups happen after unlocking, and so do drops of files and endpoints.
+//!
+//! # Limits
+//!
+//! Sockets that are only referred to by messages waiting in each other are never freed: there is no collector for
+//! such cycles yet (`unix_gc`).
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -21,6 +26,9 @@ extern crate alloc;
 mod address;
 mod endpoint;
 mod queue;
+mod show;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use alloc::sync::Arc;
@@ -63,8 +71,16 @@ impl Family for Unix {
     }
 }
 
-/// The rows of `/proc/net/unix`.
-pub fn show(_out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+/// The rows of `/proc/net/unix`. Addresses of kernel objects are not given out.
+///
+/// # Errors
+/// Those of `out`.
+pub fn show(out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    let mut after = 0;
+    while let Some((at, endpoint)) = address::next_listed(after) {
+        after = at;
+        endpoint.show(out)?;
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use vfs::path::LookupContext;
 
 use crate::address::Name;
 use crate::endpoint::{Endpoint, State, wait_error};
-use crate::queue::Message;
+use crate::queue::{Message, Queue};
 
 /// Bytes of a stream that travel as one message.
 const PIECE: usize = 32 * 1024;
@@ -56,8 +56,14 @@ impl Endpoint {
             let count = data.len();
             let piece =
                 Message { data, read: 0, files: core::mem::take(&mut files), sender, from: Name::Unnamed };
+            // What does not get in is dropped here, outside the lock.
             let queued = peer.queue.lock().push(piece);
-            queued?;
+            match queued {
+                Ok(()) => {}
+                Err(_) if done > 0 => return Ok(done),
+                Err((Errno::ECONNRESET, _)) => return Err(Errno::EPIPE),
+                Err((error, _)) => return Err(error),
+            }
             done += count;
             peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
         }
@@ -67,7 +73,7 @@ impl Endpoint {
     fn wait_for_room(&self, peer: &Arc<Self>, limit: usize, nonblock: bool, options: &Options) -> Result<()> {
         let ready = || {
             let gone = peer.closed.load(Ordering::Acquire) || self.write_shut.load(Ordering::Acquire);
-            (gone || peer.queue.lock().bytes() < limit).then_some(())
+            (gone || peer.queue.lock().charge() < limit).then_some(())
         };
         if ready().is_some() {
             return Ok(());
@@ -91,14 +97,17 @@ impl Endpoint {
         }
         let peer = match (&message.to, ctx) {
             (Some(addr), Some(ctx)) if self.kind == Kind::Dgram => Self::find(ctx, &Name::parse(addr)?)?,
-            (Some(_), _) => return Err(Errno::EISCONN),
-            (None, _) => {
+            // A sequenced-packet socket is connected; what address comes with a message does not matter.
+            _ => {
                 let gone = if self.kind == Kind::Dgram { Errno::ECONNREFUSED } else { Errno::EPIPE };
                 self.peer()?.ok_or(gone)?
             }
         };
         if peer.kind != self.kind {
             return Err(Errno::EPROTOTYPE);
+        }
+        if self.kind == Kind::Dgram && !peer.accepts_from(self) {
+            return Err(Errno::EPERM);
         }
         if self.write_shut.load(Ordering::Acquire) || peer.read_shut.load(Ordering::Acquire) {
             return Err(Errno::EPIPE);
@@ -108,19 +117,30 @@ impl Endpoint {
             return Err(Errno::EMSGSIZE);
         }
         let (files, sender) = split_control(message.control);
+        let wanted = iter.count();
         let data = copy_in(iter, limit)?;
         let count = data.len();
+        if count < wanted {
+            return Err(Errno::EFAULT);
+        }
         let from = self.inner.lock().name.clone();
         let mut waiting = Some(Message { data, read: 0, files, sender, from });
+        let refused = if self.kind == Kind::Dgram { Errno::ECONNREFUSED } else { Errno::EPIPE };
         let mut offer = || -> Option<Result<()>> {
             if peer.closed.load(Ordering::Acquire) {
-                return Some(Err(Errno::ECONNREFUSED));
+                return Some(Err(refused));
             }
             let mut queue = peer.queue.lock();
-            if queue.len() > MOST_DATAGRAMS || queue.bytes() > limit {
+            // One message always fits, whatever its size.
+            if queue.len() > MOST_DATAGRAMS || !queue.is_empty() && queue.charge() > limit {
                 return None;
             }
-            waiting.take().map(|message| queue.push(message))
+            let result = queue.push(waiting.take()?);
+            drop(queue);
+            Some(result.map_err(|(error, message)| {
+                waiting = Some(message);
+                if error == Errno::ECONNRESET { refused } else { error }
+            }))
         };
         match offer() {
             Some(result) => result?,
@@ -173,34 +193,37 @@ impl Endpoint {
         let nonblock = nonblock || flags.contains(MessageFlags::DONTWAIT);
         let mut received = Received { len: 0, from: None, control: Vec::new(), flags: MessageFlags::empty() };
         let mut sender: Option<Credentials> = None;
+        let passes = options.pass_credentials.load(Ordering::Relaxed);
         let mut chunk = Vec::new();
         while !iter.is_empty() {
             let whole = flags.contains(MessageFlags::WAITALL);
             let more_wanted = received.len == 0 || whole;
             match self.wait_for_message(nonblock || !more_wanted, options) {
                 Ok(true) => {}
+                Ok(false) if received.len == 0 && self.reset.swap(false, Ordering::AcqRel) => {
+                    return Err(Errno::ECONNRESET);
+                }
                 Ok(false) => break,
                 Err(_) if received.len > 0 => break,
-                Err(error) => {
-                    if let Some(pending) =
-                        self.reset.swap(false, Ordering::AcqRel).then_some(Errno::ECONNRESET)
-                    {
-                        return Err(pending);
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
             // Copied out under the lock into kernel memory, to the user after unlocking.
             let mut queue = self.queue.lock();
             let Some(front) = queue.front() else { continue };
-            if received.len > 0 && (!front.files.is_empty() || sender.is_some_and(|s| s != front.sender)) {
+            let other_sender = sender.is_some_and(|sender| passes && sender != front.sender);
+            if received.len > 0 && (!front.files.is_empty() || other_sender) {
                 break;
             }
             sender = Some(front.sender);
-            let count = front.rest().len().min(iter.count()).min(PIECE);
             chunk.clear();
-            chunk.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
-            chunk.extend_from_slice(front.rest().get(..count).unwrap_or_default());
+            if flags.contains(MessageFlags::PEEK) {
+                peek_into(&queue, iter.count(), &mut chunk)?;
+            } else {
+                let count = front.rest().len().min(iter.count()).min(PIECE);
+                chunk.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+                chunk.extend_from_slice(front.rest().get(..count).unwrap_or_default());
+            }
+            let count = chunk.len();
             let files =
                 if flags.contains(MessageFlags::PEEK) { front.files.clone() } else { queue.take_files() };
             let finished = if flags.contains(MessageFlags::PEEK) { None } else { queue.consume(count) };
@@ -264,7 +287,10 @@ impl Endpoint {
         }
         let mut received = Received {
             len: wanted,
-            from: Some(message.from.to_addr()?),
+            from: match message.from {
+                Name::Unnamed => None,
+                ref name => Some(name.to_addr()?),
+            },
             control: Vec::new(),
             flags: MessageFlags::empty(),
         };
@@ -288,6 +314,24 @@ impl Endpoint {
             received.control.push(Control::Credentials(sender));
         }
     }
+}
+
+/// Copies what a stream's reader would get, over the bounds of messages, up to one that carries files.
+fn peek_into(queue: &Queue, most: usize, chunk: &mut Vec<u8>) -> Result<()> {
+    for (index, message) in queue.iter().enumerate() {
+        let room = most.min(PIECE) - chunk.len();
+        if room == 0 || index > 0 && !message.files.is_empty() {
+            break;
+        }
+        let part = message.rest();
+        let part = part.get(..room.min(part.len())).unwrap_or_default();
+        chunk.try_reserve(part.len()).map_err(|_| Errno::ENOMEM)?;
+        chunk.extend_from_slice(part);
+        if index == 0 && !message.files.is_empty() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The files that travel, and who sends: what the message says, or else the caller.

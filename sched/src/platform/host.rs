@@ -216,7 +216,9 @@ pub(crate) extern "C" fn first_run(_task: usize) -> ! {
 }
 
 /// Scheduling parameters mean nothing to the host.
-pub(crate) fn sched_fork(_task: &Task, _parent: &Task) {}
+pub(crate) fn sched_fork(_task: &Task, _parent: &Task) -> abi::Result<()> {
+    Ok(())
+}
 
 /// As [`sched_fork`].
 pub(crate) fn sched_fork_kthread(_task: &Task) {}

@@ -46,7 +46,15 @@ pub(crate) static NAMESPACE: RwSemaphore<()> = RwSemaphore::new(());
 
 static MOUNT_IDS: SpinLock<IdAlloc> = SpinLock::new(IdAlloc::new(1, i32::MAX as u32));
 static NEXT_UNIQUE_ID: AtomicU64 = AtomicU64::new((1 << 31) + 1);
-static NEXT_NS: AtomicU32 = AtomicU32::new(0xF000_0000);
+static NEXT_NS: AtomicU32 = AtomicU32::new(FIRST_NS);
+
+/// The number of the first mount namespace; the one before it is the first network namespace's, as on Linux.
+pub const FIRST_NS: u32 = 0xF000_0001;
+
+/// A number for a new namespace of any kind (`/proc/PID/ns`).
+pub fn next_ns_inum() -> u32 {
+    NEXT_NS.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Mount flags that a user sees and changes (`MNT_*`, with the values of `MS_*`).
 pub mod flags {
@@ -297,7 +305,7 @@ impl MountNamespace {
     pub(crate) fn new(user_ns: Arc<UserNamespace>) -> Arc<Self> {
         Arc::new(Self {
             root: SpinLock::new(None),
-            inum: NEXT_NS.fetch_add(1, Ordering::Relaxed),
+            inum: next_ns_inum(),
             user_ns,
             event: AtomicU64::new(1),
             poll: WaitQueue::new(),

@@ -26,7 +26,9 @@ struct FdDir {
 }
 
 fn table(subject: &Subject) -> Result<Arc<FdTable>> {
-    subject.with_thread(|_, thread| access::check(thread, Mode::Read).map(|()| thread.files()))??.ok_or(Errno::ENOENT)
+    subject
+        .with_thread(|_, thread| access::check(thread, Mode::Read).map(|()| thread.files()))??
+        .ok_or(Errno::ENOENT)
 }
 
 fn parse(name: &[u8]) -> Option<Fd> {
@@ -81,7 +83,7 @@ impl FdDir {
         let ino = self.subject.ino(self.class(), u64::from(fd.0) << 3 | u64::from(mode >> 7));
         let (uid, gid) = self.subject.owner(false);
         match self.what {
-            What::Links => Entry::new(Node::Link(Arc::new(FdLink { subject, fd })), ino, mode),
+            What::Links => Entry::new(Node::Link(Arc::new(FdLink { subject, fd })), ino, mode).sized(64),
             What::Info => file_entry(ino, 0o444, move |_, out| show_info(&subject, fd, out)),
         }
         .owned_by(uid, gid)
@@ -139,6 +141,11 @@ fn show_info(subject: &Subject, fd: Fd, out: &mut Text) -> Result<()> {
         file.ops().show_fdinfo(&file, out)
     };
     text(out).map_err(|_| Errno::ENOMEM)
+}
+
+/// How many descriptors are open: the size of `fd/`.
+pub(super) fn count(subject: &Subject) -> u64 {
+    subject.with_thread(|_, thread| thread.files().map_or(0, |files| files.count())).unwrap_or(0) as u64
 }
 
 /// `fd/`.

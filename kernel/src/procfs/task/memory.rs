@@ -211,12 +211,13 @@ const SOFT_DIRTY: u64 = 1 << 55;
 impl FileOps for PageMap {
     fn read_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
         let Some(space) = self.0.as_deref().filter(|space| space.users() > 0) else { return Ok(0) };
-        if *pos % 8 != 0 || iter.count() % 8 != 0 {
+        if !(*pos).is_multiple_of(8) || iter.count() % 8 != 0 {
             return Err(Errno::EINVAL);
         }
         let mut done = 0;
         while !iter.is_empty() {
-            let Some(addr) = usize::try_from(*pos / 8).ok().and_then(|page| page.checked_mul(PAGE_SIZE)) else {
+            let Some(addr) = usize::try_from(*pos / 8).ok().and_then(|page| page.checked_mul(PAGE_SIZE))
+            else {
                 break;
             };
             if addr >= TASK_SIZE {

@@ -115,7 +115,11 @@ impl Subject {
     fn owner(&self, public: bool) -> (Uid, Gid) {
         let owner = self.with_thread(|_, thread| {
             let dumpable = thread.process.dumpable.load(core::sync::atomic::Ordering::Relaxed) == 1;
-            if dumpable || public { thread.with_cred(|cred| (cred.euid, cred.egid)) } else { (Uid(0), Gid(0)) }
+            if dumpable || public {
+                thread.with_cred(|cred| (cred.euid, cred.egid))
+            } else {
+                (Uid(0), Gid(0))
+            }
         });
         owner.unwrap_or((Uid(0), Gid(0)))
     }
@@ -296,7 +300,9 @@ struct TaskLink {
 
 impl Link for TaskLink {
     fn target(&self, _: &Context<'_>) -> Result<LinkTarget> {
-        self.subject.with_thread(|_, thread| access::check(thread, Mode::Read)).map_err(|_| Errno::ENOENT)??;
+        self.subject
+            .with_thread(|_, thread| access::check(thread, Mode::Read))
+            .map_err(|_| Errno::ENOENT)??;
         Ok(LinkTarget::Jump((self.path)(&self.subject)?))
     }
 
@@ -324,7 +330,8 @@ impl TaskDir {
         };
         let public = spec.mode == 0o555;
         let (uid, gid) = self.0.owner(public);
-        Entry::new(node, self.0.ino(Class::File, index as u64 + 1), spec.mode).owned_by(uid, gid)
+        let size = if spec.name == "fd" { fd::count(&self.0) } else { 0 };
+        Entry::new(node, self.0.ino(Class::File, index as u64 + 1), spec.mode).owned_by(uid, gid).sized(size)
     }
 }
 

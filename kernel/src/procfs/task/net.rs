@@ -31,7 +31,11 @@ const TABLES: &[Table] = &[
         "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed",
         0,
     ),
-    table("route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT", 127),
+    table(
+        "route",
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
+        127,
+    ),
     table("arp", "IP address       HW type     Flags       HW address            Mask     Device", 0),
     table(
         "tcp",
@@ -101,7 +105,9 @@ impl Dir for NetDir {
 
 fn show(table: &Table, out: &mut Text) -> Result<()> {
     match table.name {
-        "sockstat" => writeln!(out, "sockets: used {}", crate::net::sockets_in_use()).map_err(|_| Errno::ENOMEM),
+        "sockstat" => {
+            writeln!(out, "sockets: used {}", crate::net::sockets_in_use()).map_err(|_| Errno::ENOMEM)
+        }
         "unix" => {
             out.push(table.heading.as_bytes());
             out.push(b"\n");

@@ -276,7 +276,13 @@ fn parse_map(data: &[u8]) -> Result<Vec<IdExtent>> {
 }
 
 /// Whether `cred`, the writer, may give `ns` this map (`new_idmap_permitted`).
-fn may_map(cred: &Credentials, ns: &UserNamespace, parent: &Arc<UserNamespace>, ids: Ids, map: &[IdExtent]) -> bool {
+fn may_map(
+    cred: &Credentials,
+    ns: &UserNamespace,
+    parent: &Arc<UserNamespace>,
+    ids: Ids,
+    map: &[IdExtent],
+) -> bool {
     // One id, the writer's own.
     if let [only] = map
         && only.count == 1
@@ -315,7 +321,8 @@ fn store_map(view: &View<'_>, ids: Ids, data: &[u8]) -> Result<()> {
             Ids::Users => parent.make_uid(id).map(|uid| uid.0),
             Ids::Groups => parent.make_gid(id).map(|gid| gid.0),
         };
-        let (first, last) = (kernel(extent.lower_first).ok_or(Errno::EPERM)?, kernel(last).ok_or(Errno::EPERM)?);
+        let (first, last) =
+            (kernel(extent.lower_first).ok_or(Errno::EPERM)?, kernel(last).ok_or(Errno::EPERM)?);
         // The range must be in one piece in the parent too.
         if last.wrapping_sub(first) != extent.count - 1 {
             return Err(Errno::EPERM);
@@ -400,7 +407,15 @@ mod tests {
     fn maps_are_lines_of_three_numbers_that_do_not_overlap() {
         let map = parse_map(b"0 1000 1\n1 100000 65536\n").unwrap();
         assert_eq!((map.len(), map[1].lower_first, map[1].count), (2, 100_000, 65536));
-        for bad in [&b""[..], b"0 1000", b"0 1000 0", b"0 1 2 3", b"0 1000 10\n5 2000 10", b"0 4294967295 1", b"a b c"] {
+        for bad in [
+            &b""[..],
+            b"0 1000",
+            b"0 1000 0",
+            b"0 1 2 3",
+            b"0 1000 10\n5 2000 10",
+            b"0 4294967295 1",
+            b"a b c",
+        ] {
             assert!(parse_map(bad).is_err(), "{bad:?}");
         }
     }

@@ -153,16 +153,22 @@ pub(super) fn stat(view: &View<'_>, out: &mut Text) -> Result<()> {
     ))?;
     let (priority, nice) = task.as_ref().map_or((20, 0), |task| (task.proc_priority(), task.nice()));
     let start = thread.map_or(process.start_ns, |thread| thread.start_ns);
-    let (vsize, rss) = mm.as_ref().map_or((0, 0), |mm| {
-        (mm.counters().total_vm() as u64 * PAGE_SIZE as u64, mm.counters().rss())
-    });
+    let (vsize, rss) = mm
+        .as_ref()
+        .map_or((0, 0), |mm| (mm.counters().total_vm() as u64 * PAGE_SIZE as u64, mm.counters().rss()));
     let rss_limit = process.limits.cur(Resource::Rss);
     io(write!(out, " {priority} {nice} {} 0 {} {vsize} {rss} {rss_limit}", signals.threads, ticks(start)))?;
     let place = |field: fn(&mm::space::Layout) -> &core::sync::atomic::AtomicUsize| {
         mm.as_ref().filter(|_| allowed).map_or(0, |mm| field(&mm.layout).load(Ordering::Relaxed))
     };
     let code = |field| if mm.is_some() && !allowed { 1 } else { place(field) };
-    io(write!(out, " {} {} {} 0 0", code(|l| &l.start_code), code(|l| &l.end_code), place(|l| &l.start_stack)))?;
+    io(write!(
+        out,
+        " {} {} {} 0 0",
+        code(|l| &l.start_code),
+        code(|l| &l.end_code),
+        place(|l| &l.start_stack)
+    ))?;
     // Only the first 31 signals: the rest is in `status`.
     let low = |set: SigSet| set.0 & 0x7fff_ffff;
     let asleep = task.as_ref().is_some_and(|task| !task.state().is_running() && !task.is_on_cpu());
@@ -263,8 +269,7 @@ pub(super) fn sched(view: &View<'_>, out: &mut Text) -> Result<()> {
     };
     io(millis(out, "se.exec_start", sched::time::monotonic_ns()))?;
     io(millis(out, "se.sum_exec_runtime", runtime))?;
-    let mut number =
-        |name: &str, value: u64| io(writeln!(out, "{name:<45}:{value:>21}"));
+    let mut number = |name: &str, value: u64| io(writeln!(out, "{name:<45}:{value:>21}"));
     number("nr_switches", voluntary + involuntary)?;
     number("nr_voluntary_switches", voluntary)?;
     number("nr_involuntary_switches", involuntary)?;

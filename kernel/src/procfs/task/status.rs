@@ -8,8 +8,8 @@ use arch::cpu::CpuMask;
 use kernfs::Text;
 use mm::AddressSpace;
 
-use super::stat::{code_pages, comm_of, signals_of, state_letter};
 use super::View;
+use super::stat::{code_pages, comm_of, signals_of, state_letter};
 use crate::process::thread::flags;
 use crate::process::{Process, Resource};
 use crate::procfs::numbers::{write_list, write_mask};
@@ -91,10 +91,11 @@ fn identity(view: &View<'_>, process: &Process, out: &mut Text) -> Result<()> {
     ))?;
     let slots = view.with_thread(|_, thread| thread.files().map_or(0, |files| files.size())).unwrap_or(0);
     io(write!(out, "FDSize:\t{slots}\nGroups:\t"))?;
-    for group in cred.groups.iter() {
-        io(write!(out, "{} ", gid(*group)))?;
+    for (index, group) in cred.groups.iter().enumerate() {
+        io(write!(out, "{}{}", if index > 0 { " " } else { "" }, gid(*group)))?;
     }
-    out.push(b"\n");
+    // The blank at the end is Linux's, and parsers have come to know it.
+    out.push(b" \n");
     let numbers = |out: &mut Text, name: &str, pid: Option<&crate::process::Pid>| -> Result<()> {
         out.push(name.as_bytes());
         for number in pid.into_iter().flat_map(|pid| pid.numbers_from(ns)) {
@@ -169,7 +170,7 @@ fn security_lines(view: &View<'_>, out: &mut Text) -> Result<()> {
     let locked = view.with_thread(|_, thread| thread.has(flags::NO_NEW_PRIVS)).unwrap_or(false);
     io(write!(
         out,
-        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tnot vulnerable\nSpeculationIndirectBranch:\tnot affected\n",
+        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n",
         u8::from(locked)
     ))
 }
@@ -183,12 +184,13 @@ fn placement_lines(view: &View<'_>, out: &mut Text) -> Result<()> {
     io(write_list(out, cpus))?;
     let nodes = CpuMask::first_n(1);
     out.push(b"\nMems_allowed:\t");
-    io(write_mask(out, nodes, nodes))?;
+    // As wide as on Linux, whose kernels are built for 1024 nodes.
+    for _ in 1..1024 / 32 {
+        out.push(b"00000000,");
+    }
+    io(write_mask(out, nodes, CpuMask::first_n(32)))?;
     out.push(b"\nMems_allowed_list:\t");
     io(write_list(out, nodes))?;
     let (voluntary, involuntary) = task.as_ref().map_or((0, 0), |task| task.context_switches());
-    io(write!(
-        out,
-        "\nvoluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t{involuntary}\n"
-    ))
+    io(write!(out, "\nvoluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t{involuntary}\n"))
 }

@@ -9,9 +9,9 @@ use kernfs::{Context, Dir, Entry, Listing, Text};
 use vfs::types::FileType;
 
 use super::{Class, Scope, Subject, View, directory};
+use crate::process::{PidNamespace, Thread, init_pid_ns};
 use crate::procfs::Mounted;
 use crate::procfs::root::parse_number;
-use crate::process::{PidNamespace, Thread, init_pid_ns};
 
 struct Threads(Subject);
 

@@ -5,6 +5,7 @@
 //! hundred instructions on another CPU. Then it gets a CPU, is queued there, and that CPU is told if
 //! the task should run at once.
 
+use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{Ordering, fence};
 
@@ -133,7 +134,10 @@ pub(crate) fn kick(task: &Task) {
 }
 
 /// Gives a new task the scheduling parameters of its parent.
-pub(crate) fn sched_fork(task: &Task, parent: &Task) {
+///
+/// # Errors
+/// `EAGAIN`: the parent has a reservation, which its children would share unless they start as ordinary tasks.
+pub(crate) fn sched_fork(task: &Task, parent: &Task) -> Result<()> {
     let _irqs_off = IrqGuard::new();
     let ptr = TaskPtr::from(task);
     let sched = sched_mut(ptr);
@@ -144,10 +148,12 @@ pub(crate) fn sched_fork(task: &Task, parent: &Task) {
         class.update_current(&mut rq);
     }
     let from = sched_of(TaskPtr::from(parent));
+    if from.policy == Policy::Deadline && !from.reset_on_fork {
+        return Err(Errno::EAGAIN);
+    }
     sched.affinity = from.affinity;
     sched.group = from.group.clone();
-    let reset = from.reset_on_fork || from.policy == Policy::Deadline;
-    if !reset {
+    if !from.reset_on_fork {
         sched.policy = from.policy;
         sched.nice = from.nice;
         sched.rt_priority = from.rt_priority;
@@ -164,6 +170,7 @@ pub(crate) fn sched_fork(task: &Task, parent: &Task) {
         crate::class::fair::fork(ptr, TaskPtr::from(parent));
     }
     task.cpu.store(rq.cpu.0, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Kernel threads start as ordinary tasks of the root group, anywhere.

@@ -1,0 +1,184 @@
+//! `/sys/devices/system/node` and `/sys/devices/system/memory`: `numa(7)`.
+//!
+//! Free and total memory are those of the node. What is counted for the whole system only (caches, mapped and
+//! anonymous pages) is shown at node 0.
+
+use alloc::format;
+use alloc::string::String;
+
+use abi::{Errno, Result};
+use arch::addr::PAGE_SIZE;
+use arch::cpu::{self, CpuId, CpuMask};
+use kernfs::Text;
+use mm::stats::{Event, Item, item};
+
+use super::device::add_uevent;
+use super::{add_constant, add_file, directory, print};
+use crate::procfs::numbers::{write_list, write_mask};
+
+/// Bytes of the blocks that memory is plugged in.
+const BLOCK: u64 = 128 << 20;
+
+fn cpus_of(node: u32) -> CpuMask {
+    cpu::online().iter().filter(|cpu| cpu::node_of(*cpu) == node).fold(CpuMask::EMPTY, |mut set, cpu| {
+        set.set(cpu);
+        set
+    })
+}
+
+/// Nodes as a set: the same text form as CPUs.
+fn nodes_with(keep: impl Fn(u32) -> bool) -> CpuMask {
+    mm::node::nodes().map(|node| node.id() as u32).filter(|id| keep(*id)).fold(CpuMask::EMPTY, |mut set, id| {
+        set.set(CpuId(id));
+        set
+    })
+}
+
+fn line(out: &mut Text, set: CpuMask) -> Result<()> {
+    write_list(out, set).map_err(|_| Errno::ENOMEM)?;
+    out.push(b"\n");
+    Ok(())
+}
+
+fn meminfo(node: u32, out: &mut Text) -> Result<()> {
+    let kib = |pages: usize| pages * (PAGE_SIZE / 1024);
+    let zones = || mm::node::zones().filter(move |zone| zone.node() == node as usize);
+    let total: usize = zones().map(|zone| zone.managed_pages()).sum();
+    let free: usize = zones().map(|zone| zone.free_pages()).sum();
+    let of = |items: &[Item]| -> usize {
+        if node == 0 { kib(items.iter().map(|counter| item(*counter)).sum()) } else { 0 }
+    };
+    let slab = [Item::SlabReclaimable, Item::SlabUnreclaimable];
+    let stacks = if node == 0 { item(Item::KernelStackKb) } else { 0 };
+    let rows = [
+        ("MemTotal", kib(total)),
+        ("MemFree", kib(free)),
+        ("MemUsed", kib(total.saturating_sub(free))),
+        ("SwapCached", of(&[Item::SwapCached])),
+        ("Active", of(&[Item::ActiveAnon, Item::ActiveFile])),
+        ("Inactive", of(&[Item::InactiveAnon, Item::InactiveFile])),
+        ("Active(anon)", of(&[Item::ActiveAnon])),
+        ("Inactive(anon)", of(&[Item::InactiveAnon])),
+        ("Active(file)", of(&[Item::ActiveFile])),
+        ("Inactive(file)", of(&[Item::InactiveFile])),
+        ("Unevictable", of(&[Item::Unevictable])),
+        ("Mlocked", of(&[Item::Mlock])),
+        ("Dirty", of(&[Item::FileDirty])),
+        ("Writeback", of(&[Item::Writeback])),
+        ("FilePages", of(&[Item::FilePages])),
+        ("Mapped", of(&[Item::FileMapped])),
+        ("AnonPages", of(&[Item::AnonPages])),
+        ("Shmem", of(&[Item::Shmem])),
+        ("KernelStack", stacks),
+        ("PageTables", of(&[Item::PageTables])),
+        ("SecPageTables", 0),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
+        ("KReclaimable", of(&[Item::SlabReclaimable])),
+        ("Slab", of(&slab)),
+        ("SReclaimable", of(&[Item::SlabReclaimable])),
+        ("SUnreclaim", of(&[Item::SlabUnreclaimable])),
+        ("AnonHugePages", of(&[Item::AnonThps])),
+        ("ShmemHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FileHugePages", 0),
+        ("FilePmdMapped", 0),
+    ];
+    for (name, value) in rows {
+        print(out, format_args!("Node {node} {:<15} {value:>8} kB\n", format!("{name}:")))?;
+    }
+    for name in ["HugePages_Total", "HugePages_Free", "HugePages_Surp"] {
+        print(out, format_args!("Node {node} {:<16} {:>5}\n", format!("{name}:"), 0))?;
+    }
+    Ok(())
+}
+
+fn numastat(node: u32, out: &mut Text) -> Result<()> {
+    let all = [Event::AllocDma, Event::AllocDma32, Event::AllocNormal, Event::AllocMovable];
+    let hits: u64 = if node == 0 { all.iter().map(|event| mm::stats::event(*event)).sum() } else { 0 };
+    let rows = [
+        ("numa_hit", hits),
+        ("numa_miss", 0),
+        ("numa_foreign", 0),
+        ("interleave_hit", 0),
+        ("local_node", hits),
+        ("other_node", 0),
+    ];
+    rows.iter().try_for_each(|(name, value)| print(out, format_args!("{name} {value}\n")))
+}
+
+fn distances(node: u32, out: &mut Text) -> Result<()> {
+    let single = boot::info::Numa::single();
+    let numa = crate::init::boot_info().map_or(&single, |info| &info.numa);
+    let row = numa.distance.get(node as usize).ok_or(Errno::EIO)?;
+    for (index, distance) in row.iter().take(numa.nodes).enumerate() {
+        print(out, format_args!("{}{distance}", if index > 0 { " " } else { "" }))?;
+    }
+    out.push(b"\n");
+    Ok(())
+}
+
+fn add_node(id: u32) {
+    let dir = directory(&format!("devices/system/node/node{id}"));
+    add_uevent(&dir, String::new());
+    dir.add_link("subsystem", "../../../../bus/node");
+    dir.mkdir_mode("power", 0o755);
+    add_file(&dir, "cpulist", move |out| line(out, cpus_of(id)));
+    add_file(&dir, "cpumap", move |out| {
+        write_mask(out, cpus_of(id), cpu::possible()).map_err(|_| Errno::ENOMEM)?;
+        out.push(b"\n");
+        Ok(())
+    });
+    add_file(&dir, "meminfo", move |out| meminfo(id, out));
+    add_file(&dir, "distance", move |out| distances(id, out));
+    add_file(&dir, "numastat", move |out| numastat(id, out));
+    for cpu in cpu::possible().iter().filter(|cpu| cpu::node_of(*cpu) == id) {
+        dir.add_link(&format!("cpu{}", cpu.0), &format!("../../cpu/cpu{}", cpu.0));
+    }
+    directory("bus/node/devices").add_link(&format!("node{id}"), &format!("../../../devices/system/node/node{id}"));
+}
+
+/// Memory in blocks, as `lsmem(1)` wants it: each one that holds usable memory.
+fn add_memory() {
+    let dir = directory("devices/system/memory");
+    add_constant(&dir, "block_size_bytes", format!("{BLOCK:x}"));
+    let mut last = None;
+    for zone in mm::node::zones().filter(|zone| zone.present_pages() > 0) {
+        let start = zone.start_pfn() * PAGE_SIZE as u64 / BLOCK;
+        let end = ((zone.start_pfn() + zone.spanned_pages() as u64) * PAGE_SIZE as u64).div_ceil(BLOCK);
+        for index in start..end {
+            if last.is_some_and(|last| index <= last) {
+                continue;
+            }
+            last = Some(index);
+            let block = dir.mkdir_mode(&format!("memory{index}"), 0o755);
+            add_constant(&block, "phys_index", format!("{index:08x}"));
+            add_constant(&block, "state", "online");
+            add_constant(&block, "online", "1");
+            add_constant(&block, "removable", "0");
+            let node = zone.node();
+            block.add_link(&format!("node{node}"), &format!("../../node/node{node}"));
+            let home = directory(&format!("devices/system/node/node{node}"));
+            home.add_link(&format!("memory{index}"), &format!("../../memory/memory{index}"));
+        }
+    }
+}
+
+/// Declares the files.
+pub(super) fn init() {
+    let dir = directory("devices/system/node");
+    add_uevent(&dir, String::new());
+    dir.mkdir_mode("power", 0o755);
+    for name in ["online", "possible"] {
+        add_file(&dir, name, |out| line(out, nodes_with(|_| true)));
+    }
+    add_file(&dir, "has_cpu", |out| line(out, nodes_with(|id| !cpus_of(id).is_empty())));
+    for name in ["has_memory", "has_normal_memory"] {
+        add_file(&dir, name, |out| {
+            line(out, nodes_with(|id| mm::node::node(id as usize).is_some_and(|node| node.present_pages() > 0)))
+        });
+    }
+    mm::node::nodes().for_each(|node| add_node(node.id() as u32));
+    add_memory();
+}

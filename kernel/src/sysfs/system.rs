@@ -1,0 +1,54 @@
+//! `/sys/kernel`, and the directories that are there whether anything is in them or not.
+
+use alloc::string::String;
+
+use super::device::add_uevent;
+use super::{add_constant, directory};
+
+/// Directories that others mount on, fill, or expect to be empty.
+const DIRECTORIES: [&str; 17] = [
+    "block",
+    "bus",
+    "class",
+    "dev",
+    "devices",
+    "firmware",
+    "fs/cgroup",
+    "hypervisor",
+    "kernel/cgroup",
+    "kernel/debug",
+    "kernel/mm/hugepages",
+    "kernel/security",
+    "kernel/tracing",
+    "module",
+    "power",
+    "class/block",
+    "class/net",
+];
+
+/// Buses, each with the directories every bus has.
+const BUSES: [&str; 5] = ["cpu", "node", "memory", "platform", "pci"];
+
+/// Declares the files.
+pub(super) fn init() {
+    DIRECTORIES.iter().for_each(|path| drop(directory(path)));
+    for bus in BUSES {
+        let dir = directory(&alloc::format!("bus/{bus}"));
+        dir.mkdir_mode("devices", 0o755);
+        dir.mkdir_mode("drivers", 0o755);
+    }
+    let platform = directory("devices/platform");
+    add_uevent(&platform, String::new());
+    let kernel = directory("kernel");
+    add_constant(&kernel, "uevent_seqnum", "0");
+    add_constant(&kernel, "fscaps", "1");
+    add_constant(&kernel, "address_bits", "64");
+    add_constant(&kernel, "cpu_byteorder", "little");
+    add_constant(&kernel, "kexec_loaded", "0");
+    add_constant(&kernel, "kexec_crash_loaded", "0");
+    add_constant(&kernel, "rcu_expedited", "0");
+    add_constant(&kernel, "rcu_normal", "0");
+    super::add_file(&kernel, "oops_count", |out| {
+        super::print(out, format_args!("{}\n", crate::oops::COUNT.load(core::sync::atomic::Ordering::Relaxed)))
+    });
+}

@@ -15,10 +15,37 @@ use drivers::tty::job::{Group, JobControl, Session};
 use crate::process::{Pid, Process, current, tree};
 use crate::signal::{Signal, send};
 
+/// What a session's leader has to do with a terminal.
+enum Terminal {
+    /// It controls the session.
+    Controlling(Arc<Tty>),
+    /// It was hung up; this group was in its foreground and is told when the leader exits.
+    Lost(Arc<dyn Group>),
+}
+
+impl Terminal {
+    fn tty(&self) -> Option<Arc<Tty>> {
+        match self {
+            Self::Controlling(tty) => Some(tty.clone()),
+            Self::Lost(_) => None,
+        }
+    }
+}
+
 /// Terminals by the identity of their session.
-type Terminals = BTreeMap<u64, (Arc<Pid>, Arc<Tty>)>;
+type Terminals = BTreeMap<u64, (Arc<Pid>, Terminal)>;
 
 static TERMINALS: SpinLock<Terminals> = SpinLock::new(BTreeMap::new());
+
+fn set(session: &Arc<Pid>, terminal: Option<Terminal>) -> Option<Terminal> {
+    let mut terminals = TERMINALS.lock();
+    let old = match terminal {
+        Some(terminal) => terminals.insert(identity(session), (session.clone(), terminal)),
+        None => terminals.remove(&identity(session)),
+    };
+    drop(terminals);
+    old.map(|(_, terminal)| terminal)
+}
 
 fn identity(pid: &Arc<Pid>) -> u64 {
     Arc::as_ptr(pid).addr() as u64
@@ -27,7 +54,7 @@ fn identity(pid: &Arc<Pid>) -> u64 {
 /// The controlling terminal of a process.
 pub fn terminal_of(process: &Process) -> Option<Arc<Tty>> {
     let session = process.session()?;
-    TERMINALS.lock().get(&identity(&session)).map(|(_, tty)| tty.clone())
+    TERMINALS.lock().get(&identity(&session)).and_then(|(_, terminal)| terminal.tty())
 }
 
 /// A process group as terminals see it.
@@ -71,17 +98,15 @@ impl Session for PidSession {
     }
 
     fn terminal(&self) -> Option<Arc<Tty>> {
-        TERMINALS.lock().get(&identity(&self.0)).map(|(_, tty)| tty.clone())
+        TERMINALS.lock().get(&identity(&self.0)).and_then(|(_, terminal)| terminal.tty())
     }
 
     fn set_terminal(&self, tty: Option<Arc<Tty>>) {
-        let mut terminals = TERMINALS.lock();
-        let old = match tty {
-            Some(tty) => terminals.insert(identity(&self.0), (self.0.clone(), tty)),
-            None => terminals.remove(&identity(&self.0)),
-        };
-        drop(terminals);
-        drop(old);
+        drop(set(&self.0, tty.map(Terminal::Controlling)));
+    }
+
+    fn terminal_lost(&self, foreground: Option<Arc<dyn Group>>) {
+        drop(set(&self.0, foreground.map(Terminal::Lost)));
     }
 
     fn signal_leader(&self, signo: i32) {
@@ -125,10 +150,13 @@ impl JobControl for Jobs {
 
 impl crate::tty_hooks::TtyHooks for Jobs {
     fn session_leader_exits(&self, process: &Arc<Process>) {
-        let Some(session) = process.session() else { return };
-        let session: Arc<dyn Session> = Arc::new(PidSession(session));
+        let Some(pid) = process.session() else { return };
+        let session: Arc<dyn Session> = Arc::new(PidSession(pid.clone()));
         if let Some(tty) = session.terminal() {
-            tty.disassociate(&session);
+            tty.session_ends(&session);
+        } else if let Some(Terminal::Lost(group)) = set(&pid, None) {
+            group.signal(Signal::SIGHUP.number());
+            group.signal(Signal::SIGCONT.number());
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod pidfd;
 pub mod printk;
 pub mod process;
 pub mod procfs;
+pub mod pty;
 pub mod signal;
 pub mod syscall;
 pub mod sysfs;

@@ -2,6 +2,7 @@
 
 use crate::gather::{Gather, Which};
 use crate::mmap::{is_aligned, page_align};
+use crate::seal;
 use crate::space::AddressSpace;
 use crate::vma::{VmFlags, Vma, VmaTree};
 use abi::raw::{
@@ -87,6 +88,9 @@ impl AddressSpace {
             hole |= vma.start() > at;
             let part = vma.start().max(at)..vma.end().min(range.end);
             at = part.end;
+            if seal::forbids_advice(&vma, advice) {
+                return Err(Errno::EPERM);
+            }
             let new = new_flags(&vma, advice)?;
             // A split that fails for want of memory is EAGAIN here, as on Linux.
             self.change_flags(areas, &vma, part, new).map_err(|_| Errno::EAGAIN)?;
@@ -109,6 +113,9 @@ impl AddressSpace {
             let part = vma.start().max(at)..vma.end().min(range.end);
             at = part.end;
             let flags = vma.flags();
+            if seal::forbids_advice(&vma, advice) {
+                return Err(Errno::EPERM);
+            }
             match advice {
                 MADV_DONTNEED | MADV_DONTNEED_LOCKED => {
                     let mut forbidden = VmFlags::PFNMAP | VmFlags::HUGETLB;

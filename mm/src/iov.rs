@@ -87,10 +87,10 @@ impl<'a> IovIter<'a> {
     /// One user buffer. Fails with `EFAULT` if it does not lie in user space; its length is cut to
     /// [`MAX_RW_COUNT`].
     pub fn user(direction: Direction, base: usize, len: usize) -> Result<Self> {
-        let count = len.min(MAX_RW_COUNT);
-        if !access_ok(base, count) {
+        if !access_ok(base, len) {
             return Err(Errno::EFAULT);
         }
+        let count = len.min(MAX_RW_COUNT);
         Ok(Self { memory: Memory::UserBuf { base }, direction, offset: 0, count })
     }
 

@@ -74,6 +74,7 @@ mod remap;
 pub mod remote;
 pub mod report;
 mod rmap;
+mod seal;
 pub mod shmem;
 pub mod slub;
 mod smp;

@@ -8,6 +8,7 @@ use crate::gather::{Gather, Which};
 use crate::overcommit;
 use crate::ptable::TABLE_SPAN;
 use crate::rmap::{self, Inherit};
+use crate::seal::check_unsealed;
 use crate::shmem::{AnonShared, Reserve};
 use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR};
 use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, VmFile, VmFlags, Vma, VmaTree};
@@ -461,6 +462,7 @@ impl AddressSpace {
             return Ok(());
         };
         let first = first.value.clone();
+        check_unsealed(areas, range.clone())?;
         self.split(areas, &first, range.start)?;
         if let Some(last) = areas.get(range.end - 1).filter(|e| e.end() > range.end) {
             let last = last.value.clone();

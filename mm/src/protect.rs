@@ -62,6 +62,9 @@ impl AddressSpace {
         while at < range.end {
             let vma = areas.get(at).ok_or(Errno::ENOMEM)?.value.clone();
             let old = vma.flags();
+            if old.contains(VmFlags::SEALED) {
+                return Err(Errno::EPERM);
+            }
             let new = (old - VmFlags::ACCESS) | access;
             // The MAY bits lie four above the access bits.
             let may = VmFlags::from_bits_retain(new.bits() >> 4);

@@ -38,6 +38,9 @@ impl AddressSpace {
         let new_len = page_align(new_len).filter(|l| *l != 0).ok_or(Errno::EINVAL)?;
         let mut areas = self.areas().write();
         let vma = areas.get(addr).ok_or(Errno::EFAULT)?.value.clone();
+        if vma.flags().contains(VmFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
         let (result, grown) = if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 {
             let request = Move { addr, old_len, new_len, new_addr, flags, limits };
             (self.mremap_to(&mut areas, request)?, new_len > old_len)

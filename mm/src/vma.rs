@@ -99,6 +99,8 @@ bitflags! {
         const DROPPABLE = 0x10_0000_0000;
         /// Not for users to unmap or change piecemeal: vDSO and the like.
         const SPECIAL = 0x20_0000_0000;
+        /// `mseal(2)`: stays where it is, as it is.
+        const SEALED = 1 << 63;
 
         /// The three access bits.
         const ACCESS = 0x7;
@@ -170,8 +172,12 @@ impl VmFlags {
             (VmFlags::DONTDUMP, "dd"),
             (VmFlags::SOFTDIRTY, "sd"),
         ];
-        const MORE: [(VmFlags, &str); 3] =
-            [(VmFlags::HUGEPAGE, "hg"), (VmFlags::NOHUGEPAGE, "nh"), (VmFlags::DROPPABLE, "dp")];
+        const MORE: [(VmFlags, &str); 4] = [
+            (VmFlags::HUGEPAGE, "hg"),
+            (VmFlags::NOHUGEPAGE, "nh"),
+            (VmFlags::DROPPABLE, "dp"),
+            (VmFlags::SEALED, "sl"),
+        ];
         NAMES.into_iter().chain(MORE).filter(move |(f, _)| self.contains(*f)).map(|(_, n)| n)
     }
 }

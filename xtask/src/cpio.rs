@@ -3,7 +3,6 @@
 //! Archives are byte-stable: the same entries give the same bytes (fixed times, counted inodes).
 //! Format: `Documentation/driver-api/early-userspace/buffer-format.rst` of Linux.
 
-const S_IFIFO: u32 = 0o010000;
 const S_IFCHR: u32 = 0o020000;
 const S_IFDIR: u32 = 0o040000;
 const S_IFREG: u32 = 0o100000;
@@ -43,11 +42,6 @@ impl Archive {
     /// Adds a character device.
     pub fn char_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) -> &mut Self {
         self.entry(path, S_IFCHR | mode, 1, (major, minor), &[])
-    }
-
-    /// Adds a named pipe.
-    pub fn fifo(&mut self, path: &str, mode: u32) -> &mut Self {
-        self.entry(path, S_IFIFO | mode, 1, (0, 0), &[])
     }
 
     /// Ends the archive and returns its bytes, padded to 512.

@@ -53,18 +53,15 @@ fn download(work: &Path, name: &str) -> Result<Vec<u8>> {
     proc::run_quiet(Command::new("apt-get").current_dir(work).args(["download", "-qq", name]))
 }
 
-/// The image of Debian's Linux 6.12 for `arch`, ready for QEMU's `-kernel`.
-///
-/// On x86_64 that is the ELF file inside the bzImage: booted through its PVH note, as Karst is,
-/// Linux starts without decompressing itself.
-pub fn linux(arch: Arch) -> Result<PathBuf> {
+/// Debian's Linux 6.12 for `arch` as it is packaged: a bzImage or an arm64 Image.
+pub fn vmlinuz(arch: Arch) -> Result<PathBuf> {
     let meta = match arch {
         Arch::X86_64 => "linux-image-6.12-cloud-amd64",
         Arch::Aarch64 => "linux-image-6.12-arm64",
     };
-    let image = paths::downloads()?.join(format!("linux-{arch}"));
-    if image.is_file() {
-        return Ok(image);
+    let kept = paths::downloads()?.join(format!("vmlinuz-{arch}"));
+    if kept.is_file() {
+        return Ok(kept);
     }
     setup::apt_architecture(arch)?;
     let dir = fetch(arch, &dependency(arch, meta)?)?;
@@ -72,12 +69,24 @@ pub fn linux(arch: Arch) -> Result<PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz")))
         .with_context(|| format!("no kernel in {}", dir.display()))?;
-    let bytes = std::fs::read(&vmlinuz)?;
-    let bytes = match arch {
-        Arch::X86_64 => decompress(image::bzimage_payload(&bytes)?)?,
-        Arch::Aarch64 => bytes,
-    };
-    std::fs::write(&image, bytes)?;
+    std::fs::copy(vmlinuz, &kept)?;
+    Ok(kept)
+}
+
+/// The image of Debian's Linux 6.12 for `arch`, ready for QEMU's `-kernel`.
+///
+/// On x86_64 that is the ELF file inside the bzImage: booted through its PVH note, as Karst is,
+/// Linux starts without decompressing itself.
+pub fn linux(arch: Arch) -> Result<PathBuf> {
+    let vmlinuz = vmlinuz(arch)?;
+    if arch == Arch::Aarch64 {
+        return Ok(vmlinuz);
+    }
+    let image = paths::downloads()?.join(format!("vmlinux-{arch}"));
+    if !image.is_file() {
+        let bytes = std::fs::read(&vmlinuz)?;
+        std::fs::write(&image, decompress(image::bzimage_payload(&bytes)?)?)?;
+    }
     Ok(image)
 }
 

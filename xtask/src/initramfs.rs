@@ -4,7 +4,7 @@ use crate::arch::Arch;
 use crate::cpio::Archive;
 use crate::{debian, paths};
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The line on the console before the output of the command of `--exec`.
 pub const EXEC_BEGIN: &str = "@@exec-begin";
@@ -74,7 +74,15 @@ pub fn shell(arch: Arch) -> Result<PathBuf> {
 ///
 /// The kernel unpacks concatenated archives one over the other; the new init is chosen with
 /// `rdinit=/.karst/init`, which [`exec_append`] gives, so that it works over any initramfs.
-pub fn exec(arch: Arch, base: &std::path::Path, command: &str) -> Result<PathBuf> {
+pub fn exec(arch: Arch, base: &Path, command: &str) -> Result<PathBuf> {
+    let mut bytes = std::fs::read(base).with_context(|| format!("read {}", base.display()))?;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(exec_overlay(arch, command)?);
+    write(arch, "exec.cpio", &bytes)
+}
+
+/// The archive that [`exec`] appends.
+pub fn exec_overlay(arch: Arch, command: &str) -> Result<Vec<u8>> {
     let busybox = std::fs::read(debian::busybox(arch)?)?;
     let init = format!(
         "#!/.karst/busybox sh
@@ -98,10 +106,7 @@ $b poweroff -f
         .file(".karst/busybox", 0o755, &busybox)
         .file(".karst/init", 0o755, init.as_bytes())
         .file(".karst/command", 0o644, command.as_bytes());
-    let mut bytes = std::fs::read(base).with_context(|| format!("read {}", base.display()))?;
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes.extend(overlay.finish());
-    write(arch, "exec.cpio", &bytes)
+    Ok(overlay.finish())
 }
 
 /// What the kernel command line needs for an archive made by [`exec`].

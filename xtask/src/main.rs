@@ -8,8 +8,10 @@ mod arch;
 mod bench;
 mod build;
 mod check;
+mod compress;
 mod cpio;
 mod debian;
+mod docs;
 mod image;
 mod initramfs;
 mod paths;
@@ -42,6 +44,8 @@ enum Command {
     Bench(bench::Args),
     /// Check formatting, lints, layers and the unsafe policy
     Check(check::Args),
+    /// Bring generated parts of the documentation up to date and check its links
+    Docs(docs::Args),
     /// Run the tests: on the build machine, then in guests
     Test(test::Args),
 }
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Docs(args) => docs::main(&args),
         Command::Test(args) => test::main(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -128,7 +128,7 @@ fn exec(machine: &Machine, limit: Duration) -> Result<ExitCode> {
         Some(status) => Ok(ExitCode::from(status)),
         None => {
             let log = console_log(machine)?;
-            let text = String::from_utf8_lossy(&std::fs::read(&log)?).replace("\r\n", "\n");
+            let text = console_text(machine)?;
             let tail: Vec<&str> = text.lines().rev().take(40).collect();
             for line in tail.iter().rev() {
                 eprintln!("{line}");
@@ -136,6 +136,12 @@ fn exec(machine: &Machine, limit: Duration) -> Result<ExitCode> {
             bail!("the guest ended without running the command to its end (log: {})", log.display())
         }
     }
+}
+
+/// The last console log of a guest that ran one command.
+pub fn console_text(machine: &Machine) -> Result<String> {
+    let log = std::fs::read(console_log(machine)?)?;
+    Ok(String::from_utf8_lossy(&log).replace("\r\n", "\n"))
 }
 
 /// Where the last console log of a guest that ran one command is kept.
@@ -171,7 +177,8 @@ fn relay(session: &mut Session, limit: Duration, out: &mut dyn Write) -> Result<
             out.write_all(&line[..at])?;
             out.flush()?;
             let status = String::from_utf8_lossy(&line[at + EXEC_END.len()..]).trim().parse();
-            session.finish()?;
+            // Not every machine can switch itself off.
+            session.finish_within(Duration::from_secs(10))?;
             return Ok(Some(status.unwrap_or(1)));
         }
         out.write_all(&line)?;

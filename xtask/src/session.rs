@@ -132,6 +132,12 @@ impl Session {
         }
     }
 
+    /// As [`Session::finish`], but waits no longer than `limit`.
+    pub fn finish_within(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        self.deadline = self.deadline.min(Instant::now() + limit);
+        self.finish()
+    }
+
     /// Waits for QEMU to end and returns its status; `None` if it had to be killed.
     pub fn finish(&mut self) -> Result<Option<ExitStatus>> {
         loop {

@@ -40,12 +40,12 @@ pub fn qemu(arch: Arch) -> Result<()> {
     apt_install(&[arch.qemu_package()], arch.qemu())
 }
 
-/// Makes sure that `program` is there, from Debian package `package`.
-pub fn program(program: &str, package: &str) -> Result<()> {
+/// Makes sure that `program` is there, from Debian's `packages` (separated by spaces).
+pub fn program(program: &str, packages: &str) -> Result<()> {
     if proc::find(program).is_some() {
         return Ok(());
     }
-    apt_install(&[package], program)
+    apt_install(&packages.split(' ').collect::<Vec<_>>(), program)
 }
 
 /// Makes apt know the packages of `arch`.

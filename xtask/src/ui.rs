@@ -36,13 +36,6 @@ impl Step {
         Step { name, bar, started: Instant::now() }
     }
 
-    /// Shows what the step is doing at the moment (terminals only).
-    pub fn detail(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("{}: {text}", self.name));
-        }
-    }
-
     /// Ends the step with a word on how it went.
     pub fn finish(self, outcome: &str) {
         if let Some(bar) = &self.bar {

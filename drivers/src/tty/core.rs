@@ -69,6 +69,10 @@ pub trait TtyDriver: Send + Sync {
     fn is_disconnected(&self) -> bool {
         false
     }
+    /// Whether the end of the session hangs the line up; a pseudo terminal only tells its foreground group.
+    fn hangs_up_with_session(&self) -> bool {
+        true
+    }
     /// The last open file of the terminal was closed.
     fn closed(&self) {}
     /// Bytes were written, or input was taken: called with no lock held, so that a driver may wake others.
@@ -95,6 +99,24 @@ struct Input {
     breaks: u32,
 }
 
+/// Which hang-ups end a file: those after it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening(Option<u32>);
+
+impl Opening {
+    /// That of `/dev/console`, which survives all of them.
+    pub const CONSOLE: Self = Self(None);
+}
+
+/// Why a terminal is hung up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// The line went dead: the session's leader is told, its foreground group when the leader exits.
+    Carrier,
+    /// The session's leader exits: the foreground group is told.
+    SessionEnd,
+}
+
 /// A terminal.
 pub struct Tty {
     me: Weak<Tty>,
@@ -111,10 +133,11 @@ pub struct Tty {
     readers: WaitQueue,
     writers: WaitQueue,
     exclusive: AtomicBool,
-    hung_up: AtomicBool,
     /// Counts hang-ups: a file opened before one is dead after it.
     generation: AtomicU32,
     open_count: AtomicU32,
+    /// Echo waits for room in the device.
+    echo_waiting: AtomicBool,
 }
 
 impl Tty {
@@ -155,9 +178,9 @@ impl Tty {
                 readers: WaitQueue::new(),
                 writers: WaitQueue::new(),
                 exclusive: AtomicBool::new(false),
-                hung_up: AtomicBool::new(false),
                 generation: AtomicU32::new(0),
                 open_count: AtomicU32::new(0),
+                echo_waiting: AtomicBool::new(false),
             }
         }))
     }
@@ -198,11 +221,18 @@ impl Tty {
         workqueue::system().queue_work(&self.input_work);
     }
 
+    /// Runs the line discipline over what the device delivered, as far as it has room: a reader makes some and starts this
+    /// again.
     fn process_input(&self) {
         let mut chunk = [0; 256];
         loop {
+            let room = {
+                let mut line = self.line.lock();
+                self.send_echo(&mut line);
+                line.ldisc.room(&line.settings)
+            };
             let mut input = self.input.lock();
-            let count = input.bytes.len().min(chunk.len());
+            let count = input.bytes.len().min(chunk.len()).min(room);
             chunk[..count].copy_from_slice(&input.bytes[..count]);
             input.bytes.drain(..count);
             let breaks = core::mem::take(&mut input.breaks);
@@ -263,16 +293,20 @@ impl Tty {
         }
         let sent = self.driver.write(&line.echo);
         line.echo.drain(..sent.min(line.echo.len()));
+        self.echo_waiting.store(!line.echo.is_empty(), Ordering::Release);
     }
 
-    /// The device has room again: send waiting echo, wake writers. Called in process context or
+    /// The device has room again: has waiting echo sent, wakes writers. Called in process context or
     /// from the driver's interrupt.
     pub fn wake_writers(&self) {
+        if self.echo_waiting.load(Ordering::Acquire) {
+            workqueue::system().queue_work(&self.input_work);
+        }
         self.writers.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM);
     }
 
     /// Reads as `read(2)` does. `generation` is what [`Tty::open`] returned.
-    pub fn read(&self, to: &mut IovIter<'_>, nonblock: bool, generation: u32) -> Result<usize> {
+    pub fn read(&self, to: &mut IovIter<'_>, nonblock: bool, generation: Opening) -> Result<usize> {
         let mut done = 0;
         let mut deadline = None;
         let mut chunk = [0; 256];
@@ -289,6 +323,9 @@ impl Tty {
                 let ended = canonical
                     && (count < size || chunk[..count].last().is_some_and(|&b| ends_line(b, &settings)));
                 drop(line);
+                if !self.input.lock().bytes.is_empty() {
+                    workqueue::system().queue_work(&self.input_work);
+                }
                 self.driver.kick();
                 let copied = to.copy_to_iter(&chunk[..count]);
                 done += copied;
@@ -340,7 +377,7 @@ impl Tty {
     }
 
     /// Writes as `write(2)` does.
-    pub fn write(&self, from: &mut IovIter<'_>, nonblock: bool, generation: u32) -> Result<usize> {
+    pub fn write(&self, from: &mut IovIter<'_>, nonblock: bool, generation: Opening) -> Result<usize> {
         self.check_background_write()?;
         let mut staging = self.writer.lock_interruptible().map_err(|_| Errno::ERESTARTSYS)?;
         staging.clear();
@@ -372,7 +409,7 @@ impl Tty {
         bytes: &[u8],
         staging: &mut Vec<u8>,
         nonblock: bool,
-        generation: u32,
+        generation: Opening,
     ) -> Result<usize> {
         loop {
             if self.is_dead(generation) || self.driver.is_disconnected() {
@@ -409,7 +446,15 @@ impl Tty {
     }
 
     /// What the terminal is ready for.
-    pub fn poll(&self, generation: u32) -> PollEvents {
+    pub fn poll(&self, generation: Opening) -> PollEvents {
+        if self.is_dead(generation) {
+            return PollEvents::IN
+                | PollEvents::OUT
+                | PollEvents::ERR
+                | PollEvents::HUP
+                | PollEvents::RDNORM
+                | PollEvents::WRNORM;
+        }
         let mut events = PollEvents::empty();
         let line = self.line.lock();
         let minimum = match (line.settings.cc[cc::VMIN], line.settings.cc[cc::VTIME]) {
@@ -421,7 +466,7 @@ impl Tty {
         }
         let held = line.ldisc.held();
         drop(line);
-        if self.is_dead(generation) || self.driver.is_disconnected() {
+        if self.driver.is_disconnected() {
             events |= PollEvents::HUP;
         } else if !held && self.driver.room() > 8 {
             events |= PollEvents::OUT | PollEvents::WRNORM;
@@ -433,13 +478,12 @@ impl Tty {
     ///
     /// # Errors
     /// `EBUSY` while somebody holds it exclusively (`TIOCEXCL`).
-    pub fn open(&self) -> Result<u32> {
+    pub fn open(&self) -> Result<Opening> {
         if self.exclusive.load(Ordering::Relaxed) && !job_control()?.is_admin() {
             return Err(Errno::EBUSY);
         }
         self.open_count.fetch_add(1, Ordering::Relaxed);
-        self.hung_up.store(false, Ordering::Relaxed);
-        Ok(self.generation.load(Ordering::Acquire))
+        Ok(Opening(Some(self.generation.load(Ordering::Acquire))))
     }
 
     /// The opener without `O_NOCTTY` gets the terminal as its controlling one if it leads a session without.
@@ -455,15 +499,16 @@ impl Tty {
     }
 
     /// A file of the terminal was closed.
-    pub fn close(&self, generation: u32) {
-        if self.open_count.fetch_sub(1, Ordering::AcqRel) == 1 && !self.is_dead(generation) {
+    pub fn close(&self) {
+        if self.open_count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.exclusive.store(false, Ordering::Relaxed);
             self.driver.closed();
         }
     }
 
-    fn is_dead(&self, generation: u32) -> bool {
-        self.generation.load(Ordering::Acquire) != generation
+    /// Whether a hang-up ended the file.
+    pub(super) fn is_dead(&self, opening: Opening) -> bool {
+        opening.0.is_some_and(|generation| self.generation.load(Ordering::Acquire) != generation)
     }
 
     fn give_to(&self, session: &Arc<dyn Session>) {
@@ -479,34 +524,52 @@ impl Tty {
 
     /// Hangs the terminal up (`vhangup(2)`, carrier lost): open files are dead from now on, and the
     /// session is told.
-    pub fn hang_up(&self) {
+    pub fn hang_up(&self, why: HangUp) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.hung_up.store(true, Ordering::Release);
         self.exclusive.store(false, Ordering::Relaxed);
+        self.line.lock().ldisc.flush_input();
         let job = core::mem::take(&mut *self.job.lock());
         if let Some(session) = job.session {
-            session.set_terminal(None);
+            let later = if why == HangUp::Carrier { job.foreground.clone() } else { None };
+            session.terminal_lost(later);
             session.signal_leader(signal::SIGHUP);
             session.signal_leader(signal::SIGCONT);
         }
-        if let Some(group) = job.foreground {
+        if why == HangUp::SessionEnd
+            && let Some(group) = job.foreground
+        {
             group.signal(signal::SIGHUP);
-            group.signal(signal::SIGCONT);
         }
         self.wake_everybody();
     }
 
-    /// The session's leader exits or gives the terminal up (`TIOCNOTTY`).
-    pub fn disassociate(&self, session: &Arc<dyn Session>) {
-        let mut job = self.job.lock();
-        let ours = job.session.as_ref().is_some_and(|s| s.identity() == session.identity());
-        if !ours {
+    fn belongs_to(&self, session: &Arc<dyn Session>) -> bool {
+        self.session().is_some_and(|owner| owner.identity() == session.identity())
+    }
+
+    /// The session's leader exits.
+    pub fn session_ends(&self, session: &Arc<dyn Session>) {
+        if !self.belongs_to(session) {
             return;
         }
-        let taken = core::mem::take(&mut *job);
-        drop(job);
+        if self.driver.hangs_up_with_session() {
+            return self.hang_up(HangUp::SessionEnd);
+        }
+        let job = core::mem::take(&mut *self.job.lock());
         session.set_terminal(None);
-        if let Some(group) = taken.foreground {
+        if let Some(group) = job.foreground {
+            group.signal(signal::SIGHUP);
+        }
+    }
+
+    /// The session's leader gives the terminal up (`TIOCNOTTY`).
+    pub fn disassociate(&self, session: &Arc<dyn Session>) {
+        if !self.belongs_to(session) {
+            return;
+        }
+        let job = core::mem::take(&mut *self.job.lock());
+        session.set_terminal(None);
+        if let Some(group) = job.foreground {
             group.signal(signal::SIGHUP);
             group.signal(signal::SIGCONT);
         }
@@ -589,6 +652,7 @@ impl Tty {
         line.ldisc.settings_changed(&old, &new);
         drop(guard);
         self.driver.settings_changed(&new);
+        self.driver.kick();
         self.wake_everybody();
     }
 
@@ -617,6 +681,7 @@ impl Tty {
     pub(super) fn hold(&self, hold: bool) {
         self.line.lock().ldisc.set_held(hold);
         self.driver.hold(hold);
+        self.driver.kick();
         if !hold {
             self.wake_writers();
         }

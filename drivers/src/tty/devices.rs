@@ -86,7 +86,11 @@ impl DeviceDriver for Auxiliary {
                 open(tty, file, false)
             }
             // The console never becomes a controlling terminal by being opened.
-            DEV_CONSOLE => open(CONSOLE.get().cloned().ok_or(Errno::ENODEV)?, file, false),
+            DEV_CONSOLE => {
+                file.stream();
+                let tty = CONSOLE.get().cloned().ok_or(Errno::ENODEV)?;
+                Ok(FileImpl::Owned(Box::new(TtyFile::open_console(tty)?)))
+            }
             _ => Err(Errno::ENXIO),
         }
     }

@@ -11,7 +11,7 @@ use vfs::file::File;
 use vfs::file_ops::{FileOps, IoFlags, Whence};
 use vfs::poll::PollTable;
 
-use super::core::Tty;
+use super::core::{Opening, Tty};
 use super::ioctl;
 use super::pty::Pty;
 
@@ -22,7 +22,7 @@ fn nonblock(file: &File, flags: IoFlags) -> bool {
 /// An open terminal: a serial line, or the slave of a pseudo terminal.
 pub struct TtyFile {
     tty: Arc<Tty>,
-    generation: u32,
+    opening: Opening,
 }
 
 impl TtyFile {
@@ -31,11 +31,20 @@ impl TtyFile {
     /// # Errors
     /// `EBUSY` while somebody holds it exclusively.
     pub fn open(tty: Arc<Tty>, acquire: bool) -> Result<Self> {
-        let generation = tty.open()?;
+        let opening = tty.open()?;
         if acquire {
             tty.acquire_on_open();
         }
-        Ok(Self { tty, generation })
+        Ok(Self { tty, opening })
+    }
+
+    /// Opens `tty` as the console: hang-ups do not end the file.
+    ///
+    /// # Errors
+    /// As [`TtyFile::open`].
+    pub fn open_console(tty: Arc<Tty>) -> Result<Self> {
+        tty.open()?;
+        Ok(Self { tty, opening: Opening::CONSOLE })
     }
 
     /// The terminal.
@@ -46,11 +55,11 @@ impl TtyFile {
 
 impl FileOps for TtyFile {
     fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
-        self.tty.read(iter, nonblock(file, flags), self.generation)
+        self.tty.read(iter, nonblock(file, flags), self.opening)
     }
 
     fn write_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
-        self.tty.write(iter, nonblock(file, flags), self.generation)
+        self.tty.write(iter, nonblock(file, flags), self.opening)
     }
 
     fn llseek(&self, _: &File, _: i64, _: Whence) -> Result<u64> {
@@ -58,17 +67,20 @@ impl FileOps for TtyFile {
     }
 
     fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
+        if self.tty.is_dead(self.opening) {
+            return Err(if cmd == request::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO });
+        }
         ioctl::common(&self.tty, cmd, arg).unwrap_or(Err(Errno::ENOTTY))
     }
 
     fn poll(&self, _: &File, table: &mut PollTable<'_>) -> PollEvents {
         table.wait(self.tty.readers());
         table.wait(self.tty.writers());
-        self.tty.poll(self.generation)
+        self.tty.poll(self.opening)
     }
 
     fn release(&self, _: &File) {
-        self.tty.close(self.generation);
+        self.tty.close();
     }
 }
 

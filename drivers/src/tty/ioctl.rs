@@ -173,7 +173,7 @@ fn session(tty: &Tty, arg: usize) -> Result<isize> {
 /// `TIOCSTI`: as if the byte had been typed. Linux lets only administrators do it by default.
 fn insert(tty: &Tty, arg: usize) -> Result<isize> {
     if !job_control()?.is_admin() {
-        return Err(Errno::EPERM);
+        return Err(Errno::EIO);
     }
     let byte = UserPtr::<u8>::new(arg).read()?;
     tty.receive(byte.as_bytes());

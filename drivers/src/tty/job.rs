@@ -34,6 +34,8 @@ pub trait Session: Send + Sync {
     fn terminal(&self) -> Option<Arc<Tty>>;
     /// Gives it a controlling terminal, or takes it away.
     fn set_terminal(&self, tty: Option<Arc<Tty>>);
+    /// The controlling terminal is dead; `foreground` is told when the leader exits.
+    fn terminal_lost(&self, foreground: Option<Arc<dyn Group>>);
     /// Sends `signo` to the session's leader.
     fn signal_leader(&self, signo: i32);
 }

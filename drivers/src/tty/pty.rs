@@ -19,8 +19,8 @@ use mm::IovIter;
 use sched::wait::WaitQueue;
 use sync::Once;
 
-use super::core::{Tty, TtyDriver};
-use super::termios::{DEFAULT, Settings, cc, iflag};
+use super::core::{HangUp, Tty, TtyDriver};
+use super::termios::{PTY, Settings, cc, iflag};
 
 /// Bytes that may wait for the master.
 const RING: usize = 8192;
@@ -72,7 +72,7 @@ impl Pty {
             packet_bits: AtomicU8::new(0),
             flow_control: AtomicBool::new(true),
         });
-        let slave = Tty::new("pts/", index, dev, DEFAULT, pty.clone())?;
+        let slave = Tty::new("pts/", index, dev, PTY, pty.clone())?;
         pty.slave.call_once(|| Arc::downgrade(&slave));
         Ok((pty, slave))
     }
@@ -247,7 +247,7 @@ impl Pty {
     pub fn master_closed(&self) {
         self.master_gone.store(true, Ordering::Release);
         if let Ok(slave) = self.slave() {
-            slave.hang_up();
+            slave.hang_up(HangUp::Carrier);
         }
     }
 
@@ -294,6 +294,10 @@ impl TtyDriver for Pty {
 
     fn is_disconnected(&self) -> bool {
         self.master_gone.load(Ordering::Acquire)
+    }
+
+    fn hangs_up_with_session(&self) -> bool {
+        false
     }
 
     fn kick(&self) {

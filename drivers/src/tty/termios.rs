@@ -112,6 +112,9 @@ pub const DEFAULT: Termios = Termios {
     cc: [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0],
 };
 
+/// The settings of a pseudo terminal: no line that could be hung up.
+pub const PTY: Termios = Termios { cflag: cflag::B38400 | cflag::CS8 | cflag::CREAD, ..DEFAULT };
+
 /// The settings of a serial line that is a console at 115200 baud.
 pub const CONSOLE: Termios =
     Termios { cflag: cflag::B115200 | cflag::CS8 | cflag::CREAD | cflag::HUPCL | cflag::CLOCAL, ..DEFAULT };

@@ -22,7 +22,7 @@ const MFD_HUGETLB: u32 = 4;
 const MFD_NOEXEC_SEAL: u32 = 8;
 const MFD_EXEC: u32 = 16;
 /// The longest name: `memfd:` and this fit `NAME_MAX`.
-const NAME_LIMIT: usize = 249;
+pub const NAME_LIMIT: usize = 249;
 const ALL_SEALS: u32 = raw::F_SEAL_SEAL
     | raw::F_SEAL_EXEC
     | raw::F_SEAL_SHRINK

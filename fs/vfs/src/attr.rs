@@ -403,6 +403,7 @@ pub fn utimes(
 pub(crate) fn do_truncate(cred: &Credentials, inode: &Arc<Inode>, mut change: Iattr) -> Result<()> {
     let _exclusive = inode.rwsem.write();
     change.valid |= AttrValid::MTIME;
+    crate::rw::may_grow(inode.size(), change.size)?;
     if !cred.capable_wrt(inode.uid().0, inode.gid().0, Cap::Fsetid) {
         change.valid |= privileges_to_kill(inode, cred);
     }

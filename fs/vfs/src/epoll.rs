@@ -150,6 +150,7 @@ impl EpollLinks {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
+        // A statement of its own: in the head of the loop the lock would be held all through it.
         let links = core::mem::take(&mut *self.list.lock());
         for (epoll, key) in links {
             if let Some(epoll) = epoll.upgrade() {

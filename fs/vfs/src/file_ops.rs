@@ -65,7 +65,7 @@ impl Whence {
 pub trait FileOps: Any + Send + Sync {
     /// Reads at `pos` and advances it.
     fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFlags) -> Result<usize> {
-        Err(Errno::EINVAL)
+        Err(if file.inode().is_dir() { Errno::EISDIR } else { Errno::EINVAL })
     }
 
     /// Writes at `pos` (or at the end, by flag) and advances it.

@@ -12,7 +12,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::cap::Cap;
 use abi::poll::PollEvents;
@@ -67,6 +67,8 @@ pub struct Pipe {
     writer_opens: AtomicU32,
     filled: AtomicU32,
     slots: AtomicU32,
+    /// Somebody polls the reading end: edge-triggered epoll wants to hear of each write, not only of the first.
+    polled: AtomicBool,
 }
 
 impl Pipe {
@@ -83,6 +85,7 @@ impl Pipe {
             writer_opens: AtomicU32::new(0),
             filled: AtomicU32::new(0),
             slots: AtomicU32::new(PIPE_DEF_BUFFERS as u32),
+            polled: AtomicBool::new(false),
         })
     }
 
@@ -218,7 +221,7 @@ impl Pipe {
             let room = ring.bufs.len() < ring.slots;
             drop(ring);
             done += put.bytes;
-            wake_readers |= was_empty && put.bytes > 0;
+            wake_readers |= (was_empty || self.polled.load(Ordering::Acquire)) && put.bytes > 0;
             if let Some(error) = put.error {
                 break Err(error);
             }
@@ -481,6 +484,9 @@ impl FileOps for Pipe {
     fn poll(&self, file: &File, table: &mut PollTable<'_>) -> PollEvents {
         let mut ready = PollEvents::empty();
         if file.mode().contains(FileMode::READ) {
+            if !table.is_look() {
+                self.polled.store(true, Ordering::Release);
+            }
             table.wait(&self.readable);
         }
         if file.mode().contains(FileMode::WRITE) {

@@ -213,11 +213,11 @@ pub fn generic_file_write(
 /// Cuts a write to what the file system and `RLIMIT_FSIZE` admit: `EFBIG` if nothing is left.
 pub fn limit_write(file: &File, iter: &mut IovIter<'_>, pos: u64) -> Result<()> {
     let max = file.inode().sb().max_bytes();
-    if let Some(limit) = fsize_limit()
-        && file.inode().is_regular()
+    if file.inode().is_regular()
+        && let Some(limit) = fsize_limit()
     {
         if pos >= limit {
-            return Err(Errno::EFBIG);
+            return Err(fsize_exceeded());
         }
         iter.truncate(usize::try_from(limit - pos).unwrap_or(usize::MAX));
     }
@@ -228,19 +228,38 @@ pub fn limit_write(file: &File, iter: &mut IovIter<'_>, pos: u64) -> Result<()> 
     Ok(())
 }
 
-/// Gives the acting process's `RLIMIT_FSIZE`; `None` for no limit. Called with the position that is
-/// written; the kernel sends `SIGXFSZ` when a call returns `EFBIG` because of it.
-pub type FsizeLimit = fn() -> Option<u64>;
+/// The acting process's `RLIMIT_FSIZE`.
+pub trait FsizeLimit: Sync {
+    /// The limit; `None` for none.
+    fn limit(&self) -> Option<u64>;
+    /// A call went beyond it: the process gets `SIGXFSZ`.
+    fn exceeded(&self);
+}
 
-static FSIZE_LIMIT: sync::Once<FsizeLimit> = sync::Once::new();
+static FSIZE_LIMIT: sync::Once<&'static dyn FsizeLimit> = sync::Once::new();
 
 /// Registers where `RLIMIT_FSIZE` comes from.
-pub fn set_fsize_limit(hook: FsizeLimit) {
+pub fn set_fsize_limit(hook: &'static dyn FsizeLimit) {
     let _ = FSIZE_LIMIT.set(hook);
 }
 
-pub(crate) fn fsize_limit() -> Option<u64> {
-    FSIZE_LIMIT.get().and_then(|hook| hook())
+fn fsize_limit() -> Option<u64> {
+    FSIZE_LIMIT.get().and_then(|hook| hook.limit())
+}
+
+fn fsize_exceeded() -> Errno {
+    if let Some(hook) = FSIZE_LIMIT.get() {
+        hook.exceeded();
+    }
+    Errno::EFBIG
+}
+
+/// Whether a file of size `old` may grow to `new`: `RLIMIT_FSIZE`.
+pub(crate) fn may_grow(old: u64, new: u64) -> Result<()> {
+    if new > old && fsize_limit().is_some_and(|limit| new > limit) {
+        return Err(fsize_exceeded());
+    }
+    Ok(())
 }
 
 /// `lseek(2)`.

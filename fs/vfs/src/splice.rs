@@ -47,6 +47,10 @@ pub fn sendfile(
     if output.flags() & raw::O_APPEND != 0 || !input.ops().can_splice(input) {
         return Err(Errno::EINVAL);
     }
+    // What was read but cannot be written is lost, unless the input has a position to stay at or the output a buffer.
+    if !input.mode().contains(FileMode::LSEEK) && pipe_of(output).is_none() {
+        return Err(Errno::EINVAL);
+    }
     let mut pos_out = output.pos();
     let done = copy_loop(input, &mut pos_in, output, &mut pos_out, count)?;
     if offset.is_none() {

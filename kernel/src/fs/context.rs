@@ -61,8 +61,14 @@ pub fn at<R>(
     name: &[u8],
     f: impl FnOnce(&LookupContext<'_>, At<'_>) -> Result<R>,
 ) -> Result<R> {
+    let absolute = name.first() == Some(&b'/');
+    at_dir(if absolute { DirFd::CWD } else { dirfd }, f)
+}
+
+/// Calls `f` with the caller's context and the starting point `dirfd`, whatever the name.
+pub fn at_dir<R>(dirfd: DirFd, f: impl FnOnce(&LookupContext<'_>, At<'_>) -> Result<R>) -> Result<R> {
     let caller = Caller::current()?;
-    if dirfd.0 == raw::AT_FDCWD || name.first() == Some(&b'/') {
+    if dirfd == DirFd::CWD {
         return f(&caller.ctx(), At::Cwd);
     }
     let file = file_raw(Fd::from_raw(dirfd.0)?)?;

@@ -4,17 +4,21 @@ use abi::fs::OpenHow;
 use abi::{Errno, Result, raw};
 use macros::syscall;
 use mm::user::{UserPtr, UserStr, copy_struct_from_user};
+use tmpfs::memfd;
 use vfs::fdtable::Fd;
-use vfs::namei::{self, OpenArgs};
+use vfs::namei::{self, At, OpenArgs};
+use vfs::path::LookupContext;
 
-use super::context::{DirFd, at, fd_flags, files, nofile, path};
+use super::context::{Caller, DirFd, at, at_dir, fd_flags, files, install, nofile, path};
 use crate::syscall::Syscall;
 
 fn open(dirfd: DirFd, name: UserStr, args: &OpenArgs, cloexec: bool) -> Result<Fd> {
     let name = path(name)?;
     let files = files()?;
     let slot = files.reserve(nofile(), fd_flags(cloexec))?;
-    let file = at(dirfd, &name, |ctx, at| namei::open(ctx, at, &name, args))?;
+    let open = |ctx: &LookupContext<'_>, at: At<'_>| namei::open(ctx, at, &name, args);
+    // A scoped walk starts at the directory even if the name is absolute.
+    let file = if args.resolve.is_scoped() { at_dir(dirfd, open)? } else { at(dirfd, &name, open)? };
     Ok(slot.install(file))
 }
 
@@ -65,5 +69,13 @@ fn sys_close_range(first: u32, last: u32, flags: u32) -> Result<()> {
     Ok(())
 }
 
+#[syscall(memfd_create)]
+fn sys_memfd_create(name: UserStr, flags: u32) -> Result<Fd> {
+    const CLOEXEC: u32 = 1;
+    let name = name.read(memfd::NAME_LIMIT + 1, Errno::EINVAL)?;
+    let file = memfd::memfd_create(Caller::current()?.cred(), &name, flags)?;
+    install(file, flags & CLOEXEC != 0)
+}
+
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[OPENAT, OPEN, CREAT, OPENAT2, CLOSE, CLOSE_RANGE];
+pub const SYSCALLS: &[Syscall] = &[OPENAT, OPEN, CREAT, OPENAT2, CLOSE, CLOSE_RANGE, MEMFD_CREATE];

@@ -25,7 +25,8 @@ pub(super) fn init(_: &'static BootInfo) -> Result<()> {
     }
     create_node("tty", CHAR | 0o666, tty::DEV_TTY)?;
     create_node("console", CHAR | 0o600, tty::DEV_CONSOLE)?;
-    create_node("ptmx", CHAR | 0o666, DevId::new(AUX_MAJOR, 2))?;
+    create_node("ptmx", CHAR | 0o666, DevId::new(AUX_MAJOR, crate::pty::PTMX_MINOR))?;
+    crate::pty::init()?;
     create_dir("pts")?;
     create_dir("shm")?;
 

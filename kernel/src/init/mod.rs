@@ -93,7 +93,7 @@ fn services(info: &'static BootInfo) -> Result<()> {
     crate::misc::random::init();
     crate::misc::random::add_bytes(info.seed);
     vfs::init(pages)?;
-    vfs::rw::set_fsize_limit(crate::process::fsize_limit);
+    vfs::rw::set_fsize_limit(&crate::process::FsizeLimit);
     let root = rootfs::mount_root()?;
     first::spawn(root, info)?;
     Ok(())

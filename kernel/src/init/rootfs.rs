@@ -22,7 +22,8 @@ pub(super) fn mount_root() -> Result<Arc<Mount>> {
 pub(super) fn register_types() -> Result<()> {
     register_filesystem(&tmpfs::ROOTFS)?;
     register_filesystem(&tmpfs::TMPFS)?;
-    register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)
+    register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)?;
+    register_filesystem(&devpts::DEVPTS)
 }
 
 /// Unpacks the initramfs that the boot loader passed, and gives its memory back.

@@ -1,4 +1,4 @@
-//! madvise(2), mlock(2) and relatives, mincore(2), msync(2).
+//! madvise(2), mlock(2) and relatives, mincore(2), msync(2), mseal(2).
 
 use super::space;
 use crate::process::current;
@@ -7,7 +7,8 @@ use abi::{Errno, Result, raw};
 use mm::user::UserPtr;
 
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[MADVISE, MLOCK, MLOCK2, MUNLOCK, MLOCKALL, MUNLOCKALL, MINCORE, MSYNC];
+pub const SYSCALLS: &[Syscall] =
+    &[MADVISE, MLOCK, MLOCK2, MUNLOCK, MLOCKALL, MUNLOCKALL, MINCORE, MSYNC, MSEAL];
 
 #[macros::syscall(madvise)]
 fn sys_madvise(addr: usize, length: usize, advice: u32) -> Result<()> {
@@ -55,4 +56,12 @@ fn sys_mincore(addr: usize, length: usize, vec: UserPtr<u8>) -> Result<()> {
 #[macros::syscall(msync)]
 fn sys_msync(addr: usize, length: usize, flags: u32) -> Result<()> {
     space()?.msync(addr, length, flags)
+}
+
+#[macros::syscall(mseal)]
+fn sys_mseal(addr: usize, len: usize, flags: usize) -> Result<()> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    space()?.mseal(addr, len)
 }

@@ -102,10 +102,18 @@ pub fn with_current<R>(f: impl FnOnce(&Thread) -> R) -> Option<R> {
     task.data::<Thread>().map(f)
 }
 
-/// `RLIMIT_FSIZE` of the caller, for the file layer; `None` for no limit.
-pub fn fsize_limit() -> Option<u64> {
-    let limit = with_current(|thread| thread.process.limits.cur(Resource::Fsize))?;
-    (limit != u64::MAX).then_some(limit)
+/// `RLIMIT_FSIZE` of the caller, for the file layer.
+pub struct FsizeLimit;
+
+impl vfs::rw::FsizeLimit for FsizeLimit {
+    fn limit(&self) -> Option<u64> {
+        let limit = with_current(|thread| thread.process.limits.cur(Resource::Fsize))?;
+        (limit != u64::MAX).then_some(limit)
+    }
+
+    fn exceeded(&self) {
+        crate::signal::raise_sigxfsz();
+    }
 }
 
 /// Who calls, as sockets tell their peers.

@@ -36,7 +36,7 @@ pub mod syscalls;
 pub mod wait;
 
 pub use action::SigHand;
-pub use force::sigpipe as raise_sigpipe;
+pub use force::{sigpipe as raise_sigpipe, sigxfsz as raise_sigxfsz};
 pub use pending::Pending;
 pub use set::{SigSet, Signal};
 pub use state::SignalState;

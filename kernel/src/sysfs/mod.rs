@@ -65,11 +65,7 @@ impl<F: Fn(&mut Text) -> Result<()> + Send + Sync> Show for Attribute<F> {
 }
 
 /// Adds a file that can be read.
-pub fn add_file(
-    dir: &StaticDir,
-    name: &str,
-    show: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static,
-) {
+pub fn add_file(dir: &StaticDir, name: &str, show: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static) {
     let node = Node::Text(Arc::new(Attribute { show, store: None }));
     dir.add_entry(name, Entry::new(node, next_ino(), 0o444).sized(FILE_SIZE));
 }

@@ -11,7 +11,6 @@
 //! | [`system`] | `/sys/kernel`, `/sys/power` and the directories that others fill |
 
 use alloc::sync::Arc;
-use core::any::Any;
 use core::fmt::{Arguments, Write};
 
 use abi::{Errno, Result};
@@ -39,7 +38,7 @@ pub fn top() -> &'static Arc<StaticDir> {
     &TOP
 }
 
-fn mount(_: &MountRequest<'_>) -> Result<(Arc<dyn kernfs::Dir>, Option<Arc<dyn Any + Send + Sync>>)> {
+fn mount(_: &MountRequest<'_>) -> kernfs::RootOf {
     Ok((TOP.clone(), None))
 }
 
@@ -48,10 +47,13 @@ pub fn directory(path: &str) -> Arc<StaticDir> {
     path.split('/').filter(|name| !name.is_empty()).fold(TOP.clone(), |dir, name| dir.mkdir_mode(name, 0o755))
 }
 
+/// Takes what a user wrote.
+type Store = fn(&[u8]) -> Result<()>;
+
 /// A file whose text a function makes.
 struct Attribute<F> {
     show: F,
-    store: Option<fn(&[u8]) -> Result<()>>,
+    store: Option<Store>,
 }
 
 impl<F: Fn(&mut Text) -> Result<()> + Send + Sync> Show for Attribute<F> {

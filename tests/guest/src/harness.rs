@@ -222,12 +222,6 @@ fn reap_rest() {
     }
 }
 
-/// A file object for `fd`, which it then owns.
-pub fn file(fd: i32) -> std::fs::File {
-    // SAFETY: the caller has just opened the descriptor and gives it away.
-    unsafe { std::fs::File::from_raw_fd(fd) }
-}
-
 /// Prepares the system when we are its init: what every distribution mounts.
 pub fn mount_system() {
     let mounts = [

@@ -7,7 +7,6 @@
 use crate::sys::{self, Errno, c, sys};
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::FromRawFd;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@
 //! | `insn`, `msr`, `features` | instructions and registers Rust has no word for; what CPUID says |
 //! | `desc`, `entry`, `exception` | GDT, TSS, IDT; entry and exit assembly; exceptions into signals, faults, oopses |
 //! | `thread`, `fpu`, `fpu_frame`, `signal`, `uaccess`, `extable`, `smap` | the machine side of threads |
+//! | `memory` | `memcpy` and its like |
 //! | `paging`, `pte`, `tlb`, `asid` | address translation |
 //! | `apic`, `ioapic`, `intc`, `smp`, `trampoline` | interrupts and the other CPUs |
 //! | `time`, `calibrate`, `kvmclock`, `cmos`, `date` | time |
@@ -54,6 +55,7 @@ pub mod init;
 pub mod insn;
 pub mod ioapic;
 mod kvmclock;
+mod memory;
 mod mptable;
 pub mod msr;
 pub mod pio;

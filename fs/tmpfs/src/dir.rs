@@ -8,17 +8,21 @@ use vfs::{Ino, Inode};
 /// Cookies below this are `.` and `..`.
 const FIRST_COOKIE: u64 = 2;
 
-#[derive(Clone)]
 struct Entry {
     cookie: u64,
     inode: Arc<Inode>,
 }
 
-/// A directory's entries.
+struct Place {
+    name: Arc<[u8]>,
+    inode: Arc<Inode>,
+}
+
+/// A directory's entries. Both maps lead to the inode, so that neither way needs the other map.
 #[derive(Default)]
 pub(crate) struct DirTable {
     by_name: BTreeMap<Arc<[u8]>, Entry>,
-    by_cookie: BTreeMap<u64, Arc<[u8]>>,
+    by_cookie: BTreeMap<u64, Place>,
     next: u64,
 }
 
@@ -44,13 +48,16 @@ impl DirTable {
         let cookie = self.next.max(FIRST_COOKIE);
         self.next = cookie + 1;
         let name: Arc<[u8]> = name.into();
-        self.by_cookie.insert(cookie, name.clone());
+        self.by_cookie.insert(cookie, Place { name: name.clone(), inode: inode.clone() });
         self.by_name.insert(name, Entry { cookie, inode });
     }
 
     /// Makes an existing name stand for another inode, keeping its place in listings.
     pub(crate) fn replace(&mut self, name: &[u8], inode: Arc<Inode>) -> Option<Arc<Inode>> {
         let entry = self.by_name.get_mut(name)?;
+        if let Some(place) = self.by_cookie.get_mut(&entry.cookie) {
+            place.inode = inode.clone();
+        }
         Some(core::mem::replace(&mut entry.inode, inode))
     }
 
@@ -60,11 +67,18 @@ impl DirTable {
         Some(entry.inode)
     }
 
-    /// The entry with the lowest cookie at or after `cookie`.
-    pub(crate) fn next_at(&self, cookie: u64) -> Option<Listed> {
-        let (cookie, name) = self.by_cookie.range(cookie..).next()?;
-        let inode = self.get(name)?;
-        Some(Listed { name: name.clone(), ino: inode.ino(), kind: inode.file_type(), cookie: *cookie })
+    /// The entries with the lowest cookies at or after `cookie`, in order, as many as there is room
+    /// for in `out`.
+    pub(crate) fn list(&self, cookie: u64, out: &mut [Option<Listed>]) {
+        let mut places = self.by_cookie.range(cookie..);
+        for slot in out {
+            *slot = places.next().map(|(cookie, Place { name, inode })| Listed {
+                name: name.clone(),
+                ino: inode.ino(),
+                kind: inode.file_type(),
+                cookie: *cookie,
+            });
+        }
     }
 
     /// All inodes, leaving the table empty.

@@ -134,6 +134,9 @@ impl TmpfsFile {
     }
 }
 
+/// Entries taken out of the table under one hold of its lock.
+const LISTED_AT_ONCE: usize = 16;
+
 impl FileOps for TmpfsDir {
     fn iterate(&self, file: &File, ctx: &mut DirContext<'_>) -> Result<()> {
         if !ctx.emit_dots(file) {
@@ -141,11 +144,14 @@ impl FileOps for TmpfsDir {
         }
         let dir = data(file.inode())?;
         loop {
-            // One entry at a time: the receiver may fault.
-            let next = dir.dir.lock().next_at(ctx.pos);
-            let Some(entry) = next else { return Ok(()) };
-            if !ctx.emit(&entry.name, entry.ino, Some(entry.kind), entry.cookie + 1) {
-                return Ok(());
+            // Some at a time, without the lock: the receiver may fault.
+            let mut entries = [const { None }; LISTED_AT_ONCE];
+            dir.dir.lock().list(ctx.pos, &mut entries);
+            for entry in entries {
+                let Some(entry) = entry else { return Ok(()) };
+                if !ctx.emit(&entry.name, entry.ino, Some(entry.kind), entry.cookie + 1) {
+                    return Ok(());
+                }
             }
         }
     }

@@ -67,6 +67,12 @@ struct PollWaker {
     queue: WaitQueue,
 }
 
+impl PollWaker {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { triggered: AtomicBool::new(false), queue: WaitQueue::new() })
+    }
+}
+
 impl WakeCallback for PollWaker {
     fn wake(&self, _events: PollEvents) -> bool {
         self.triggered.store(true, Ordering::Release);
@@ -80,7 +86,8 @@ impl WakeCallback for PollWaker {
 /// Usage: [`Poller::check`] each file, then [`Poller::wait`], and so on until something is ready. Only
 /// the first round registers.
 pub struct Poller {
-    waker: Arc<PollWaker>,
+    /// Made when the first file registers: most calls find something ready, or do not wait.
+    waker: Option<Arc<PollWaker>>,
     registrations: Vec<Registration>,
     registering: bool,
     failed: Option<Errno>,
@@ -95,8 +102,7 @@ impl Default for Poller {
 impl Poller {
     /// A poller that waits for nothing yet.
     pub fn new() -> Self {
-        let waker = Arc::new(PollWaker { triggered: AtomicBool::new(false), queue: WaitQueue::new() });
-        Self { waker, registrations: Vec::new(), registering: true, failed: None }
+        Self { waker: None, registrations: Vec::new(), registering: true, failed: None }
     }
 
     /// Stops registering: something is ready, or the caller will not wait.
@@ -116,6 +122,7 @@ impl Poller {
                 *failed = Some(Errno::ENOMEM);
                 return;
             }
+            let waker = waker.get_or_insert_with(PollWaker::new);
             match queue.register(waker.clone(), Share::All) {
                 Ok(registration) => registrations.push(registration),
                 Err(error) => *failed = Some(error),
@@ -138,7 +145,7 @@ impl Poller {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let waker = &self.waker;
+        let waker = self.waker.get_or_insert_with(PollWaker::new);
         let woken = || waker.triggered.swap(false, Ordering::AcqRel).then_some(());
         match waker.queue.wait(Wait::INTERRUPTIBLE.until(deadline), woken) {
             Ok(()) => Ok(()),

@@ -1,10 +1,10 @@
 //! Waiting for files: `poll(2)`, `ppoll(2)`, `select(2)`, `pselect(2)`.
 //!
 //! Both families come down to rounds over a list of (file, wanted events): the first round
-//! registers with each file's wait queues, later ones only look. Files are looked up once and held for the time of the call.
+//! registers with each file's wait queues, later ones only look. Files are looked up once and held
+//! for the time of the call; for a handful of them everything is on the stack.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::poll::{PollEvents, Pollfd};
 use abi::time::{Timespec, Timeval};
@@ -12,6 +12,7 @@ use abi::{Errno, Result};
 use macros::syscall;
 use mm::user::{UserPtr, UserSlice};
 use sched::hrtimer::Deadline;
+use smallvec::SmallVec;
 use vfs::fdtable::Fd;
 use vfs::file::File;
 use vfs::poll::Poller;
@@ -24,10 +25,14 @@ use crate::syscall::Syscall;
 /// One file that is waited for.
 struct Watch {
     fd: i32,
+    /// `None`: not an open descriptor (or, for a negative `fd` of `poll`, not to be looked at).
     file: Option<Arc<File>>,
     wanted: PollEvents,
     ready: PollEvents,
 }
+
+/// Watches; as many as most programs have fit on the stack.
+type Watches = SmallVec<[Watch; 16]>;
 
 /// Waits until some watch is ready; the number of ready ones, 0 at the deadline.
 fn wait(watches: &mut [Watch], deadline: Option<Deadline>, immediately: bool) -> Result<usize> {
@@ -40,6 +45,7 @@ fn wait(watches: &mut [Watch], deadline: Option<Deadline>, immediately: bool) ->
         for watch in watches.iter_mut() {
             watch.ready = match &watch.file {
                 Some(file) => poller.check(file, watch.wanted),
+                None if watch.fd < 0 => PollEvents::empty(),
                 None => PollEvents::NVAL,
             };
             count += usize::from(!watch.ready.is_empty());
@@ -55,20 +61,45 @@ fn wait(watches: &mut [Watch], deadline: Option<Deadline>, immediately: bool) ->
     }
 }
 
-/// The files behind the user's descriptors. Negative ones are skipped: nothing wanted, nothing ready.
-fn watches_of(fds: &[Pollfd]) -> Result<Vec<Watch>> {
+/// How many `struct pollfd` are copied at a time.
+const CHUNK: usize = 16;
+
+/// The files behind the user's descriptors, one watch for each, also for negative ones.
+fn watches_of(user: UserSlice<Pollfd>) -> Result<Watches> {
     let files = current().files().ok_or(Errno::EBADF)?;
-    let mut watches = Vec::new();
-    watches.try_reserve_exact(fds.len()).map_err(|_| Errno::ENOMEM)?;
-    for entry in fds.iter().filter(|entry| entry.fd >= 0) {
-        watches.push(Watch {
+    let mut watches = Watches::new();
+    watches.try_reserve_exact(user.len()).map_err(|_| Errno::ENOMEM)?;
+    let mut chunk = [Pollfd::default(); CHUNK];
+    let mut left = user;
+    while !left.is_empty() {
+        let part = left.take(CHUNK);
+        let Some(entries) = chunk.get_mut(..part.len()) else { break };
+        part.copy_to(entries)?;
+        watches.extend(entries.iter().map(|entry| Watch {
             fd: entry.fd,
-            file: files.get(Fd(entry.fd as u32)).ok(),
-            wanted: PollEvents::from_bits_truncate(u32::from(entry.events as u16)),
+            file: u32::try_from(entry.fd).ok().and_then(|fd| files.get(Fd(fd)).ok()),
+            wanted: PollEvents::from_bits_retain(u32::from(entry.events.cast_unsigned())),
             ready: PollEvents::empty(),
-        });
+        }));
+        left = left.skip(part.len());
     }
     Ok(watches)
+}
+
+/// Tells the user what is ready.
+fn write_back(user: UserSlice<Pollfd>, watches: &[Watch]) -> Result<()> {
+    let mut chunk = [Pollfd::default(); CHUNK];
+    let mut left = user;
+    for part in watches.chunks(CHUNK) {
+        let Some(entries) = chunk.get_mut(..part.len()) else { break };
+        for (entry, watch) in entries.iter_mut().zip(part) {
+            let [events, revents] = [watch.wanted, watch.ready].map(|set| (set.bits() as u16).cast_signed());
+            *entry = Pollfd { fd: watch.fd, events, revents };
+        }
+        left.copy_from(entries)?;
+        left = left.skip(part.len());
+    }
+    Ok(())
 }
 
 fn do_poll(addr: usize, count: u32, deadline: Option<Deadline>, immediately: bool) -> Result<usize> {
@@ -76,17 +107,9 @@ fn do_poll(addr: usize, count: u32, deadline: Option<Deadline>, immediately: boo
         return Err(Errno::EINVAL);
     }
     let user = UserSlice::<Pollfd>::new(addr, count as usize);
-    let mut fds = user.to_vec()?;
-    let mut watches = watches_of(&fds)?;
+    let mut watches = watches_of(user)?;
     let ready = wait(&mut watches, deadline, immediately)?;
-    let mut results = watches.iter();
-    for entry in &mut fds {
-        entry.revents = match entry.fd {
-            0.. => results.next().map_or(0, |watch| watch.ready.bits() as i16),
-            _ => 0,
-        };
-    }
-    user.copy_from(&fds)?;
+    write_back(user, &watches)?;
     Ok(ready)
 }
 
@@ -109,28 +132,55 @@ pub fn poll_until(fds: usize, nfds: u32, deadline: Option<Deadline>, immediately
     })
 }
 
-/// Reads an optional relative timeout. `Some(0)` means: do not wait.
-fn timeout(addr: usize) -> Result<Option<u64>> {
-    UserPtr::<Timespec>::new(addr).read_opt()?.map(Timespec::to_ns).transpose()
+/// Until when a call waits.
+#[derive(Clone, Copy)]
+enum Until {
+    Ever,
+    Deadline(Deadline),
+    /// A timeout of zero: no clock is read.
+    Now,
+}
+
+impl Until {
+    fn after(timeout_ns: Option<u64>) -> Self {
+        match timeout_ns {
+            None => Self::Ever,
+            Some(0) => Self::Now,
+            Some(ns) => Self::Deadline(Deadline::after_ns(ns)),
+        }
+    }
+
+    /// From an optional relative timeout in user memory.
+    fn read(addr: usize) -> Result<Self> {
+        Ok(Self::after(UserPtr::<Timespec>::new(addr).read_opt()?.map(Timespec::to_ns).transpose()?))
+    }
+
+    fn deadline(self) -> Option<Deadline> {
+        match self {
+            Self::Deadline(deadline) => Some(deadline),
+            Self::Ever | Self::Now => None,
+        }
+    }
+
+    fn is_now(self) -> bool {
+        matches!(self, Self::Now)
+    }
 }
 
 /// Writes back what is left of a timeout, as Linux does; a bad address is not an error then.
-fn write_remaining(addr: usize, deadline: Option<Deadline>) {
-    if let Some(deadline) = deadline
-        && addr != 0
-    {
+fn write_remaining(addr: usize, until: Until) {
+    if let Some(deadline) = until.deadline() {
         let _ = UserPtr::<Timespec>::new(addr).write(&Timespec::from_ns(deadline.remaining_ns()));
     }
 }
 
 #[syscall(ppoll)]
 fn sys_ppoll(fds: usize, nfds: u32, timeout_addr: usize, mask: usize, mask_size: usize) -> Result<usize> {
-    let timeout_ns = timeout(timeout_addr)?;
-    let deadline = timeout_ns.map(Deadline::after_ns);
+    let until = Until::read(timeout_addr)?;
     let mask = UserPtr::new(mask);
     set_user_mask(mask, mask_size)?;
-    let result = do_poll(fds, nfds, deadline, timeout_ns == Some(0));
-    write_remaining(timeout_addr, deadline);
+    let result = do_poll(fds, nfds, until.deadline(), until.is_now());
+    write_remaining(timeout_addr, until);
     restore_user_mask(result == Err(Errno::EINTR));
     result.map_err(no_restart)
 }
@@ -145,14 +195,17 @@ fn words(count: usize) -> usize {
     count.div_ceil(64)
 }
 
+/// One descriptor set; that of 256 descriptors fits on the stack.
+type Bits = SmallVec<[u64; 4]>;
+
 /// The three sets of a `select(2)`, as bit words.
 struct Sets {
     count: usize,
     users: [usize; 3],
-    bits: [Vec<u64>; 3],
+    bits: [Bits; 3],
 }
 
-/// What each set waits for, and which readiness counts for it.
+/// What each set waits for, and which readiness counts for it. What they wait for is disjoint.
 const SET_EVENTS: [(PollEvents, PollEvents); 3] = {
     const READ: PollEvents = PollEvents::IN.union(PollEvents::RDNORM).union(PollEvents::RDBAND);
     const WRITE: PollEvents = PollEvents::OUT.union(PollEvents::WRNORM).union(PollEvents::WRBAND);
@@ -167,36 +220,46 @@ impl Sets {
     fn read(count: i32, users: [usize; 3]) -> Result<Self> {
         let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
         let count = count.min(current().files().ok_or(Errno::EBADF)?.size());
-        let mut bits = [const { Vec::new() }; 3];
+        let mut bits = [(); 3].map(|()| Bits::new());
         for (set, &addr) in bits.iter_mut().zip(&users) {
             if addr != 0 {
-                *set = UserSlice::<u64>::new(addr, words(count)).to_vec()?;
+                set.try_reserve_exact(words(count)).map_err(|_| Errno::ENOMEM)?;
+                set.resize(words(count), 0);
+                UserSlice::<u64>::new(addr, words(count)).copy_to(set)?;
             }
         }
         Ok(Self { count, users, bits })
     }
 
-    fn has(&self, set: usize, fd: usize) -> bool {
-        self.bits.get(set).and_then(|bits| bits.get(fd / 64)).is_some_and(|word| word & (1 << (fd % 64)) != 0)
+    /// Word `index` of each set; zero for a set that was not given.
+    fn word(&self, index: usize) -> [u64; 3] {
+        self.bits.each_ref().map(|bits| bits.get(index).copied().unwrap_or(0))
     }
 
     /// The descriptors in any set, with what is wanted of them.
-    fn watches(&self) -> Result<Vec<Watch>> {
+    fn watches(&self) -> Result<Watches> {
         let files = current().files().ok_or(Errno::EBADF)?;
-        let mut out = Vec::new();
-        for fd in 0..self.count {
-            let mut wanted = PollEvents::empty();
-            for (set, (events, _)) in SET_EVENTS.iter().enumerate() {
-                if self.has(set, fd) {
-                    wanted |= *events;
+        let mut out = Watches::new();
+        for index in 0..words(self.count) {
+            let sets = self.word(index);
+            let mut any = sets.into_iter().fold(0, |any, word| any | word);
+            while any != 0 {
+                let bit = any & any.wrapping_neg();
+                any ^= bit;
+                let fd = index * 64 + bit.trailing_zeros() as usize;
+                if fd >= self.count {
+                    break;
                 }
+                let mut wanted = PollEvents::empty();
+                for (word, (events, _)) in sets.iter().zip(&SET_EVENTS) {
+                    if word & bit != 0 {
+                        wanted |= *events;
+                    }
+                }
+                let file = Some(files.get(Fd(fd as u32))?);
+                out.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                out.push(Watch { fd: fd as i32, file, wanted, ready: PollEvents::empty() });
             }
-            if wanted.is_empty() {
-                continue;
-            }
-            let file = files.get(Fd(fd as u32))?;
-            out.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            out.push(Watch { fd: fd as i32, file: Some(file), wanted, ready: PollEvents::empty() });
         }
         Ok(out)
     }
@@ -204,32 +267,30 @@ impl Sets {
     /// Replaces the sets by what is ready; the number of bits set.
     fn write(&mut self, watches: &[Watch]) -> Result<usize> {
         let mut count = 0;
-        for (set, (_, counts)) in SET_EVENTS.iter().enumerate() {
+        for ((bits, &addr), (wanted, counts)) in self.bits.iter_mut().zip(&self.users).zip(&SET_EVENTS) {
+            if addr == 0 {
+                continue;
+            }
+            bits.fill(0);
             for watch in watches {
-                let fd = watch.fd as usize;
-                if !self.has(set, fd) {
-                    continue;
-                }
-                if watch.ready.intersects(*counts) {
+                if watch.wanted.intersects(*wanted)
+                    && watch.ready.intersects(*counts)
+                    && let Some(word) = bits.get_mut(watch.fd as usize / 64)
+                {
+                    *word |= 1 << (watch.fd % 64);
                     count += 1;
-                } else if let Some(word) = self.bits.get_mut(set).and_then(|bits| bits.get_mut(fd / 64)) {
-                    *word &= !(1 << (fd % 64));
                 }
             }
-            if let (Some(bits), Some(&addr)) = (self.bits.get(set), self.users.get(set))
-                && addr != 0
-            {
-                UserSlice::<u64>::new(addr, bits.len()).copy_from(bits)?;
-            }
+            UserSlice::<u64>::new(addr, bits.len()).copy_from(bits)?;
         }
         Ok(count)
     }
 }
 
-fn do_select(count: i32, users: [usize; 3], deadline: Option<Deadline>, immediately: bool) -> Result<usize> {
+fn do_select(count: i32, users: [usize; 3], until: Until) -> Result<usize> {
     let mut sets = Sets::read(count, users)?;
     let mut watches = sets.watches()?;
-    wait(&mut watches, deadline, immediately).map_err(no_restart)?;
+    wait(&mut watches, until.deadline(), until.is_now()).map_err(no_restart)?;
     sets.write(&watches)
 }
 
@@ -244,9 +305,9 @@ fn sys_select(count: i32, read: usize, write: usize, except: usize, timeout_addr
             Some(Timeval { sec, usec: time.usec % 1_000_000 }.to_ns()?)
         }
     };
-    let deadline = timeout_ns.map(Deadline::after_ns);
-    let result = do_select(count, [read, write, except], deadline, timeout_ns == Some(0));
-    if let Some(deadline) = deadline {
+    let until = Until::after(timeout_ns);
+    let result = do_select(count, [read, write, except], until);
+    if let Some(deadline) = until.deadline() {
         let _ = user.write(&Timeval::from_ns(deadline.remaining_ns()));
     }
     result
@@ -261,16 +322,15 @@ fn sys_pselect6(
     timeout_addr: usize,
     sigmask: usize,
 ) -> Result<usize> {
-    let timeout_ns = timeout(timeout_addr)?;
-    let deadline = timeout_ns.map(Deadline::after_ns);
+    let until = Until::read(timeout_addr)?;
     let [mask, size] = match sigmask {
         0 => [0, 8],
         addr => UserPtr::<[usize; 2]>::new(addr).read()?,
     };
     let mask = UserPtr::new(mask);
     set_user_mask(mask, size)?;
-    let result = do_select(count, [read, write, except], deadline, timeout_ns == Some(0));
-    write_remaining(timeout_addr, deadline);
+    let result = do_select(count, [read, write, except], until);
+    write_remaining(timeout_addr, until);
     restore_user_mask(result == Err(Errno::ERESTARTNOHAND));
     result
 }

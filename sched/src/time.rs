@@ -237,7 +237,8 @@ pub fn set_frequency(ppm16: i64) {
 /// Slews the clock by `delta_ns` at 500 ppm (`adjtime`); returns what was left of the last slew.
 pub fn slew(delta_ns: i64) -> i64 {
     let mut keeper = KEEPER.lock();
-    let left = core::mem::replace(&mut keeper.slew_ns, delta_ns);
+    // Symmetric, so that the size of a slew is a number as well.
+    let left = core::mem::replace(&mut keeper.slew_ns, delta_ns.max(-i64::MAX));
     apply_slope(&keeper);
     left
 }
@@ -270,8 +271,10 @@ pub(crate) fn tick() {
     let before = COARSE.swap(now, Ordering::Relaxed);
     let mut keeper = KEEPER.lock();
     if keeper.slew_ns != 0 {
-        let done = (now.wrapping_sub(before).cast_signed() * 500 / 1_000_000).min(keeper.slew_ns.abs());
-        keeper.slew_ns -= done * keeper.slew_ns.signum();
+        let most = keeper.slew_ns.unsigned_abs();
+        let done = (now.saturating_sub(before) / 2000).min(most).cast_signed();
+        // Towards zero, by no more than there is.
+        keeper.slew_ns -= done.wrapping_mul(keeper.slew_ns.signum());
         if keeper.slew_ns == 0 {
             apply_slope(&keeper);
         }

@@ -64,6 +64,11 @@ impl Bucket {
         self.queue.lock()
     }
 
+    /// Takes the lock while that of a bucket with a lower index is held.
+    fn lock_nested(&self) -> Queue<'_> {
+        self.queue.lock_nested()
+    }
+
     /// Takes the lock in order to wait: wakers look into the queue from now on.
     pub fn lock_to_wait(&self) -> Queue<'_> {
         // SeqCst: the count is visible before the futex word is read.
@@ -94,11 +99,11 @@ pub fn lock_two(a: usize, b: usize) -> (Queue<'static>, Option<Queue<'static>>) 
         core::cmp::Ordering::Equal => (bucket(a).lock(), None),
         core::cmp::Ordering::Less => {
             let first = bucket(a).lock();
-            (first, Some(bucket(b).lock()))
+            (first, Some(bucket(b).lock_nested()))
         }
         core::cmp::Ordering::Greater => {
             let second = bucket(b).lock();
-            (bucket(a).lock(), Some(second))
+            (bucket(a).lock_nested(), Some(second))
         }
     }
 }

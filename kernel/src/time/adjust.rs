@@ -27,6 +27,9 @@ const TIME_ERROR: i32 = 5;
 /// Largest frequency correction: 500 parts per million, in 2^-16 ppm.
 const MAX_FREQUENCY: i64 = 500 << 16;
 
+/// Largest offset that `ADJ_OFFSET` slews; more is cut off.
+const MAX_PHASE_NS: i64 = 500_000_000;
+
 fn adjust(tx: &mut Timex) -> Result<i32> {
     let modes = tx.modes;
     let reads = modes == 0 || modes == ADJ_OFFSET_SS_READ;
@@ -51,7 +54,7 @@ fn adjust(tx: &mut Timex) -> Result<i32> {
         }
         if modes & ADJ_OFFSET != 0 {
             let unit = if modes & ADJ_NANO != 0 { 1 } else { 1000 };
-            time::slew(tx.offset.saturating_mul(unit));
+            time::slew(tx.offset.saturating_mul(unit).clamp(-MAX_PHASE_NS, MAX_PHASE_NS));
         }
         if modes & ADJ_TAI != 0 && tx.constant >= 0 {
             time::set_tai_offset(tx.constant as i32);
@@ -77,8 +80,8 @@ fn step(tx: &Timex, nano: bool) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let delta = tx.time.sec.checked_mul(1_000_000_000).and_then(|s| s.checked_add(tx.time.usec * unit));
-    time::step_realtime(delta.ok_or(Errno::EINVAL)?);
-    Ok(())
+    let wall = delta.and_then(|delta| time::realtime_ns().checked_add_signed(delta));
+    super::clock::set_wall_ns(wall.ok_or(Errno::EINVAL)?)
 }
 
 #[macros::syscall(adjtimex)]

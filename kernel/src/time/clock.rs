@@ -155,6 +155,17 @@ fn set_wall_clock(time: Timespec) -> Result<()> {
     }
     let ns = time.to_ns()?;
     may_set_time()?;
+    set_wall_ns(ns)
+}
+
+/// Sets the wall clock. The machine did not boot before the epoch, so it cannot be less than the monotonic clock.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn set_wall_ns(ns: u64) -> Result<()> {
+    if ns < time::monotonic_ns() || ns / abi::time::NSEC_PER_SEC > MAX_SECONDS.unsigned_abs() {
+        return Err(Errno::EINVAL);
+    }
     time::set_realtime(ns);
     Ok(())
 }

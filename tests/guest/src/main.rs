@@ -57,7 +57,7 @@ fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if sys::getpid() == 1 {
         harness::mount_system();
-        // The kernel passes what it does not know on its command line: `guest.filter=NAME`.
+        // The kernel passes what it does not know on its command line: `guest_filter=NAME`.
         let filters: Vec<String> = args
             .iter()
             .chain(std::env::vars().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().iter())

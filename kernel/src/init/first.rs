@@ -28,12 +28,15 @@ pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
     process::boot::spawn_init(fs.clone(), nsproxy.clone(), Box::new(move |frame| become_init(frame, info)))?;
     // Kernel threads come after it, so that `kthreadd` is process 2.
     kthread::init(fs, Arc::new(FdTable::new()), nsproxy);
-    sched::kthread::set_hook(&kthread::Hook);
-    sched::kthread::spawn("kthreadd", || {
+    let body = || {
         // The parent of all kernel threads has nothing to do but to be there.
         let never = sched::WaitQueue::new();
         while never.wait_event_interruptible(|| false).is_err() {}
-    })?;
+    };
+    let kthreadd = sched::Task::new_kthread(b"kthreadd", Box::new(body))?;
+    kthread::adopt(&kthreadd)?;
+    sched::wake_up_new(&kthreadd);
+    sched::kthread::set_hook(&kthread::Hook);
     Ok(())
 }
 

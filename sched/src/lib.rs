@@ -143,12 +143,12 @@ pub fn start_tick() {
     platform::start_tick();
 }
 
-/// Starts the other CPUs; returns how many CPUs are up. Interrupts on.
+/// Starts the other CPUs until `most` are up, the boot CPU among them; returns how many are. Interrupts on.
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn start_secondaries() -> abi::Result<usize> {
-    platform::start_secondaries()
+pub fn start_secondaries(most: usize) -> abi::Result<usize> {
+    platform::start_secondaries(most)
 }
 
 /// Starts the scheduler's own kernel threads on all CPUs that are up.

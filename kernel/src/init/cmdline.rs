@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use sync::Once;
 
@@ -14,7 +14,7 @@ use crate::printk;
 static LINE: Once<&'static str> = Once::new();
 static FOR_INIT: Once<InitArgs> = Once::new();
 static CONSOLES: Once<Vec<String>> = Once::new();
-static INIT: Once<&'static str> = Once::new();
+static MAX_CPUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 static RDINIT: Once<&'static str> = Once::new();
 
 /// The command line as the boot loader passed it.
@@ -33,9 +33,9 @@ pub(super) fn consoles() -> &'static [String] {
     CONSOLES.get().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// `init=`: the only program tried instead of the usual ones.
-pub(super) fn init_program() -> Option<&'static str> {
-    INIT.get().copied()
+/// `maxcpus=`: how many CPUs boot starts.
+pub(super) fn max_cpus() -> usize {
+    MAX_CPUS.load(Ordering::Relaxed)
 }
 
 /// `rdinit=`: the program tried first in an initramfs.
@@ -49,7 +49,7 @@ pub(super) fn parse_early(line: &'static str) {
     for word in line.split_ascii_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
             ("--", _) => return,
-            ("earlycon", spec) if arch::earlycon::setup((!spec.is_empty()).then_some(spec)) => {
+            ("earlycon", "init", spec) if arch::earlycon::setup((!spec.is_empty()).then_some(spec)) => {
                 printk::enable_early_console();
             }
             ("quiet", _) => printk::set_console_level(4),
@@ -68,15 +68,17 @@ pub(super) fn parse_early(line: &'static str) {
 /// Parameters that are taken when there is a heap. Those of `parse_early` and of `boot` are listed so that
 /// init does not see them.
 const PARAMS: &[Param] = &[
-    Param { name: "console", set: |value| named(value, &|_| Ok(())) },
     Param {
-        name: "init",
+        name: "maxcpus",
         set: |value| {
-            named(value, &|path| {
-                INIT.call_once(|| path);
+            named(value, &|text| {
+                // 0 means 1 here: the boot CPU is up.
+                MAX_CPUS.store(parse_number(text)?.max(1) as usize, Ordering::Relaxed);
                 Ok(())
             })
         },
+    },
+    Param { name: "console", set: |value| named(value, &|_| Ok(())) },
     },
     Param {
         name: "rdinit",
@@ -115,7 +117,6 @@ const TAKEN: &[&str] = &[
     "loglevel",
     "nokaslr",
     "mem",
-    "maxcpus",
     "nr_cpus",
     "nosmp",
     "ro",

@@ -18,9 +18,6 @@ use crate::exec;
 use crate::fs::context::Caller;
 use crate::process::{self, NsProxy, current, kthread};
 
-/// Programs that are tried in this order when the command line names none.
-const USUAL: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
-
 /// Makes process 1 and lets it run.
 pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
     let fs = Arc::new(FsStruct::new(Path::new(root.clone(), root.root().clone())));
@@ -53,19 +50,8 @@ fn become_init(frame: &mut TrapFrame, info: &'static BootInfo) {
     if cmdline::rdinit_program() != "/init" {
         log::error!("check access for rdinit={} failed, ignoring", cmdline::rdinit_program());
     }
-    if let Some(program) = cmdline::init_program() {
-        if exists(program) {
-            run(frame, program);
-            return;
-        }
-        panic!("Requested init {program} failed (error -2).");
-    }
-    match USUAL.into_iter().find(|program| exists(program)) {
-        Some(program) => run(frame, program),
-        None => panic!(
-            "No working init found.  Try passing init= option to kernel. See Linux Documentation/admin-guide/init.rst for guidance."
-        ),
-    }
+    // Linux would mount the root file system now; there are no block devices yet.
+    panic!("VFS: Unable to mount root fs on unknown-block(0,0)");
 }
 
 fn exists(program: &str) -> bool {

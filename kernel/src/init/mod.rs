@@ -52,7 +52,7 @@ pub fn start(info: &'static BootInfo) -> ! {
     arch::irq::local_enable();
 
     // All CPUs, and the threads that serve them.
-    let cpus = sched::start_secondaries().unwrap_or(1);
+    let cpus = sched::start_secondaries(cmdline::max_cpus()).unwrap_or(1);
     log::info!(
         "smp: Brought up {} node{}, {cpus} CPU{}",
         info.numa.nodes,

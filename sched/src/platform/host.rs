@@ -281,7 +281,7 @@ pub(crate) fn init() {
 }
 
 /// As [`init`].
-pub(crate) fn start_secondaries() -> abi::Result<usize> {
+pub(crate) fn start_secondaries(_most: usize) -> abi::Result<usize> {
     Ok(arch::cpu::count())
 }
 

@@ -65,9 +65,9 @@ impl<T> LeakRef<T> for Arc<T> {
 ///
 /// # Errors
 /// `ENOMEM` for their idle tasks.
-pub(crate) fn start_secondaries() -> Result<usize> {
+pub(crate) fn start_secondaries(most: usize) -> Result<usize> {
     let mut up = 1;
-    for cpu in arch::cpu::possible().without(arch::cpu::online()).iter() {
+    for cpu in arch::cpu::possible().without(arch::cpu::online()).iter().take(most.saturating_sub(1)) {
         let stack = Stack::new().ok_or(Errno::ENOMEM)?;
         let task = idle_task(cpu);
         // SAFETY: not shared yet; the stack lives as long as the task, for ever.

@@ -38,6 +38,7 @@ pub(crate) fn current() -> Current {
 }
 
 /// The running task; there is one from [`init`] on, which is before anybody asks.
+#[cfg(debug_assertions)]
 pub(crate) fn try_current() -> Option<Current> {
     Some(current())
 }

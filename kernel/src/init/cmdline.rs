@@ -79,7 +79,6 @@ const PARAMS: &[Param] = &[
         },
     },
     Param { name: "console", set: |value| named(value, &|_| Ok(())) },
-    },
     Param {
         name: "rdinit",
         set: |value| {
@@ -107,9 +106,10 @@ const PARAMS: &[Param] = &[
     },
 ];
 
-/// Not for init: known elsewhere (`printk`, `boot`), or Linux's and without effect here so far (`maxcpus`, `preempt`,
+/// Not for init: known elsewhere (`printk`, `boot`), or Linux's and without effect here so far (`preempt`,
 /// `reboot`, `root*`, `ro`, `rw`, `slub_debug`).
 const TAKEN: &[&str] = &[
+    "init",
     "earlycon",
     "quiet",
     "debug",

@@ -49,7 +49,7 @@ pub(super) fn parse_early(line: &'static str) {
     for word in line.split_ascii_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
             ("--", _) => return,
-            ("earlycon", "init", spec) if arch::earlycon::setup((!spec.is_empty()).then_some(spec)) => {
+            ("earlycon", spec) if arch::earlycon::setup((!spec.is_empty()).then_some(spec)) => {
                 printk::enable_early_console();
             }
             ("quiet", _) => printk::set_console_level(4),

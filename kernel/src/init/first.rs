@@ -22,7 +22,11 @@ use crate::process::{self, NsProxy, current, kthread};
 pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
     let fs = Arc::new(FsStruct::new(Path::new(root.clone(), root.root().clone())));
     let nsproxy = Arc::new(NsProxy::initial(ops::initial_namespace(&root)));
-    process::boot::spawn_init(fs.clone(), nsproxy.clone(), Box::new(move |frame| become_init(frame, info)))?;
+    let init = process::boot::spawn_init(
+        fs.clone(),
+        nsproxy.clone(),
+        Box::new(move |frame| become_init(frame, info)),
+    )?;
     // Kernel threads come after it, so that `kthreadd` is process 2.
     kthread::init(fs, Arc::new(FdTable::new()), nsproxy);
     let body = || {
@@ -34,6 +38,7 @@ pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
     kthread::adopt(&kthreadd)?;
     sched::wake_up_new(&kthreadd);
     sched::kthread::set_hook(&kthread::Hook);
+    sched::wake_up_new(&init);
     Ok(())
 }
 

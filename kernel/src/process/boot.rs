@@ -18,7 +18,7 @@ use sched::{NewTask, Task};
 use vfs::fdtable::FdTable;
 use vfs::path::FsStruct;
 
-/// Makes process 1 and lets it run `body`. Call before [`super::kthread::init`]: the next id belongs to `kthreadd`.
+/// Makes process 1, which runs `body` once the caller lets it ([`sched::wake_up_new`]). Call before [`super::kthread::init`]: the next id belongs to `kthreadd`.
 ///
 /// # Errors
 /// `ENOMEM`.
@@ -58,6 +58,5 @@ pub fn spawn_init(
             l.process = Some(process.clone());
         });
     }
-    sched::wake_up_new(&task);
     Ok(task)
 }

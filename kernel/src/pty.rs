@@ -83,6 +83,6 @@ impl DeviceDriver for Slaves {
 /// # Errors
 /// `EBUSY` if somebody has them, `ENOMEM`.
 pub fn init() -> Result<()> {
-    CHAR_DEVICES.register("ptmx", AUX_MAJOR, PTMX_MINOR, 1, &Masters)?;
+    CHAR_DEVICES.register("/dev/ptmx", AUX_MAJOR, PTMX_MINOR, 1, &Masters)?;
     CHAR_DEVICES.register("pts", SLAVE_MAJOR, 0, SLAVES, &Slaves)
 }

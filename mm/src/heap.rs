@@ -208,7 +208,9 @@ mod tests {
         let early = Early { bytes: UnsafeCell::new([0; EARLY_SIZE]), used: AtomicUsize::new(0) };
         let first = early.alloc(Layout::from_size_align(3, 1).unwrap());
         let second = early.alloc(Layout::from_size_align(64, 64).unwrap());
-        assert!(early.contains(first) && second.addr() % 64 == 0 && second.addr() >= first.addr() + 3);
+        assert!(
+            early.contains(first) && second.addr().is_multiple_of(64) && second.addr() >= first.addr() + 3
+        );
         assert!(early.alloc(Layout::from_size_align(EARLY_SIZE, 1).unwrap()).is_null());
     }
 }

@@ -46,8 +46,8 @@ fn order_of_zones() {
     let dma = node(0).unwrap().zone(Dma).unwrap();
     assert_eq!((dma.start_pfn(), dma.spanned_pages(), dma.present_pages()), (256, 3840, 3840));
     let dma32 = node(0).unwrap().zone(Dma32).unwrap();
-    assert_eq!(dma32.spanned_pages() - dma32.present_pages(), (28 * MIB >> 12) as usize);
-    assert_eq!(node(0).unwrap().zone(Movable).unwrap().present_pages(), (64 * MIB >> 12) as usize);
+    assert_eq!(dma32.spanned_pages() - dma32.present_pages(), ((28 * MIB) >> 12) as usize);
+    assert_eq!(node(0).unwrap().zone(Movable).unwrap().present_pages(), ((64 * MIB) >> 12) as usize);
 
     // Place.
     assert_eq!(kind_of(&alloc_page(Gfp::KERNEL).unwrap()), (0, Dma32));
@@ -67,7 +67,7 @@ fn order_of_zones() {
     }
     let kinds: Vec<_> = all.iter().map(kind_of).collect();
     assert!(kinds.iter().all(|k| k.1 != Movable));
-    assert!(kinds.iter().any(|k| *k == (1, Normal)));
+    assert!(kinds.contains(&(1, Normal)));
     let first_far = kinds.iter().position(|k| k.0 == 1).unwrap();
     assert!(kinds[..first_far].iter().filter(|k| **k == (0, Dma32)).count() > 70_000);
     assert!(dma.free_pages() >= dma.lowmem_reserve(Normal));

@@ -2,9 +2,9 @@
 //! waits for it.
 //!
 //! A boost travels: if the owner itself waits for another `RtMutex`, that one's owner is boosted too, and
-//! so on. The mutex is handed over: a release gives it to the most important waiter. This is what
-//! priority-inheriting futexes (`FUTEX_LOCK_PI`) stand on; their uncontended path is in user space, so
-//! one lock over all mutexes is enough here.
+//! so on. The mutex is handed over: a release gives it to the most important waiter. It is made for
+//! priority-inheriting futexes (`FUTEX_LOCK_PI`), which do not use it yet; their uncontended path is in
+//! user space, so one lock over all mutexes is enough here.
 //!
 //! Locks: [`CHAINS`] (interrupts off) is outside of `pi_lock` and the run queues'.
 

@@ -157,7 +157,7 @@ impl Sim {
             rq.dl_next = u64::MAX;
             crate::class::deadline::unthrottle(&mut rq);
         }
-        if self.now % TICK_NS == 0 {
+        if self.now.is_multiple_of(TICK_NS) {
             let curr = rq.curr;
             // SAFETY: tasks of the simulation live as long as it does.
             if unsafe { curr.as_ref() }.on_rq.load(Ordering::Relaxed) == on_rq::QUEUED {

@@ -25,7 +25,7 @@ fn mutex_excludes() {
         for _ in 0..2000 {
             let mut guard = counter.lock();
             let seen = *guard;
-            if seen % 64 == 0 {
+            if seen.is_multiple_of(64) {
                 std::thread::yield_now();
             }
             *guard = seen + 1;

@@ -54,7 +54,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     for finding in &findings {
         println!("{finding}");
     }
-    println!("docs: {} pages, {declared} of {} system calls, {} found", pages.len(), calls.len(), findings.len());
+    println!(
+        "docs: {} pages, {declared} of {} system calls, {} found",
+        pages.len(),
+        calls.len(),
+        findings.len()
+    );
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

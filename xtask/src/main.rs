@@ -39,7 +39,7 @@ enum Command {
     /// Build the bootable kernel image; its path is the last line printed
     Build(build::Args),
     /// Boot the kernel in QEMU, by default into a busybox shell (leave QEMU with Ctrl-A X)
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Measure Karst and Linux 6.12 side by side, in guest instructions
     Bench(bench::Args),
     /// Check formatting, lints, layers and the unsafe policy

@@ -1,5 +1,7 @@
 //! The UAPI of this architecture: x86_64's.
 
+pub use abi::x86_64::{EpollEvent, Stat, stat_from};
+
 /// The number of a system call here; `None` if this architecture has not got it.
 #[inline]
 pub const fn syscall_nr(nr: abi::nr::Nr) -> Option<u16> {

@@ -157,11 +157,13 @@ fn early_console(cmdline: &str) {
     }
 }
 
-/// `nr_cpus=` (how many are possible at all), `nosmp` and `maxcpus=0`.
+/// How many CPUs are possible at all: `nr_cpus=`, `nosmp`.
 fn cpu_limit(cmdline: &str) -> usize {
     let mut limit = MAX_CPUS;
     for word in cmdline.split(' ') {
-        if let Some(n) = word.strip_prefix("nr_cpus=").and_then(|n| n.parse::<usize>().ok()) {
+        if word == "nosmp" {
+            limit = 1;
+        } else if let Some(n) = word.strip_prefix("nr_cpus=").and_then(|n| n.parse::<usize>().ok()) {
             limit = limit.min(n.max(1));
         }
     }

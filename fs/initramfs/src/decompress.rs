@@ -309,8 +309,8 @@ mod tests {
         let Some(mut data) = compress(tool, &text()) else { return };
         assert!(decode(&data).unwrap() == (text(), Vec::new()));
         let whole = data.len();
-        data.extend_from_slice(b"\0\0\0\0070701");
-        assert_eq!(decode(&data).unwrap().1, b"\0\0\0\0070701");
+        data.extend_from_slice(b"\x00\x00\x00\x00070701");
+        assert_eq!(decode(&data).unwrap().1, b"\x00\x00\x00\x00070701");
         for cut in [whole / 2, 20, 12] {
             assert_eq!(decode(&data[..cut]), Err(Corrupt), "{tool:?} cut to {cut}");
         }

@@ -169,6 +169,7 @@ impl Dir for StaticDir {
 
     fn nlink(&self) -> u32 {
         let children = self.children.lock();
-        2 + children.by_position.values().filter(|child| matches!(child.entry.node, Node::Dir(_))).count() as u32
+        2 + children.by_position.values().filter(|child| matches!(child.entry.node, Node::Dir(_))).count()
+            as u32
     }
 }

@@ -46,6 +46,7 @@ pub mod file_ops;
 pub mod fs_type;
 pub mod inode;
 pub mod inode_ops;
+pub mod inotify;
 pub mod ioctl;
 pub mod lock;
 pub mod mount;

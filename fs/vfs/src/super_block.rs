@@ -259,6 +259,7 @@ impl SuperBlock {
 
     /// Drops every cached dentry and lets the file system go.
     pub fn shutdown(self: &Arc<Self>) {
+        crate::inotify::unmounted(self);
         let _exclusive = self.umount.write();
         if let Err(error) = self.ops.sync_fs(self, true) {
             log::warn!("{}: sync at umount failed: {error}", self.fs_type.name());

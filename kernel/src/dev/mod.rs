@@ -41,7 +41,8 @@ impl DeviceDriver for Devices {
 /// # Errors
 /// `EBUSY` if somebody has the numbers, `ENOMEM`.
 pub fn init() -> Result<()> {
-    for (name, minor, mode) in [("random", RANDOM, 0o666), ("urandom", URANDOM, 0o666), ("kmsg", KMSG, 0o644)] {
+    for (name, minor, mode) in [("random", RANDOM, 0o666), ("urandom", URANDOM, 0o666), ("kmsg", KMSG, 0o644)]
+    {
         CHAR_DEVICES.register("mem", MAJOR, minor, 1, &Devices)?;
         create_node(name, raw::S_IFCHR | mode, DevId::new(MAJOR, minor))?;
     }

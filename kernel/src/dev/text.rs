@@ -11,7 +11,8 @@ use crate::printk::ring::Header;
 /// A record as `/dev/kmsg` shows it: `priority,sequence,microseconds,-;text`, with unusual bytes escaped.
 pub(super) fn record(header: &Header, text: &[u8]) -> Result<Vec<u8>> {
     let mut out = Text::new();
-    write!(out, "{},{},{},-;", header.priority.0, header.seq, header.time_ns / 1000).map_err(|_| Errno::ENOMEM)?;
+    write!(out, "{},{},{},-;", header.priority.0, header.seq, header.time_ns / 1000)
+        .map_err(|_| Errno::ENOMEM)?;
     for &byte in text {
         match byte {
             b' '..=b'[' | b']'..=b'~' => out.push(&[byte]),
@@ -46,9 +47,9 @@ pub(super) fn parse_prefix(text: &[u8], default_level: u8) -> (u16, &[u8]) {
         return plain;
     }
     let digits = rest.get(..end).unwrap_or_default();
-    let number = digits.iter().fold(0u32, |number, digit| {
-        number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))
-    });
+    let number = digits
+        .iter()
+        .fold(0u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')));
     let facility = (number & 0x7ff) as u16 & !7;
     let facility = if facility == 0 { USER } else { facility };
     (facility | (number & 7) as u16, rest.get(end + 1..).unwrap_or_default())

@@ -11,6 +11,7 @@ pub mod fd;
 mod ioctl;
 pub mod mount;
 pub mod names;
+pub mod notify;
 pub mod open;
 pub mod pipe;
 pub mod poll;

@@ -24,7 +24,8 @@ fn open(dirfd: DirFd, name: UserStr, args: &OpenArgs, cloexec: bool) -> Result<F
 
 #[syscall(openat)]
 fn sys_openat(dirfd: DirFd, name: UserStr, flags: u32, mode: u32) -> Result<Fd> {
-    open(dirfd, name, &OpenArgs::from_open(flags, mode)?, flags & raw::O_CLOEXEC != 0)
+    // A 64-bit system has no other files.
+    open(dirfd, name, &OpenArgs::from_open(flags | raw::O_LARGEFILE, mode)?, flags & raw::O_CLOEXEC != 0)
 }
 
 #[syscall(open)]

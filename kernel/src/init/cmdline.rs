@@ -105,7 +105,8 @@ const PARAMS: &[Param] = &[
     },
 ];
 
-/// Known elsewhere: nothing to do here.
+/// Not for init: known elsewhere (`printk`, `boot`), or Linux's and without effect here so far (`maxcpus`, `preempt`,
+/// `reboot`, `root*`, `ro`, `rw`, `slub_debug`).
 const TAKEN: &[&str] = &[
     "earlycon",
     "quiet",

@@ -29,6 +29,11 @@ pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
     // Kernel threads come after it, so that `kthreadd` is process 2.
     kthread::init(fs, Arc::new(FdTable::new()), nsproxy);
     sched::kthread::set_hook(&kthread::Hook);
+    sched::kthread::spawn("kthreadd", || {
+        // The parent of all kernel threads has nothing to do but to be there.
+        let never = sched::WaitQueue::new();
+        while never.wait_event_interruptible(|| false).is_err() {}
+    })?;
     Ok(())
 }
 

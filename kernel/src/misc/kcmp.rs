@@ -28,9 +28,8 @@ const KINDS: usize = 8;
 static SECRETS: Once<[(u64, u64); KINDS]> = Once::new();
 
 fn scramble(addr: usize, kind: i32) -> u64 {
-    let secrets = SECRETS.call_once(|| {
-        core::array::from_fn(|_| (crate::misc::random::u64(), crate::misc::random::u64() | 1))
-    });
+    let secrets = SECRETS
+        .call_once(|| core::array::from_fn(|_| (crate::misc::random::u64(), crate::misc::random::u64() | 1)));
     let (mask, factor) = secrets.get(kind as usize).copied().unwrap_or((0, 1));
     (addr as u64 ^ mask).wrapping_mul(factor)
 }

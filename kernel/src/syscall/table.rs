@@ -22,6 +22,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::fs::fd::SYSCALLS,
     crate::fs::mount::SYSCALLS,
     crate::fs::names::SYSCALLS,
+    crate::fs::notify::SYSCALLS,
     crate::fs::open::SYSCALLS,
     crate::fs::pipe::SYSCALLS,
     crate::fs::poll::SYSCALLS,

@@ -4,8 +4,8 @@
 use alloc::format;
 use alloc::string::String;
 
-use arch::cpu::{self, CpuId, CpuMask, MAX_CPUS};
 use abi::{Errno, Result};
+use arch::cpu::{self, CpuId, CpuMask, MAX_CPUS};
 use kernfs::{StaticDir, Text};
 
 use super::device::add_uevent;
@@ -58,7 +58,8 @@ fn add_cpu(top: &StaticDir, cpu: CpuId) {
     ] {
         add_set(&topology, name, set, cpu);
     }
-    directory("bus/cpu/devices").add_link(&format!("cpu{}", cpu.0), &format!("../../../devices/system/cpu/cpu{}", cpu.0));
+    directory("bus/cpu/devices")
+        .add_link(&format!("cpu{}", cpu.0), &format!("../../../devices/system/cpu/cpu{}", cpu.0));
 }
 
 /// Declares the files.

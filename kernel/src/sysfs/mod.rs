@@ -11,7 +11,6 @@
 //! | [`system`] | `/sys/kernel`, `/sys/power` and the directories that others fill |
 
 use alloc::sync::Arc;
-use core::any::Any;
 use core::fmt::{Arguments, Write};
 
 use abi::{Errno, Result};
@@ -39,7 +38,7 @@ pub fn top() -> &'static Arc<StaticDir> {
     &TOP
 }
 
-fn mount(_: &MountRequest<'_>) -> Result<(Arc<dyn kernfs::Dir>, Option<Arc<dyn Any + Send + Sync>>)> {
+fn mount(_: &MountRequest<'_>) -> kernfs::RootOf {
     Ok((TOP.clone(), None))
 }
 
@@ -48,10 +47,13 @@ pub fn directory(path: &str) -> Arc<StaticDir> {
     path.split('/').filter(|name| !name.is_empty()).fold(TOP.clone(), |dir, name| dir.mkdir_mode(name, 0o755))
 }
 
+/// Takes what a user wrote.
+type Store = fn(&[u8]) -> Result<()>;
+
 /// A file whose text a function makes.
 struct Attribute<F> {
     show: F,
-    store: Option<fn(&[u8]) -> Result<()>>,
+    store: Option<Store>,
 }
 
 impl<F: Fn(&mut Text) -> Result<()> + Send + Sync> Show for Attribute<F> {
@@ -65,11 +67,7 @@ impl<F: Fn(&mut Text) -> Result<()> + Send + Sync> Show for Attribute<F> {
 }
 
 /// Adds a file that can be read.
-pub fn add_file(
-    dir: &StaticDir,
-    name: &str,
-    show: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static,
-) {
+pub fn add_file(dir: &StaticDir, name: &str, show: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static) {
     let node = Node::Text(Arc::new(Attribute { show, store: None }));
     dir.add_entry(name, Entry::new(node, next_ino(), 0o444).sized(FILE_SIZE));
 }

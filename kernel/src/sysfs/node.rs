@@ -28,10 +28,13 @@ fn cpus_of(node: u32) -> CpuMask {
 
 /// Nodes as a set: the same text form as CPUs.
 fn nodes_with(keep: impl Fn(u32) -> bool) -> CpuMask {
-    mm::node::nodes().map(|node| node.id() as u32).filter(|id| keep(*id)).fold(CpuMask::EMPTY, |mut set, id| {
-        set.set(CpuId(id));
-        set
-    })
+    mm::node::nodes().map(|node| node.id() as u32).filter(|id| keep(*id)).fold(
+        CpuMask::EMPTY,
+        |mut set, id| {
+            set.set(CpuId(id));
+            set
+        },
+    )
 }
 
 fn line(out: &mut Text, set: CpuMask) -> Result<()> {
@@ -136,7 +139,8 @@ fn add_node(id: u32) {
     for cpu in cpu::possible().iter().filter(|cpu| cpu::node_of(*cpu) == id) {
         dir.add_link(&format!("cpu{}", cpu.0), &format!("../../cpu/cpu{}", cpu.0));
     }
-    directory("bus/node/devices").add_link(&format!("node{id}"), &format!("../../../devices/system/node/node{id}"));
+    directory("bus/node/devices")
+        .add_link(&format!("node{id}"), &format!("../../../devices/system/node/node{id}"));
 }
 
 /// Memory in blocks, as `lsmem(1)` wants it: each one that holds usable memory.
@@ -176,7 +180,10 @@ pub(super) fn init() {
     add_file(&dir, "has_cpu", |out| line(out, nodes_with(|id| !cpus_of(id).is_empty())));
     for name in ["has_memory", "has_normal_memory"] {
         add_file(&dir, name, |out| {
-            line(out, nodes_with(|id| mm::node::node(id as usize).is_some_and(|node| node.present_pages() > 0)))
+            line(
+                out,
+                nodes_with(|id| mm::node::node(id as usize).is_some_and(|node| node.present_pages() > 0)),
+            )
         });
     }
     mm::node::nodes().for_each(|node| add_node(node.id() as u32));

@@ -49,6 +49,9 @@ pub(super) fn init() {
     add_constant(&kernel, "rcu_expedited", "0");
     add_constant(&kernel, "rcu_normal", "0");
     super::add_file(&kernel, "oops_count", |out| {
-        super::print(out, format_args!("{}\n", crate::oops::COUNT.load(core::sync::atomic::Ordering::Relaxed)))
+        super::print(
+            out,
+            format_args!("{}\n", crate::oops::COUNT.load(core::sync::atomic::Ordering::Relaxed)),
+        )
     });
 }

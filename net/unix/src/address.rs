@@ -147,7 +147,8 @@ pub fn find_inode(inode: &Arc<Inode>) -> Result<Arc<Endpoint>> {
 
 /// The endpoint is closed: its names are free. An accepted socket shows its listener's name but does not own it.
 pub fn release(endpoint: &Endpoint, name: &Name, inode: Option<&Arc<Inode>>) {
-    let owned = |owner: Option<&Weak<Endpoint>>| owner.is_some_and(|owner| core::ptr::eq(owner.as_ptr(), endpoint));
+    let owned =
+        |owner: Option<&Weak<Endpoint>>| owner.is_some_and(|owner| core::ptr::eq(owner.as_ptr(), endpoint));
     let mut names = NAMES.lock();
     if let Name::Abstract(name) = name
         && owned(names.by_name.get(name))

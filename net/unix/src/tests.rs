@@ -80,7 +80,12 @@ fn send(from: &Endpoint, data: &[u8]) -> Result<usize> {
     send_with(from, data, Vec::new(), true)
 }
 
-fn receive_with(from: &Endpoint, size: usize, flags: MessageFlags, wait: bool) -> Result<(Vec<u8>, Received)> {
+fn receive_with(
+    from: &Endpoint,
+    size: usize,
+    flags: MessageFlags,
+    wait: bool,
+) -> Result<(Vec<u8>, Received)> {
     let mut bytes = vec![0; size];
     let received = from.receive(&mut IovIter::dest(&mut bytes), flags, !wait, &Options::default())?;
     bytes.truncate(received.len.min(size));
@@ -196,7 +201,8 @@ fn connecting_and_accepting() {
     assert_eq!(send(&client, b"early"), Ok(5));
     let server = listener.accept(&Options::default(), true).unwrap();
     let mut bytes = [0; 8];
-    let got = server.receive(&mut IovIter::dest(&mut bytes), MessageFlags::empty(), true, &Options::default());
+    let got =
+        server.receive(&mut IovIter::dest(&mut bytes), MessageFlags::empty(), true, &Options::default());
     assert_eq!(got.map(|received| received.len), Ok(5));
     assert_eq!(client.peer_name().unwrap().bytes(), addr("@server").bytes());
     assert_eq!(server.local_name().unwrap().bytes(), addr("@server").bytes());
@@ -242,7 +248,8 @@ fn paths_are_socket_files() {
     send(&client, b"cd").unwrap();
     let server = listener.accept(&Options::default(), true).unwrap();
     let mut bytes = [0; 8];
-    let got = server.receive(&mut IovIter::dest(&mut bytes), MessageFlags::empty(), true, &Options::default());
+    let got =
+        server.receive(&mut IovIter::dest(&mut bytes), MessageFlags::empty(), true, &Options::default());
     assert_eq!(got.map(|received| received.len), Ok(2));
     listener.release();
     // The file stays, but nobody is behind it.
@@ -259,8 +266,12 @@ fn a_connected_datagram_socket_hears_its_peer_only() {
     };
     let (a, b, c) = (bound("@a"), bound("@b"), bound("@c"));
     let to = |from: &Arc<Endpoint>, name: &str| {
-        let message =
-            SendMessage { to: Some(addr(name)), control: Vec::new(), flags: MessageFlags::empty(), nonblock: true };
+        let message = SendMessage {
+            to: Some(addr(name)),
+            control: Vec::new(),
+            flags: MessageFlags::empty(),
+            nonblock: true,
+        };
         from.send(Some(&world.ctx()), &mut IovIter::source(b"x"), message, &Options::default())
     };
     assert_eq!(to(&a, "@b"), Ok(1));

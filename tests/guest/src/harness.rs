@@ -7,7 +7,6 @@
 use crate::sys::{self, Errno, c, sys};
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::FromRawFd;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
@@ -220,12 +219,6 @@ fn reap_rest() {
             _ => break,
         }
     }
-}
-
-/// A file object for `fd`, which it then owns.
-pub fn file(fd: i32) -> std::fs::File {
-    // SAFETY: the caller has just opened the descriptor and gives it away.
-    unsafe { std::fs::File::from_raw_fd(fd) }
 }
 
 /// Prepares the system when we are its init: what every distribution mounts.

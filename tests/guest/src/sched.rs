@@ -273,7 +273,7 @@ fn yield_lets_others_run() -> Outcome {
     let child = fork(|| {
         while atomic(at).load(SeqCst) < 1000 {
             let value = atomic(at).load(SeqCst);
-            if value % 2 == 0 {
+            if value.is_multiple_of(2) {
                 atomic(at).store(value + 1, SeqCst);
             }
             let _ = sys!(SYS_sched_yield);

@@ -65,6 +65,9 @@ enum Part {
     Languages,
 }
 
+/// How a part that boots a guest is run.
+type RunPart = fn(&Context, &mut Report) -> Result<()>;
+
 /// What the parts that boot a guest need to know.
 pub struct Context {
     /// Architecture of the guest.
@@ -130,7 +133,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             filter: args.filter.clone(),
             verbose: args.verbose,
         };
-        let parts: [(Part, fn(&Context, &mut Report) -> Result<()>); 5] = [
+        let parts: [(Part, RunPart); 5] = [
             (Part::Guest, guest::run),
             (Part::Matrix, matrix::run),
             (Part::Busybox, busybox::run),

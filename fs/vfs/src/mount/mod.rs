@@ -14,7 +14,7 @@
 //! Lock order: inode `rwsem` of the mount point, then `NAMESPACE`, then the spin locks in here.
 //!
 //! Busy check: an attached mount has one reference from its parent's vector. References waiting for
-//! a grace period are let go with a barrier before `EBUSY` is reported.
+//! a grace period are let go with a barrier before `EBUSY` is reported, with no lock held.
 
 pub mod ops;
 pub mod propagate;
@@ -358,9 +358,11 @@ impl MountNamespace {
 }
 
 impl Drop for MountNamespace {
+    /// The last reference may go in an RCU callback or under [`NAMESPACE`], which taking the tree apart needs: a
+    /// worker does it.
     fn drop(&mut self) {
         if let Some(root) = self.root.get_mut().take() {
-            tree::dissolve(&root);
+            sched::workqueue::queue(move || tree::dissolve(&root));
         }
     }
 }

@@ -349,11 +349,15 @@ fn has_writers(sb: &Arc<SuperBlock>) -> bool {
 const IDLE_REFERENCES: usize = 2;
 
 fn is_busy(mount: &Arc<Mount>) -> bool {
-    if Arc::strong_count(mount) > IDLE_REFERENCES {
-        // Readers that are just leaving, and old vectors, are not users.
+    Arc::strong_count(mount) > IDLE_REFERENCES
+}
+
+/// Lets go the references of readers that are just leaving and of old vectors, which are not users. Not under
+/// [`NAMESPACE`]: what runs after a grace period may be the end of a namespace, which takes it.
+fn settle(mount: &Arc<Mount>) {
+    if is_busy(mount) {
         sched::rcu::barrier();
     }
-    Arc::strong_count(mount) > IDLE_REFERENCES
 }
 
 /// `umount2(2)`.
@@ -391,6 +395,7 @@ fn do_umount(ctx: &LookupContext<'_>, mount: &Arc<Mount>, umount_flags: u32) -> 
         if Arc::ptr_eq(mount, &root.mnt) || umount_flags & (raw::MNT_FORCE | raw::MNT_DETACH) != 0 {
             return Err(Errno::EINVAL);
         }
+        settle(mount);
         if is_busy(mount) {
             return Err(Errno::EBUSY);
         }
@@ -417,6 +422,9 @@ fn do_umount(ctx: &LookupContext<'_>, mount: &Arc<Mount>, umount_flags: u32) -> 
                 Ok(())
             }
         };
+    }
+    if !lazy {
+        settle(mount);
     }
     let gone = {
         let _shape = NAMESPACE.write();

@@ -136,7 +136,7 @@ pub(super) fn dissolve(root: &Arc<Mount>) {
     let shape = NAMESPACE.write();
     let gone = umount_tree(root);
     drop(shape);
-    // May run from any last reference; readers are let go by the normal grace periods.
+    // Readers are let go by the normal grace periods.
     drop(gone);
 }
 

@@ -23,6 +23,9 @@ pub const PTRS_PER_TABLE: usize = 512;
 /// Bytes that a lowest table spans.
 pub const TABLE_SPAN: usize = PTRS_PER_TABLE << PAGE_SHIFT;
 
+/// Bytes that an entry of the root spans.
+const ROOT_ENTRY_SPAN: usize = 1 << (PAGE_SHIFT as usize + 9 * (LEVELS - 1));
+
 /// An entry of a user table.
 #[derive(Clone, Copy, PartialEq)]
 pub struct UserPte(pub Pte);
@@ -199,7 +202,9 @@ impl Drop for Pgd {
     fn drop(&mut self) {
         // Lazy CPUs may still have the root loaded.
         arch::asid::forget(&self.context);
-        self.unhook(0..arch::layout::TASK_SIZE, frames::free_table);
+        // User space may end a page before the last of its tables does.
+        let end = arch::layout::TASK_SIZE.next_multiple_of(ROOT_ENTRY_SPAN);
+        self.unhook(0..end, frames::free_table);
         self.memory.free(self.context.root(), LEVELS as Level - 1);
     }
 }

@@ -168,11 +168,6 @@ pub fn set_realtime(ns: u64) {
     clock_was_set();
 }
 
-/// Steps the wall clock by `delta_ns` (`adjtimex` with `ADJ_SETOFFSET`).
-pub fn step_realtime(delta_ns: i64) {
-    set_realtime(realtime_ns().wrapping_add_signed(delta_ns));
-}
-
 fn clock_was_set() {
     crate::platform::on_each_cpu(|_| hrtimer_reprogram(), 0);
     if let Some(hook) = ON_SET.get() {

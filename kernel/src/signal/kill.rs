@@ -2,7 +2,7 @@
 
 use super::send::{self, Sender};
 use super::{Siginfo, Signal};
-use crate::process::{Pid, PidNamespace, Process, Thread, current};
+use crate::process::{Pid, PidNamespace, Process, Thread, current, tree};
 use crate::syscall::Syscall;
 use abi::cap::Cap;
 use abi::signal::{SI_TKILL, SI_USER};
@@ -102,12 +102,19 @@ pub fn thread(task: &Arc<Task>, signal: Option<Signal>, source: Source<'_>) -> R
 
 /// Sends to every member of a process group; succeeds if one could be signalled.
 ///
+/// The tree lock makes it one step: a fork either comes before, and its child is a member, or finds the signal
+/// pending in its parent and is undone. Otherwise a group that forks fast enough would outlive any kill.
+///
 /// # Errors
 /// `ESRCH` for an empty group, otherwise the last failure.
 pub fn group(pgrp: &Pid, signal: Option<Signal>, source: Source<'_>) -> Result<()> {
     let mut result = Err(Errno::ESRCH);
-    for member in pgrp.group() {
-        match process(&member, signal, source) {
+    // Declared before the lock: the references are dropped behind it.
+    let members;
+    let _tree = tree::lock();
+    members = pgrp.group();
+    for member in &members {
+        match process(member, signal, source) {
             Ok(()) => result = Ok(()),
             Err(errno) if result.is_err() => result = Err(errno),
             Err(_) => {}
@@ -120,6 +127,8 @@ pub fn group(pgrp: &Pid, signal: Option<Signal>, source: Source<'_>) -> Result<(
 fn everybody(ns: &PidNamespace, signal: Option<Signal>, source: Source<'_>) -> Result<()> {
     let me = current();
     let mut result = Err(Errno::ESRCH);
+    // As for groups: nobody is born behind our back.
+    let _tree = tree::lock();
     for target in ns.processes() {
         if target.id_in(ns) <= 1 || Arc::ptr_eq(&target, &me.process) {
             continue;

@@ -110,7 +110,9 @@ fn enable_backports() -> Result<()> {
             let line = text.lines().find(|line| line.starts_with("URIs:"))?;
             Some(line.trim_start_matches("URIs:").trim().to_string())
         })
-        .context("no mirror in /etc/apt/sources.list.d/debian.sources: add bookworm-backports to apt by hand")?;
+        .context(
+            "no mirror in /etc/apt/sources.list.d/debian.sources: add bookworm-backports to apt by hand",
+        )?;
     let line = format!(
         "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {uri} bookworm-backports main\n"
     );

@@ -346,7 +346,15 @@ impl Pipe {
         Some(PipeBuffer { len: buffer.len.min(max), can_merge: false, ..buffer.clone() })
     }
 
-    fn attach(&self, mode: FileMode) {
+    /// Counts an end in; what there was before it. A FIFO attaches under its inode's lock, so that two opens see
+    /// one order: whoever comes second finds the first in what is returned, and the first sees its count grow.
+    fn attach(&self, mode: FileMode) -> Others {
+        let others = Others {
+            readers: self.has_readers(),
+            writers: self.has_writers(),
+            reader_opens: self.reader_opens.load(Ordering::Acquire),
+            writer_opens: self.writer_opens.load(Ordering::Acquire),
+        };
         if mode.contains(FileMode::READ) {
             self.readers.fetch_add(1, Ordering::AcqRel);
             self.reader_opens.fetch_add(1, Ordering::AcqRel);
@@ -355,6 +363,7 @@ impl Pipe {
             self.writers.fetch_add(1, Ordering::AcqRel);
             self.writer_opens.fetch_add(1, Ordering::AcqRel);
         }
+        others
     }
 
     fn detach(&self, mode: FileMode) {
@@ -380,6 +389,14 @@ impl Pipe {
     fn is_idle(&self) -> bool {
         !self.has_readers() && !self.has_writers()
     }
+}
+
+/// The ends of a pipe at the moment of an open.
+struct Others {
+    readers: bool,
+    writers: bool,
+    reader_opens: u32,
+    writer_opens: u32,
 }
 
 struct Taken {
@@ -580,12 +597,12 @@ pub(crate) fn opened(file: &File) {
 
 /// Opens a FIFO: a reader waits for a writer and the other way round, unless it opens both or does not want to wait.
 pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
-    let pipe = {
+    let (pipe, others) = {
         let fresh = Arc::new(Pipe::new()?);
         let mut slot = inode.pipe().lock();
         let pipe = slot.get_or_insert(fresh).clone();
-        pipe.attach(open.mode);
-        pipe
+        let others = pipe.attach(open.mode);
+        (pipe, others)
     };
     open.stream();
     open.mode |= FileMode::NOWAIT;
@@ -597,24 +614,22 @@ pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<F
         (true, true) => Ok(()),
         (true, false) => {
             pipe.writable.wake_all();
-            if is_pipe || pipe.has_writers() || open.nonblock() {
+            if is_pipe || others.writers || open.nonblock() {
                 Ok(())
             } else {
-                let seen = pipe.writer_opens.load(Ordering::Acquire);
-                wait_for(&pipe.readable, &pipe.writer_opens, seen, || pipe.has_writers())
+                wait_for(&pipe.readable, &pipe.writer_opens, others.writer_opens)
             }
         }
         (false, true) => {
             pipe.readable.wake_all();
-            if pipe.has_readers() {
+            if others.readers {
                 Ok(())
             } else if open.nonblock() {
                 Err(Errno::ENXIO)
             } else if is_pipe {
                 Ok(())
             } else {
-                let seen = pipe.reader_opens.load(Ordering::Acquire);
-                wait_for(&pipe.writable, &pipe.reader_opens, seen, || pipe.has_readers())
+                wait_for(&pipe.writable, &pipe.reader_opens, others.reader_opens)
             }
         }
         (false, false) => Err(Errno::EINVAL),
@@ -630,7 +645,9 @@ pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<F
     Ok(FileImpl::Shared(pipe))
 }
 
-fn wait_for(queue: &WaitQueue, opens: &AtomicU32, seen: u32, there: impl Fn() -> bool) -> Result<()> {
-    let came = || (there() || opens.load(Ordering::Acquire) != seen).then_some(());
+/// Waits for an open after the `seen` first ones. Whether that end is still open does not matter: it may have been
+/// opened, used and closed before the waiter runs.
+fn wait_for(queue: &WaitQueue, opens: &AtomicU32, seen: u32) -> Result<()> {
+    let came = || (opens.load(Ordering::Acquire) != seen).then_some(());
     queue.wait(Wait::INTERRUPTIBLE, came).map_err(|_| Errno::ERESTARTSYS)
 }

@@ -11,6 +11,7 @@ tests![
     pipe_blocking,
     pipe_flags,
     fifo_open_blocks,
+    fifo_brief_writer,
     fifo_nonblock,
     poll_pipe,
     poll_errors,
@@ -146,6 +147,20 @@ fn fifo_open_blocks() -> Outcome {
     let fd = open(c"p", O_RDONLY, 0)?;
     check_eq!(read_all(fd)?, b"through the fifo");
     check_eq!(wait_exit(child)?, 0);
+    Ok(())
+}
+
+/// A writer that opened, wrote and closed before the reader's open returns was there all the same.
+fn fifo_brief_writer() -> Outcome {
+    sys!(SYS_mknodat, CWD, c"p".as_ptr(), S_IFIFO | 0o600, 0)?;
+    for _ in 0..1000 {
+        let child = fork(|| i32::from(open(c"p", O_WRONLY, 0).is_err()))?;
+        check!(eventually(|| state(child) == Some('S')));
+        let fd = open(c"p", O_RDONLY, 0)?;
+        check_eq!(wait_exit(child)?, 0);
+        check_eq!(read_all(fd)?, b"");
+        close(fd)?;
+    }
     Ok(())
 }
 

@@ -126,7 +126,7 @@ fn a_tree_of_nodes() {
     loop {
         let mut room = 2;
         let before = names.len();
-        vfs::dir::iterate_dir(&dir, &mut |entry| {
+        vfs::dir::iterate_dir(&dir, &mut |entry: &vfs::dir::DirEntry<'_>| {
             room -= 1;
             if room >= 0 {
                 names.push(String::from_utf8(entry.name.to_vec()).unwrap());

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use abi::fs::Dirent64Header;
 use abi::{Errno, Result};
 use mm::IovIter;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::file::File;
 use crate::inode::InodeFlags;
@@ -24,30 +24,47 @@ pub struct DirEntry<'a> {
     pub ino: Ino,
     /// Type, if known.
     pub kind: Option<FileType>,
+    /// Its cookie: a listing from there begins with it.
+    pub at: u64,
     /// The cookie of the entry after this one.
     pub next: u64,
 }
 
-/// Who receives the entries; `false` means "no room, stop".
-pub type Filler<'a> = dyn FnMut(&DirEntry<'_>) -> bool + 'a;
+/// Who receives the entries. A closure that returns whether there was room is one.
+pub trait Receiver {
+    /// Takes one entry; `false` means "no room, stop".
+    fn entry(&mut self, entry: &DirEntry<'_>) -> bool;
+
+    /// The listing stops here. A receiver that collected entries and could not deliver the last of them answers the
+    /// cookie of the first that is lost: the next listing goes on there.
+    fn finish(&mut self) -> Option<u64> {
+        None
+    }
+}
+
+impl<F: FnMut(&DirEntry<'_>) -> bool> Receiver for F {
+    fn entry(&mut self, entry: &DirEntry<'_>) -> bool {
+        self(entry)
+    }
+}
 
 /// A listing in progress.
 pub struct DirContext<'a> {
     /// Where to start, and where the next call goes on.
     pub pos: u64,
-    filler: &'a mut Filler<'a>,
+    receiver: &'a mut dyn Receiver,
 }
 
 impl<'a> DirContext<'a> {
-    /// A listing from `pos` into `filler`.
-    pub fn new(pos: u64, filler: &'a mut Filler<'a>) -> Self {
-        Self { pos, filler }
+    /// A listing from `pos` into `receiver`.
+    pub fn new(pos: u64, receiver: &'a mut dyn Receiver) -> Self {
+        Self { pos, receiver }
     }
 
     /// Hands out one entry and moves the position behind it; `false` when there was no room (the
     /// position stays).
     pub fn emit(&mut self, name: &[u8], ino: Ino, kind: Option<FileType>, next: u64) -> bool {
-        if !(self.filler)(&DirEntry { name, ino, kind, next }) {
+        if !self.receiver.entry(&DirEntry { name, ino, kind, at: self.pos, next }) {
             return false;
         }
         self.pos = next;
@@ -70,8 +87,8 @@ impl<'a> DirContext<'a> {
     }
 }
 
-/// Lists the open directory into `filler` from the file's position on.
-pub fn iterate_dir(file: &Arc<File>, filler: &mut Filler<'_>) -> Result<()> {
+/// Lists the open directory into `receiver` from the file's position on.
+pub fn iterate_dir<R: Receiver>(file: &Arc<File>, receiver: &mut R) -> Result<()> {
     if !file.inode().is_dir() {
         return Err(Errno::ENOTDIR);
     }
@@ -80,11 +97,10 @@ pub fn iterate_dir(file: &Arc<File>, filler: &mut Filler<'_>) -> Result<()> {
     if file.inode().flags().contains(InodeFlags::DEAD) {
         return Err(Errno::ENOENT);
     }
-    let mut forward = |entry: &DirEntry<'_>| filler(entry);
-    let mut ctx = DirContext::new(file.pos(), &mut forward);
+    let mut ctx = DirContext::new(file.pos(), receiver);
     let result = file.ops().iterate(file, &mut ctx);
     let pos = ctx.pos;
-    file.set_pos(pos);
+    file.set_pos(receiver.finish().unwrap_or(pos));
     crate::attr::touch_atime(file.path());
     result
 }
@@ -92,49 +108,100 @@ pub fn iterate_dir(file: &Arc<File>, filler: &mut Filler<'_>) -> Result<()> {
 /// `getdents64(2)`: fills `out` with as many records as fit. `EINVAL` when the first does not fit.
 pub fn getdents64(file: &Arc<File>, out: &mut IovIter<'_>) -> Result<usize> {
     file.want_read()?;
-    let mut done = 0;
-    let mut failure = None;
-    let mut full = false;
-    iterate_dir(file, &mut |entry: &DirEntry<'_>| {
-        if entry.name.is_empty() || entry.name.contains(&b'/') {
-            failure = Some(Errno::EIO);
-            return false;
-        }
-        let reclen = (size_of::<Dirent64Header>() + entry.name.len() + 1).next_multiple_of(8);
-        if reclen > out.count() {
-            full = true;
-            return false;
-        }
-        match write_record(out, entry, reclen) {
-            Ok(()) => {
-                done += reclen;
-                true
-            }
-            Err(error) => {
-                failure = Some(error);
-                false
-            }
-        }
-    })?;
-    match failure {
-        _ if done > 0 => Ok(done),
+    let mut records = Records::new(out);
+    iterate_dir(file, &mut records)?;
+    match records.failure {
+        _ if records.done > 0 => Ok(records.done),
         Some(error) => Err(error),
-        None if full => Err(Errno::EINVAL),
         None => Ok(0),
     }
 }
 
-fn write_record(out: &mut IovIter<'_>, entry: &DirEntry<'_>, reclen: usize) -> Result<()> {
-    let header = Dirent64Header {
-        ino: entry.ino,
-        off: entry.next as i64,
-        reclen: reclen as u16,
-        type_: entry.kind.map_or(0, FileType::dirent_type),
-    };
-    // Records are small: built here, copied out in one go.
-    let mut record = [0u8; (size_of::<Dirent64Header>() + 256).next_multiple_of(8)];
-    let fixed = size_of::<Dirent64Header>();
-    record.get_mut(..fixed).ok_or(Errno::EIO)?.copy_from_slice(header.as_bytes());
-    record.get_mut(fixed..fixed + entry.name.len()).ok_or(Errno::EIO)?.copy_from_slice(entry.name);
-    out.write_all(record.get(..reclen).ok_or(Errno::EIO)?)
+/// Room for at least one record of the longest name, and for dozens of usual ones.
+const STAGE: usize = 1024;
+
+/// Collects records and copies them out many at a time: a copy to user space costs more than making a record.
+struct Records<'o, 'm> {
+    out: &'o mut IovIter<'m>,
+    stage: [u8; STAGE],
+    staged: usize,
+    /// Cookie of the first staged record.
+    first: u64,
+    /// Bytes delivered.
+    done: usize,
+    failure: Option<Errno>,
+}
+
+impl<'o, 'm> Records<'o, 'm> {
+    fn new(out: &'o mut IovIter<'m>) -> Self {
+        Self { out, stage: [0; STAGE], staged: 0, first: 0, done: 0, failure: None }
+    }
+
+    /// Copies the staged records out; whether all of them arrived.
+    fn deliver(&mut self) -> bool {
+        let staged = core::mem::take(&mut self.staged);
+        let Some(records) = self.stage.get(..staged) else { return false };
+        let start = self.out.position();
+        if self.out.copy_to_iter(records) == staged {
+            self.done += staged;
+            return true;
+        }
+        // Not all of the buffer can be written: whole records as far as it goes.
+        self.out.restore(start);
+        self.failure = Some(Errno::EFAULT);
+        let mut rest = records;
+        while let Ok((header, _)) = Dirent64Header::read_from_prefix(rest) {
+            let Some((record, after)) = rest.split_at_checked(usize::from(header.reclen)) else { break };
+            if self.out.write_all(record).is_err() {
+                break;
+            }
+            self.done += record.len();
+            self.first = header.off as u64;
+            rest = after;
+        }
+        false
+    }
+
+    /// Appends a record at the end of the stage, where there is room for it.
+    fn put(&mut self, entry: &DirEntry<'_>, reclen: usize) -> Option<()> {
+        let header = Dirent64Header {
+            ino: entry.ino,
+            off: entry.next as i64,
+            reclen: reclen as u16,
+            type_: entry.kind.map_or(0, FileType::dirent_type),
+        };
+        let record = self.stage.get_mut(self.staged..self.staged + reclen)?;
+        let (fixed, name) = record.split_at_mut_checked(size_of::<Dirent64Header>())?;
+        fixed.copy_from_slice(header.as_bytes());
+        let (name, end) = name.split_at_mut_checked(entry.name.len())?;
+        name.copy_from_slice(entry.name);
+        end.fill(0);
+        if self.staged == 0 {
+            self.first = entry.at;
+        }
+        self.staged += reclen;
+        Some(())
+    }
+}
+
+impl Receiver for Records<'_, '_> {
+    fn entry(&mut self, entry: &DirEntry<'_>) -> bool {
+        if entry.name.is_empty() || entry.name.contains(&b'/') {
+            self.failure = Some(Errno::EIO);
+            return false;
+        }
+        let reclen = (size_of::<Dirent64Header>() + entry.name.len() + 1).next_multiple_of(8);
+        if reclen > self.out.count() - self.staged {
+            self.failure = Some(Errno::EINVAL);
+            return false;
+        }
+        if self.staged + reclen > STAGE && !self.deliver() {
+            return false;
+        }
+        self.put(entry, reclen).is_some()
+    }
+
+    fn finish(&mut self) -> Option<u64> {
+        (self.failure == Some(Errno::EFAULT) || !self.deliver()).then_some(self.first)
+    }
 }

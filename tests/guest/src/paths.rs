@@ -17,6 +17,7 @@ tests![
     time_stamps_move,
     getdents_lists,
     getdents_offsets,
+    getdents_partial_buffer,
     getdents_while_deleting,
     statx_fields,
     stat_fields,
@@ -406,6 +407,37 @@ fn getdents_offsets() -> Outcome {
     names.sort();
     names.dedup();
     check_eq!(names.len(), 202);
+    Ok(())
+}
+
+/// A buffer of which only the beginning can be written gets the records that fit there; the next call goes on.
+fn getdents_partial_buffer() -> Outcome {
+    mkdir(c"d", 0o700)?;
+    for index in 0..100 {
+        let path = std::ffi::CString::new(format!("d/a-name-of-some-length-{index:03}")).unwrap_or_default();
+        close(create(&path, b"")?)?;
+    }
+    let map = map_anon(8192)?;
+    munmap(map + 4096, 4096)?;
+    let fd = open(c"d", O_RDONLY | O_DIRECTORY, 0)?;
+    check_err!(sys!(SYS_getdents64, fd, map + 4096, 4096), EFAULT);
+    check_err!(sys!(SYS_getdents64, fd, map + 4090, 4096), EFAULT);
+    let mut count = 0;
+    loop {
+        // Room for ten records of 48 bytes and a half.
+        match sys!(SYS_getdents64, fd, map + 4096 - 504, 4096)? {
+            0 => break,
+            len => {
+                check!(len <= 504, "{len} bytes");
+                let mut at = map + 4096 - 504;
+                while at < map + 4096 - 504 + len {
+                    count += 1;
+                    at += usize::from(u16::from_ne_bytes([peek(at + 16), peek(at + 17)]));
+                }
+            }
+        }
+    }
+    check_eq!(count, 102);
     Ok(())
 }
 

@@ -107,7 +107,7 @@ impl World {
     pub fn list(&self, name: &str) -> Vec<String> {
         let dir = self.open(name, abi::raw::O_DIRECTORY).unwrap();
         let mut names = Vec::new();
-        vfs::dir::iterate_dir(&dir, &mut |entry| {
+        vfs::dir::iterate_dir(&dir, &mut |entry: &vfs::dir::DirEntry<'_>| {
             names.push(String::from_utf8(entry.name.to_vec()).unwrap());
             true
         })

@@ -64,10 +64,10 @@ fn wait(watches: &mut [Watch], deadline: Option<Deadline>, immediately: bool) ->
 /// How many `struct pollfd` are copied at a time.
 const CHUNK: usize = 16;
 
-/// The files behind the user's descriptors, one watch for each, also for negative ones.
-fn watches_of(user: UserSlice<Pollfd>) -> Result<Watches> {
+/// Adds the files behind the user's descriptors, one watch for each, also for negative ones. (Filled in place: a
+/// list on the stack is half a KiB to move.)
+fn watch_all(user: UserSlice<Pollfd>, watches: &mut Watches) -> Result<()> {
     let files = current().files().ok_or(Errno::EBADF)?;
-    let mut watches = Watches::new();
     watches.try_reserve_exact(user.len()).map_err(|_| Errno::ENOMEM)?;
     let mut chunk = [Pollfd::default(); CHUNK];
     let mut left = user;
@@ -83,7 +83,7 @@ fn watches_of(user: UserSlice<Pollfd>) -> Result<Watches> {
         }));
         left = left.skip(part.len());
     }
-    Ok(watches)
+    Ok(())
 }
 
 /// Tells the user what is ready.
@@ -107,7 +107,8 @@ fn do_poll(addr: usize, count: u32, deadline: Option<Deadline>, immediately: boo
         return Err(Errno::EINVAL);
     }
     let user = UserSlice::<Pollfd>::new(addr, count as usize);
-    let mut watches = watches_of(user)?;
+    let mut watches = Watches::new();
+    watch_all(user, &mut watches)?;
     let ready = wait(&mut watches, deadline, immediately)?;
     write_back(user, &watches)?;
     Ok(ready)
@@ -236,10 +237,9 @@ impl Sets {
         self.bits.each_ref().map(|bits| bits.get(index).copied().unwrap_or(0))
     }
 
-    /// The descriptors in any set, with what is wanted of them.
-    fn watches(&self) -> Result<Watches> {
+    /// Adds the descriptors in any set, with what is wanted of them.
+    fn watch(&self, out: &mut Watches) -> Result<()> {
         let files = current().files().ok_or(Errno::EBADF)?;
-        let mut out = Watches::new();
         for index in 0..words(self.count) {
             let sets = self.word(index);
             let mut any = sets.into_iter().fold(0, |any, word| any | word);
@@ -261,7 +261,7 @@ impl Sets {
                 out.push(Watch { fd: fd as i32, file, wanted, ready: PollEvents::empty() });
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Replaces the sets by what is ready; the number of bits set.
@@ -289,7 +289,8 @@ impl Sets {
 
 fn do_select(count: i32, users: [usize; 3], until: Until) -> Result<usize> {
     let mut sets = Sets::read(count, users)?;
-    let mut watches = sets.watches()?;
+    let mut watches = Watches::new();
+    sets.watch(&mut watches)?;
     wait(&mut watches, until.deadline(), until.is_now()).map_err(no_restart)?;
     sets.write(&watches)
 }

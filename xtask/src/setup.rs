@@ -48,6 +48,14 @@ pub fn program(program: &str, packages: &str) -> Result<()> {
     apt_install(&packages.split(' ').collect::<Vec<_>>(), program)
 }
 
+/// Makes sure that the file `path` of Debian's `package` is there.
+pub fn file(path: &str, package: &str) -> Result<()> {
+    if Path::new(path).exists() {
+        return Ok(());
+    }
+    apt_install(&[package], path)
+}
+
 /// Makes apt know the packages of `arch`.
 pub fn apt_architecture(arch: Arch) -> Result<()> {
     let list = proc::run_quiet(Command::new("dpkg").arg("--print-architecture"))?;

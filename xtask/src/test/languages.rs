@@ -78,23 +78,20 @@ fn build(context: &Context, report: &mut Report) -> Result<Vec<Program>> {
             }
         }
     };
-    let (gcc, gcc_package) = glibc_compiler(arch);
-    let c = |compiler: &str, package: &str, flags: &[&str], output: &Path| -> Result<()> {
-        setup::program(compiler, package)?;
-        let mut command = Command::new(compiler);
+    let gcc = glibc_compiler(arch);
+    let source = sources.join("libc.c");
+    let glibc = |flags: &[&str], output: &Path| -> Result<()> {
+        setup::program(gcc.program, gcc.package)?;
+        setup::file(gcc.library, gcc.library_package)?;
+        let mut command = Command::new(gcc.program);
         command.args(["-O2", "-Wall", "-pthread"]).args(flags).arg("-o").arg(output);
-        proc::run_quiet(command.arg(sources.join("libc.c")).arg("-lm"))?;
+        proc::run_quiet(command.arg(&source).arg("-lm"))?;
         Ok(())
     };
-    if Arch::host() == Some(arch) {
-        add("c musl static", "libc: ok", report, &|out| c("musl-gcc", "musl-tools", &["-static"], out));
-    } else {
-        let name = format!("{} c musl static", context.label());
-        report.skip(&name, "Debian has musl-gcc for the build machine's architecture only");
-    }
-    add("c glibc static", "libc: ok", report, &|out| c(gcc, gcc_package, &["-static"], out));
-    add("c glibc static-pie", "libc: ok", report, &|out| c(gcc, gcc_package, &["-static-pie", "-fPIE"], out));
-    add("c glibc dynamic", "libc: ok", report, &|out| c(gcc, gcc_package, &[], out));
+    add("c musl static", "libc: ok", report, &|out| musl(arch, &gcc, &source, out));
+    add("c glibc static", "libc: ok", report, &|out| glibc(&["-static"], out));
+    add("c glibc static-pie", "libc: ok", report, &|out| glibc(&["-static-pie", "-fPIE"], out));
+    add("c glibc dynamic", "libc: ok", report, &|out| glibc(&[], out));
     add("go goroutines", "go: ok", report, &|out| {
         setup::program("go", "golang-go")?;
         let mut command = Command::new("go");
@@ -109,12 +106,53 @@ fn build(context: &Context, report: &mut Report) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-fn glibc_compiler(arch: Arch) -> (&'static str, &'static str) {
-    match arch {
-        _ if Arch::host() == Some(arch) => ("gcc", "gcc libc6-dev"),
-        Arch::X86_64 => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu"),
-        Arch::Aarch64 => ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-    }
+/// A C compiler with glibc, and what it takes to have it.
+struct Compiler {
+    program: &'static str,
+    package: &'static str,
+    /// A file of the C library for programs to link with, and the package that has it.
+    library: &'static str,
+    library_package: &'static str,
+}
+
+fn glibc_compiler(arch: Arch) -> Compiler {
+    let (program, package, library, library_package) = match arch {
+        Arch::X86_64 if Arch::host() == Some(arch) => {
+            ("gcc", "gcc", "/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev")
+        }
+        Arch::Aarch64 if Arch::host() == Some(arch) => {
+            ("gcc", "gcc", "/usr/lib/aarch64-linux-gnu/libc.a", "libc6-dev")
+        }
+        Arch::X86_64 => (
+            "x86_64-linux-gnu-gcc",
+            "gcc-x86-64-linux-gnu",
+            "/usr/x86_64-linux-gnu/lib/libc.a",
+            "libc6-dev-amd64-cross",
+        ),
+        Arch::Aarch64 => (
+            "aarch64-linux-gnu-gcc",
+            "gcc-aarch64-linux-gnu",
+            "/usr/aarch64-linux-gnu/lib/libc.a",
+            "libc6-dev-arm64-cross",
+        ),
+    };
+    Compiler { program, package, library, library_package }
+}
+
+/// Compiles a static program with musl: Debian's `musl-dev` of the guest's architecture, unpacked, under the glibc
+/// compiler. (Its `musl-gcc` is for the build machine's own architecture only.)
+fn musl(arch: Arch, gcc: &Compiler, source: &Path, output: &Path) -> Result<()> {
+    setup::program(gcc.program, gcc.package)?;
+    let (root, name) = (debian::fetch(arch, "musl-dev")?, arch.name());
+    let library = root.join(format!("usr/lib/{name}-linux-musl"));
+    let part = |file: &str| library.join(file);
+    let mut command = Command::new(gcc.program);
+    command.args(["-O2", "-Wall", "-nostdinc", "-nostdlib", "-static", "-no-pie", "-isystem"]);
+    command.arg(root.join(format!("usr/include/{name}-linux-musl"))).arg("-o").arg(output);
+    command.args([part("crt1.o"), part("crti.o")]).arg(source).arg(part("libc.a"));
+    command.args(["-lgcc", "-lgcc_eh"]).args([part("libc.a"), part("crtn.o")]);
+    proc::run_quiet(&mut command)?;
+    Ok(())
 }
 
 /// The dynamic linker and the C library of Debian, as paths in the guest with their contents.

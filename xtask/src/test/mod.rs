@@ -43,6 +43,9 @@ pub struct Args {
     /// Run only tests whose name contains this
     #[arg(long, default_value = "")]
     filter: String,
+    /// Run a part that failed once more; what fails only the first time is reported as flaky
+    #[arg(long)]
+    retry: bool,
     /// Show the console of each guest
     #[arg(long, short)]
     verbose: bool,
@@ -144,8 +147,19 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             if wanted(part) {
                 let name = format!("{part:?} tests, {}", context.label());
                 ui::note(&format!("== {name}"));
-                if let Err(error) = run(&context, &mut report) {
-                    report.fail(&name, &format!("{error:#}"));
+                let attempt = || {
+                    let mut results = Report::new();
+                    if let Err(error) = run(&context, &mut results) {
+                        results.fail(&name, &format!("{error:#}"));
+                    }
+                    results
+                };
+                let first = attempt();
+                if args.retry && first.has_failures() {
+                    ui::note(&format!("== {name}, once more"));
+                    report.absorb(attempt(), Some(first));
+                } else {
+                    report.absorb(first, None);
                 }
             }
         }

@@ -233,8 +233,10 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     let charge = ThreadCharge::new(UserCounts::of(cred.uid));
     check_limits(&charge)?;
 
+    let fs = me.fs().ok_or(Errno::EAGAIN)?;
+    let fs = if has(f::FS) { fs } else { Arc::new(fs.copy()) };
     let nsproxy = if flags & ns_flags::NEW_FLAGS != 0 {
-        crate::namespaces::copy(&nsproxy, &me, &cred, flags)?
+        crate::namespaces::copy(&nsproxy, &fs, &cred, flags)?
     } else {
         nsproxy
     };
@@ -243,13 +245,6 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         crate::process::files::share(&files)
     } else {
         crate::process::files::copy(&files)?
-    };
-    let fs = me.fs().ok_or(Errno::EAGAIN)?;
-    let fs = if has(f::FS) {
-        fs.users.fetch_add(1, Ordering::Relaxed);
-        fs
-    } else {
-        Arc::new(fs.copy())
     };
     let files = crate::exit::FilesGuard::new(files);
     let mm = me.mm().ok_or(Errno::EAGAIN)?;
@@ -267,7 +262,7 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         pid: pid.clone(),
         cred,
         mm: Some(mm.get()),
-        fs,
+        fs: fs.clone(),
         files: files.get(),
         nsproxy,
         charge,
@@ -300,6 +295,9 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     }
     files.keep();
     mm.keep();
+    if has(f::FS) {
+        fs.users.fetch_add(1, Ordering::Relaxed);
+    }
     THREADS.fetch_add(1, Ordering::Relaxed);
     Ok((child, done))
 }

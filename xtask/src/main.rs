@@ -12,6 +12,7 @@ mod compress;
 mod cpio;
 mod debian;
 mod docs;
+mod fuzz;
 mod image;
 mod initramfs;
 mod paths;
@@ -46,6 +47,8 @@ enum Command {
     Check(check::Args),
     /// Bring generated parts of the documentation up to date and check its links
     Docs(docs::Args),
+    /// Make random system calls in a guest, on a kernel with debug checks
+    Fuzz(fuzz::Args),
     /// Run the tests: on the build machine, then in guests
     Test(test::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Docs(args) => docs::main(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
         Command::Test(args) => test::main(&args),
     };
     outcome.unwrap_or_else(|error| {

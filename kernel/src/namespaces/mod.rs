@@ -3,29 +3,30 @@
 pub mod syscalls;
 pub mod user;
 
+use crate::process::PidNamespace;
 use crate::process::nsproxy::{
     CgroupNamespace, IpcNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum,
 };
-use crate::process::{PidNamespace, Thread};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use vfs::cred::Credentials;
+use vfs::path::FsStruct;
 
-/// The namespaces of `old` with new ones where `flags` (`CLONE_NEW*`) say so. `cred` are the credentials that will own
+/// The namespaces of `old` with new ones where `flags` (`CLONE_NEW*`) say so. `fs` belongs to the thread that will live
+/// in them, and to nobody else: a new mount namespace moves its directories. `cred` are the credentials that will own
 /// them, in a new user namespace if there is one.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN` over the user namespace; `ENOSPC`, `ENOMEM`.
-pub fn copy(old: &NsProxy, me: &Thread, cred: &Arc<Credentials>, flags: u64) -> Result<Arc<NsProxy>> {
+pub fn copy(old: &NsProxy, fs: &FsStruct, cred: &Arc<Credentials>, flags: u64) -> Result<Arc<NsProxy>> {
     let has = |bit: u32| flags & u64::from(bit) != 0;
     if !cred.ns_capable(&cred.user_ns, Cap::SysAdmin) {
         return Err(Errno::EPERM);
     }
     let mut new = old.clone();
     if has(raw::CLONE_NEWNS) {
-        let fs = me.fs().ok_or(Errno::EAGAIN)?;
-        new.mnt = vfs::mount::copy_namespace(&old.mnt, &cred.user_ns, Some(&fs))?;
+        new.mnt = vfs::mount::copy_namespace(&old.mnt, &cred.user_ns, Some(fs))?;
     }
     if has(raw::CLONE_NEWUTS) {
         new.uts = Arc::new(old.uts.duplicate());

@@ -9,6 +9,7 @@ use crate::syscall::{Fd, Syscall};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use vfs::cred::{Credentials, UserNamespace};
 use vfs::fdtable::Fd as VfsFd;
 use vfs::file_ops::FileOps;
@@ -46,15 +47,19 @@ fn sys_unshare(flags: u64) -> Result<()> {
         None
     };
     let acting = new_cred.clone().map_or(cred, Arc::new);
+    let new_fs = if flags & fs != 0 { crate::process::files::own_fs()? } else { None };
     let nsproxy = match flags & NEW_FLAGS {
         0 => None,
-        new => Some(super::copy(&*me.nsproxy().ok_or(Errno::EINVAL)?, &me, &acting, new)?),
+        new => {
+            let fs = new_fs.clone().or_else(|| me.fs()).ok_or(Errno::EINVAL)?;
+            Some(super::copy(&*me.nsproxy().ok_or(Errno::EINVAL)?, &fs, &acting, new)?)
+        }
     };
     if flags & u64::from(raw::CLONE_FILES) != 0 {
         crate::process::unshare_files()?;
     }
-    if flags & fs != 0 {
-        crate::process::files::unshare_fs()?;
+    if let Some(fs) = new_fs {
+        crate::process::files::replace_fs(fs);
     }
     if let Some(new) = new_cred {
         crate::cred::commit::commit(&me, new);
@@ -143,8 +148,15 @@ fn join(list: &[Namespace]) -> Result<()> {
     for ns in list {
         match ns {
             Namespace::Mnt(mnt) => {
-                crate::process::files::unshare_fs()?;
+                if !cred.ns_capable(mnt.user_ns(), Cap::SysAdmin)
+                    || !cred.ns_capable(&cred.user_ns, Cap::SysChroot)
+                {
+                    return Err(Errno::EPERM);
+                }
                 let fs = me.fs().ok_or(Errno::EINVAL)?;
+                if fs.users.load(Ordering::Acquire) > 1 {
+                    return Err(Errno::EINVAL);
+                }
                 let root = mnt.root()?.root_path();
                 fs.set_root(root.clone());
                 fs.set_cwd(root);

@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use vfs::fdtable::FdTable;
+use vfs::path::FsStruct;
 
 /// One more user of the same table: `CLONE_FILES`.
 pub fn share(files: &Arc<FdTable>) -> Arc<FdTable> {
@@ -46,18 +47,22 @@ pub fn unshare_files() -> Result<()> {
     Ok(())
 }
 
-/// Gives the running thread directories and a mask of its own.
+/// Directories and a mask for the running thread alone, if it shares its own: for [`replace_fs`].
 ///
 /// # Errors
 /// `EINVAL` for an exiting thread.
-pub fn unshare_fs() -> Result<()> {
+pub fn own_fs() -> Result<Option<Arc<FsStruct>>> {
+    let fs = current().fs().ok_or(Errno::EINVAL)?;
+    Ok((fs.users.load(Ordering::Acquire) > 1).then(|| Arc::new(fs.copy())))
+}
+
+/// Gives the running thread directories and a mask of its own.
+pub fn replace_fs(new: Arc<FsStruct>) {
     let me = current();
-    let fs = me.fs().ok_or(Errno::EINVAL)?;
-    if fs.users.load(Ordering::Acquire) > 1 {
-        drop(me.fs.replace(Some(Arc::new(fs.copy()))));
-        fs.users.fetch_sub(1, Ordering::Relaxed);
+    if let Some(old) = me.fs() {
+        drop(me.fs.replace(Some(new)));
+        old.users.fetch_sub(1, Ordering::Relaxed);
     }
-    Ok(())
 }
 
 /// `pivot_root(2)`: every thread whose root or working directory is `old` goes to `new`.

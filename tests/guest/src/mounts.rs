@@ -13,6 +13,8 @@ tests![
     mount_flags_apply,
     move_mount_works,
     mount_namespace_private,
+    mount_namespace_by_clone,
+    mount_namespace_of_a_thread,
     propagation_shared,
     chroot_confines,
     pivot_root_works,
@@ -209,6 +211,52 @@ fn mount_namespace_private() -> Outcome {
     })?;
     check_err!(stat(c"m/inside"), ENOENT);
     Ok(())
+}
+
+/// clone(2) with `CLONE_NEWNS` moves the child into the new namespace, and nobody else.
+fn mount_namespace_by_clone() -> Outcome {
+    alone(|| {
+        mkdir(c"m", 0o755)?;
+        let child = sys!(SYS_clone, CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0)?;
+        if child == 0 {
+            let mounted = mount(c"none", c"m", c"tmpfs", 0, c"").and_then(|_| create(c"m/inside", b""));
+            // With this the whole of the child's tree changes.
+            let hidden = mount(c"none", c"/proc", c"tmpfs", 0, c"");
+            exit(i32::from(mounted.is_err() || hidden.is_err()));
+        }
+        check_eq!(wait_exit(child as i32)?, 0);
+        check_err!(stat(c"m/inside"), ENOENT);
+        stat(c"/proc/self")?;
+        // What the parent mounts is in its own namespace: the child's went with it.
+        mount(c"none", c"m", c"tmpfs", 0, c"")?;
+        check!(slurp(c"/proc/self/mounts")?.lines().any(|line| line.contains("/m tmpfs")));
+        umount(c"m", 0)?;
+        Ok(())
+    })
+}
+
+/// A thread that leaves the namespace of its process takes its directories along, not those of the others.
+fn mount_namespace_of_a_thread() -> Outcome {
+    alone(|| {
+        mkdir(c"m", 0o755)?;
+        let thread = std::thread::spawn(|| -> crate::sys::Result<()> {
+            let namespace = open(c"/proc/thread-self/ns/mnt", O_RDONLY, 0)?;
+            // Shared with the other thread: cannot join.
+            let shared = sys!(SYS_setns, namespace, CLONE_NEWNS);
+            if shared != Err(Errno(EINVAL)) {
+                return Err(Errno(EBADE));
+            }
+            sys!(SYS_unshare, CLONE_NEWNS)?;
+            mount(c"none", c"m", c"tmpfs", 0, c"")?;
+            close(create(c"m/inside", b"")?)?;
+            stat(c"m/inside")?;
+            sys!(SYS_setns, namespace, CLONE_NEWNS)?;
+            Ok(())
+        });
+        thread.join().map_err(|_| Failure::new("the thread panicked"))??;
+        check_err!(stat(c"m/inside"), ENOENT);
+        Ok(())
+    })
 }
 
 fn propagation_shared() -> Outcome {

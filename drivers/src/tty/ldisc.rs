@@ -83,7 +83,8 @@ impl LineDiscipline {
 
     /// Bytes that the device may still deliver before input is lost.
     pub fn room(&self, settings: &Termios) -> usize {
-        let left = BUFFER - 1 - (self.head - self.tail);
+        // A full buffer in canonical mode holds one byte more: the end of its line.
+        let left = (BUFFER - 1).saturating_sub(self.head - self.tail);
         // In canonical mode an overfull line must still take editing and its end.
         if left == 0 && settings.local(lflag::ICANON) && self.canon == self.tail { 1 } else { left }
     }

@@ -24,6 +24,7 @@ tests![
     prctl_name,
     exec_args_and_env,
     exec_errors,
+    running_program_is_not_written,
     exec_script,
     exec_script_nested,
     exec_resets_signals,
@@ -487,6 +488,31 @@ fn exec_args_and_env() -> Outcome {
     let (status, output) = helper("args", &["one", "", "two words"], &["A=1", "B=x y"])?;
     check_eq!(status, 0);
     check_eq!(output, "[one][][two words]{A=1}{B=x y}");
+    Ok(())
+}
+
+/// The file of a program that runs can be truncated in no way (`ETXTBSY`).
+fn running_program_is_not_written() -> Outcome {
+    std::fs::copy("/proc/self/exe", "p")?;
+    sys!(SYS_fchmodat, CWD, c"p".as_ptr(), 0o755)?;
+    let child = fork(|| {
+        let args = [c"p".as_ptr(), c"helper:sleep".as_ptr(), std::ptr::null()];
+        let _ = sys!(SYS_execve, c"p".as_ptr(), args.as_ptr(), 0);
+        1
+    })?;
+    check!(eventually(
+        || std::fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe.ends_with("p"))
+    ));
+    let size = stat(c"p")?.st_size;
+    for flags in [O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_WRONLY | O_TRUNC] {
+        check_err!(open(c"p", flags, 0), ETXTBSY);
+    }
+    check_err!(sys!(SYS_truncate, c"p".as_ptr(), 0), ETXTBSY);
+    check_eq!(stat(c"p")?.st_size, size);
+    kill(child, SIGKILL)?;
+    wait(child)?;
+    close(open(c"p", O_RDONLY | O_TRUNC, 0)?)?;
+    check_eq!(stat(c"p")?.st_size, 0);
     Ok(())
 }
 

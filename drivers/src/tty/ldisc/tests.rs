@@ -218,3 +218,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_full_line_with_its_end_leaves_no_room() {
+    let mut t = Terminal::new(DEFAULT);
+    t.typed(&[b'x'; BUFFER]).typed(b"\n");
+    assert_eq!(t.line.head - t.line.tail, BUFFER);
+    assert_eq!(t.line.room(&t.settings), 0);
+    let mut raw = DEFAULT;
+    raw.lflag &= !lflag::ICANON;
+    t.line.settings_changed(&t.settings, &raw);
+    assert_eq!(t.line.room(&raw), 0);
+    t.settings = raw;
+    assert_eq!(t.read(2 * BUFFER).unwrap().len(), BUFFER);
+}

@@ -373,7 +373,11 @@ fn do_open(ctx: &LookupContext<'_>, path: &Path, args: &OpenArgs, extra: FileMod
     }
     if truncates {
         let change = Iattr { valid: AttrValid::SIZE | AttrValid::OPEN, size: 0, ..Iattr::default() };
-        attr::do_truncate(ctx.cred, inode, change)?;
+        // Also an open for reading only counts as a writer while it truncates: not of a program that runs.
+        inode.get_write_access()?;
+        let truncated = attr::do_truncate(ctx.cred, inode, change);
+        inode.put_write_access();
+        truncated?;
     }
     if undo.inode {
         open.mode |= FileMode::WRITE_COUNTED;

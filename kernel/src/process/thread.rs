@@ -180,8 +180,6 @@ pub struct Thread {
     pub robust_list: AtomicUsize,
     /// Its place among futex waiters.
     pub futex: crate::futex::Waiter,
-    /// Owns a priority-inheriting futex that others wait for.
-    pub pi_owned: AtomicBool,
     /// `rseq(2)`.
     pub rseq: Rseq,
     /// What `restart_syscall(2)` does.
@@ -257,7 +255,6 @@ impl Thread {
             set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
             futex: crate::futex::Waiter::default(),
-            pi_owned: AtomicBool::new(false),
             rseq: Rseq::default(),
             restart: SpinLock::new(Restart::None),
             vfork_done: SpinLock::new(None),

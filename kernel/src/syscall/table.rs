@@ -29,6 +29,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::fs::rw::SYSCALLS,
     crate::fs::stat::SYSCALLS,
     crate::fs::xattr::SYSCALLS,
+    crate::futex::futex2::SYSCALLS,
     crate::futex::robust::SYSCALLS,
     crate::futex::syscalls::SYSCALLS,
     crate::futex::waitv::SYSCALLS,

@@ -17,6 +17,7 @@
 
 mod creds;
 mod files;
+mod futex_pi;
 mod harness;
 mod helpers;
 mod hostile;
@@ -43,6 +44,7 @@ const TABLES: &[&[harness::Test]] = &[
     signals::TESTS,
     ipc::TESTS,
     threads::TESTS,
+    futex_pi::TESTS,
     time::TESTS,
     sched::TESTS,
     creds::TESTS,

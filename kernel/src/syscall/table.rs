@@ -58,7 +58,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::time::adjust::SYSCALLS,
     crate::time::clock::SYSCALLS,
     crate::time::itimer::SYSCALLS,
-    crate::time::posix::SYSCALLS,
+    crate::time::posix::syscalls::SYSCALLS,
     crate::time::sleep::SYSCALLS,
     crate::time::usage::SYSCALLS,
     crate::wait::SYSCALLS,

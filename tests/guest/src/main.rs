@@ -33,6 +33,7 @@ mod signals;
 mod sys;
 mod threads;
 mod time;
+mod timers;
 mod tty;
 
 /// All tests.
@@ -46,6 +47,7 @@ const TABLES: &[&[harness::Test]] = &[
     threads::TESTS,
     futex_pi::TESTS,
     time::TESTS,
+    timers::TESTS,
     sched::TESTS,
     creds::TESTS,
     tty::TESTS,

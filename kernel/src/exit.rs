@@ -95,13 +95,13 @@ fn release_user_view(me: &Thread) {
     if me.mm.is_none() {
         return;
     }
-    crate::futex::robust::exit(me);
+    crate::futex::robust::exit(me, sched::pi::After::Exit);
     let addr = me.clear_child_tid.swap(0, Ordering::Relaxed);
     // Not worth a page fault when the memory is going anyway.
     if addr != 0 && me.mm().is_some_and(|mm| mm.users() > 1) {
         let _ = UserPtr::<i32>::new(addr).write(&0);
         if let Ok(key) = crate::futex::Key::of(addr, crate::futex::Scope::Shared) {
-            crate::futex::wake::wake_key(&key, 1, u32::MAX);
+            let _ = crate::futex::wake::wake_key(&key, 1, u32::MAX);
         }
     }
 }

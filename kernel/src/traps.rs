@@ -42,9 +42,10 @@ impl TrapHandler for Kernel {
     fn timer(&self, frame: &TrapFrame) {
         sched::timer_interrupt(frame.is_user());
         crate::misc::random::tick();
-        if frame.is_user() {
+        let task = sched::current();
+        if frame.is_user() || !task.is_kthread() {
             // CPU-time timers and limits are looked at on the way out.
-            sched::current().thread_flags().set(ThreadFlags::NOTIFY_RESUME);
+            task.thread_flags().set(ThreadFlags::NOTIFY_RESUME);
         }
     }
 

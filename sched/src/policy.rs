@@ -8,7 +8,7 @@ use arch::cpu::{CpuId, CpuMask};
 use arch::irq::IrqGuard;
 
 use crate::class::deadline::{self, DlParams};
-use crate::class::{Dequeue, Enqueue, Policy, TaskPtr, fair};
+use crate::class::{Class, Dequeue, Enqueue, Policy, TaskPtr, fair};
 use crate::entity::{MAX_RT_PRIORITY, Sched};
 use crate::group::{GroupRef, TaskGroup};
 use crate::platform::lock_task_rq;
@@ -78,8 +78,9 @@ impl Task {
     /// the reservation, `EPERM` for a deadline task that may not run on all CPUs.
     pub fn set_sched_attr(&self, attr: Attr) -> Result<()> {
         attr.check()?;
+        let chains = crate::pi::lock_chains();
         self.apply(attr)?;
-        crate::pi::parameters_changed(self);
+        crate::pi::parameters_changed(&chains, self);
         Ok(())
     }
 
@@ -102,12 +103,14 @@ impl Task {
             sched.rt_priority = attr.priority;
             sched.rt.priority.set(attr.priority);
             sched.dl.params.set(wanted);
+            sched.dl.borrow(None);
             sched.dl.deadline.set(0);
             sched.dl.throttled.set(false);
             if matches!(attr.policy, Policy::Normal | Policy::Batch) {
                 sched.nice = attr.nice.clamp(-20, 19);
             }
             sched.class = attr.policy.class();
+            crate::pi::publish_rank(self, sched);
         });
         rq.publish(&queue.hints);
         Ok(())
@@ -126,14 +129,24 @@ impl Task {
         rq.publish(&queue.hints);
     }
 
-    /// The priority of `/proc/PID/stat`: 20 + nice, or -1 - real-time priority, or -101 for deadline tasks.
+    /// The priority of `/proc/PID/stat`, by which it runs at the moment: 20 + nice, or -1 - real-time priority, or -101
+    /// for deadline tasks. What it inherits counts.
     pub fn proc_priority(&self) -> i32 {
-        let attr = self.sched_attr();
-        match attr.policy {
-            Policy::Deadline => -101,
-            Policy::Fifo | Policy::RoundRobin => -1 - i32::from(attr.priority),
-            _ => 20 + i32::from(attr.nice),
+        let _pi = self.pi_lock.lock();
+        let (_queue, _rq) = lock_task_rq(self);
+        let sched = sched_of(TaskPtr::from(self));
+        match sched.class {
+            Class::Deadline => -101,
+            Class::Realtime => -1 - i32::from(sched.rt.priority.get()),
+            _ => 20 + i32::from(sched.nice),
         }
+    }
+
+    /// Where the task stands in queues that are ordered by their waiters' own importance (futexes): 1 deadline, 2 to 101
+    /// real-time, 102 all others.
+    #[inline]
+    pub fn queue_rank(&self) -> u8 {
+        self.queue_rank.load(core::sync::atomic::Ordering::Relaxed)
     }
 
     /// The CPUs it may run on.

@@ -94,6 +94,8 @@ pub struct Task {
     /// Executes on a CPU right now (until the switch away from it is complete).
     pub(crate) on_cpu: AtomicBool,
     pub(crate) on_rq: AtomicU8,
+    /// See [`Task::queue_rank`]; changed with the policy.
+    pub(crate) queue_rank: AtomicU8,
     pub(crate) flags: AtomicU32,
     pub(crate) sched: UnsafeCell<Sched>,
     pub(crate) times: TaskTimes,
@@ -128,6 +130,7 @@ impl Task {
             wake_cpu: AtomicU32::new(0),
             on_cpu: AtomicBool::new(false),
             on_rq: AtomicU8::new(on_rq::NO),
+            queue_rank: AtomicU8::new(102),
             flags: AtomicU32::new(flags.bits()),
             sched: UnsafeCell::new(sched),
             times: TaskTimes::new(),

@@ -253,45 +253,6 @@ fn payload_is_typed() {
 }
 
 #[test]
-fn priorities_are_inherited_along_chains() {
-    use crate::pi::{LockError, RtMutex};
-    let first = Arc::new(RtMutex::new());
-    let second = Arc::new(RtMutex::new());
-    let me = current().to_arc();
-    assert!(first.try_lock());
-    let rank_of = |task: &Task| crate::rq::rank(crate::rq::sched_of(std::ptr::NonNull::from(task)));
-    let own = rank_of(&me);
-    let middle_has_second = Arc::new(Completion::new());
-    std::thread::scope(|scope| {
-        let (a, b, ready) = (first.clone(), second.clone(), middle_has_second.clone());
-        scope.spawn(move || {
-            current().set_sched_attr(Attr::realtime(Policy::Fifo, 10)).unwrap();
-            assert!(b.try_lock());
-            ready.complete();
-            a.lock(State::UNINTERRUPTIBLE, None).unwrap();
-            a.unlock().unwrap();
-            b.unlock().unwrap();
-        });
-        middle_has_second.wait();
-        let b = second.clone();
-        scope.spawn(move || {
-            current().set_sched_attr(Attr::realtime(Policy::Fifo, 50)).unwrap();
-            b.lock(State::UNINTERRUPTIBLE, None).unwrap();
-            b.unlock().unwrap();
-        });
-        // Priority 50 comes through the middle task to us.
-        while rank_of(&me) != 2 + crate::class::realtime::index_of(50) as u32 {
-            sleep_ns(1_000_000);
-        }
-        assert_eq!(second.lock(State::UNINTERRUPTIBLE, None), Err(LockError::Deadlock));
-        assert!(first.unlock().unwrap().is_some());
-        assert_eq!(rank_of(&me), own);
-    });
-    assert!(first.owner().is_none());
-    assert_eq!(first.unlock().err(), Some(abi::Errno::EPERM));
-}
-
-#[test]
 fn coarse_timers_fire_and_cancel() {
     let fired = Arc::new(Completion::new());
     let inner = fired.clone();

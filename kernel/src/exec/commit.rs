@@ -27,7 +27,7 @@ pub fn commit(
     unshare_sighand(me);
     me.process.timers.exec();
     // The list lies in the old memory: locks in shared memory are marked while it is still there.
-    crate::futex::robust::exit(me);
+    crate::futex::robust::exit(me, sched::pi::After::Exec);
     switch_memory(me, space);
     *me.process.exe.lock() = Some(program.exe.clone());
 

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use arch::sync::{Preempt, SpinLock};
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 use sched::Task;
+use sched::pi::RtMutex;
 use sync::{CachePadded, Lazy, SpinLockGuard};
 
 /// Buckets per CPU, as Linux has.
@@ -24,8 +25,26 @@ pub struct Entry {
     pub bitset: u32,
     /// Its number in `futex_waitv`.
     pub index: u32,
-    /// Waits for a priority-inheriting futex: only its unlock wakes it.
-    pub pi: bool,
+    /// How it waits.
+    pub kind: Kind,
+}
+
+/// How a thread waits, and so who may wake it.
+pub enum Kind {
+    /// For a wake-up.
+    Plain,
+    /// For the lock of a priority-inheriting futex; all waiters of one futex share the mutex, which lends their priority
+    /// to the owner. Only a hand-over wakes it.
+    Pi(Arc<RtMutex>),
+    /// `FUTEX_WAIT_REQUEUE_PI`: for being moved to the lock with this key, and nothing else.
+    RequeuePi(Key),
+}
+
+impl Entry {
+    /// An entry for the thread that runs as `task`.
+    pub fn new(key: Key, task: Arc<Task>, kind: Kind) -> Self {
+        Self { key, task, bitset: u32::MAX, index: 0, kind }
+    }
 }
 
 /// The waiters of the keys that hash here.
@@ -108,14 +127,30 @@ pub fn lock_two(a: usize, b: usize) -> (Queue<'static>, Option<Queue<'static>>) 
     }
 }
 
-/// Queues an entry at the end.
+/// Queues an entry behind all that are at least as important: real-time threads are woken before others.
 ///
 /// # Errors
 /// `ENOMEM` if the bucket has to grow and cannot.
 pub fn push(queue: &mut VecDeque<Entry>, entry: Entry) -> Result<()> {
+    reserve(queue)?;
+    let rank = entry.task.queue_rank();
+    let behind = queue.iter().rposition(|e| e.task.queue_rank() <= rank).map_or(0, |at| at + 1);
+    queue.insert(behind, entry);
+    Ok(())
+}
+
+/// Makes sure that the next [`push`] succeeds.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn reserve(queue: &mut VecDeque<Entry>) -> Result<()> {
     if queue.len() == queue.capacity() {
         queue.try_reserve(4).map_err(|_| Errno::ENOMEM)?;
     }
-    queue.push_back(entry);
     Ok(())
+}
+
+/// The first waiter of `key`.
+pub fn first<'a>(queue: &'a VecDeque<Entry>, key: &Key) -> Option<&'a Entry> {
+    queue.iter().find(|e| e.key == *key)
 }

@@ -20,13 +20,15 @@
 //!
 //! # Locks
 //!
-//! Bucket locks are leaf locks; two are taken in address order (requeue). Wake-ups happen after the
-//! lock is released.
+//! Two bucket locks are taken in the order of their indices (requeue). Inside of them is only the lock of `sched::pi`. Wake-ups
+//! happen after the lock is released.
 
 pub mod bucket;
+pub mod futex2;
 pub mod key;
 pub mod op;
 pub mod pi;
+pub mod pi_requeue;
 pub mod requeue;
 pub mod robust;
 pub mod syscalls;

@@ -1,6 +1,6 @@
 //! `FUTEX_REQUEUE`, `FUTEX_CMP_REQUEUE`: wake some waiters and let the others wait for another word.
 
-use super::bucket::{bucket, index_of, lock_two, push};
+use super::bucket::{Kind, bucket, index_of, lock_two, push};
 use super::wait::{fetch, peek};
 use super::wake::Batch;
 use super::{Key, Scope};
@@ -11,20 +11,21 @@ use abi::{Errno, Result};
 /// word holds it. Returns how many were woken or moved.
 ///
 /// # Errors
-/// `EAGAIN`: the word holds something else; `EINVAL`: negative counts; `EFAULT`; `ENOMEM`.
+/// `EAGAIN`: the word holds something else; `EINVAL`: negative counts, or it met a waiter of a priority-inheriting lock;
+/// `EFAULT`; `ENOMEM`.
 pub fn requeue(
     addr: usize,
     scope: Scope,
-    wake: i32,
-    limit: i32,
     addr2: usize,
+    scope2: Scope,
+    (wake, limit): (i32, i32),
     expected: Option<u32>,
 ) -> Result<usize> {
     if wake < 0 || limit < 0 {
         return Err(Errno::EINVAL);
     }
     let key = Key::of(addr, scope)?;
-    let key2 = Key::of(addr2, scope)?;
+    let key2 = Key::of(addr2, scope2)?;
     let (from, to) = (index_of(&key), index_of(&key2));
     let (wake, limit) = (wake as usize, limit as usize);
     let mut woken = 0;
@@ -48,10 +49,15 @@ pub fn requeue(
         let mut moved = 0;
         let mut at = 0;
         let mut full = false;
+        let mut misplaced = false;
         while let Some(entry) = queue.get_mut(at) {
-            if entry.key != key || entry.pi {
+            if entry.key != key {
                 at += 1;
                 continue;
+            }
+            if !matches!(entry.kind, Kind::Plain) {
+                misplaced = true;
+                break;
             }
             if woken + taken < wake {
                 if batch.is_full() {
@@ -100,6 +106,9 @@ pub fn requeue(
         drop(queue);
         batch.wake();
         woken += taken;
+        if misplaced {
+            return Err(Errno::EINVAL);
+        }
         if !full {
             return Ok(woken + moved);
         }

@@ -14,6 +14,7 @@ use abi::{Errno, Result, raw};
 use arch::uaccess::{cmpxchg_u32, get_u32, get_u64};
 use core::sync::atomic::Ordering;
 use mm::user::UserPtr;
+use sched::pi::After;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[SET_ROBUST_LIST, GET_ROBUST_LIST];
@@ -45,13 +46,15 @@ fn sys_get_robust_list(pid: i32, head: UserPtr<usize>, len: UserPtr<usize>) -> R
     head.write(&addr)
 }
 
-/// Walks the list of the exiting thread, whose address space is still there.
-pub fn exit(me: &Thread) {
+/// Gives up the locks of the running thread, which ends or leaves its address space (that is still there): walks its list,
+/// then hands over the priority-inheriting locks that others wait for, listed or not.
+pub fn exit(me: &Thread, after: After) {
     let head = me.robust_list.swap(0, Ordering::Relaxed);
     if head != 0 {
         // A bad pointer ends the walk; the thread is exiting, nobody can be told.
         let _ = walk(me, head);
     }
+    sched::current().abandon_mutexes(after);
 }
 
 /// A list pointer: bit 0 marks a priority-inheriting futex.
@@ -96,7 +99,7 @@ fn owner_died(tid: u32, addr: usize, pi: bool, held: Held) -> Result<(), arch::u
     // On private memory this is the private key too.
     let wake = |limit| {
         if let Ok(key) = Key::of(addr, Scope::Shared) {
-            wake_key(&key, limit, u32::MAX);
+            let _ = wake_key(&key, limit, u32::MAX);
         }
     };
     let mut word = get_u32(addr)?;
@@ -117,12 +120,9 @@ fn owner_died(tid: u32, addr: usize, pi: bool, held: Held) -> Result<(), arch::u
         }
         word = seen;
     }
-    if word & raw::FUTEX_WAITERS != 0 {
-        if pi {
-            super::pi::owner_died(addr);
-        } else {
-            wake(1);
-        }
+    // Waiters of a priority-inheriting lock get it with all others that the thread owned, in `exit`.
+    if word & raw::FUTEX_WAITERS != 0 && !pi {
+        wake(1);
     }
     Ok(())
 }

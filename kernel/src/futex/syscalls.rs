@@ -1,6 +1,6 @@
 //! futex(2): the multiplexer, its flags and timeouts.
 
-use super::{Scope, pi, requeue, wait, wake};
+use super::{Scope, pi, pi_requeue, requeue, wait, wake};
 use crate::process::current;
 use crate::process::thread::Restart;
 use crate::syscall::Syscall;
@@ -39,10 +39,8 @@ fn sys_futex(
     let command = op & raw::FUTEX_CMD_MASK as u32;
     let scope = if op & raw::FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Shared };
     let realtime = op & raw::FUTEX_CLOCK_REALTIME != 0;
-    let may_be_realtime = matches!(
-        command,
-        raw::FUTEX_WAIT_BITSET | raw::FUTEX_WAIT_REQUEUE_PI | raw::FUTEX_LOCK_PI2 | raw::FUTEX_WAIT
-    );
+    let may_be_realtime =
+        matches!(command, raw::FUTEX_WAIT_BITSET | raw::FUTEX_WAIT_REQUEUE_PI | raw::FUTEX_LOCK_PI2);
     if realtime && !may_be_realtime {
         return Err(Errno::ENOSYS);
     }
@@ -54,9 +52,11 @@ fn sys_futex(
         raw::FUTEX_WAKE => wake::wake(uaddr, scope, val as i32, ANY),
         raw::FUTEX_WAKE_BITSET => wake::wake(uaddr, scope, val as i32, val3),
         raw::FUTEX_WAKE_OP => wake::wake_op(uaddr, scope, val as i32, uaddr2, timeout as i32, val3),
-        raw::FUTEX_REQUEUE => requeue::requeue(uaddr, scope, val as i32, timeout as i32, uaddr2, None),
+        raw::FUTEX_REQUEUE => {
+            requeue::requeue(uaddr, scope, uaddr2, scope, (val as i32, timeout as i32), None)
+        }
         raw::FUTEX_CMP_REQUEUE => {
-            requeue::requeue(uaddr, scope, val as i32, timeout as i32, uaddr2, Some(val3))
+            requeue::requeue(uaddr, scope, uaddr2, scope, (val as i32, timeout as i32), Some(val3))
         }
         raw::FUTEX_LOCK_PI | raw::FUTEX_LOCK_PI2 => {
             // The original call measures its deadline on the real-time clock.
@@ -69,10 +69,18 @@ fn sys_futex(
                 Some(time) => Some(absolute(clock as i32, time)?),
                 None => None,
             };
-            pi::lock(uaddr, scope, deadline, true).map(|()| 0)
+            pi::lock(uaddr, scope, pi::Busy::Wait(deadline)).map(|()| 0)
         }
-        raw::FUTEX_TRYLOCK_PI => pi::lock(uaddr, scope, None, false).map(|()| 0),
+        raw::FUTEX_TRYLOCK_PI => pi::lock(uaddr, scope, pi::Busy::Fail).map(|()| 0),
         raw::FUTEX_UNLOCK_PI => pi::unlock(uaddr, scope).map(|()| 0),
+        raw::FUTEX_WAIT_REQUEUE_PI => {
+            let clock = if realtime { raw::CLOCK_REALTIME } else { raw::CLOCK_MONOTONIC };
+            let deadline = read_timeout(timeout)?.map(|ns| absolute(clock as i32, ns)).transpose()?;
+            pi_requeue::wait(uaddr, scope, val, deadline, uaddr2).map(|()| 0)
+        }
+        raw::FUTEX_CMP_REQUEUE_PI => {
+            pi_requeue::requeue(uaddr, scope, val as i32, timeout as i32, uaddr2, val3)
+        }
         _ => Err(Errno::ENOSYS),
     }
 }

@@ -1,6 +1,6 @@
 //! `FUTEX_WAIT`, `FUTEX_WAIT_BITSET`.
 
-use super::bucket::{Entry, bucket, index_of, push};
+use super::bucket::{Entry, Kind, bucket, index_of, push};
 use super::{Key, Scope};
 use crate::process::{CurrentThread, current};
 use abi::{Errno, Result};
@@ -21,20 +21,26 @@ pub fn fetch(addr: usize) -> Result<()> {
     get_u32(addr).map(|_| ()).map_err(|_| Errno::EFAULT)
 }
 
-/// Queues the running thread on the word at `addr` if it still holds `val`.
-fn enqueue(me: &CurrentThread, key: Key, addr: usize, val: u32, bitset: u32) -> Result<()> {
-    let index = index_of(&key);
+/// Queues the running thread as `entry` says, on the word at `addr` with this `key`, if it still holds `val`.
+///
+/// # Errors
+/// `EAGAIN`: it does not; `EFAULT`, `ENOMEM`.
+pub fn enqueue(
+    me: &CurrentThread,
+    key: &Key,
+    addr: usize,
+    val: u32,
+    entry: impl Fn() -> Entry,
+) -> Result<()> {
+    let index = index_of(key);
     loop {
         let bucket = bucket(index);
         let mut queue = bucket.lock_to_wait();
         let result = match peek(addr) {
-            Some(now) if now == val => {
-                let entry = Entry { key, task: me.task_arc(), bitset, index: 0, pi: false };
-                push(&mut queue, entry).map(|()| {
-                    me.futex.start(index);
-                    true
-                })
-            }
+            Some(now) if now == val => push(&mut queue, entry()).map(|()| {
+                me.futex.start(index);
+                true
+            }),
             Some(_) => Err(Errno::EAGAIN),
             None => Ok(false),
         };
@@ -113,7 +119,8 @@ pub fn wait(addr: usize, scope: Scope, val: u32, deadline: Option<Deadline>, bit
     }
     let me = current();
     let key = Key::of(addr, scope)?;
-    enqueue(&me, key, addr, val, bitset)?;
+    let entry = || Entry { bitset, ..Entry::new(key, me.task_arc(), Kind::Plain) };
+    enqueue(&me, &key, addr, val, entry)?;
     let end = sleep(&me, deadline);
     let taken = end == End::Woken || !dequeue(&me);
     me.futex.finish();

@@ -8,6 +8,8 @@ const IDLE: u32 = 0;
 const QUEUED: u32 = 1;
 /// Taken out by a waker.
 const WOKEN: u32 = 2;
+/// Moved to the bucket of a priority-inheriting lock by `FUTEX_CMP_REQUEUE_PI`.
+const REQUEUED: u32 = 3;
 
 /// Where a thread stands with futexes. Changed under the lock of the bucket it is in.
 #[derive(Default)]
@@ -46,6 +48,18 @@ impl Waiter {
     /// Is in `bucket` from now on.
     pub fn moved_to(&self, bucket: usize) {
         self.bucket.store(bucket, Ordering::Relaxed);
+    }
+
+    /// Waits for a lock in `bucket` from now on, and not for a wake-up.
+    pub fn requeued_to(&self, bucket: usize) {
+        self.bucket.store(bucket, Ordering::Relaxed);
+        // Release pairs with the Acquire in `is_requeued`.
+        self.state.store(REQUEUED, Ordering::Release);
+    }
+
+    /// Whether it was moved to a lock.
+    pub fn is_requeued(&self) -> bool {
+        self.state.load(Ordering::Acquire) == REQUEUED
     }
 
     /// The bucket it was in when last looked at.

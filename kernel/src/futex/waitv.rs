@@ -1,6 +1,6 @@
 //! futex_waitv(2): waiting for any of several words.
 
-use super::bucket::{Entry, bucket, index_of, push};
+use super::bucket::{Entry, Kind, bucket, index_of, push};
 use super::wait::{fetch, peek};
 use super::{Key, Scope};
 use crate::process::{CurrentThread, current};
@@ -14,31 +14,61 @@ use mm::user::UserPtr;
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[FUTEX_WAITV];
 
-struct Word {
+/// An element of the user's array.
+pub(super) struct Word {
+    pub addr: usize,
+    pub val: u32,
+    pub scope: Scope,
+}
+
+/// The scope that `FUTEX2_*` flags name.
+///
+/// # Errors
+/// `EINVAL`: an unknown flag, or a word of another size than 32 bits.
+pub(super) fn scope_of(flags: u32) -> Result<Scope> {
+    let known = raw::FUTEX2_SIZE_MASK | raw::FUTEX2_PRIVATE;
+    if flags & !known != 0 || flags & raw::FUTEX2_SIZE_MASK != raw::FUTEX2_SIZE_U32 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(if flags & raw::FUTEX2_PRIVATE != 0 { Scope::Private } else { Scope::Shared })
+}
+
+/// The user's array, checked.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `ENOMEM`.
+pub(super) fn read_words(waiters: UserPtr<FutexWaitv>, count: usize) -> Result<Vec<Word>> {
+    let mut words = Vec::new();
+    words.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    for word in waiters.slice(count).to_vec()? {
+        let scope = scope_of(word.flags)?;
+        let val = u32::try_from(word.val).map_err(|_| Errno::EINVAL)?;
+        if word.reserved != 0 {
+            return Err(Errno::EINVAL);
+        }
+        words.push(Word { addr: word.uaddr as usize, val, scope });
+    }
+    Ok(words)
+}
+
+/// A word to wait for, and its key.
+struct Watched {
     addr: usize,
     val: u32,
     key: Key,
 }
 
-fn read_words(waiters: UserPtr<FutexWaitv>, count: usize) -> Result<Vec<Word>> {
-    let mut words = Vec::new();
-    words.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-    for raw_word in waiters.slice(count).to_vec()? {
-        if raw_word.flags & !(raw::FUTEX2_SIZE_MASK | raw::FUTEX2_PRIVATE) != 0
-            || raw_word.reserved != 0
-            || raw_word.flags & raw::FUTEX2_SIZE_MASK != raw::FUTEX2_SIZE_U32
-        {
-            return Err(Errno::EINVAL);
-        }
-        let scope = if raw_word.flags & raw::FUTEX2_PRIVATE != 0 { Scope::Private } else { Scope::Shared };
-        let addr = raw_word.uaddr as usize;
-        words.push(Word { addr, val: raw_word.val as u32, key: Key::of(addr, scope)? });
+fn watch(words: Vec<Word>) -> Result<Vec<Watched>> {
+    let mut watched = Vec::new();
+    watched.try_reserve_exact(words.len()).map_err(|_| Errno::ENOMEM)?;
+    for word in words {
+        watched.push(Watched { addr: word.addr, val: word.val, key: Key::of(word.addr, word.scope)? });
     }
-    Ok(words)
+    Ok(watched)
 }
 
 /// Takes the running thread out of the buckets of `words`.
-fn dequeue_all(me: &CurrentThread, words: &[Word]) {
+fn dequeue_all(me: &CurrentThread, words: &[Watched]) {
     for word in words {
         let bucket = bucket(index_of(&word.key));
         loop {
@@ -55,7 +85,7 @@ fn dequeue_all(me: &CurrentThread, words: &[Word]) {
 }
 
 /// Queues on every word. `Ok(Some(i))`: word `i` was woken meanwhile.
-fn enqueue_all(me: &CurrentThread, words: &[Word]) -> Result<Option<u32>> {
+fn enqueue_all(me: &CurrentThread, words: &[Watched]) -> Result<Option<u32>> {
     'again: loop {
         me.futex.start(usize::MAX);
         for (i, word) in words.iter().enumerate() {
@@ -63,13 +93,7 @@ fn enqueue_all(me: &CurrentThread, words: &[Word]) -> Result<Option<u32>> {
             let mut queue = bucket.lock_to_wait();
             let seen = peek(word.addr);
             let queued = if seen == Some(word.val) {
-                let entry = Entry {
-                    key: word.key,
-                    task: me.task_arc(),
-                    bitset: u32::MAX,
-                    index: i as u32,
-                    pi: false,
-                };
+                let entry = Entry { index: i as u32, ..Entry::new(word.key, me.task_arc(), Kind::Plain) };
                 push(&mut queue, entry)
             } else {
                 Err(Errno::EAGAIN)
@@ -106,7 +130,7 @@ fn sys_futex_waitv(
         None => None,
         Some(time) => Some(super::syscalls::absolute(clockid, time.to_ns()?)?),
     };
-    let words = read_words(waiters, nr_futexes as usize)?;
+    let words = watch(read_words(waiters, nr_futexes as usize)?)?;
     let me = current();
     if let Some(index) = enqueue_all(&me, &words)? {
         me.futex.finish();

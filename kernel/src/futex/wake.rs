@@ -1,6 +1,6 @@
 //! `FUTEX_WAKE`, `FUTEX_WAKE_BITSET`, `FUTEX_WAKE_OP`.
 
-use super::bucket::{self, Entry, bucket, index_of};
+use super::bucket::{self, Entry, Kind, bucket, index_of};
 use super::op::WakeOp;
 use super::wait::fetch;
 use super::{Key, Scope};
@@ -46,12 +46,22 @@ impl Batch {
     }
 }
 
-/// Takes up to `limit` waiters of `key` (and a batch) out of a locked queue.
-fn collect(queue: &mut VecDeque<Entry>, key: &Key, bitset: u32, limit: usize, from: &mut usize) -> Batch {
+/// Takes up to `limit` waiters of `key` (and a batch) out of a locked queue. `true`: there is one for whom a wake-up is not
+/// meant.
+fn collect(
+    queue: &mut VecDeque<Entry>,
+    key: &Key,
+    bitset: u32,
+    limit: usize,
+    from: &mut usize,
+) -> (Batch, bool) {
     let mut batch = Batch::default();
     while batch.len < limit && !batch.is_full() {
         let Some(entry) = queue.get(*from) else { break };
-        if entry.key != *key || entry.bitset & bitset == 0 || entry.pi {
+        if entry.key == *key && !matches!(entry.kind, Kind::Plain) {
+            return (batch, true);
+        }
+        if entry.key != *key || entry.bitset & bitset == 0 {
             *from += 1;
             continue;
         }
@@ -59,27 +69,33 @@ fn collect(queue: &mut VecDeque<Entry>, key: &Key, bitset: u32, limit: usize, fr
             batch.add(entry);
         }
     }
-    batch
+    (batch, false)
 }
 
 /// Wakes up to `limit` waiters of `key`; returns how many.
-pub fn wake_key(key: &Key, limit: usize, bitset: u32) -> usize {
+///
+/// # Errors
+/// `EINVAL`: it met a waiter of a priority-inheriting lock.
+pub fn wake_key(key: &Key, limit: usize, bitset: u32) -> Result<usize> {
     let bucket = bucket(index_of(key));
     if !bucket.has_waiters() {
-        return 0;
+        return Ok(0);
     }
     let mut woken = 0;
     let mut from = 0;
     loop {
         let mut queue = bucket.lock();
-        let batch = collect(&mut queue, key, bitset, limit - woken, &mut from);
+        let (batch, misplaced) = collect(&mut queue, key, bitset, limit - woken, &mut from);
         drop(queue);
         let count = batch.len;
         bucket.leave(count);
         batch.wake();
         woken += count;
+        if misplaced {
+            return Err(Errno::EINVAL);
+        }
         if count < BATCH || woken >= limit {
-            return woken;
+            return Ok(woken);
         }
         // Others may have left the queue meanwhile: look from its head again.
         from = 0;
@@ -95,7 +111,7 @@ pub fn wake(addr: usize, scope: Scope, limit: i32, bitset: u32) -> Result<usize>
         return Err(Errno::EINVAL);
     }
     let key = Key::of(addr, scope)?;
-    Ok(wake_key(&key, limit.max(1) as usize, bitset))
+    wake_key(&key, limit.max(1) as usize, bitset)
 }
 
 /// `FUTEX_WAKE_OP`: changes the second word and wakes waiters of both.
@@ -122,9 +138,9 @@ pub fn wake_op(addr: usize, scope: Scope, limit: i32, addr2: usize, limit2: i32,
             }
         }
     };
-    let mut woken = wake_key(&key, limit.max(1) as usize, u32::MAX);
+    let mut woken = wake_key(&key, limit.max(1) as usize, u32::MAX)?;
     if op.wakes_second(old) {
-        woken += wake_key(&key2, limit2.max(1) as usize, u32::MAX);
+        woken += wake_key(&key2, limit2.max(1) as usize, u32::MAX)?;
     }
     Ok(woken)
 }

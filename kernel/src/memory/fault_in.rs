@@ -27,3 +27,11 @@ pub fn fault_in_writable(from: usize, to: usize) {
         page = next;
     }
 }
+
+/// Makes the page of the word at `addr` present for writing.
+///
+/// # Errors
+/// `EFAULT`.
+pub fn fault_in_word(addr: usize) -> abi::Result<()> {
+    futex_op(FutexOp::Add, addr, 0).map(|_| ()).map_err(|_| abi::Errno::EFAULT)
+}

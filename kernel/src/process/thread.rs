@@ -12,6 +12,8 @@
 use super::user::{SignalCharge, ThreadCharge};
 use super::{NsProxy, Pid, PidNamespace, Process};
 use crate::signal::Pending;
+use crate::time::cpu::queue::Queue;
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use arch::sync::{SpinLock, SpinLockIrq};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -180,8 +182,8 @@ pub struct Thread {
     pub robust_list: AtomicUsize,
     /// Its place among futex waiters.
     pub futex: crate::futex::Waiter,
-    /// Owns a priority-inheriting futex that others wait for.
-    pub pi_owned: AtomicBool,
+    /// What waits for its CPU time; made for the first one.
+    cpu_queue: Once<Box<Queue>>,
     /// `rseq(2)`.
     pub rseq: Rseq,
     /// What `restart_syscall(2)` does.
@@ -257,7 +259,7 @@ impl Thread {
             set_child_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
             futex: crate::futex::Waiter::default(),
-            pi_owned: AtomicBool::new(false),
+            cpu_queue: Once::new(),
             rseq: Rseq::default(),
             restart: SpinLock::new(Restart::None),
             vfork_done: SpinLock::new(None),
@@ -298,6 +300,16 @@ impl Thread {
     /// Clears flags.
     pub fn clear(&self, flags: u32) {
         self.flags.fetch_and(!flags, Ordering::Relaxed);
+    }
+
+    /// Those who wait for its CPU time, now or later.
+    pub(crate) fn cpu_queue(&self) -> &Queue {
+        self.cpu_queue.call_once(|| Box::new(Queue::new()))
+    }
+
+    /// The same, if there was ever one.
+    pub(crate) fn existing_cpu_queue(&self) -> Option<&Queue> {
+        self.cpu_queue.get().map(|queue| &**queue)
     }
 
     /// The id object.

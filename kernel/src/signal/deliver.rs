@@ -127,14 +127,14 @@ fn next(me: &CurrentThread) -> Option<Caught> {
         let own = me.signals.pending.lock().take(blocked);
         // A fault of this thread goes before anything else; otherwise its own queue first.
         let taken = own.or_else(|| state.shared.take(blocked));
-        let Some((signal, info)) = taken else {
+        let Some((signal, mut info)) = taken else {
             state.recalculate(me.task(), me);
             return None;
         };
         state.recalculate(me.task(), me);
         let disposition = state.sighand.take_for_delivery(signal);
         drop(state);
-        crate::time::posix::delivered(process, &info);
+        crate::time::delivered(process, &mut info);
         match disposition {
             Disposition::Ignore => {}
             Disposition::Handler(action) => return Some(Caught { signal, info, action }),

@@ -214,6 +214,8 @@ fn sys_tgkill(tgid: i32, tid: i32, sig: i32) -> Result<()> {
 pub fn given_info(info: UserPtr<Siginfo>, sig: i32, to_self: bool) -> Result<Siginfo> {
     let mut info = info.read()?;
     info.signo = sig;
+    // The kernel's own mark of its timers.
+    info.pad = 0;
     if (info.code >= 0 || info.code == SI_TKILL) && !to_self {
         return Err(Errno::EPERM);
     }

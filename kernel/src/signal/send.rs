@@ -72,11 +72,7 @@ fn post(
     from: Sender,
     queue: Queue,
 ) -> Result<()> {
-    if state.is_exiting() && signal != Signal::SIGKILL {
-        return Ok(());
-    }
-    job_control(state, signal);
-    if is_ignored(process, state, thread, signal, from) {
+    if !reaches(process, state, thread, signal, from) {
         return Ok(());
     }
     match queue {
@@ -85,6 +81,88 @@ fn post(
     }
     complete(process, state, task, signal, queue, from);
     Ok(())
+}
+
+/// Whether a signal is to be queued, after what its mere arrival does.
+fn reaches(
+    process: &Process,
+    state: &mut SignalState,
+    thread: &Thread,
+    signal: Signal,
+    from: Sender,
+) -> bool {
+    if state.is_exiting() && signal != Signal::SIGKILL {
+        return false;
+    }
+    job_control(state, signal);
+    !is_ignored(process, state, thread, signal, from)
+}
+
+/// What became of a timer's signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Posted {
+    /// It is queued, also if another instance of it is: each timer has one.
+    Queued,
+    /// It is ignored, or there is nobody or no memory for it.
+    Ignored,
+}
+
+/// Sends the signal of a POSIX timer to a process; `charge` is its place on the user's account, which goes with it.
+pub fn timer_to_process(
+    process: &Arc<Process>,
+    signal: Signal,
+    info: &Siginfo,
+    charge: &mut Option<SignalCharge>,
+) -> Posted {
+    let mut state = process.sig.lock();
+    let Some(first) = state.threads.first().cloned() else { return Posted::Ignored };
+    let Some(thread) = first.data::<Thread>() else { return Posted::Ignored };
+    let posted = post_prepaid(process, &mut state, (&first, thread), signal, info, Queue::Shared, charge);
+    drop(state);
+    process.signalfd_wait.wake_all();
+    posted
+}
+
+/// The same to one thread.
+pub fn timer_to_thread(
+    task: &Arc<Task>,
+    signal: Signal,
+    info: &Siginfo,
+    charge: &mut Option<SignalCharge>,
+) -> Posted {
+    let Some(thread) = task.data::<Thread>() else { return Posted::Ignored };
+    let process = &thread.process;
+    let mut state = process.sig.lock();
+    if thread.has(flags::EXITING) {
+        return Posted::Ignored;
+    }
+    let posted = post_prepaid(process, &mut state, (task, thread), signal, info, Queue::Private, charge);
+    drop(state);
+    process.signalfd_wait.wake_all();
+    posted
+}
+
+fn post_prepaid(
+    process: &Process,
+    state: &mut SignalState,
+    (task, thread): (&Arc<Task>, &Thread),
+    signal: Signal,
+    info: &Siginfo,
+    queue: Queue,
+    charge: &mut Option<SignalCharge>,
+) -> Posted {
+    if !reaches(process, state, thread, signal, Sender::Privileged) {
+        return Posted::Ignored;
+    }
+    let pushed = match queue {
+        Queue::Shared => state.shared.push(signal, *info, charge.take()),
+        Queue::Private => thread.signals.pending.lock().push(signal, *info, charge.take()),
+    };
+    if pushed.is_err() {
+        return Posted::Ignored;
+    }
+    complete(process, state, task, signal, queue, Sender::Privileged);
+    Posted::Queued
 }
 
 /// `SIGCONT` takes pending stops away and the other way round; `SIGCONT` continues even if it is blocked or ignored.

@@ -41,8 +41,8 @@ impl SignalFile {
         let taken = own.or_else(|| state.shared.take(others));
         state.recalculate(me.task(), &me);
         drop(state);
-        let (_, info) = taken?;
-        crate::time::posix::delivered(&me.process, &info);
+        let (_, mut info) = taken?;
+        crate::time::delivered(&me.process, &mut info);
         Some(info)
     }
 }

@@ -91,7 +91,9 @@ fn wait_for(set: SigSet, timeout_ns: Option<u64>) -> Result<Siginfo> {
     let deadline = timeout_ns.map(|t| sched::time::monotonic_ns().saturating_add(t));
     {
         let mut state = me.process.sig.lock();
-        if let Some(info) = take(&me, &mut state, set) {
+        if let Some(mut info) = take(&me, &mut state, set) {
+            drop(state);
+            crate::time::delivered(&me.process, &mut info);
             return Ok(info);
         }
         if timeout_ns == Some(0) {
@@ -108,8 +110,12 @@ fn wait_for(set: SigSet, timeout_ns: Option<u64>) -> Result<Siginfo> {
     me.signals.blocked.fetch_or(waited, Ordering::Relaxed);
     let taken = take(&me, &mut state, set);
     state.recalculate(me.task(), &me);
+    drop(state);
     match taken {
-        Some(info) => Ok(info),
+        Some(mut info) => {
+            crate::time::delivered(&me.process, &mut info);
+            Ok(info)
+        }
         None if timed_out => Err(Errno::EAGAIN),
         None => Err(Errno::EINTR),
     }

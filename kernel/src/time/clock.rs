@@ -1,14 +1,14 @@
 //! Reading and setting clocks: clock_gettime(2), clock_getres(2), clock_settime(2), gettimeofday(2), time(2).
 
-use crate::process::{Process, current};
+use super::cpu::{CpuClock, Kind, Whose};
+use crate::process::current;
 use crate::syscall::Syscall;
 use abi::cap::Cap;
 use abi::time::{Timespec, Timeval, Timezone};
 use abi::{Errno, Result, raw};
-use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use mm::user::UserPtr;
-use sched::{Clock, Task, time};
+use sched::{Clock, time};
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] =
@@ -19,10 +19,8 @@ pub const SYSCALLS: &[Syscall] =
 pub enum ClockId {
     /// One of the system's (`CLOCK_*`).
     System(i32),
-    /// CPU time of a thread.
-    Thread(Arc<Task>),
-    /// CPU time of a process.
-    Process(Arc<Process>),
+    /// CPU time of a process or thread.
+    Cpu(CpuClock),
 }
 
 impl ClockId {
@@ -32,12 +30,16 @@ impl ClockId {
     /// `EINVAL`.
     pub fn new(id: i32) -> Result<Self> {
         if id < 0 {
-            return Self::dynamic(id);
+            return super::cpu::clock_of(id).map(Self::Cpu);
         }
         let me = current();
         match id as u32 {
-            raw::CLOCK_PROCESS_CPUTIME_ID => Ok(Self::Process(me.process.clone())),
-            raw::CLOCK_THREAD_CPUTIME_ID => Ok(Self::Thread(me.task_arc())),
+            raw::CLOCK_PROCESS_CPUTIME_ID => {
+                Ok(Self::Cpu(CpuClock { whose: Whose::Process(me.process.clone()), kind: Kind::Sched }))
+            }
+            raw::CLOCK_THREAD_CPUTIME_ID => {
+                Ok(Self::Cpu(CpuClock { whose: Whose::Thread(me.task_arc()), kind: Kind::Sched }))
+            }
             raw::CLOCK_REALTIME
             | raw::CLOCK_MONOTONIC
             | raw::CLOCK_MONOTONIC_RAW
@@ -51,32 +53,11 @@ impl ClockId {
         }
     }
 
-    /// `~pid << 3 | per_thread << 2 | kind`: clock_getcpuclockid(3), pthread_getcpuclockid(3).
-    fn dynamic(id: i32) -> Result<Self> {
-        let pid = !(id >> 3);
-        let (per_thread, kind) = (id & 4 != 0, id & 3);
-        // Kind 3 is a clock behind a descriptor; there is no such device.
-        if kind == 3 {
-            return Err(Errno::EINVAL);
-        }
-        let me = current();
-        let ns = me.pid_ns();
-        if per_thread {
-            let task = if pid == 0 { me.task_arc() } else { ns.task(pid).ok_or(Errno::EINVAL)? };
-            let same =
-                task.data::<crate::process::Thread>().is_some_and(|t| Arc::ptr_eq(&t.process, &me.process));
-            return if same { Ok(Self::Thread(task)) } else { Err(Errno::EINVAL) };
-        }
-        let process = if pid == 0 { me.process.clone() } else { ns.process(pid).ok_or(Errno::EINVAL)? };
-        Ok(Self::Process(process))
-    }
-
     /// The time on it, as the running process sees it.
     pub fn now_ns(&self) -> u64 {
         match self {
             Self::System(id) => system_ns(*id),
-            Self::Thread(task) => task.exec_runtime_ns(),
-            Self::Process(process) => super::cpu::process_ns(process),
+            Self::Cpu(clock) => clock.now_ns(),
         }
     }
 }
@@ -137,7 +118,8 @@ fn sys_clock_getres(clockid: i32, res: UserPtr<Timespec>) -> Result<()> {
         {
             time::TICK_NS
         }
-        _ => 1,
+        ClockId::Cpu(clock) => clock.kind.resolution_ns(),
+        ClockId::System(_) => 1,
     };
     res.write_opt(&Timespec::from_ns(resolution))
 }
@@ -175,8 +157,9 @@ fn sys_clock_settime(clockid: i32, tp: UserPtr<Timespec>) -> Result<()> {
     let clock = ClockId::new(clockid)?;
     match clock {
         ClockId::System(id) if id as u32 == raw::CLOCK_REALTIME => set_wall_clock(tp.read()?),
-        ClockId::System(_) => Err(Errno::EINVAL),
-        _ => Err(Errno::EPERM),
+        // Those of others have a number that says whose they are, and nobody may set them.
+        ClockId::Cpu(_) if clockid < 0 => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
     }
 }
 

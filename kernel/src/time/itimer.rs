@@ -1,12 +1,14 @@
 //! Interval timers: setitimer(2), getitimer(2), alarm(2).
 
 use super::alive;
+use super::cpu::{Kind, process_time};
 use crate::process::{Process, current};
 use crate::signal::{Signal, send};
 use crate::syscall::Syscall;
 use abi::time::{Itimerval, NSEC_PER_SEC, Timeval};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
+use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm::user::UserPtr;
 use sched::hrtimer::{HrTimer, Restart};
@@ -18,22 +20,50 @@ pub const SYSCALLS: &[Syscall] = &[SETITIMER, GETITIMER, ALARM];
 /// `ITIMER_REAL`.
 pub(crate) struct RealTimer {
     timer: HrTimer,
-    interval_ns: Arc<AtomicU64>,
+    /// When it expires next, or expired last.
+    expired_ns: AtomicU64,
+    interval_ns: AtomicU64,
+    /// One change at a time.
+    setting: SpinLock<()>,
 }
 
 impl RealTimer {
     fn new(process: &Arc<Process>) -> Self {
-        let interval_ns = Arc::new(AtomicU64::new(0));
-        let (owner, interval) = (Arc::downgrade(process), interval_ns.clone());
-        let timer = HrTimer::new(move |now| {
-            let Some(process) = alive(&owner) else { return Restart::No };
-            send::kernel_signal(&process, Signal::SIGALRM);
-            match interval.load(Ordering::Relaxed) {
-                0 => Restart::No,
-                step => Restart::At(now.saturating_add(step)),
+        let owner = Arc::downgrade(process);
+        let timer = HrTimer::new(move |_| {
+            if let Some(process) = alive(&owner) {
+                send::kernel_signal(&process, Signal::SIGALRM);
             }
+            Restart::No
         });
-        Self { timer, interval_ns }
+        Self {
+            timer,
+            expired_ns: AtomicU64::new(0),
+            interval_ns: AtomicU64::new(0),
+            setting: SpinLock::new(()),
+        }
+    }
+
+    /// Its signal is taken (or another `SIGALRM`): a repeating timer that has expired goes on, in rhythm. A signal that nobody
+    /// takes does not repeat, so that a short interval costs nothing.
+    pub(crate) fn taken(&self) {
+        let step = self.interval_ns.load(Ordering::Relaxed);
+        if step == 0 {
+            return;
+        }
+        let _one = self.setting.lock();
+        let step = self.interval_ns.load(Ordering::Relaxed);
+        let expired = self.expired_ns.load(Ordering::Relaxed);
+        if step == 0 || expired == 0 || self.timer.is_queued() {
+            return;
+        }
+        let late = sched::time::monotonic_ns().saturating_sub(expired);
+        self.start(expired.saturating_add((late / step + 1).saturating_mul(step)));
+    }
+
+    fn start(&self, ns: u64) {
+        self.expired_ns.store(ns, Ordering::Relaxed);
+        self.timer.start(Deadline::at(Clock::Monotonic, ns));
     }
 
     fn get(&self) -> (u64, u64) {
@@ -42,16 +72,17 @@ impl RealTimer {
     }
 
     fn set(&self, left: u64, interval: u64) {
+        let _one = self.setting.lock();
         self.timer.cancel();
         self.interval_ns.store(interval, Ordering::Relaxed);
+        self.expired_ns.store(0, Ordering::Relaxed);
         if left != 0 {
-            let ns = sched::time::monotonic_ns().saturating_add(left);
-            self.timer.start(Deadline::at(Clock::Monotonic, ns));
+            self.start(sched::time::monotonic_ns().saturating_add(left));
         }
     }
 
     pub(crate) fn stop(&self) {
-        self.timer.cancel();
+        self.set(0, 0);
     }
 }
 
@@ -64,8 +95,8 @@ fn get(process: &Arc<Process>, which: u32) -> Result<(u64, u64)> {
     let cpu = &process.timers.cpu;
     match which {
         raw::ITIMER_REAL => Ok(process.timers.real.get().map_or((0, 0), RealTimer::get)),
-        raw::ITIMER_VIRTUAL => Ok(cpu.virt.get(super::cpu::process_user_ns(process))),
-        raw::ITIMER_PROF => Ok(cpu.prof.get(super::cpu::process_ns(process))),
+        raw::ITIMER_VIRTUAL => Ok(cpu.virt.get(process_time(process, Kind::Virt))),
+        raw::ITIMER_PROF => Ok(cpu.prof.get(process_time(process, Kind::Prof))),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -78,8 +109,8 @@ fn set(process: &Arc<Process>, which: u32, left: u64, interval: u64) -> Result<(
             real(process).set(left, interval);
             return Ok(());
         }
-        raw::ITIMER_VIRTUAL => cpu.virt.set(super::cpu::process_user_ns(process), left, interval),
-        raw::ITIMER_PROF => cpu.prof.set(super::cpu::process_ns(process), left, interval),
+        raw::ITIMER_VIRTUAL => cpu.virt.set(process_time(process, Kind::Virt), left, interval),
+        raw::ITIMER_PROF => cpu.prof.set(process_time(process, Kind::Prof), left, interval),
         _ => return Err(Errno::EINVAL),
     }
     cpu.arm();

@@ -12,6 +12,7 @@ pub mod sleep;
 pub mod usage;
 
 use crate::process::Process;
+use crate::signal::{Siginfo, Signal};
 use alloc::sync::{Arc, Weak};
 use sync::Once;
 
@@ -19,7 +20,7 @@ use sync::Once;
 pub struct ProcessTimers {
     /// `ITIMER_REAL`; made when it is first set.
     pub(crate) real: Once<itimer::RealTimer>,
-    /// `ITIMER_VIRTUAL`, `ITIMER_PROF`, `RLIMIT_CPU`.
+    /// What waits for CPU time.
     pub(crate) cpu: cpu::CpuTimers,
     /// `timer_create`.
     pub(crate) posix: posix::Table,
@@ -48,6 +49,16 @@ impl ProcessTimers {
 impl Default for ProcessTimers {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A signal of `process` is being taken: timers that wait for that go on.
+pub fn delivered(process: &Process, info: &mut Siginfo) {
+    posix::delivered(process, info);
+    if info.signo == Signal::SIGALRM.number()
+        && let Some(real) = process.timers.real.get()
+    {
+        real.taken();
     }
 }
 

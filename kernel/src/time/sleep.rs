@@ -57,6 +57,9 @@ fn sleep(clock: i32, ns: u64, absolute: bool, rem: usize) -> Result<()> {
 
 /// `restart_syscall(2)` of a relative sleep.
 pub fn resume(clock: i32, deadline_ns: u64, rem: usize) -> Result<isize> {
+    if let ClockId::Cpu(cpu) = ClockId::new(clock)? {
+        return super::cpu::sleep::resume(&cpu, clock, deadline_ns, rem).map(|()| 0);
+    }
     sleep(clock, deadline_ns, false, rem).map(|()| 0)
 }
 
@@ -84,9 +87,8 @@ fn sys_clock_nanosleep(clockid: i32, flags: i32, t: UserPtr<Timespec>, rem: usiz
                 sleep(base, now.saturating_add(ns), false, rem)
             }
         }
-        // The fixed number has no sleep at all; a thread may not wait for a clock that stands while it waits.
-        ClockId::Thread(_) if clockid >= 0 => Err(Errno::EOPNOTSUPP),
-        ClockId::Thread(_) => Err(Errno::EINVAL),
-        ClockId::Process(_) => super::cpu::sleep(&clock, ns, absolute),
+        // The fixed number has no sleep at all.
+        ClockId::Cpu(_) if clockid as u32 == raw::CLOCK_THREAD_CPUTIME_ID => Err(Errno::EOPNOTSUPP),
+        ClockId::Cpu(clock) => super::cpu::sleep::nanosleep(&clock, clockid, ns, absolute, rem),
     }
 }

@@ -59,6 +59,8 @@ impl DlParams {
 pub(crate) struct DlEntity {
     node: RbNode,
     pub(crate) params: Cell<DlParams>,
+    /// The reservation of a waiter that this task holds up, and runs by meanwhile; see [`crate::pi`].
+    borrowed: Cell<Option<DlParams>>,
     /// Budget left, nanoseconds.
     pub(crate) runtime: Cell<i64>,
     /// Absolute deadline on the run queue's clock.
@@ -76,6 +78,7 @@ impl DlEntity {
         Self {
             node: RbNode::new(),
             params: Cell::new(DlParams { runtime: 0, deadline: 0, period: 0 }),
+            borrowed: Cell::new(None),
             runtime: Cell::new(0),
             deadline: Cell::new(0),
             queued: Cell::new(false),
@@ -84,22 +87,36 @@ impl DlEntity {
         }
     }
 
+    /// The reservation it runs by.
+    pub(crate) fn effective(&self) -> DlParams {
+        self.borrowed.get().unwrap_or(self.params.get())
+    }
+
+    /// Runs by another task's reservation from now on, or by its own again. The task is not queued.
+    pub(crate) fn borrow(&self, params: Option<DlParams>) {
+        self.borrowed.set(params);
+        if let Some(params) = params {
+            self.runtime.set(params.runtime.cast_signed());
+            self.throttled.set(false);
+        }
+    }
+
     /// When the next period begins.
     fn next_period(&self) -> u64 {
-        let params = self.params.get();
+        let params = self.effective();
         self.deadline.get().wrapping_sub(params.deadline).wrapping_add(params.period)
     }
 
     /// A fresh budget and deadline from `now` on.
     fn start_at(&self, now: u64) {
-        let params = self.params.get();
+        let params = self.effective();
         self.deadline.set(now.wrapping_add(params.deadline));
         self.runtime.set(params.runtime.cast_signed());
     }
 
     /// Gives the budget of as many periods as are needed to have some.
     fn replenish(&self, now: u64) {
-        let params = self.params.get();
+        let params = self.effective();
         if params.period == 0 {
             return;
         }
@@ -118,7 +135,7 @@ impl DlEntity {
 
     /// The wake-up rule: keep budget and deadline only if they do not exceed the reserved bandwidth.
     fn wake(&self, now: u64) {
-        let params = self.params.get();
+        let params = self.effective();
         if !before(now, self.deadline.get()) {
             return self.start_at(now);
         }
@@ -229,6 +246,12 @@ pub(crate) fn yield_current(rq: &mut Rq) {
 fn throttle(rq: &mut Rq, task: TaskPtr) {
     let entity = dl(task);
     remove(&rq.dl.ready, task);
+    if entity.borrowed.get().is_some() {
+        // Whoever waits for it must not wait for its budget too.
+        entity.replenish(rq.clock);
+        insert(&rq.dl.ready, task);
+        return rq.resched_current();
+    }
     entity.throttled.set(true);
     insert(&rq.dl.throttled, task);
     rq.dl_timer(entity.next_period());

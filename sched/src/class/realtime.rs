@@ -8,7 +8,7 @@
 
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use super::{Dequeue, Enqueue, Policy, TaskPtr};
 use crate::rq::Rq;
@@ -34,6 +34,8 @@ pub(crate) struct RtEntity {
     /// The list it is in; its effective priority while queued.
     index: Cell<usize>,
     pub(crate) queued: Cell<bool>,
+    /// Ticks that it ran for since it last slept; read by the task itself.
+    run_ticks: AtomicU32,
     /// Effective priority, 1 to 99; above `Sched::rt_priority` while inherited.
     pub(crate) priority: Cell<u8>,
 }
@@ -46,6 +48,7 @@ impl RtEntity {
             slice: Cell::new(0),
             index: Cell::new(0),
             queued: Cell::new(false),
+            run_ticks: AtomicU32::new(0),
             priority: Cell::new(0),
         }
     }
@@ -156,8 +159,11 @@ pub(crate) fn index_of(priority: u8) -> usize {
     PRIORITIES - 1 - usize::from(priority.min(crate::entity::MAX_RT_PRIORITY))
 }
 
-pub(crate) fn enqueue(rq: &mut Rq, task: TaskPtr, _why: Enqueue) {
+pub(crate) fn enqueue(rq: &mut Rq, task: TaskPtr, why: Enqueue) {
     let entity = rt(task);
+    if why == Enqueue::Wakeup {
+        entity.run_ticks.store(0, Ordering::Relaxed);
+    }
     entity.index.set(index_of(entity.priority.get()));
     if entity.slice.get() == 0 {
         entity.slice.set(slice_ticks());
@@ -243,6 +249,8 @@ pub(crate) fn tick_others(rq: &mut Rq) {
 
 pub(crate) fn tick(rq: &mut Rq, task: TaskPtr) {
     update_current(rq);
+    let ticks = &rt(task).run_ticks;
+    ticks.store(ticks.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
     if policy(task) != Policy::RoundRobin {
         return;
     }
@@ -256,5 +264,18 @@ pub(crate) fn tick(rq: &mut Rq, task: TaskPtr) {
     if list.head != list.tail {
         yield_current(rq);
         rq.resched_current();
+    }
+}
+
+impl crate::Current {
+    /// Nanoseconds, to a tick, that the running task has run in this class since it last slept; 0 in other classes.
+    pub fn realtime_run_ns(&self) -> u64 {
+        let _stay = arch::irq::IrqGuard::new();
+        let ptr = TaskPtr::from(&**self);
+        let (_queue, _rq) = crate::platform::lock_task_rq(self);
+        if crate::rq::sched_of(ptr).class != super::Class::Realtime {
+            return 0;
+        }
+        u64::from(rt(ptr).run_ticks.load(Ordering::Relaxed)) * TICK_NS
     }
 }

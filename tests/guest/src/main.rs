@@ -17,6 +17,7 @@
 
 mod creds;
 mod files;
+mod futex_pi;
 mod harness;
 mod helpers;
 mod hostile;
@@ -32,6 +33,7 @@ mod signals;
 mod sys;
 mod threads;
 mod time;
+mod timers;
 mod tty;
 
 /// All tests.
@@ -43,7 +45,9 @@ const TABLES: &[&[harness::Test]] = &[
     signals::TESTS,
     ipc::TESTS,
     threads::TESTS,
+    futex_pi::TESTS,
     time::TESTS,
+    timers::TESTS,
     sched::TESTS,
     creds::TESTS,
     tty::TESTS,

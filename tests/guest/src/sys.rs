@@ -24,6 +24,9 @@ pub type Result<T> = std::result::Result<T, Errno>;
 pub mod nr {
     #![allow(non_upper_case_globals, unused)]
     pub use libc::*;
+    pub const SYS_futex_wake: c_long = 454;
+    pub const SYS_futex_wait: c_long = 455;
+    pub const SYS_futex_requeue: c_long = 456;
     pub const SYS_fchmodat2: c_long = 452;
     pub const SYS_memfd_secret: c_long = 447;
     pub const SYS_mseal: c_long = 462;

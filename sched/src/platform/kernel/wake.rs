@@ -165,6 +165,7 @@ pub(crate) fn sched_fork(task: &Task, parent: &Task) -> Result<()> {
         sched.nice = if from.policy.is_realtime() { 0 } else { from.nice.max(0) };
     }
     sched.class = sched.policy.class();
+    crate::pi::publish_rank(task, sched);
     crate::class::fair::update_weight(ptr, rq.clock);
     if from.class == Class::Fair {
         crate::class::fair::fork(ptr, TaskPtr::from(parent));

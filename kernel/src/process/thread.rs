@@ -53,6 +53,8 @@ pub mod flags {
     pub const NPROC_EXCEEDED: u32 = 1 << 13;
     /// Calls exec and has told the other threads to go.
     pub const EXECING: u32 = 1 << 12;
+    /// Has something in [`crate::ipc::task::TaskIpc`].
+    pub const IPC: u32 = 1 << 14;
 }
 
 /// `sigaltstack(2)` state in native form.
@@ -182,6 +184,8 @@ pub struct Thread {
     pub futex: crate::futex::Waiter,
     /// Owns a priority-inheriting futex that others wait for.
     pub pi_owned: AtomicBool,
+    /// Semaphore adjustments and segments it made.
+    pub ipc: crate::ipc::task::TaskIpc,
     /// `rseq(2)`.
     pub rseq: Rseq,
     /// What `restart_syscall(2)` does.
@@ -258,6 +262,7 @@ impl Thread {
             robust_list: AtomicUsize::new(0),
             futex: crate::futex::Waiter::default(),
             pi_owned: AtomicBool::new(false),
+            ipc: crate::ipc::task::TaskIpc::default(),
             rseq: Rseq::default(),
             restart: SpinLock::new(Restart::None),
             vfork_done: SpinLock::new(None),

@@ -61,6 +61,7 @@ pub fn exit(code: i32) -> ! {
     stop_signals(&me);
     release_user_view(&me);
     release_mm(&me);
+    crate::ipc::task::exit(&me);
     release_files(&me);
     drop(me.fs.replace(None).arc().inspect(|fs| {
         fs.users.fetch_sub(1, Ordering::Relaxed);

@@ -354,6 +354,9 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) {
     if flags & f::CHILD_CLEARTID != 0 {
         child.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
     }
+    if flags & f::SYSVSEM != 0 {
+        crate::ipc::task::TaskIpc::share_undo(me, child);
+    }
     if flags & f::VM == 0 {
         let (from, to) = (&me.rseq, &child.rseq);
         to.addr.store(from.addr.load(Ordering::Relaxed), Ordering::Relaxed);

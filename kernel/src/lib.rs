@@ -3,7 +3,7 @@
 //! - [`process`], [`fork`], [`exec`], [`exit`], [`wait`], [`pidfd`]: processes and their lives;
 //! - [`signal`], [`futex`], [`time`]: how they are interrupted, synchronised and timed;
 //! - [`cred`], [`namespaces`]: who acts, and what it sees;
-//! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine;
+//! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine; [`ipc`]: System V IPC, message queues;
 //! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
 //! - [`syscall`], [`traps`], [`oops`]: the ways into the kernel, and what happens when it breaks.
@@ -20,6 +20,7 @@ pub mod fork;
 pub mod fs;
 pub mod futex;
 pub mod init;
+pub mod ipc;
 pub mod job;
 pub mod memory;
 pub mod misc;

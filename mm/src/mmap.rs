@@ -46,6 +46,11 @@ const LEGACY_MAP_MASK: u32 = MAP_SHARED
 /// `MAP_32BIT` and `MAP_ABOVE4G` of x86: hints that are passed over.
 const MAP_32BIT_ABOVE4G: u32 = 0x40 | 0x80;
 
+/// Whether there are huge pages of `1 << shift` bytes; 0 stands for the default.
+pub fn is_huge_page_shift(shift: u32) -> bool {
+    matches!(shift, 0 | 21 | 30)
+}
+
 /// Rounds up to whole pages; `None` on overflow.
 pub(crate) fn page_align(len: usize) -> Option<usize> {
     len.checked_add(PAGE_SIZE - 1).map(|l| l & !(PAGE_SIZE - 1))
@@ -100,7 +105,7 @@ impl AddressSpace {
                 return Err(Errno::EINVAL);
             }
             let shift = flags >> abi::raw::MAP_HUGE_SHIFT & 0x3f;
-            return Err(if matches!(shift, 0 | 21 | 30) { Errno::ENOMEM } else { Errno::EINVAL });
+            return Err(if is_huge_page_shift(shift) { Errno::ENOMEM } else { Errno::EINVAL });
         }
         if request.len == 0 {
             return Err(Errno::EINVAL);
@@ -454,6 +459,40 @@ impl AddressSpace {
         let len = page_align(len).filter(|l| *l != 0).ok_or(Errno::EINVAL)?;
         let mut areas = self.areas().write();
         self.unmap_range(&mut areas, addr..addr + len)
+    }
+
+    /// `shmdt(2)`: removes the areas that are left of an object mapped at `addr`. `size` tells how large an object is, in bytes,
+    /// if it is one of those that may go. The first such area, whose page is where it was mapped, says which object it is.
+    ///
+    /// # Errors
+    /// `EINVAL`: there is no such area.
+    pub fn unmap_object(&self, addr: usize, size: &dyn Fn(&Arc<dyn VmFile>) -> Option<usize>) -> Result<()> {
+        let in_place = |vma: &Vma| {
+            vma.start().checked_sub(addr).is_some_and(|offset| (offset >> PAGE_SHIFT) as u64 == vma.pgoff())
+        };
+        let mut areas = self.areas().write();
+        let mut found: Option<(Arc<dyn VmFile>, usize)> = None;
+        let mut at = addr;
+        while let Some(vma) = areas.first_ending_after(at).map(|entry| entry.value.clone()) {
+            at = vma.end();
+            if found.as_ref().is_some_and(|(_, end)| at > *end) {
+                break;
+            }
+            let Some(file) = vma.file().filter(|_| in_place(&vma)) else { continue };
+            match &found {
+                Some((object, _)) if Arc::ptr_eq(object, file) => {}
+                Some(_) => continue,
+                None => {
+                    let Some(size) = size(file) else { continue };
+                    let end = addr.saturating_add(page_align(size).unwrap_or(usize::MAX));
+                    found = Some((file.clone(), end));
+                }
+            }
+            // Whole areas: nothing is split, so only a seal can keep it, and then it stays.
+            let _ = self.unmap_range(&mut areas, vma.range());
+        }
+        drop(areas);
+        found.map(drop).ok_or(Errno::EINVAL)
     }
 
     /// Removes what lies in `range`; areas at its ends are split.

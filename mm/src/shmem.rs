@@ -35,10 +35,20 @@ impl Drop for AnonShared {
 impl AnonShared {
     /// An object of `len` bytes, whose pages are promised unless `MAP_NORESERVE` says otherwise.
     pub fn create(len: usize, reserve: Reserve) -> Result<Arc<dyn VmFile>> {
+        Ok(Self::new(len, reserve)?)
+    }
+
+    /// The same, for others who put their own name on it (System V shared memory).
+    pub fn new(len: usize, reserve: Reserve) -> Result<Arc<Self>> {
         let charged = if reserve == Reserve::Yes { len.div_ceil(PAGE_SIZE) } else { 0 };
         overcommit::charge_object(charged)?;
         let mapping = Arc::new(Mapping::new(Arc::new(MemoryOps), len as u64));
         Ok(Arc::new(Self { mapping, charged }))
+    }
+
+    /// Its pages.
+    pub fn cache(&self) -> &Arc<Mapping> {
+        &self.mapping
     }
 }
 

@@ -1,6 +1,6 @@
 //! The UAPI of this architecture: x86_64's.
 
-pub use abi::x86_64::{EpollEvent, Stat, stat_from};
+pub use abi::x86_64::{EpollEvent, Semid64Ds, Stat, stat_from};
 
 /// The number of a system call here; `None` if this architecture has not got it.
 #[inline]

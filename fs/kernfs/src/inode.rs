@@ -13,10 +13,11 @@ use vfs::file::{File, FileImpl, OpenFile};
 use vfs::file_ops::{FileOps, Whence};
 use vfs::inode::{Inode, InodeFlags, InodeInit};
 use vfs::inode_ops::{InodeOps, LinkTarget, Revalidate};
+use vfs::permission::generic_permission;
 use vfs::super_block::SuperBlock;
-use vfs::types::Iattr;
+use vfs::types::{Iattr, MayAccess};
 
-use crate::node::{Context, Dir, Entry, Node};
+use crate::node::{Context, Dir, Entry, Node, PermissionFn};
 use crate::text::{Source, TextFile};
 
 /// Positions of `.` and `..`; a directory's own positions come after them.
@@ -25,6 +26,7 @@ const DOTS: u64 = 2;
 /// The operations of a node's inode.
 struct KernInode {
     node: Node,
+    permission: Option<PermissionFn>,
 }
 
 /// Makes the inode of `entry`.
@@ -45,7 +47,10 @@ pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Arc<Inode> {
         Node::Link(link) if link.is_magic() => init.flags |= InodeFlags::MAGIC_LINK,
         _ => {}
     }
-    Inode::new(sb.clone(), init, Box::new(KernInode { node: entry.node }))
+    if entry.permission.is_some() {
+        init.flags |= InodeFlags::OP_PERMISSION;
+    }
+    Inode::new(sb.clone(), init, Box::new(KernInode { node: entry.node, permission: entry.permission }))
 }
 
 impl KernInode {
@@ -61,6 +66,13 @@ impl InodeOps for KernInode {
     fn lookup(&self, dir: &Arc<Inode>, name: &[u8]) -> Result<Option<Arc<Inode>>> {
         let cx = Context { sb: dir.sb(), cred: Credentials::kernel() };
         Ok(self.dir()?.lookup(&cx, name)?.map(|entry| make(dir.sb(), entry)))
+    }
+
+    fn permission(&self, inode: &Inode, cred: &Credentials, mask: MayAccess) -> Result<()> {
+        match self.permission {
+            Some(permission) => permission(cred, mask),
+            None => generic_permission(inode, cred, mask),
+        }
     }
 
     fn revision(&self) -> usize {

@@ -9,7 +9,7 @@ use vfs::cred::Credentials;
 use vfs::file::{FileImpl, OpenFile};
 use vfs::inode_ops::LinkTarget;
 use vfs::super_block::SuperBlock;
-use vfs::types::FileType;
+use vfs::types::{FileType, MayAccess};
 
 use crate::text::Text;
 
@@ -122,6 +122,9 @@ pub trait Dir: Send + Sync {
     }
 }
 
+/// Decides who may use a node, in place of its owner and mode.
+pub type PermissionFn = fn(&Credentials, MayAccess) -> Result<()>;
+
 /// How a file with its own operations is opened.
 pub type OpenCustom = dyn Fn(&Context<'_>, &mut OpenFile<'_>) -> Result<FileImpl> + Send + Sync;
 
@@ -166,18 +169,27 @@ pub struct Entry {
     pub gid: Gid,
     /// Size that `stat(2)` shows.
     pub size: u64,
+    /// Who may use it, where owner and mode do not say.
+    pub permission: Option<PermissionFn>,
 }
 
 impl Entry {
     /// A node of root.
     pub fn new(node: Node, ino: u64, mode: u32) -> Self {
-        Self { node, ino, mode, uid: Uid(0), gid: Gid(0), size: 0 }
+        Self { node, ino, mode, uid: Uid(0), gid: Gid(0), size: 0, permission: None }
     }
 
     /// The same with the size that `stat(2)` shall show.
     #[must_use]
     pub fn sized(mut self, size: u64) -> Self {
         self.size = size;
+        self
+    }
+
+    /// The same with a rule of its own for who may use it.
+    #[must_use]
+    pub fn permitted_by(mut self, permission: PermissionFn) -> Self {
+        self.permission = Some(permission);
         self
     }
 

@@ -1,5 +1,6 @@
 //! Text under construction, and the file that hands it out.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,7 +8,7 @@ use core::fmt;
 use abi::{Errno, Result};
 use mm::IovIter;
 use sched::mutex::Mutex;
-use vfs::file::File;
+use vfs::file::{File, FileImpl};
 use vfs::file_ops::{FileOps, IoFlags, Whence};
 
 use crate::node::{Attr, Context, Show};
@@ -116,6 +117,11 @@ impl TextFile {
     fn context(file: &File) -> Context<'_> {
         Context { sb: file.inode().sb(), cred: file.cred() }
     }
+}
+
+/// An open file of the text that `show` makes: for nodes with operations of their own that choose what to show when they are opened.
+pub fn open_text(show: Arc<dyn Show>) -> FileImpl {
+    FileImpl::Owned(Box::new(TextFile::new(Source::Shared(show))))
 }
 
 impl FileOps for TextFile {

@@ -108,6 +108,7 @@ fn late(info: &'static BootInfo) -> Result<()> {
     crate::tty_hooks::set(&crate::job::Jobs);
     socket::set_credentials_source(crate::process::socket_credentials);
     unix::init();
+    mqueue::set_host(&crate::ipc::mqueue::Caller);
     rootfs::register_types()?;
     crate::procfs::init()?;
     crate::net::init()?;

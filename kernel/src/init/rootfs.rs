@@ -23,7 +23,8 @@ pub(super) fn register_types() -> Result<()> {
     register_filesystem(&tmpfs::ROOTFS)?;
     register_filesystem(&tmpfs::TMPFS)?;
     register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)?;
-    register_filesystem(&devpts::DEVPTS)
+    register_filesystem(&devpts::DEVPTS)?;
+    register_filesystem(&mqueue::MQUEUE)
 }
 
 /// Unpacks the initramfs that the boot loader passed, and gives its memory back.

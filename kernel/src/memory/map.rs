@@ -31,7 +31,7 @@ fn sys_mmap(addr: usize, length: usize, prot: u32, flags: u32, fd: Fd, offset: u
 }
 
 /// `READ_IMPLIES_EXEC` of old binaries.
-fn with_personality(prot: u32) -> u32 {
+pub fn with_personality(prot: u32) -> u32 {
     const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
     let implies = current().personality.load(Ordering::Relaxed) & READ_IMPLIES_EXEC != 0;
     if implies && prot & raw::PROT_READ != 0 { prot | raw::PROT_EXEC } else { prot }

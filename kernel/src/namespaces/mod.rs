@@ -3,10 +3,9 @@
 pub mod syscalls;
 pub mod user;
 
+use crate::ipc::IpcNamespace;
 use crate::process::PidNamespace;
-use crate::process::nsproxy::{
-    CgroupNamespace, IpcNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum,
-};
+use crate::process::nsproxy::{CgroupNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
@@ -32,7 +31,7 @@ pub fn copy(old: &NsProxy, fs: &FsStruct, cred: &Arc<Credentials>, flags: u64) -
         new.uts = Arc::new(old.uts.duplicate());
     }
     if has(raw::CLONE_NEWIPC) {
-        new.ipc = Arc::new(IpcNamespace { inum: next_inum() });
+        new.ipc = Arc::new(IpcNamespace::new(cred.user_ns.clone()));
     }
     if has(raw::CLONE_NEWNET) {
         new.net = Arc::new(NetNamespace { inum: next_inum() });

@@ -1,9 +1,8 @@
 //! unshare(2), setns(2).
 
 use crate::fs::context::file_raw;
-use crate::process::nsproxy::{
-    CgroupNamespace, IpcNamespace, NEW_FLAGS, NetNamespace, TimeNamespace, UtsNamespace,
-};
+use crate::ipc::{self, IpcNamespace};
+use crate::process::nsproxy::{CgroupNamespace, NEW_FLAGS, NetNamespace, TimeNamespace, UtsNamespace};
 use crate::process::{NsProxy, PidNamespace, current};
 use crate::syscall::{Fd, Syscall};
 use abi::cap::Cap;
@@ -60,6 +59,13 @@ fn sys_unshare(flags: u64) -> Result<()> {
     }
     if let Some(fs) = new_fs {
         crate::process::files::replace_fs(fs);
+    }
+    if flags & u64::from(raw::CLONE_SYSVSEM | raw::CLONE_NEWIPC) != 0 {
+        // The sets of the old namespace are out of reach: as if the thread exited.
+        ipc::task::leave_semaphores(&me);
+    }
+    if flags & u64::from(raw::CLONE_NEWIPC) != 0 {
+        ipc::task::leave_segments(&me);
     }
     if let Some(new) = new_cred {
         crate::cred::commit::commit(&me, new);
@@ -163,7 +169,12 @@ fn join(list: &[Namespace]) -> Result<()> {
                 proxy.mnt = mnt.clone();
             }
             Namespace::Uts(uts) => proxy.uts = uts.clone(),
-            Namespace::Ipc(ipc) => proxy.ipc = ipc.clone(),
+            Namespace::Ipc(ipc) => {
+                if !cred.ns_capable(&ipc.user_ns, Cap::SysAdmin) {
+                    return Err(Errno::EPERM);
+                }
+                proxy.ipc = ipc.clone();
+            }
             Namespace::Net(net) => proxy.net = net.clone(),
             Namespace::Cgroup(cgroup) => proxy.cgroup = cgroup.clone(),
             Namespace::Time(time) => {
@@ -192,6 +203,9 @@ fn join(list: &[Namespace]) -> Result<()> {
                 crate::cred::commit::commit(&me, new);
             }
         }
+    }
+    if list.iter().any(|ns| matches!(ns, Namespace::Ipc(_))) {
+        ipc::task::leave_semaphores(&me);
     }
     drop(me.nsproxy.replace(Some(Arc::new(proxy))));
     Ok(())

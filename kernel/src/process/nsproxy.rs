@@ -5,6 +5,7 @@
 //! namespace is that of its [`super::Pid`], while `pid_for_children` is the one its children will get.
 
 use super::PidNamespace;
+use crate::ipc::IpcNamespace;
 use abi::raw;
 use abi::system::Utsname;
 use alloc::sync::Arc;
@@ -51,12 +52,6 @@ impl UtsNamespace {
     pub fn duplicate(&self) -> Self {
         Self::new(*self.name.lock(), next_inum())
     }
-}
-
-/// System V IPC objects and POSIX message queues: ipc_namespaces(7). The objects come with their system calls.
-pub struct IpcNamespace {
-    /// Inode number below `/proc/<pid>/ns`.
-    pub inum: u32,
 }
 
 /// Network devices, addresses, sockets: network_namespaces(7). Filled by the network stack.
@@ -114,7 +109,7 @@ impl NsProxy {
         Self {
             mnt,
             uts: Arc::new(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO)),
-            ipc: Arc::new(IpcNamespace { inum: IPC_INIT_INO }),
+            ipc: Arc::new(IpcNamespace::initial()),
             net: Arc::new(NetNamespace { inum: NET_INIT_INO }),
             cgroup: Arc::new(CgroupNamespace { inum: CGROUP_INIT_INO }),
             time: time.clone(),

@@ -55,6 +55,8 @@ pub mod flags {
     pub const NPROC_EXCEEDED: u32 = 1 << 13;
     /// Calls exec and has told the other threads to go.
     pub const EXECING: u32 = 1 << 12;
+    /// Has something in [`crate::ipc::task::TaskIpc`].
+    pub const IPC: u32 = 1 << 14;
 }
 
 /// `sigaltstack(2)` state in native form.
@@ -184,6 +186,8 @@ pub struct Thread {
     pub futex: crate::futex::Waiter,
     /// What waits for its CPU time; made for the first one.
     cpu_queue: Once<Box<Queue>>,
+    /// Semaphore adjustments and segments it made.
+    pub ipc: crate::ipc::task::TaskIpc,
     /// `rseq(2)`.
     pub rseq: Rseq,
     /// What `restart_syscall(2)` does.
@@ -260,6 +264,7 @@ impl Thread {
             robust_list: AtomicUsize::new(0),
             futex: crate::futex::Waiter::default(),
             cpu_queue: Once::new(),
+            ipc: crate::ipc::task::TaskIpc::default(),
             rseq: Rseq::default(),
             restart: SpinLock::new(Restart::None),
             vfork_done: SpinLock::new(None),

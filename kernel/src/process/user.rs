@@ -1,4 +1,5 @@
-//! What one user owns: the counts behind `RLIMIT_NPROC` and `RLIMIT_SIGPENDING`.
+//! What one user owns: the counts behind `RLIMIT_NPROC`, `RLIMIT_SIGPENDING`, `RLIMIT_MSGQUEUE` and (for `SHM_LOCK`)
+//! `RLIMIT_MEMLOCK`.
 //!
 //! One [`UserCounts`] per user id that has a process, found in a table under a leaf lock and then kept by
 //! reference; the counts themselves are atomic. Ids are in the initial user namespace.
@@ -17,6 +18,10 @@ pub struct UserCounts {
     pub threads: AtomicU64,
     /// Queued signals.
     pub signals: AtomicU64,
+    /// Bytes that POSIX message queues may hold.
+    pub msgqueue: AtomicU64,
+    /// Pages of shared memory segments locked with `SHM_LOCK`.
+    pub shm_locked: AtomicU64,
 }
 
 static USERS: SpinLockIrq<BTreeMap<u32, Weak<UserCounts>>> = SpinLockIrq::new(BTreeMap::new());
@@ -28,7 +33,9 @@ impl UserCounts {
         if let Some(user) = users.get(&uid.0).and_then(Weak::upgrade) {
             return user;
         }
-        let user = Arc::new(Self { uid, threads: AtomicU64::new(0), signals: AtomicU64::new(0) });
+        let zero = || AtomicU64::new(0);
+        let user =
+            Arc::new(Self { uid, threads: zero(), signals: zero(), msgqueue: zero(), shm_locked: zero() });
         users.insert(uid.0, Arc::downgrade(&user));
         user
     }
@@ -67,6 +74,48 @@ impl SignalCharge {
 impl Drop for SignalCharge {
     fn drop(&mut self) {
         self.0.signals.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Adds `amount` to a count, unless it would exceed `limit`.
+fn charge(count: &AtomicU64, amount: u64, limit: u64) -> Option<()> {
+    let within = |now: u64| now.checked_add(amount).filter(|sum| *sum <= limit);
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).ok().map(drop)
+}
+
+/// Bytes of a message queue on a user's account.
+#[derive(Debug)]
+pub struct MsgqueueCharge(Arc<UserCounts>, u64);
+
+impl MsgqueueCharge {
+    /// Counts `bytes` more, up to `limit`.
+    pub fn new(user: Arc<UserCounts>, bytes: u64, limit: u64) -> Option<Self> {
+        charge(&user.msgqueue, bytes, limit)?;
+        Some(Self(user, bytes))
+    }
+}
+
+impl Drop for MsgqueueCharge {
+    fn drop(&mut self) {
+        self.0.msgqueue.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+/// Pages of a locked shared memory segment on a user's account.
+#[derive(Debug)]
+pub struct ShmLockCharge(Arc<UserCounts>, u64);
+
+impl ShmLockCharge {
+    /// Counts `pages` more, up to `limit`.
+    pub fn new(user: Arc<UserCounts>, pages: u64, limit: u64) -> Option<Self> {
+        charge(&user.shm_locked, pages, limit)?;
+        Some(Self(user, pages))
+    }
+}
+
+impl Drop for ShmLockCharge {
+    fn drop(&mut self) {
+        self.0.shm_locked.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

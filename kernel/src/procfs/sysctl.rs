@@ -208,7 +208,9 @@ pub(super) fn init() {
     kernel.add_attrs(KERNEL);
     kernel.mkdir("random").add_attrs(RANDOM);
     sys.mkdir("vm").add_attrs(VM);
-    sys.mkdir("fs").add_attrs(FS);
+    let fs = sys.mkdir("fs");
+    fs.add_attrs(FS);
+    crate::ipc::sysctl::init(&kernel, &fs);
     sys.mkdir("net");
     sys.mkdir("dev");
     sys.mkdir("debug");

@@ -40,6 +40,7 @@ pub(super) fn init() {
     tty.mkdir("driver");
     tty.mkdir("ldisc");
     top().mkdir("fs");
+    crate::ipc::show::init(&top().mkdir("sysvipc"));
     top().mkdir("bus");
     top().mkdir("irq");
 }

@@ -45,6 +45,18 @@ impl EpollEvent {
     }
 }
 
+/// `struct semid64_ds`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Semid64Ds {
+    pub perm: crate::ipc::Ipc64Perm,
+    pub otime: i64,
+    pub ctime: i64,
+    pub nsems: u64,
+    pub unused: [u64; 2],
+}
+
 /// `O_DIRECTORY`, `O_NOFOLLOW`, `O_DIRECT` and `O_LARGEFILE` have their own values on arm64.
 #[allow(missing_docs)]
 pub mod open {
@@ -73,5 +85,6 @@ mod tests {
     fn sizes_are_those_of_the_headers() {
         assert_eq!(size_of::<super::Stat>(), 128);
         assert_eq!(size_of::<super::EpollEvent>(), 16);
+        assert_eq!(size_of::<super::Semid64Ds>(), 88);
     }
 }

@@ -16,6 +16,7 @@ pub mod creds;
 mod errno;
 pub mod fs;
 pub mod generic;
+pub mod ipc;
 pub mod nr;
 pub mod poll;
 pub mod process;

@@ -43,6 +43,20 @@ impl EpollEvent {
     }
 }
 
+/// `struct semid64_ds`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Semid64Ds {
+    pub perm: crate::ipc::Ipc64Perm,
+    pub otime: i64,
+    pub unused1: u64,
+    pub ctime: i64,
+    pub unused2: u64,
+    pub nsems: u64,
+    pub unused: [u64; 2],
+}
+
 /// `O_DIRECTORY`, `O_NOFOLLOW`, `O_DIRECT` and `O_LARGEFILE` have their own values per architecture.
 #[allow(missing_docs)]
 pub mod open {
@@ -71,5 +85,6 @@ mod tests {
     fn sizes_are_those_of_the_headers() {
         assert_eq!(size_of::<super::Stat>(), 144);
         assert_eq!(size_of::<super::EpollEvent>(), 12);
+        assert_eq!(size_of::<super::Semid64Ds>(), 104);
     }
 }

@@ -120,6 +120,12 @@ pub trait SocketOps: Any + Send + Sync {
         Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX }
     }
 
+    /// Takes a message of the kernel's own for the receiver of this socket (`mq_notify(2)` with `SIGEV_THREAD`). `EINVAL` for
+    /// families that carry none: all but `AF_NETLINK`.
+    fn kernel_message(&self, data: &[u8]) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
+
     /// Whether the socket listens (`SO_ACCEPTCONN`).
     fn is_listening(&self) -> bool {
         false

@@ -15,10 +15,12 @@
 //! directories, ancestor first (by address if unrelated), then the inodes that move or go.
 //!
 //! Files: [`walk`], [`lookup`] (one component, cached or not), [`open`], [`create`] (names that
-//! appear), [`remove`], [`rename`], [`dirs`] (working and root directory, `readlink`, `access`).
+//! appear), [`remove`], [`rename`], [`dirs`] (working and root directory, `readlink`, `access`), [`inside`] (names that are not
+//! paths).
 
 pub mod create;
 pub mod dirs;
+pub mod inside;
 pub mod lookup;
 pub mod open;
 pub mod remove;

@@ -330,7 +330,12 @@ fn may_create_in_sticky(ctx: &LookupContext<'_>, dir: &Inode, inode: &Inode) -> 
 }
 
 /// Makes the open file: counts writers, calls the file system or the device, truncates.
-fn do_open(ctx: &LookupContext<'_>, path: &Path, args: &OpenArgs, extra: FileMode) -> Result<Arc<File>> {
+pub(super) fn do_open(
+    ctx: &LookupContext<'_>,
+    path: &Path,
+    args: &OpenArgs,
+    extra: FileMode,
+) -> Result<Arc<File>> {
     let inode = path.inode()?;
     let mut mode = extra | FileMode::LSEEK | FileMode::PREAD | FileMode::PWRITE;
     match args.flags & raw::O_ACCMODE {

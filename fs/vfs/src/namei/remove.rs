@@ -9,7 +9,7 @@ use crate::dentry::DentryFlags;
 use crate::inode::InodeFlags;
 use crate::mount;
 use crate::notify;
-use crate::path::LookupContext;
+use crate::path::{LookupContext, Path};
 use crate::permission::{Removal, may_delete, may_search};
 
 /// `unlinkat(2)` without `AT_REMOVEDIR`.
@@ -21,33 +21,52 @@ pub fn unlink(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
     let dir = parent.inode()?;
     may_search(dir, ctx.cred)?;
     parent.mnt.get_write()?;
-    let result = (|| {
-        let names = dir.rwsem.write();
-        let dentry = lookup_locked(&parent.dentry, dir, last.name())?;
-        let inode = dentry.inode().ok_or(Errno::ENOENT)?;
-        if last.trailing_slash {
-            return Err(if inode.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
-        }
-        may_delete(dir, inode, ctx.cred, Removal::File)?;
-        {
-            let _victim = inode.rwsem.write_nested();
-            if dentry.flags().contains(DentryFlags::MOUNTED) {
-                if mount::tree::is_local_mountpoint(ctx.ns, &dentry) {
-                    return Err(Errno::EBUSY);
-                }
-                mount::tree::detach_mounts(&dentry);
-            }
-            dir.ops().unlink(dir, last.name(), inode)?;
-        }
-        notify::on_entry(dir, notify::event::DELETE, last.name(), false, 0);
-        let gone = inode.nlink() == 0;
-        notify::on_inode(inode, if gone { notify::event::DELETE_SELF } else { notify::event::ATTRIB });
-        drop(names);
-        dcache::d_delete(&dentry, 1);
-        Ok(())
-    })();
+    let spelling = if last.trailing_slash { Spelling::TrailingSlash } else { Spelling::Plain };
+    let result = unlink_entry(ctx, &parent, last.name(), spelling);
     parent.mnt.put_write();
     result
+}
+
+/// How the last name of a path was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// Without a slash after it.
+    Plain,
+    /// With one: it must be a directory.
+    TrailingSlash,
+}
+
+/// Removes `name` from the directory `parent`, of which a write reference is held.
+pub(super) fn unlink_entry(
+    ctx: &LookupContext<'_>,
+    parent: &Path,
+    name: &[u8],
+    spelling: Spelling,
+) -> Result<()> {
+    let dir = parent.inode()?;
+    let names = dir.rwsem.write();
+    let dentry = lookup_locked(&parent.dentry, dir, name)?;
+    let inode = dentry.inode().ok_or(Errno::ENOENT)?;
+    if spelling == Spelling::TrailingSlash {
+        return Err(if inode.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
+    }
+    may_delete(dir, inode, ctx.cred, Removal::File)?;
+    {
+        let _victim = inode.rwsem.write_nested();
+        if dentry.flags().contains(DentryFlags::MOUNTED) {
+            if mount::tree::is_local_mountpoint(ctx.ns, &dentry) {
+                return Err(Errno::EBUSY);
+            }
+            mount::tree::detach_mounts(&dentry);
+        }
+        dir.ops().unlink(dir, name, inode)?;
+    }
+    notify::on_entry(dir, notify::event::DELETE, name, false, 0);
+    let gone = inode.nlink() == 0;
+    notify::on_inode(inode, if gone { notify::event::DELETE_SELF } else { notify::event::ATTRIB });
+    drop(names);
+    dcache::d_delete(&dentry, 1);
+    Ok(())
 }
 
 /// `rmdir(2)`, `unlinkat(2)` with `AT_REMOVEDIR`.

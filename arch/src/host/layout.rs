@@ -4,6 +4,8 @@ use core::ops::Range;
 
 /// End of user space.
 pub const TASK_SIZE: usize = 0x7fff_ffff_f000;
+/// End of the addresses that a user copy may try.
+pub const ACCESS_END: usize = TASK_SIZE;
 /// Top of the first stack, before randomisation.
 pub const STACK_TOP: usize = TASK_SIZE;
 /// Where `ET_DYN` programs load without randomisation.

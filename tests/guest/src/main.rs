@@ -27,6 +27,7 @@ mod paths;
 mod prelude;
 mod process;
 mod pseudo;
+mod pseudofs;
 mod sched;
 mod signals;
 mod sys;
@@ -48,6 +49,7 @@ const TABLES: &[&[harness::Test]] = &[
     creds::TESTS,
     tty::TESTS,
     pseudo::TESTS,
+    pseudofs::TESTS,
     mounts::TESTS,
     hostile::TESTS,
 ];

@@ -27,6 +27,16 @@ pub fn kernel_text() -> Range<usize> {
     0..0
 }
 
+/// The constants of the kernel image.
+pub fn rodata() -> Range<usize> {
+    0..0
+}
+
+/// The variables of the kernel image.
+pub fn data() -> Range<usize> {
+    0..0
+}
+
 /// The range for the descriptors of page frames (`mm`'s vmemmap): none, `mm` uses a flat array.
 pub fn vmemmap() -> Range<usize> {
     0..0

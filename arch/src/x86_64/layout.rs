@@ -51,6 +51,24 @@ pub fn kernel_text() -> Range<usize> {
     (&raw const __text_start).addr()..(&raw const __text_end).addr()
 }
 
+/// The constants of the kernel image, including those that relocation wrote.
+pub fn rodata() -> Range<usize> {
+    unsafe extern "C" {
+        static __rodata_start: u8;
+        static __rodata_end: u8;
+    }
+    (&raw const __rodata_start).addr()..(&raw const __rodata_end).addr()
+}
+
+/// The variables of the kernel image.
+pub fn data() -> Range<usize> {
+    unsafe extern "C" {
+        static __data_start: u8;
+        static __image_end: u8;
+    }
+    (&raw const __data_start).addr()..(&raw const __image_end).addr()
+}
+
 /// The range for the descriptors of page frames (`mm`'s vmemmap).
 pub fn vmemmap() -> Range<usize> {
     0xffff_ea00_0000_0000..0xffff_ea80_0000_0000

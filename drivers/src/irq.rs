@@ -4,6 +4,7 @@
 //! table is read under RCU, so handling takes no lock and writes nothing shared: counts are per CPU.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use abi::{Errno, Result};
 use arch::cpu::CpuId;
 use arch::intc::{self, IrqNumber, Trigger};
+use arch::irqstat::{self, Kind};
 use arch::percpu::PerCpuBox;
 use sync::{Once, RcuPtr};
 
@@ -58,9 +60,9 @@ pub fn handle(irq: IrqNumber) -> bool {
     true
 }
 
-/// All interrupts so far.
+/// All interrupts so far, with those of the architecture.
 pub fn total() -> u64 {
-    let mut total = 0;
+    let mut total = irqstat::total();
     for_each(|_, action| {
         total += action.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>();
         Ok(())
@@ -82,14 +84,17 @@ fn for_each(mut f: impl FnMut(u32, &Action) -> fmt::Result) -> fmt::Result {
 
 /// The counts of `/proc/stat`'s `intr` line, each with a space in front.
 pub fn show_counts(out: &mut dyn fmt::Write) -> fmt::Result {
-    let mut next = 0;
-    for_each(|number, action| {
-        for _ in next..number {
-            out.write_str(" 0")?;
-        }
-        next = number + 1;
-        write!(out, " {}", action.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>())
-    })
+    let timer = irqstat::timer_line().map(|line| line.0);
+    for (number, slot) in (0..).zip(table()) {
+        let action = slot.load_arc(&sched::rcu::read_lock());
+        let count = match action {
+            Some(action) => action.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>(),
+            None if timer == Some(number) => irqstat::sum(Kind::Timer),
+            None => 0,
+        };
+        write!(out, " {count}")?;
+    }
+    Ok(())
 }
 
 /// `/proc/interrupts`.
@@ -99,17 +104,41 @@ pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "CPU{:<8}", cpu.0)?;
     }
     writeln!(out)?;
+    // Labels are as wide as the widest number.
+    let width =
+        intc::nr_irqs().saturating_sub(1).checked_ilog10().map_or(3, |digits| digits as usize + 1).max(3);
+    if let Some(line) = irqstat::timer_line() {
+        columns(out, width, &format!("{}", line.0), |cpu| irqstat::on(cpu, Kind::Timer))?;
+        write!(out, "  ")?;
+        intc::describe(line, out)?;
+        writeln!(out, "  arch_timer")?;
+    }
     for_each(|number, action| {
-        write!(out, "{number:3}:")?;
-        for cpu in arch::cpu::online().iter() {
-            write!(out, " {:10}", count_on(action, cpu))?;
-        }
+        let on = |cpu| action.counts.on(cpu).load(Ordering::Relaxed);
+        columns(out, width, &format!("{number}"), on)?;
         write!(out, "  ")?;
         intc::describe(IrqNumber(number), out)?;
         writeln!(out, "  {}", action.name)
-    })
+    })?;
+    for row in irqstat::ROWS {
+        match row.text {
+            Some(text) => {
+                columns(out, width, row.label, |cpu| irqstat::on(cpu, row.kind))?;
+                writeln!(out, "  {text}")?;
+            }
+            None => writeln!(out, "{:>width$}: {:10}", row.label, irqstat::sum(row.kind))?,
+        }
+    }
+    Ok(())
 }
 
-fn count_on(action: &Action, cpu: CpuId) -> u64 {
-    action.counts.on(cpu).load(Ordering::Relaxed)
+/// A label and a count per CPU; a label that is too wide takes its room from the first column.
+fn columns(out: &mut dyn fmt::Write, width: usize, label: &str, on: impl Fn(CpuId) -> u64) -> fmt::Result {
+    write!(out, "{label:>width$}:")?;
+    let mut column = 11usize.saturating_sub(label.len().saturating_sub(width));
+    for cpu in arch::cpu::online().iter() {
+        write!(out, "{:column$}", on(cpu))?;
+        column = 11;
+    }
+    Ok(())
 }

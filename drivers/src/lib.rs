@@ -11,5 +11,6 @@ extern crate alloc;
 pub mod console;
 pub mod irq;
 pub mod mem;
+pub mod resource;
 pub mod serial;
 pub mod tty;

@@ -101,6 +101,7 @@ impl AddressSpace {
         let page = addr & !(PAGE_SIZE - 1);
         {
             let rcu = sched::rcu::read_lock();
+            crate::stats::count_fault(&rcu);
             if let Some(vma) = self.cached_area(page, &rcu) {
                 drop(rcu);
                 return self.fault_in(&vma.arc(), page, access, asker);
@@ -261,6 +262,7 @@ impl Fault<'_> {
         }
         if mapping.get(index).is_none() && !mapping.is_memory() {
             outcome = Resolved::Major;
+            crate::stats::count(crate::stats::Event::MajorFault, 1);
         }
         let private = !self.flags.contains(VmFlags::SHARED);
         // A copy is prepared before the folio lock.

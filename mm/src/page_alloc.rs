@@ -29,19 +29,27 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 struct Near {
     /// The lists of the zone preferred for each kind of request; null until the slow path has looked.
     pcps: [Cell<*const ZonePcp>; NR_ZONES],
-    allocated: Cell<u64>,
+    /// Pages that the fast path took, by the kind of request: the zone is the one preferred for it.
+    allocated: [Cell<u64>; NR_ZONES],
+    /// Pages taken elsewhere, by the zone they came from.
+    refilled: [Cell<u64>; NR_ZONES],
     freed: Cell<u64>,
+}
+
+fn add(counter: &Cell<u64>, pages: u64) {
+    counter.set(counter.get() + pages);
 }
 
 arch::per_cpu! {
     static NEAR: Near = Near {
         pcps: [const { Cell::new(core::ptr::null()) }; NR_ZONES],
-        allocated: Cell::new(0),
+        allocated: [const { Cell::new(0) }; NR_ZONES],
+        refilled: [const { Cell::new(0) }; NR_ZONES],
         freed: Cell::new(0),
     };
 }
 
-// SAFETY: other CPUs only read the two counters (`hot_event`), whose tearing is not possible on 64-bit machines.
+// SAFETY: other CPUs only read the counters (`hot_event`), whose tearing is not possible on 64-bit machines.
 unsafe impl Sync for Near {}
 
 /// Rounds a reclaim tries without any progress before it gives up.
@@ -114,7 +122,7 @@ fn alloc_fast(gfp: Gfp, order: u8) -> Option<u32> {
     let list = list_of(order, gfp.migrate_type() as usize);
     // SAFETY: these are the lists of this CPU, and preemption is off.
     let pfn = unsafe { pcp.with(&guard, |lists| lists.pop(&Memory, list, order)) }??;
-    near.allocated.set(near.allocated.get() + (1 << order));
+    add(&near.allocated[gfp.zone() as usize], 1 << order);
     Some(pfn)
 }
 
@@ -174,13 +182,14 @@ fn take_from(zone: &'static Zone, order: u8, ty: MigrateType) -> Option<u32> {
                 })
             };
             if let Some(Some(pfn)) = pfn {
-                let near = NEAR.get(&guard);
-                near.allocated.set(near.allocated.get() + (1 << order));
+                add(&NEAR.get(&guard).refilled[zone.kind() as usize], 1 << order);
                 return Some(pfn);
             }
         }
     }
-    zone.take(order, ty)
+    let pfn = zone.take(order, ty)?;
+    add(&NEAR.get(&PreemptGuard::new()).refilled[zone.kind() as usize], 1 << order);
+    Some(pfn)
 }
 
 /// Notes on this CPU which lists serve which requests: those of the first zone on its own node's list for that kind.
@@ -298,7 +307,7 @@ pub(crate) fn free_block(pfn: u32, order: u8) {
     if order <= COSTLY_ORDER && ty < NR_PCP_TYPES {
         let guard = PreemptGuard::new();
         let near = NEAR.get(&guard);
-        near.freed.set(near.freed.get() + (1 << order));
+        add(&near.freed, 1 << order);
         // SAFETY: null, or the lists of this CPU, which live for ever.
         let preferred = unsafe { near.pcps[ZoneKind::Movable as usize].get().as_ref() };
         let zone = block.zone();
@@ -326,6 +335,9 @@ pub(crate) fn free_block(pfn: u32, order: u8) {
 #[cold]
 #[inline(never)]
 fn give_to_zone(pfn: u32, order: u8) {
+    if order > COSTLY_ORDER {
+        add(&NEAR.get(&PreemptGuard::new()).freed, 1 << order);
+    }
     if let Some(zone) = node::zone(vmemmap::block(pfn).zone()) {
         zone.give(pfn, order);
     }
@@ -409,12 +421,24 @@ pub fn drain_all() {
 
 /// Events that the fast path counts without atomics.
 pub(crate) fn hot_event(event: Event) -> u64 {
-    let sum = |f: fn(&Near) -> u64| cpu::possible().iter().map(|c| f(NEAR.on(c))).sum();
+    let allocated = |kind| cpu::possible().iter().map(|c| allocated_on(c, kind)).sum();
     match event {
-        Event::AllocNormal => sum(|n| n.allocated.get()),
-        Event::Free => sum(|n| n.freed.get()),
+        Event::AllocDma => allocated(ZoneKind::Dma),
+        Event::AllocDma32 => allocated(ZoneKind::Dma32),
+        Event::AllocNormal => allocated(ZoneKind::Normal),
+        Event::AllocMovable => allocated(ZoneKind::Movable),
+        Event::Free => cpu::possible().iter().map(|c| NEAR.on(c).freed.get()).sum(),
         _ => 0,
     }
+}
+
+/// Pages of a kind of zone that were allocated on `cpu`.
+fn allocated_on(cpu: cpu::CpuId, kind: ZoneKind) -> u64 {
+    let near = NEAR.on(cpu);
+    let zonelist = |kind| node::node(cpu::node_of(cpu) as usize).and_then(|node| node.zonelist(kind).first());
+    let fast = ZoneKind::ALL.into_iter().zip(&near.allocated);
+    let here = fast.filter(|(request, _)| zonelist(*request).is_some_and(|zone| zone.kind() == kind));
+    near.refilled[kind as usize].get() + here.map(|(_, pages)| pages.get()).sum::<u64>()
 }
 
 /// Marks an allocated page as a page table (or back), for those who walk descriptors.

@@ -4,6 +4,7 @@
 //! a reader sums them. So an update is a few instructions and a read is exact when nothing moves.
 
 use arch::cpu::{CpuId, possible};
+use arch::preempt::PreemptOff;
 use core::sync::atomic::{AtomicIsize, AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
@@ -153,6 +154,13 @@ pub fn add(item: Item, delta: isize) {
 #[inline]
 pub fn count(event: Event, n: u64) {
     here().events[event as usize].fetch_add(n, Relaxed);
+}
+
+/// Counts a page fault. No interrupt handler does, so that with preemption off nobody else writes this counter.
+#[inline]
+pub(crate) fn count_fault(here: &impl PreemptOff) {
+    let counter = &COUNTERS.get(here).events[Event::Fault as usize];
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
 }
 
 fn all() -> impl Iterator<Item = &'static Counters> {

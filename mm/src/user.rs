@@ -32,9 +32,9 @@ pub fn clear_user(dst: usize, len: usize) -> Result<()> {
     arch::uaccess::clear_user(dst, len).map_err(|_| Errno::EFAULT)
 }
 
-/// Whether `addr..addr + len` lies in the part of the address space that users can have.
+/// Whether `addr..addr + len` lies where a copy from or to a user may be tried at all.
 pub fn access_ok(addr: usize, len: usize) -> bool {
-    addr.checked_add(len).is_some_and(|end| end <= arch::layout::TASK_SIZE)
+    addr.checked_add(len).is_some_and(|end| end <= arch::layout::ACCESS_END)
 }
 
 /// The address of a `T` in user memory.

@@ -44,7 +44,7 @@ pub(crate) mod rq;
 mod rwsem;
 mod semaphore;
 #[cfg(target_os = "none")]
-mod softirq;
+pub mod softirq;
 pub mod stack;
 pub mod state;
 pub mod task;

@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arch::cpu::{CpuId, CpuMask, MAX_CPUS};
 use arch::sync::SpinLockIrq;
@@ -15,6 +15,39 @@ use sync::Once;
 use crate::state::State;
 use crate::task::{Task, TaskFlags, current};
 
+/// A kind of deferred work, as `/proc/softirqs` has them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+#[allow(missing_docs)]
+pub enum Kind {
+    High,
+    Timer,
+    NetTx,
+    NetRx,
+    Block,
+    IrqPoll,
+    Tasklet,
+    Sched,
+    HrTimer,
+    Rcu,
+}
+
+impl Kind {
+    /// All, with their names, in Linux's order.
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::High, "HI"),
+        (Self::Timer, "TIMER"),
+        (Self::NetTx, "NET_TX"),
+        (Self::NetRx, "NET_RX"),
+        (Self::Block, "BLOCK"),
+        (Self::IrqPoll, "IRQ_POLL"),
+        (Self::Tasklet, "TASKLET"),
+        (Self::Sched, "SCHED"),
+        (Self::HrTimer, "HRTIMER"),
+        (Self::Rcu, "RCU"),
+    ];
+}
+
 type Function = Box<dyn FnOnce() + Send>;
 
 struct PerCpu {
@@ -22,11 +55,28 @@ struct PerCpu {
     /// Somebody asked for a run.
     asked: AtomicBool,
     thread: Once<Arc<Task>>,
+    /// How often work of each kind was done.
+    counts: [AtomicU64; Kind::ALL.len()],
 }
 
 static CPUS: [PerCpu; MAX_CPUS] = [const {
-    PerCpu { functions: SpinLockIrq::new(Vec::new()), asked: AtomicBool::new(false), thread: Once::new() }
+    PerCpu {
+        functions: SpinLockIrq::new(Vec::new()),
+        asked: AtomicBool::new(false),
+        thread: Once::new(),
+        counts: [const { AtomicU64::new(0) }; Kind::ALL.len()],
+    }
 }; MAX_CPUS];
+
+/// Counts work of a kind on `cpu`, for those who do such work elsewhere.
+pub fn count(cpu: CpuId, kind: Kind) {
+    CPUS[cpu.index()].counts[kind as usize].fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often work of a kind was done on `cpu`.
+pub fn done(cpu: CpuId, kind: Kind) -> u64 {
+    CPUS[cpu.index()].counts[kind as usize].load(Ordering::Relaxed)
+}
 
 /// Makes the threads of the CPUs that are up. Task context.
 pub(crate) fn start_threads() -> abi::Result<()> {
@@ -75,10 +125,19 @@ fn run(cpu: CpuId) {
     loop {
         this.asked.store(false, Ordering::SeqCst);
         let functions = core::mem::take(&mut *this.functions.lock());
+        if !functions.is_empty() {
+            count(cpu, Kind::Tasklet);
+        }
         for f in functions {
             f();
         }
-        crate::timer::run_expired(cpu);
+        if crate::timer::has_expired(cpu) {
+            count(cpu, Kind::Timer);
+            crate::timer::run_expired(cpu);
+        }
+        if crate::rcu::has_work(cpu) {
+            count(cpu, Kind::Rcu);
+        }
         crate::rcu::run_callbacks(cpu);
         task.set_state(State::INTERRUPTIBLE);
         if this.asked.load(Ordering::SeqCst) {

@@ -11,6 +11,7 @@ use super::trap::TrapFrame;
 use super::{gicv2, gicv3, smp, time};
 use crate::cpu::CpuMask;
 use crate::intc::{IrqNumber, Trigger};
+use crate::irqstat::{Kind, count};
 use crate::trap::handler;
 
 /// First INTID of shared lines.
@@ -73,6 +74,7 @@ pub(super) fn handle(frame: &TrapFrame) {
 fn one(intid: u32, frame: &TrapFrame) {
     if intid == native::platform().timer_irq {
         time::acknowledge();
+        count(Kind::Timer);
         if let Some(handler) = handler() {
             handler.timer(frame);
         }

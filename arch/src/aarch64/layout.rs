@@ -18,6 +18,9 @@ use crate::addr::PAGE_SIZE;
 
 /// End of user space (Linux: 48-bit VA).
 pub const TASK_SIZE: usize = 1 << 48;
+/// End of the addresses that a user copy may try: what lies between is nobody's, and faults. Larger than user space,
+/// so that a length that is cut later anyway may reach beyond its end, as with Linux's 52-bit kernels.
+pub const ACCESS_END: usize = 1 << 52;
 /// Top of the first stack, before randomisation.
 pub const STACK_TOP: usize = TASK_SIZE;
 /// Where `ET_DYN` programs load without randomisation.

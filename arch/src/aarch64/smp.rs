@@ -10,6 +10,7 @@ use super::native::{self, EnableMethod};
 use super::{cpu as this_cpu, intc, power, thread};
 use crate::addr::{VirtAddr, phys_to_virt, virt_to_phys};
 use crate::cpu::{self, CpuId, CpuMask};
+use crate::irqstat::{Kind, count};
 use crate::percpu;
 use crate::smp::Ipi;
 use crate::sync::SpinLock;
@@ -178,7 +179,10 @@ pub fn stop_others() {
 pub(super) fn handle_ipi(sgi: u32) {
     let ipi = match sgi {
         0 => Ipi::Reschedule,
-        1 => return run_call(),
+        1 => {
+            count(Kind::Call);
+            return run_call();
+        }
         2 => Ipi::TlbShootdown,
         3 => {
             cpu::mark_offline(cpu::current());
@@ -188,8 +192,14 @@ pub(super) fn handle_ipi(sgi: u32) {
         5 => Ipi::Work,
         _ => return,
     };
-    if ipi == Ipi::Reschedule {
-        crate::preempt::fold_need_resched();
+    match ipi {
+        Ipi::Reschedule => {
+            count(Kind::Reschedule);
+            crate::preempt::fold_need_resched();
+        }
+        Ipi::Work => count(Kind::Work),
+        Ipi::Backtrace => count(Kind::Backtrace),
+        _ => {}
     }
     if let Some(handler) = handler() {
         handler.ipi(ipi);

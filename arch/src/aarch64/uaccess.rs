@@ -1,4 +1,4 @@
-//! Copies between kernel and user memory. Every address is checked against `TASK_SIZE`; a fault that cannot be
+//! Copies between kernel and user memory. Every address is checked against `ACCESS_END`; a fault that cannot be
 //! resolved ends the copy with an error, never an oops.
 //!
 //! The instructions that touch user memory lie in `.uaccess.text`, each with an entry in the exception table. Where the
@@ -14,7 +14,7 @@ use core::marker::PhantomData;
 
 use super::alternative::{MOPS, PAN};
 use super::thread;
-use crate::layout::TASK_SIZE;
+use crate::layout::{ACCESS_END, TASK_SIZE};
 use crate::preempt::PreemptGuard;
 
 /// A user address could not be accessed.
@@ -328,10 +328,10 @@ unsafe extern "C" {
     fn arch_futex_xor(addr: usize, arg: u32) -> Loaded;
 }
 
-/// Whether a range lies in user space.
+/// Whether a range lies in the half of users, where every access that fails is fixed up.
 #[inline(always)]
 fn access_ok(addr: usize, len: usize) -> bool {
-    len <= TASK_SIZE && addr <= TASK_SIZE - len
+    len <= ACCESS_END && addr <= ACCESS_END - len
 }
 
 #[inline(always)]

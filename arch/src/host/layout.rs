@@ -4,6 +4,8 @@ use core::ops::Range;
 
 /// End of user space.
 pub const TASK_SIZE: usize = 0x7fff_ffff_f000;
+/// End of the addresses that a user copy may try.
+pub const ACCESS_END: usize = TASK_SIZE;
 /// Top of the first stack, before randomisation.
 pub const STACK_TOP: usize = TASK_SIZE;
 /// Where `ET_DYN` programs load without randomisation.
@@ -22,6 +24,16 @@ pub fn vmalloc() -> Range<usize> {
 
 /// The kernel's code.
 pub fn kernel_text() -> Range<usize> {
+    0..0
+}
+
+/// The constants of the kernel image.
+pub fn rodata() -> Range<usize> {
+    0..0
+}
+
+/// The variables of the kernel image.
+pub fn data() -> Range<usize> {
     0..0
 }
 

@@ -14,6 +14,7 @@ use super::trap::TrapFrame;
 use super::{apic, pio, smp};
 use crate::cpu::{CpuId, CpuMask};
 use crate::intc::{IrqNumber, Trigger};
+use crate::irqstat::{Kind, count};
 use crate::smp::Ipi;
 use crate::sync::SpinLockIrq;
 use crate::trap::handler;
@@ -166,12 +167,14 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
     match vector {
         apic::TIMER => {
             apic::eoi();
+            count(Kind::Timer);
             if let Some(h) = handler() {
                 h.timer(frame);
             }
         }
         apic::RESCHEDULE => {
             apic::eoi();
+            count(Kind::Reschedule);
             crate::preempt::fold_need_resched();
             if let Some(h) = handler() {
                 h.ipi(Ipi::Reschedule);
@@ -179,17 +182,20 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
         }
         apic::CALL => {
             apic::eoi();
+            count(Kind::Call);
             smp::run_calls();
         }
         apic::WORK => {
             apic::eoi();
+            count(Kind::Work);
             if let Some(h) = handler() {
                 h.ipi(Ipi::Work);
             }
         }
         apic::STOP => smp::stopped(),
-        apic::SPURIOUS => {}
+        apic::SPURIOUS => count(Kind::Spurious),
         apic::ERROR => {
+            count(Kind::Error);
             log::error!("APIC error {:#x}", apic::error_status());
             apic::eoi();
         }

@@ -13,6 +13,8 @@ use core::ops::Range;
 
 /// End of user space.
 pub const TASK_SIZE: usize = 0x7fff_ffff_f000;
+/// End of the addresses that a user copy may try.
+pub const ACCESS_END: usize = TASK_SIZE;
 /// Top of the first stack, before randomisation.
 pub const STACK_TOP: usize = TASK_SIZE;
 /// Where `ET_DYN` programs load without randomisation.
@@ -47,6 +49,24 @@ pub fn kernel_text() -> Range<usize> {
         static __text_end: u8;
     }
     (&raw const __text_start).addr()..(&raw const __text_end).addr()
+}
+
+/// The constants of the kernel image, including those that relocation wrote.
+pub fn rodata() -> Range<usize> {
+    unsafe extern "C" {
+        static __rodata_start: u8;
+        static __rodata_end: u8;
+    }
+    (&raw const __rodata_start).addr()..(&raw const __rodata_end).addr()
+}
+
+/// The variables of the kernel image.
+pub fn data() -> Range<usize> {
+    unsafe extern "C" {
+        static __data_start: u8;
+        static __image_end: u8;
+    }
+    (&raw const __data_start).addr()..(&raw const __image_end).addr()
 }
 
 /// The range for the descriptors of page frames (`mm`'s vmemmap).

@@ -155,6 +155,7 @@ pub(super) fn stopped() -> ! {
 
 /// An NMI: somebody wants a backtrace (or the button was pressed).
 pub(super) fn nmi(_frame: &mut TrapFrame) {
+    crate::irqstat::count(crate::irqstat::Kind::Backtrace);
     if let Some(handler) = handler() {
         handler.ipi(Ipi::Backtrace);
     }

@@ -47,6 +47,7 @@ pub fn flush_range(mm: &MmContext, range: Range<usize>, level: Level, tables_fre
 }
 
 fn remote(request: usize) {
+    crate::irqstat::count(crate::irqstat::Kind::Tlb);
     // SAFETY: the sender waits for us with the request on its stack.
     flush_here(unsafe { &*core::ptr::with_exposed_provenance::<Request<'_>>(request) });
 }

@@ -14,6 +14,7 @@ use super::pl011::Pl011;
 use super::port::SerialPort;
 use super::uart16550::Uart16550;
 use crate::irq;
+use crate::resource;
 use crate::tty::core::Tty;
 use crate::tty::devices::{self, AMBA_MAJOR, SERIAL_FIRST, TTY_MAJOR};
 use crate::tty::termios::CONSOLE;
@@ -28,6 +29,13 @@ pub struct Found {
     pub tty: Arc<Tty>,
 }
 
+/// A claim that fails says that two drivers want one device, which is worth a line.
+fn claimed(claim: Result<()>) {
+    if let Err(error) = claim {
+        log::warn!("serial: registers are in use: {error}");
+    }
+}
+
 /// Probes the ports that the architecture knows of, and makes a terminal of each that answers.
 ///
 /// # Errors
@@ -37,10 +45,16 @@ pub fn probe() -> Result<Vec<Found>> {
     for candidate in arch::serial::ports() {
         let (base, major, uart): (_, _, Box<dyn Uart>) = match candidate.registers {
             Registers::Ns16550(region) => {
+                let base = u64::from(region.base());
                 let Some(uart) = Uart16550::probe(region) else { continue };
+                claimed(resource::PORTS.claim(base, base + 7, "serial"));
                 ("ttyS", TTY_MAJOR, Box::new(uart))
             }
-            Registers::Pl011(region) => ("ttyAMA", AMBA_MAJOR, Box::new(Pl011::new(region))),
+            Registers::Pl011(region) => {
+                let (base, len) = (region.phys().0, region.len() as u64);
+                claimed(resource::MEMORY.claim(base, base + (len - 1), format!("{base:x}.pl011")));
+                ("ttyAMA", AMBA_MAJOR, Box::new(Pl011::new(region)))
+            }
         };
         let name = format!("{base}{}", candidate.index);
         let port = SerialPort::new(name.clone(), uart)?;

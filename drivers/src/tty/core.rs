@@ -190,6 +190,11 @@ impl Tty {
         self.name
     }
 
+    /// The name of its node in `/dev`.
+    pub fn name(&self) -> alloc::string::String {
+        alloc::format!("{}{}", self.name, self.index)
+    }
+
     /// The number in the name.
     pub fn index(&self) -> u32 {
         self.index

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use abi::Result;
 use arch::sync::SpinLock;
 
-use crate::node::{Attr, Context, Dir, Entry, Link, Listing, Node};
+use crate::node::{Access, Attr, Context, Dir, Entry, Link, Listing, Node};
 
 /// Inode numbers of nodes that are registered. Process directories and the like use numbers of their own,
 /// far above.
@@ -30,6 +30,8 @@ struct Child {
 pub struct StaticDir {
     children: SpinLock<Children>,
     revision: AtomicUsize,
+    /// The rule for what is in it.
+    access: Access,
 }
 
 #[derive(Default)]
@@ -50,7 +52,12 @@ impl Link for Path {
 impl StaticDir {
     /// An empty directory.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { children: SpinLock::new(Children::default()), revision: AtomicUsize::new(1) })
+        Self::with_access(Access::Mode)
+    }
+
+    /// An empty directory with a rule for opening what is in it and below.
+    pub fn with_access(access: Access) -> Arc<Self> {
+        Arc::new(Self { children: SpinLock::new(Children::default()), revision: AtomicUsize::new(1), access })
     }
 
     /// Adds a node; one of the same name is replaced.
@@ -61,7 +68,7 @@ impl StaticDir {
     /// Adds a node with everything its inode shows.
     pub fn add_entry(&self, name: &str, entry: Entry) {
         let name = name.as_bytes().to_vec();
-        let child = Child { name, entry, dir: None };
+        let child = Child { name, entry: entry.accessed_by(self.access), dir: None };
         let mut children = self.children.lock();
         let replaced = self.insert(&mut children, child);
         drop(children);
@@ -111,8 +118,13 @@ impl StaticDir {
 
     /// [`Self::mkdir`] with other permissions.
     pub fn mkdir_mode(&self, name: &str, mode: u32) -> Arc<Self> {
-        let fresh = Self::new();
-        let entry = Entry::new(Node::Dir(fresh.clone()), next_ino(), mode);
+        self.mkdir_with(name, mode, self.access)
+    }
+
+    /// [`Self::mkdir_mode`] with another rule for opening what is below.
+    pub fn mkdir_with(&self, name: &str, mode: u32, access: Access) -> Arc<Self> {
+        let fresh = Self::with_access(access);
+        let entry = Entry::new(Node::Dir(fresh.clone()), next_ino(), mode).accessed_by(access);
         let mut children = self.children.lock();
         let at = children.by_name.get(name.as_bytes()).and_then(|at| children.by_position.get(at));
         if let Some(dir) = at.and_then(|child| child.dir.clone()) {
@@ -165,6 +177,10 @@ impl Dir for StaticDir {
 
     fn revision(&self) -> Option<usize> {
         Some(self.revision.load(Ordering::Acquire))
+    }
+
+    fn access(&self) -> Access {
+        self.access
     }
 
     fn nlink(&self) -> u32 {

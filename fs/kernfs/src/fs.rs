@@ -63,7 +63,8 @@ pub fn new_super(
         dev: None,
     };
     let sb = SuperBlock::new(fs_type, info, request.user_ns.clone(), Box::new(KernSuper { magic, data }))?;
-    sb.set_root(inode::make(&sb, Entry::new(Node::Dir(root), 1, 0o555)));
+    let access = root.access();
+    sb.set_root(inode::make(&sb, Entry::new(Node::Dir(root), 1, 0o555).accessed_by(access)));
     Ok(sb)
 }
 

@@ -5,11 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use abi::creds::{Gid, Uid};
 use abi::{Errno, Result};
 use vfs::cred::Credentials;
 use vfs::dentry::Dentry;
 use vfs::dir::DirContext;
-use vfs::file::{File, FileImpl, OpenFile};
+use vfs::file::{File, FileImpl, FileMode, OpenFile};
 use vfs::file_ops::{FileOps, Whence};
 use vfs::inode::{Inode, InodeFlags, InodeInit};
 use vfs::inode_ops::{InodeOps, LinkTarget, Revalidate};
@@ -17,7 +18,7 @@ use vfs::permission::generic_permission;
 use vfs::super_block::SuperBlock;
 use vfs::types::{Iattr, MayAccess};
 
-use crate::node::{Context, Dir, Entry, Node, PermissionFn};
+use crate::node::{Access, Context, Dir, Entry, Node, PermissionFn};
 use crate::text::{Source, TextFile};
 
 /// Positions of `.` and `..`; a directory's own positions come after them.
@@ -26,6 +27,7 @@ const DOTS: u64 = 2;
 /// The operations of a node's inode.
 struct KernInode {
     node: Node,
+    access: Access,
     permission: Option<PermissionFn>,
 }
 
@@ -36,6 +38,9 @@ pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Arc<Inode> {
     init.uid = entry.uid;
     init.gid = entry.gid;
     init.size = entry.size;
+    if entry.access == Access::Sysctl {
+        init.flags |= InodeFlags::OP_PERMISSION;
+    }
     match &entry.node {
         Node::Dir(dir) => {
             if dir.revision().is_none() {
@@ -50,7 +55,8 @@ pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Arc<Inode> {
     if entry.permission.is_some() {
         init.flags |= InodeFlags::OP_PERMISSION;
     }
-    Inode::new(sb.clone(), init, Box::new(KernInode { node: entry.node, permission: entry.permission }))
+    let ops = KernInode { node: entry.node, access: entry.access, permission: entry.permission };
+    Inode::new(sb.clone(), init, Box::new(ops))
 }
 
 impl KernInode {
@@ -65,13 +71,11 @@ impl KernInode {
 impl InodeOps for KernInode {
     fn lookup(&self, dir: &Arc<Inode>, name: &[u8]) -> Result<Option<Arc<Inode>>> {
         let cx = Context { sb: dir.sb(), cred: Credentials::kernel() };
-        Ok(self.dir()?.lookup(&cx, name)?.map(|entry| make(dir.sb(), entry)))
-    }
-
-    fn permission(&self, inode: &Inode, cred: &Credentials, mask: MayAccess) -> Result<()> {
-        match self.permission {
-            Some(permission) => permission(cred, mask),
-            None => generic_permission(inode, cred, mask),
+        match self.dir()?.lookup(&cx, name)? {
+            Some(entry) => Ok(Some(make(dir.sb(), entry))),
+            None if self.access == Access::Bits => Ok(None),
+            // Whatever is to be done with a name that does not exist in procfs, this is the answer.
+            None => Err(Errno::ENOENT),
         }
     }
 
@@ -145,17 +149,37 @@ impl InodeOps for KernInode {
         vfs::attr::simple_setattr(inode, &attr)
     }
 
+    fn permission(&self, inode: &Inode, cred: &Credentials, mask: MayAccess) -> Result<()> {
+        if let Some(permission) = self.permission {
+            return permission(cred, mask);
+        }
+        if self.access != Access::Sysctl {
+            return generic_permission(inode, cred, mask);
+        }
+        let shift = if cred.euid == Uid(0) {
+            6
+        } else if cred.in_egroup(Gid(0)) {
+            3
+        } else {
+            0
+        };
+        let wanted = mask.bits() & 7;
+        if inode.mode() >> shift & wanted == wanted { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
     fn open(&self, inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
+        if self.access == Access::Bits && !inode.is_dir() {
+            let mode = inode.mode();
+            let readable = !open.mode.contains(FileMode::READ) || mode & 0o444 != 0;
+            if !readable || open.writable() && mode & 0o222 == 0 {
+                return Err(Errno::EACCES);
+            }
+        }
         let cx = Context { sb: inode.sb(), cred: open.cred };
         let source = match &self.node {
             Node::Dir(dir) => return Ok(FileImpl::Owned(Box::new(DirFile { dir: dir.clone() }))),
             Node::Text(show) => Source::Shared(show.clone()),
-            Node::Attr(attr) => {
-                if open.writable() && attr.store.is_none() {
-                    return Err(Errno::EACCES);
-                }
-                Source::Constant(attr)
-            }
+            Node::Attr(attr) => Source::Constant(attr),
             Node::Custom(custom) => return custom(&cx, open),
             Node::Link(_) => return Err(Errno::ELOOP),
         };

@@ -30,5 +30,7 @@ mod text;
 
 pub use dir::{StaticDir, next_ino};
 pub use fs::{KernFs, KernSuper, RootOf, new_super};
-pub use node::{Attr, Context, Dir, Entry, Link, Listing, Node, PermissionFn, Show, attr, file_entry};
+pub use node::{
+    Access, Attr, Context, Dir, Entry, Link, Listing, Node, PermissionFn, Show, attr, file_entry,
+};
 pub use text::{Text, open_text};

@@ -116,6 +116,11 @@ pub trait Dir: Send + Sync {
         false
     }
 
+    /// The rule for its inode when it is the root of a tree.
+    fn access(&self) -> Access {
+        Access::Mode
+    }
+
     /// Hard links as `stat(2)` shows them.
     fn nlink(&self) -> u32 {
         2
@@ -154,6 +159,18 @@ impl Node {
     }
 }
 
+/// Who may open a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Access {
+    /// Whom the permission bits or capabilities let (procfs).
+    #[default]
+    Mode,
+    /// Nobody for what no permission bit stands for, capabilities or not (sysfs).
+    Bits,
+    /// As if root owned it, and capabilities do not count (`/proc/sys`).
+    Sysctl,
+}
+
 /// A node with what its inode needs.
 #[derive(Clone)]
 pub struct Entry {
@@ -169,6 +186,8 @@ pub struct Entry {
     pub gid: Gid,
     /// Size that `stat(2)` shows.
     pub size: u64,
+    /// Who may open it.
+    pub access: Access,
     /// Who may use it, where owner and mode do not say.
     pub permission: Option<PermissionFn>,
 }
@@ -176,13 +195,20 @@ pub struct Entry {
 impl Entry {
     /// A node of root.
     pub fn new(node: Node, ino: u64, mode: u32) -> Self {
-        Self { node, ino, mode, uid: Uid(0), gid: Gid(0), size: 0, permission: None }
+        Self { node, ino, mode, uid: Uid(0), gid: Gid(0), size: 0, access: Access::Mode, permission: None }
     }
 
     /// The same with the size that `stat(2)` shall show.
     #[must_use]
     pub fn sized(mut self, size: u64) -> Self {
         self.size = size;
+        self
+    }
+
+    /// The same with another rule for opening it.
+    #[must_use]
+    pub fn accessed_by(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Once};
 
 use abi::{Errno, raw};
-use kernfs::{Attr, Context, Dir, Entry, KernFs, Listing, Node, StaticDir, attr, file_entry};
+use kernfs::{Access, Attr, Context, Dir, Entry, KernFs, Listing, Node, StaticDir, attr, file_entry};
 use mm::IovIter;
 use vfs::types::FileType;
 use vfs::{At, Credentials, FsStruct, LookupContext, OpenArgs, namei};
 
-static TOP: LazyLock<Arc<StaticDir>> = LazyLock::new(StaticDir::new);
+static TOP: LazyLock<Arc<StaticDir>> = LazyLock::new(|| StaticDir::with_access(Access::Bits));
 static FS: KernFs = KernFs::single("testfs", 0x1234, |_| Ok((TOP.clone(), None)));
 static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
 static STORED: Mutex<Vec<u8>> = Mutex::new(Vec::new());

@@ -37,7 +37,7 @@ static INSTANCE: Lazy<Result<Instance>> = Lazy::new(|| {
         user_ns: UserNamespace::initial(),
         private: None,
     };
-    let sb = new_super(&DEVTMPFS, &request)?;
+    let sb = new_super(&DEVTMPFS, &request, crate::Flavor::Tmpfs)?;
     let mount: Arc<Mount> = kernel_mount(&sb, 0, b"devtmpfs")?;
     let ns = initial_namespace(&mount);
     let fs = FsStruct::new(mount.root_path());

@@ -23,6 +23,7 @@ use crate::TmpfsSuper;
 use crate::dir::DirTable;
 use crate::file::{DIR_OPS, FILE_OPS};
 use crate::limits::Limits;
+use crate::ramfs::{self, is_ramfs};
 use crate::xattrs::Xattrs;
 
 /// What a directory's size grows by per entry.
@@ -96,6 +97,10 @@ pub(crate) fn new_root(
     gid: Gid,
 ) -> Result<Arc<Inode>> {
     new_inode(sb, limits, NewInode { mode, uid, gid, rdev: DevId::default(), seals: raw::F_SEAL_SEAL })
+}
+
+fn has_xattrs(inode: &Inode) -> Result<()> {
+    if is_ramfs(inode) { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
 }
 
 /// The tmpfs data of an inode of this file system.
@@ -244,6 +249,9 @@ impl InodeOps for TmpfsInode {
         {
             return Err(Errno::ENOTEMPTY);
         }
+        if r.flags.contains(RenameFlags::WHITEOUT) && is_ramfs(r.old_dir) {
+            return Err(Errno::EINVAL);
+        }
         let whiteout = match r.flags.contains(RenameFlags::WHITEOUT) {
             true => Some(self.make(r.cred, r.old_dir, raw::S_IFCHR, DevId::default())?),
             false => None,
@@ -284,10 +292,13 @@ impl InodeOps for TmpfsInode {
 
     fn getattr(&self, inode: &Arc<Inode>, _: u32) -> Result<Kstat> {
         let mut stat = inode.fill_stat();
-        stat.result_mask |= raw::STATX_BTIME;
         if let Some(mapping) = inode.mapping() {
             stat.blocks = mapping.nr_pages() as u64 * (arch::addr::PAGE_SIZE as u64 / 512);
         }
+        if is_ramfs(inode) {
+            return Ok(stat);
+        }
+        stat.result_mask |= raw::STATX_BTIME;
         stat.attributes_mask |=
             u64::from(raw::STATX_ATTR_APPEND | raw::STATX_ATTR_IMMUTABLE | raw::STATX_ATTR_NODUMP);
         Ok(stat)
@@ -309,15 +320,18 @@ impl InodeOps for TmpfsInode {
         simple_setattr(inode, attr)
     }
 
-    fn getxattr(&self, _: &Inode, name: &[u8]) -> Result<Vec<u8>> {
+    fn getxattr(&self, inode: &Inode, name: &[u8]) -> Result<Vec<u8>> {
+        has_xattrs(inode)?;
         self.xattrs.get(name)
     }
 
-    fn setxattr(&self, _: &Inode, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+    fn setxattr(&self, inode: &Inode, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+        has_xattrs(inode)?;
         self.xattrs.set(name, value, flags)
     }
 
-    fn removexattr(&self, _: &Inode, name: &[u8]) -> Result<()> {
+    fn removexattr(&self, inode: &Inode, name: &[u8]) -> Result<()> {
+        has_xattrs(inode)?;
         self.xattrs.remove(name)
     }
 
@@ -326,8 +340,11 @@ impl InodeOps for TmpfsInode {
     }
 
     fn open(&self, inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
-        if inode.is_dir() {
-            return Ok(FileImpl::Static(&DIR_OPS));
+        match (inode.is_dir(), is_ramfs(inode)) {
+            (true, true) => return Ok(FileImpl::Static(&ramfs::RAMFS_DIR)),
+            (true, false) => return Ok(FileImpl::Static(&DIR_OPS)),
+            (false, true) => return Ok(FileImpl::Static(&ramfs::RAMFS_FILE)),
+            (false, false) => {}
         }
         open.mode |= vfs::FileMode::NOWAIT;
         Ok(FileImpl::Static(&FILE_OPS))

@@ -1,6 +1,6 @@
 //! tmpfs: files that live in the page cache and nowhere else. `tmpfs(5)`, `shmem(7)`.
 //!
-//! The same code is rootfs, tmpfs, devtmpfs ([`devtmpfs`]), and the memory behind `memfd_create(2)` ([`memfd`]).
+//! The same code is rootfs, tmpfs, ramfs ([`ramfs`]), devtmpfs ([`devtmpfs`]), and the memory behind `memfd_create(2)` ([`memfd`]).
 //!
 //! Owns: directories (a name map and a map of stable cookies, so a listing goes on where it stopped), contents as
 //! [`mm::Mapping`]s without a backing store, extended attributes, seals, and the accounting against `size=` and
@@ -20,6 +20,7 @@ mod inode;
 mod limits;
 pub mod memfd;
 mod options;
+pub mod ramfs;
 mod xattrs;
 
 use alloc::boxed::Box;
@@ -47,8 +48,16 @@ pub static TMPFS: Tmpfs = Tmpfs;
 /// The type of the first mount.
 pub static ROOTFS: Rootfs = Rootfs;
 
+/// What a super block of this crate is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flavor {
+    Tmpfs,
+    Ramfs,
+}
+
 /// A mounted tmpfs.
 pub(crate) struct TmpfsSuper {
+    pub(crate) flavor: Flavor,
     limits: Arc<Limits>,
     options: SpinLock<Options>,
 }
@@ -56,20 +65,31 @@ pub(crate) struct TmpfsSuper {
 /// The largest file.
 const MAX_BYTES: u64 = i64::MAX as u64;
 
-/// Makes a tmpfs of type `fs`.
-pub(crate) fn new_super(fs: &'static dyn FsType, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
-    let options = Options::parse(request.options, Options::default_for_memory())?;
+/// Makes a file system of type `fs`.
+pub(crate) fn new_super(
+    fs: &'static dyn FsType,
+    request: &MountRequest<'_>,
+    flavor: Flavor,
+) -> Result<Arc<SuperBlock>> {
+    let (options, magic, flags) = match flavor {
+        Flavor::Tmpfs => (
+            Options::parse(request.options, Options::default_for_memory())?,
+            u64::from(raw::TMPFS_MAGIC),
+            vfs::super_block::SB_POSIXACL,
+        ),
+        Flavor::Ramfs => (ramfs::parse(request.options)?, ramfs::MAGIC, 0),
+    };
     let limits = Arc::new(Limits::new(options.max_blocks, options.max_inodes));
     let info = SuperInfo {
-        magic: u64::from(raw::TMPFS_MAGIC),
+        magic,
         block_size: PAGE_SIZE as u32,
         max_bytes: MAX_BYTES,
         time_granularity_ns: 1,
-        flags: request.flags | vfs::super_block::SB_POSIXACL,
+        flags: request.flags | flags,
         dev: None,
     };
     let (mode, uid, gid) = (options.mode, options.uid, options.gid);
-    let ops = TmpfsSuper { limits: limits.clone(), options: SpinLock::new(options) };
+    let ops = TmpfsSuper { flavor, limits: limits.clone(), options: SpinLock::new(options) };
     let sb = SuperBlock::new(fs, info, request.user_ns.clone(), Box::new(ops))?;
     let root = inode::new_root(&sb, &limits, raw::S_IFDIR | mode, uid, gid)?;
     sb.set_root(root);
@@ -86,7 +106,7 @@ impl FsType for Tmpfs {
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
-        new_super(&TMPFS, request)
+        new_super(&TMPFS, request, Flavor::Tmpfs)
     }
 }
 
@@ -100,7 +120,7 @@ impl FsType for Rootfs {
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
-        new_super(&ROOTFS, request)
+        new_super(&ROOTFS, request, Flavor::Tmpfs)
     }
 }
 
@@ -126,6 +146,9 @@ impl SuperOps for TmpfsSuper {
     }
 
     fn remount(&self, _: &SuperBlock, _: u32, options: &[u8]) -> Result<()> {
+        if self.flavor == Flavor::Ramfs {
+            return Ok(());
+        }
         let mut current = self.options.lock();
         let new = Options::parse(options, current.clone())?;
         // A limit cannot appear where there was none, nor fall below what is in use.
@@ -146,6 +169,9 @@ impl SuperOps for TmpfsSuper {
 
     fn show_options(&self, _: &SuperBlock, out: &mut dyn fmt::Write) -> fmt::Result {
         let options = self.options.lock().clone();
-        options.show(out)
+        match self.flavor {
+            Flavor::Tmpfs => options.show(out),
+            Flavor::Ramfs => ramfs::show(&options, out),
+        }
     }
 }

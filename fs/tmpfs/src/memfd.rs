@@ -42,7 +42,7 @@ static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| {
         user_ns: UserNamespace::initial(),
         private: None,
     };
-    let sb = new_super(&crate::TMPFS, &request)?;
+    let sb = new_super(&crate::TMPFS, &request, crate::Flavor::Tmpfs)?;
     vfs::mount::kernel_mount(&sb, 0, b"tmpfs")
 });
 

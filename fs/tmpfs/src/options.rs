@@ -40,6 +40,17 @@ impl Options {
         }
     }
 
+    /// No limits.
+    pub(crate) fn unlimited(mode: u32) -> Self {
+        Self { max_blocks: None, max_inodes: None, mode, ..Self::default_for_memory() }
+    }
+
+    /// `mode=`, in octal.
+    pub(crate) fn set_mode(&mut self, value: Option<&str>) -> Result<()> {
+        self.mode = u32::from_str_radix(value.ok_or(Errno::EINVAL)?, 8).map_err(|_| Errno::EINVAL)? & 0o7777;
+        Ok(())
+    }
+
     /// `base` changed by the option string.
     pub(crate) fn parse(text: &[u8], base: Self) -> Result<Self> {
         let mut options = base;
@@ -49,9 +60,7 @@ impl Options {
                 "size" => options.max_blocks = size_in_pages(value()?)?,
                 "nr_blocks" => options.max_blocks = limit(memparse(value()?)?),
                 "nr_inodes" => options.max_inodes = limit(memparse(value()?)?),
-                "mode" => {
-                    options.mode = u32::from_str_radix(value()?, 8).map_err(|_| Errno::EINVAL)? & 0o7777
-                }
+                "mode" => options.set_mode(Some(value()?))?,
                 "uid" => options.uid = Uid(value()?.parse().map_err(|_| Errno::EINVAL)?),
                 "gid" => options.gid = Gid(value()?.parse().map_err(|_| Errno::EINVAL)?),
                 "inode64" => options.inode64 = true,

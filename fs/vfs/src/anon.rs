@@ -108,7 +108,6 @@ static ANON: Lazy<Result<(Arc<Mount>, Arc<Inode>)>> = Lazy::new(|| {
 
 /// Registers the types, for `/proc/filesystems`.
 pub(crate) fn init() -> Result<()> {
-    crate::fs_type::register_filesystem(&ANON_INODEFS)?;
     crate::fs_type::register_filesystem(&PIPEFS)
 }
 

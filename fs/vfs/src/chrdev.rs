@@ -24,6 +24,19 @@ struct Range {
     driver: &'static dyn DeviceDriver,
 }
 
+/// Device numbers that a driver registered.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers {
+    /// Under what name.
+    pub name: &'static str,
+    /// Major number.
+    pub major: u32,
+    /// First minor number.
+    pub first: u32,
+    /// Last minor number.
+    pub last: u32,
+}
+
 /// A registry: character or block devices.
 pub struct DeviceTable(RwSpinLock<Vec<Range>>);
 
@@ -65,6 +78,17 @@ impl DeviceTable {
             .iter()
             .find(|r| r.major == dev.major && r.first <= dev.minor && dev.minor <= r.last)
             .map(|r| r.driver)
+    }
+
+    /// Minor numbers and names of a major.
+    pub fn minors(&self, major: u32) -> Vec<(u32, &'static str)> {
+        self.0.read().iter().filter(|r| r.major == major).map(|r| (r.first, r.name)).collect()
+    }
+
+    /// Every range that is registered.
+    pub fn ranges(&self) -> Vec<Numbers> {
+        let numbers = |r: &Range| Numbers { name: r.name, major: r.major, first: r.first, last: r.last };
+        self.0.read().iter().map(numbers).collect()
     }
 
     /// Major numbers and names for `/proc/devices`, each name once per major.

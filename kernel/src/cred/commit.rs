@@ -24,6 +24,22 @@ pub fn copy_for_child(me: &Thread, new_user_ns: bool) -> Result<Arc<Credentials>
     Ok(Arc::new(new))
 }
 
+/// Whether `new` may do no more than `old` could have allowed itself: its capabilities are among the old ones, or
+/// hold in a user namespace below that the old user owns.
+fn within(old: &Credentials, new: &Credentials) -> bool {
+    if Arc::ptr_eq(&old.user_ns, &new.user_ns) {
+        return old.cap_permitted.contains(new.cap_permitted);
+    }
+    let mut ns = &new.user_ns;
+    while let Some(parent) = &ns.parent {
+        if Arc::ptr_eq(parent, &old.user_ns) && ns.owner == old.euid {
+            return true;
+        }
+        ns = parent;
+    }
+    false
+}
+
 /// Publishes `new` as the credentials of the running thread.
 pub fn commit(me: &CurrentThread, new: Credentials) {
     let old = me.cred();
@@ -31,7 +47,7 @@ pub fn commit(me: &CurrentThread, new: Credentials) {
         || old.egid != new.egid
         || old.fsuid != new.fsuid
         || old.fsgid != new.fsgid
-        || !old.cap_permitted.contains(new.cap_permitted);
+        || !within(&old, &new);
     if ids_changed {
         // A core or a debugger would show what the old identity was trusted with.
         me.process.dumpable.store(0, Ordering::Relaxed);

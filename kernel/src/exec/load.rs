@@ -267,11 +267,13 @@ fn map_segment(
     }
     let bss_end = end.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
     if bss_end > page_end {
-        // Overlapping segments replace one another, as a fixed mapping does.
+        // Overlapping segments replace one another, as a fixed mapping does. Like the heap, these pages are writable
+        // and count as promised memory whatever the segment says.
+        let exec = if segment.exec { raw::PROT_EXEC } else { raw::PROT_NONE };
         let request = MmapRequest {
             addr: page_end,
             len: bss_end - page_end,
-            prot: prot_of(segment),
+            prot: raw::PROT_READ | raw::PROT_WRITE | exec,
             flags: raw::MAP_PRIVATE | raw::MAP_FIXED | raw::MAP_ANONYMOUS,
             file: None,
             offset: 0,

@@ -20,8 +20,8 @@ pub(super) fn mount_root() -> Result<Arc<Mount>> {
 
 /// Makes the types known that programs may mount.
 pub(super) fn register_types() -> Result<()> {
-    register_filesystem(&tmpfs::ROOTFS)?;
     register_filesystem(&tmpfs::TMPFS)?;
+    register_filesystem(&tmpfs::ramfs::RAMFS)?;
     register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)?;
     register_filesystem(&devpts::DEVPTS)?;
     register_filesystem(&mqueue::MQUEUE)

@@ -126,6 +126,16 @@ pub fn register_console(console: Arc<dyn Console>) {
     flush();
 }
 
+/// The consoles, the one behind `/dev/console` first.
+pub fn consoles() -> Vec<Arc<dyn Console>> {
+    let preferred = drivers::tty::devices::console().map(|tty| tty.name());
+    // More than this there never are; the list is copied under a lock that keeps interrupts off.
+    let mut list = Vec::with_capacity(16);
+    list.extend(CONSOLES.lock().list.iter().rev().take(16).cloned());
+    list.sort_by_key(|console| preferred.as_deref() != Some(console.name()));
+    list
+}
+
 /// Appends a record and shows it on the consoles.
 pub fn record(priority: Priority, text: &[u8]) {
     LOG.lock().push(priority, sched::time::monotonic_ns(), text);

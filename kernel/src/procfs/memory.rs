@@ -101,7 +101,9 @@ fn show_meminfo(out: &mut Text) -> Result<()> {
 
 fn show_vmstat(out: &mut Text) -> Result<()> {
     writeln!(out, "nr_free_pages {}", meminfo().free).map_err(|_| Errno::ENOMEM)?;
-    for counter in Item::ALL {
+    // What else the kernel counts is in `meminfo`.
+    let kept = |counter: &Item| !matches!(counter, Item::KernelTables | Item::Vmalloc);
+    for counter in Item::ALL.into_iter().filter(kept) {
         writeln!(out, "{} {}", counter.name(), item(counter)).map_err(|_| Errno::ENOMEM)?;
     }
     for counter in Event::ALL {

@@ -8,7 +8,8 @@
 //! | [`root`] | the top directory: registered names, then a directory per process |
 //! | [`task`] | a process's or thread's directory |
 //! | [`memory`] | meminfo, vmstat, zoneinfo, … |
-//! | [`system`] | stat, uptime, version, cpuinfo, interrupts, … |
+//! | [`system`] | stat, uptime, version, cpuinfo, softirqs, … |
+//! | [`hardware`] | devices, consoles, interrupts, iomem, … |
 //! | [`sysctl`] | `/proc/sys` |
 
 use alloc::sync::Arc;
@@ -20,6 +21,7 @@ use vfs::super_block::MountRequest;
 
 use crate::process::PidNamespace;
 
+mod hardware;
 mod memory;
 pub mod numbers;
 mod root;
@@ -58,6 +60,7 @@ pub fn init() -> Result<()> {
     root::init();
     memory::init();
     system::init();
+    hardware::init();
     sysctl::init();
     vfs::fs_type::register_filesystem(&PROCFS)
 }

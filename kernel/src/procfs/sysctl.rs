@@ -6,7 +6,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
-use kernfs::{Attr, StaticDir, Text, attr};
+use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
 
 use super::top;
@@ -203,7 +203,7 @@ fn set_uts(data: &[u8], field: fn(&mut abi::system::Utsname) -> &mut [u8; 65]) -
 
 /// Builds the tree.
 pub(super) fn init() {
-    let sys: alloc::sync::Arc<StaticDir> = top().mkdir("sys");
+    let sys: alloc::sync::Arc<StaticDir> = top().mkdir_with("sys", 0o555, Access::Sysctl);
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
     kernel.mkdir("random").add_attrs(RANDOM);

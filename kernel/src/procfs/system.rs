@@ -8,6 +8,7 @@ use abi::{Errno, Result};
 use arch::cpu::CpuId;
 use kernfs::{Attr, Text, attr};
 use sched::cputime::{CPU_TIMES, CpuState};
+use sched::softirq;
 
 use super::top;
 
@@ -16,9 +17,7 @@ const FILES: &[Attr] = &[
     attr("cpuinfo", |out| {
         text(arch::cpu::online().iter().try_for_each(|cpu| arch::cpu::write_cpuinfo(out, cpu)))
     }),
-    attr("devices", show_devices),
     attr("filesystems", show_filesystems),
-    attr("interrupts", |out| text(drivers::irq::show(out))),
     attr("loadavg", show_loadavg),
     attr("stat", show_stat),
     attr("uptime", show_uptime),
@@ -36,9 +35,6 @@ const FILES: &[Attr] = &[
 /// Declares the files.
 pub(super) fn init() {
     top().add_attrs(FILES);
-    let tty = top().mkdir("tty");
-    tty.mkdir("driver");
-    tty.mkdir("ldisc");
     top().mkdir("fs");
     crate::ipc::show::init(&top().mkdir("sysvipc"));
     top().mkdir("bus");
@@ -52,18 +48,6 @@ fn text(result: fmt::Result) -> Result<()> {
 /// Nanoseconds in the units of `/proc/stat`.
 fn ticks(ns: u64) -> u64 {
     ns / (1_000_000_000 / USER_HZ)
-}
-
-fn show_devices(out: &mut Text) -> Result<()> {
-    out.push(b"Character devices:\n");
-    for (major, name) in vfs::chrdev::CHAR_DEVICES.majors() {
-        text(writeln!(out, "{major:3} {name}"))?;
-    }
-    out.push(b"\nBlock devices:\n");
-    for (major, name) in vfs::chrdev::BLOCK_DEVICES.majors() {
-        text(writeln!(out, "{major:3} {name}"))?;
-    }
-    Ok(())
 }
 
 fn show_filesystems(out: &mut Text) -> Result<()> {
@@ -116,8 +100,13 @@ fn show_stat(out: &mut Text) -> Result<()> {
     text(writeln!(out, "processes {}", crate::fork::TOTAL_FORKS.load(Ordering::Relaxed)))?;
     let (running, blocked) = sched::loadavg::active();
     text(writeln!(out, "procs_running {running}\nprocs_blocked {blocked}"))?;
-    out.push(b"softirq 0 0 0 0 0 0 0 0 0 0 0\n");
-    Ok(())
+    let on_all = |kind| -> u64 { arch::cpu::possible().iter().map(|cpu| softirq::done(cpu, kind)).sum() };
+    let total: u64 = softirq::Kind::ALL.iter().map(|(kind, _)| on_all(*kind)).sum();
+    text(write!(out, "softirq {total}"))?;
+    for (kind, _) in softirq::Kind::ALL {
+        text(write!(out, " {}", on_all(kind)))?;
+    }
+    text(writeln!(out))
 }
 
 /// user, nice, system, idle, iowait, irq, softirq, steal.
@@ -147,8 +136,16 @@ fn row(out: &mut Text, name: fmt::Arguments<'_>, columns: &[u64; 8]) -> Result<(
 
 fn show_softirqs(out: &mut Text) -> fmt::Result {
     write!(out, "                    ")?;
-    for cpu in arch::cpu::online().iter() {
+    for cpu in arch::cpu::possible().iter() {
         write!(out, "CPU{:<8}", cpu.0)?;
     }
-    writeln!(out)
+    writeln!(out)?;
+    for (kind, name) in softirq::Kind::ALL {
+        write!(out, "{name:>12}:")?;
+        for cpu in arch::cpu::possible().iter() {
+            write!(out, " {:10}", softirq::done(cpu, kind))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Devices: `/sys/devices/virtual/CLASS/NAME` with links in `/sys/class/CLASS` and `/sys/dev/{char,block}`.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use abi::fs::DevId;
@@ -79,21 +79,18 @@ pub(super) fn init() {
     for (name, dev, mode) in auxiliary {
         let dir = add_device(&Device { class: "tty", name, dev, mode });
         if name == "console" {
-            add_file(&dir, "active", |out| match tty::console() {
-                Some(tty) => print(out, format_args!("{}\n", port_name(tty))),
-                None => print(out, format_args!("\n")),
+            // The one that `/dev/console` is comes last.
+            add_file(&dir, "active", |out| {
+                for (index, console) in crate::printk::consoles().iter().rev().enumerate() {
+                    print(out, format_args!("{}{}", if index > 0 { " " } else { "" }, console.name()))?;
+                }
+                print(out, format_args!("\n"))
             });
         }
     }
     for terminal in tty::terminals() {
-        add_device(&Device { class: "tty", name: &port_name(&terminal), dev: terminal.dev(), mode: None });
+        add_device(&Device { class: "tty", name: &terminal.name(), dev: terminal.dev(), mode: None });
     }
-}
-
-fn port_name(tty: &drivers::tty::core::Tty) -> String {
-    let mut name = tty.base_name().to_string();
-    name.push_str(&tty.index().to_string());
-    name
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use core::fmt::{Arguments, Write};
 
 use abi::{Errno, Result};
-use kernfs::{Context, Entry, KernFs, Node, Show, StaticDir, Text, next_ino};
+use kernfs::{Access, Context, Entry, KernFs, Node, Show, StaticDir, Text, next_ino};
 use sync::Lazy;
 use vfs::super_block::MountRequest;
 
@@ -30,7 +30,7 @@ const MAGIC: u64 = 0x6265_6572;
 /// What `stat(2)` says of every file.
 const FILE_SIZE: u64 = 4096;
 
-static TOP: Lazy<Arc<StaticDir>> = Lazy::new(StaticDir::new);
+static TOP: Lazy<Arc<StaticDir>> = Lazy::new(|| StaticDir::with_access(Access::Bits));
 static SYSFS: KernFs = KernFs::single("sysfs", MAGIC, mount);
 
 /// The root directory.

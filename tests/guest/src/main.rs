@@ -28,6 +28,7 @@ mod paths;
 mod prelude;
 mod process;
 mod pseudo;
+mod pseudofs;
 mod sched;
 mod signals;
 mod sys;
@@ -52,6 +53,7 @@ const TABLES: &[&[harness::Test]] = &[
     creds::TESTS,
     tty::TESTS,
     pseudo::TESTS,
+    pseudofs::TESTS,
     mounts::TESTS,
     hostile::TESTS,
 ];

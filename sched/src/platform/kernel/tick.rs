@@ -128,8 +128,11 @@ fn tick() {
         class.tick(rq, curr);
         crate::class::realtime::tick_others(rq);
         crate::class::deadline::unthrottle(rq);
-        if machine.online.count() > 1 && machine.periodic(rq) {
-            rq.resched_current();
+        if machine.online.count() > 1 {
+            crate::softirq::count(cpu, crate::softirq::Kind::Sched);
+            if machine.periodic(rq) {
+                rq.resched_current();
+            }
         }
         rq.publish(&queue.hints);
     });

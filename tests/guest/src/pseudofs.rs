@@ -1,0 +1,105 @@
+//! File systems in memory and their rules: ramfs, and who may open what in /proc, /proc/sys and /sys.
+
+use crate::prelude::*;
+
+tests![ramfs_is_plain, ramfs_options, sysctl_bits_count, sysfs_bits_count, proc_root_overrides];
+
+fn mount(kind: &std::ffi::CStr, data: &std::ffi::CStr) -> crate::sys::Result<usize> {
+    sys!(SYS_mount, c"none".as_ptr(), c"m".as_ptr(), kind.as_ptr(), 0, data.as_ptr())
+}
+
+/// Runs `body` with a new file system mounted at `m`.
+fn mounted(kind: &std::ffi::CStr, data: &std::ffi::CStr, body: impl FnOnce() -> Outcome) -> Outcome {
+    mkdir(c"m", 0o755)?;
+    mount(kind, data)?;
+    let outcome = body();
+    sys!(SYS_umount2, c"m".as_ptr(), MNT_DETACH)?;
+    outcome
+}
+
+fn ramfs_is_plain() -> Outcome {
+    mounted(c"ramfs", c"size=1", || {
+        let mut fs: statfs = zeroed();
+        sys!(SYS_statfs, c"m".as_ptr(), addr_mut(&mut fs))?;
+        check_eq!((fs.f_type as u64 & 0xffff_ffff, fs.f_blocks, fs.f_files), (0x8584_58f6, 0, 0));
+        check_eq!(stat(c"m")?.st_mode & 0o7777, 0o755);
+        let fd = create(c"m/f", &[7; 10_000])?;
+        check_eq!(fstat(fd)?.st_size, 10_000);
+        check_eq!(read_all(fd)?, [7; 10_000]);
+        let at = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)?;
+        poke(at + 5, 9);
+        seek(fd, 5, SEEK_SET)?;
+        check_eq!(read_vec(fd, 1)?, [9]);
+        let name = c"user.a".as_ptr();
+        check_err!(sys!(SYS_setxattr, c"m/f".as_ptr(), name, c"x".as_ptr(), 1, 0), EOPNOTSUPP);
+        check_err!(sys!(SYS_getxattr, c"m/f".as_ptr(), name, 0, 0), EOPNOTSUPP);
+        check_err!(sys!(SYS_fallocate, fd, 0, 0, 4096), EOPNOTSUPP);
+        check_err!(fcntl(fd, F_GET_SEALS, 0), EINVAL);
+        check_err!(open(c"m/f", O_RDONLY | O_DIRECT, 0), EINVAL);
+        mkdir(c"m/d", 0o700)?;
+        let rename = |flags: u32| sys!(SYS_renameat2, CWD, c"m/f".as_ptr(), CWD, c"m/g".as_ptr(), flags);
+        check_err!(rename(RENAME_WHITEOUT as u32), EINVAL);
+        rename(RENAME_NOREPLACE as u32)?;
+        check!(stat(c"m/g").is_ok());
+        let unnamed = open(c"m", O_TMPFILE | O_RDWR, 0o600)?;
+        check_eq!(fstat(unnamed)?.st_nlink, 0);
+        Ok(())
+    })
+}
+
+fn ramfs_options() -> Outcome {
+    let line = |text: &str| text.lines().find(|l| l.contains("/m ramfs ")).map(str::to_string);
+    mounted(c"ramfs", c"mode=1700,whatever", || {
+        check_eq!(stat(c"m")?.st_mode & 0o7777, 0o1700);
+        let found = line(&slurp(c"/proc/mounts")?).unwrap_or_default();
+        check!(found.ends_with(" rw,relatime,mode=1700 0 0"), "{found}");
+        Ok(())
+    })?;
+    mkdir(c"n", 0o755)?;
+    check_err!(mount(c"ramfs", c"mode=9"), EINVAL);
+    check!(slurp(c"/proc/filesystems")?.contains("nodev\tramfs\n"));
+    Ok(())
+}
+
+fn sysctl_bits_count() -> Outcome {
+    // Being root does not help where root has no permission bit.
+    check_err!(open(c"/proc/sys/kernel/osrelease", O_WRONLY, 0), EACCES);
+    check_err!(open(c"/proc/sys/vm/drop_caches", O_RDONLY, 0), EACCES);
+    check_err!(sys!(SYS_faccessat, CWD, c"/proc/sys/kernel/osrelease".as_ptr(), W_OK), EACCES);
+    check_err!(open(c"/proc/sys/kernel/nothing", O_CREAT | O_WRONLY, 0o600), ENOENT);
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresgid, 5, 5, 5);
+        let _ = sys!(SYS_setgroups, 0, 0);
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let write = open(c"/proc/sys/kernel/hostname", O_WRONLY, 0) == Err(Errno(EACCES));
+        let read = open(c"/proc/sys/kernel/hostname", O_RDONLY, 0).is_ok();
+        i32::from(!write) | i32::from(!read) << 1
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}
+
+fn sysfs_bits_count() -> Outcome {
+    check_err!(open(c"/sys/kernel/uevent_seqnum", O_WRONLY, 0), EACCES);
+    check_err!(open(c"/sys/kernel/uevent_seqnum", O_RDWR, 0), EACCES);
+    check!(open(c"/sys/kernel/uevent_seqnum", O_RDONLY, 0).is_ok());
+    check_err!(open(c"/sys/new", O_CREAT | O_WRONLY, 0o600), EACCES);
+    check_err!(unlink(c"/sys/kernel/uevent_seqnum"), EPERM);
+    Ok(())
+}
+
+fn proc_root_overrides() -> Outcome {
+    let fd = open(c"/proc/uptime", O_RDWR, 0)?;
+    check_err!(write(fd, b"x"), EIO);
+    check!(!read_vec(fd, 100)?.is_empty());
+    check_err!(mkdir(c"/proc/self/new", 0o755), ENOENT);
+    check_err!(symlink(c"x", c"/proc/tty/new"), ENOENT);
+    check_err!(rmdir(c"/proc/tty"), EPERM);
+    // Nor do those who may not search for a name learn more.
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        i32::from(mkdir(c"/proc/new", 0o755) != Err(Errno(ENOENT)))
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}

@@ -36,6 +36,8 @@ const FILES: &[Attr] = &[
 pub(super) fn init() {
     top().add_attrs(FILES);
     top().mkdir("fs");
+    top().mkdir("driver");
+    top().mkdir("sysvipc");
     top().mkdir("bus");
     top().mkdir("irq");
 }

@@ -50,6 +50,18 @@ impl PidFile {
 }
 
 impl FileOps for PidFile {
+    fn show_fdinfo(&self, _: &File, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        let ns = current().pid_ns();
+        let alive = self.pid.process().is_some() || self.pid.task().is_some();
+        let number = if alive { self.pid.nr_in(&ns) } else { -1 };
+        write!(out, "Pid:\t{number}\nNSpid:\t{number}")?;
+        if number > 0 {
+            // Its numbers further in come behind.
+            self.pid.numbers_from(&ns).skip(1).try_for_each(|inner| write!(out, "\t{inner}"))?;
+        }
+        writeln!(out)
+    }
+
     fn poll(&self, _file: &File, table: &mut PollTable<'_>) -> PollEvents {
         table.wait(&self.pid.exit_wait);
         if self.pid.process().is_none() && self.pid.task().is_none() {

@@ -12,6 +12,7 @@
 //! may start timers and wake tasks. See `hrtimer` in the Linux documentation for the model.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::cell::Cell;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
@@ -76,6 +77,39 @@ pub enum Restart {
     At(u64),
 }
 
+/// A queued timer, as `/proc/timer_list` shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed {
+    /// Its clock.
+    pub clock: Clock,
+    /// Earliest expiry, nanoseconds of the clock.
+    pub soft: u64,
+    /// Latest expiry.
+    pub hard: u64,
+    /// The function that it calls.
+    pub func: usize,
+}
+
+/// The timers of a CPU by clock and expiry, and what its hardware is programmed to (monotonic nanoseconds;
+/// `u64::MAX`: nothing). `None` without memory.
+pub fn list(cpu: CpuId) -> Option<(Vec<Listed>, u64)> {
+    let mut list: Vec<Listed> = Vec::new();
+    loop {
+        let wanted = BASES[cpu.index()].lock().count();
+        // A few more than there are now: others come meanwhile.
+        list.try_reserve_exact(wanted + wanted / 8 + 4).ok()?;
+        let base = BASES[cpu.index()].lock();
+        if base.count() > list.capacity() {
+            continue;
+        }
+        base.for_each(&mut |timer| {
+            let (clock, soft, hard) = (timer.clock.get(), timer.soft.get(), timer.hard.get());
+            list.push(Listed { clock, soft, hard, func: timer.func as usize });
+        });
+        return Some((list, base.next_event));
+    }
+}
+
 /// The heart of every timer. Pinned: the tree points to it.
 #[repr(C)]
 struct RawTimer {
@@ -122,6 +156,25 @@ impl Base {
     fn first(&self, clock: Clock) -> Option<&RawTimer> {
         // SAFETY: nodes are the first fields of live timers.
         unsafe { self.trees[clock as usize].first().cast::<RawTimer>().as_ref() }
+    }
+
+    /// Calls `f` with every timer, clock by clock, in order of expiry.
+    fn for_each(&self, f: &mut dyn FnMut(&RawTimer)) {
+        for tree in &self.trees {
+            let mut at = tree.first();
+            // SAFETY: nodes are the first fields of live timers, and the tree is locked.
+            while let Some(timer) = unsafe { at.cast::<RawTimer>().as_ref() } {
+                f(timer);
+                // SAFETY: the node is in this tree.
+                at = unsafe { tree.next(at) };
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        let mut count = 0;
+        self.for_each(&mut |_| count += 1);
+        count
     }
 
     /// # Safety

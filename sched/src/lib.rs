@@ -23,6 +23,7 @@
 
 extern crate alloc;
 
+pub mod asleep;
 mod balance;
 pub mod class;
 pub mod completion;

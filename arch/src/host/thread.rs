@@ -57,6 +57,11 @@ impl Thread {
         VirtAddr(self.stack_top)
     }
 
+    /// Where a backtrace begins: nowhere.
+    pub fn saved_frame_pointer(&self) -> usize {
+        0
+    }
+
     /// The registers of user mode. (Inside the thread: there is no kernel stack to keep them on.)
     pub fn user_frame(&self) -> *mut TrapFrame {
         (&raw const self.frame).cast_mut()

@@ -153,6 +153,10 @@ impl FileOps for MasterFile {
         self.pty.poll()
     }
 
+    fn show_fdinfo(&self, _: &File, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        writeln!(out, "tty-index:\t{}", self.slave.index())
+    }
+
     fn release(&self, _: &File) {
         self.pty.master_closed();
     }

@@ -388,8 +388,11 @@ impl Inode {
     }
 
     /// File locks of this inode, made on first use.
-    pub fn locks_or_new(&self) -> &LockContext {
-        self.locks.call_once(|| Box::new(LockContext::new()))
+    pub fn locks_or_new(self: &Arc<Self>) -> &LockContext {
+        self.locks.call_once(|| {
+            crate::lock::show::remember(self);
+            Box::new(LockContext::new())
+        })
     }
 
     /// The pipe of a FIFO, if somebody has it open.

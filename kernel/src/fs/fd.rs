@@ -13,7 +13,7 @@ use vfs::lock::flock::{IfBusy, flock};
 use vfs::lock::{LockKind, posix};
 
 use super::context::{fd_flags, file, file_raw, files, nofile};
-use crate::process::current;
+use crate::process::{current, init_pid_ns};
 use crate::syscall::Syscall;
 
 #[syscall(dup)]
@@ -46,6 +46,14 @@ fn dup_from(fd: Fd, from: usize, cloexec: bool) -> Result<Fd> {
     files()?.dup_from(fd, from, nofile(), fd_flags(cloexec))
 }
 
+/// The number of process `global` in the caller's namespace; 0 if it is not visible there.
+fn seen(global: i32) -> i32 {
+    if global <= 0 {
+        return global;
+    }
+    init_pid_ns().find(global).map_or(0, |pid| pid.nr_in(&current().pid_ns()))
+}
+
 /// Record locks: `F_GETLK` and its five relatives.
 fn record_lock(file: &Arc<File>, cmd: u32, arg: usize) -> Result<()> {
     let user = UserPtr::<Flock>::new(arg);
@@ -57,10 +65,13 @@ fn record_lock(file: &Arc<File>, cmd: u32, arg: usize) -> Result<()> {
     let owner = posix::owner_for(file, files()?.posix_owner(), ofd);
     if matches!(cmd, raw::F_GETLK | raw::F_OFD_GETLK) {
         posix::getlk(file, owner, &mut lock)?;
+        if lock.type_ as u32 != raw::F_UNLCK {
+            lock.pid = seen(lock.pid);
+        }
         return user.write(&lock);
     }
     let wait = matches!(cmd, raw::F_SETLKW | raw::F_OFD_SETLKW);
-    let pid = if ofd { -1 } else { current().process.pid.vnr() };
+    let pid = if ofd { -1 } else { current().process.pid.global() };
     posix::setlk(file, owner, &lock, if wait { IfBusy::Wait } else { IfBusy::Fail }, pid)
 }
 
@@ -156,7 +167,7 @@ fn sys_flock(fd: Fd, operation: u32) -> Result<()> {
         raw::LOCK_UN => None,
         _ => return Err(Errno::EINVAL),
     };
-    flock(&*file(fd)?, kind, busy, current().process.pid.vnr())
+    flock(&*file(fd)?, kind, busy, current().process.pid.global())
 }
 
 /// The calls of this file.

@@ -9,6 +9,8 @@
 //! | [`task`] | a process's or thread's directory |
 //! | [`memory`] | meminfo, vmstat, zoneinfo, … |
 //! | [`system`] | stat, uptime, version, cpuinfo, softirqs, … |
+//! | [`locks`] | locks |
+//! | [`inside`] | kallsyms, timer_list |
 //! | [`hardware`] | devices, consoles, interrupts, iomem, … |
 //! | [`sysctl`] | `/proc/sys` |
 
@@ -22,6 +24,8 @@ use vfs::super_block::MountRequest;
 use crate::process::PidNamespace;
 
 mod hardware;
+mod inside;
+mod locks;
 mod memory;
 pub mod numbers;
 mod root;
@@ -61,6 +65,8 @@ pub fn init() -> Result<()> {
     memory::init();
     system::init();
     hardware::init();
+    locks::init();
+    inside::init();
     sysctl::init();
     vfs::fs_type::register_filesystem(&PROCFS)
 }

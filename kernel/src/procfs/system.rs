@@ -37,6 +37,7 @@ pub(super) fn init() {
     top().add_attrs(FILES);
     top().mkdir("fs");
     crate::ipc::show::init(&top().mkdir("sysvipc"));
+    top().mkdir("driver");
     top().mkdir("bus");
     top().mkdir("irq");
 }

@@ -78,6 +78,10 @@ fn shown(info: &Siginfo) -> SignalfdSiginfo {
 }
 
 impl FileOps for SignalFile {
+    fn show_fdinfo(&self, _: &File, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        writeln!(out, "sigmask:\t{:016x}", self.set().0)
+    }
+
     fn read_iter(
         &self,
         file: &File,

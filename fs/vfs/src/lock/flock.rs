@@ -9,7 +9,7 @@ use super::{LockContext, LockKind, file_owner};
 use crate::file::{File, FileMode};
 
 /// A flock lock that is held.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlockEntry {
     pub(super) file: u64,
     pub(super) kind: LockKind,
@@ -49,7 +49,12 @@ pub fn flock(file: &File, kind: Option<LockKind>, busy: IfBusy, pid: i32) -> Res
     match busy {
         IfBusy::Fail => locks.try_flock(entry).unwrap_or(Err(Errno::EAGAIN)),
         IfBusy::Wait => {
+            if let Some(done) = locks.try_flock(entry) {
+                return done;
+            }
+            locks.state.lock().note(|state| &mut state.waiting_flock, entry);
             let taken = locks.released.wait(Wait::INTERRUPTIBLE, || locks.try_flock(entry));
+            locks.state.lock().waiting_flock.retain(|waiting| *waiting != entry);
             taken.map_err(|_| Errno::ERESTARTSYS)?
         }
     }
@@ -83,10 +88,5 @@ impl LockContext {
         }
         state.flock.push(entry);
         Some(Ok(()))
-    }
-
-    /// Locks for `/proc/locks`: kind and pid.
-    pub fn flocks(&self) -> alloc::vec::Vec<(LockKind, i32)> {
-        self.state.lock().flock.iter().map(|l| (l.kind, l.pid)).collect()
     }
 }

@@ -5,10 +5,11 @@
 //! start; one owner's locks never overlap and neighbours of the same kind are joined.
 //!
 //! Waiting: a POSIX waiter first checks for a deadlock (the graph of who waits for whom, [`posix`]).
-//! Lock order: `LockContext::state`, then the wait graph.
+//! Lock order: the list of locked inodes ([`show`]), `LockContext::state`, the wait graph.
 
 pub mod flock;
 pub mod posix;
+pub mod show;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,19 @@ pub enum LockKind {
 struct State {
     posix: Vec<PosixLock>,
     flock: Vec<FlockEntry>,
+    /// Requests that wait, for those who look.
+    waiting_posix: Vec<PosixLock>,
+    waiting_flock: Vec<FlockEntry>,
+}
+
+impl State {
+    /// Adds a request that begins to wait; without memory it waits unseen.
+    fn note<T>(&mut self, list: impl FnOnce(&mut Self) -> &mut Vec<T>, waiting: T) {
+        let list = list(self);
+        if list.try_reserve(1).is_ok() {
+            list.push(waiting);
+        }
+    }
 }
 
 /// The locks of one inode.

@@ -32,7 +32,7 @@ pub struct PosixLock {
     pub start: u64,
     /// Last byte; `i64::MAX` for "to the end, however far".
     pub end: u64,
-    /// Process that took it; -1 for OFD locks.
+    /// Process that took it, in the initial namespace; -1 for OFD locks.
     pub pid: i32,
 }
 
@@ -43,7 +43,7 @@ impl PosixLock {
         self.start <= other.end && other.start <= self.end
     }
 
-    fn conflicts(&self, other: &Self) -> bool {
+    pub(super) fn conflicts(&self, other: &Self) -> bool {
         self.owner != other.owner
             && self.overlaps(other)
             && (self.kind == LockKind::Write || other.kind == LockKind::Write)
@@ -173,10 +173,12 @@ pub fn setlk(file: &File, owner: Owner, lock: &Flock, busy: IfBusy, pid: i32) ->
         Err(Errno::EAGAIN) if busy == IfBusy::Wait => {}
         Err(error) => return Err(error),
     }
+    locks.state.lock().note(|state| &mut state.waiting_posix, new);
     let result = locks.released.wait(Wait::INTERRUPTIBLE, || match locks.try_posix(new) {
         Err(Errno::EAGAIN) => locks.note_waiting(new).err().map(Err),
         other => Some(other),
     });
+    locks.state.lock().waiting_posix.retain(|waiting| *waiting != new);
     WAITING.lock().retain(|edge| edge.0 != owner);
     result.map_err(|_| Errno::ERESTARTSYS)?
 }
@@ -245,10 +247,5 @@ impl LockContext {
         graph.try_reserve(1).map_err(|_| Errno::ENOLCK)?;
         graph.push((new.owner, holder));
         Ok(())
-    }
-
-    /// Record locks for `/proc/locks`.
-    pub fn posix_locks(&self) -> Vec<PosixLock> {
-        self.state.lock().posix.clone()
     }
 }

@@ -12,7 +12,7 @@ use vfs::inode_ops::LinkTarget;
 use vfs::types::FileType;
 
 use super::access::{self, Mode};
-use super::{Class, Subject};
+use super::{Class, Subject, View};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
@@ -84,7 +84,7 @@ impl FdDir {
         let (uid, gid) = self.subject.owner(false);
         match self.what {
             What::Links => Entry::new(Node::Link(Arc::new(FdLink { subject, fd })), ino, mode).sized(64),
-            What::Info => file_entry(ino, 0o444, move |_, out| show_info(&subject, fd, out)),
+            What::Info => file_entry(ino, 0o444, move |cx, out| show_info(&View::new(&subject, cx), fd, out)),
         }
         .owned_by(uid, gid)
     }
@@ -125,22 +125,16 @@ impl Dir for FdDir {
     }
 }
 
-fn show_info(subject: &Subject, fd: Fd, out: &mut Text) -> Result<()> {
-    let table = table(subject)?;
+fn show_info(view: &View<'_>, fd: Fd, out: &mut Text) -> Result<()> {
+    let table = table(view.subject)?;
     let file = table.get_raw(fd).map_err(|_| Errno::ENOENT)?;
     let cloexec = table.flags(fd).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC));
     let flags = file.flags() | if cloexec { raw::O_CLOEXEC } else { 0 };
-    let text = |out: &mut Text| -> core::fmt::Result {
-        write!(
-            out,
-            "pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t{}\nino:\t{}\n",
-            file.pos(),
-            file.path().mnt.id(),
-            file.inode().ino()
-        )?;
-        file.ops().show_fdinfo(&file, out)
-    };
-    text(out).map_err(|_| Errno::ENOMEM)
+    let (pos, mnt, ino) = (file.pos(), file.path().mnt.id(), file.inode().ino());
+    write!(out, "pos:\t{pos}\nflags:\t0{flags:o}\nmnt_id:\t{mnt}\nino:\t{ino}\n")
+        .map_err(|_| Errno::ENOMEM)?;
+    crate::procfs::locks::fdinfo(&file, table.posix_owner(), &view.ns, out)?;
+    file.ops().show_fdinfo(&file, out).map_err(|_| Errno::ENOMEM)
 }
 
 /// How many descriptors are open: the size of `fd/`.

@@ -6,7 +6,7 @@
 //!
 //! | file | what it shows |
 //! |---|---|
-//! | [`stat`] | `stat`, `statm`, `schedstat`, `sched`, `wchan`, `syscall` |
+//! | [`stat`] | `stat`, `statm`, `schedstat`, `sched`, `wchan`, `stack`, `syscall` |
 //! | [`status`] | `status` |
 //! | [`maps`] | `maps`, `smaps`, `smaps_rollup` |
 //! | [`memory`] | `mem`, `environ`, `cmdline`, `auxv`, `pagemap` |
@@ -227,7 +227,7 @@ const FILES: &[FileSpec] = &[
     text("limits", 0o444, settings::limits),
     row("sched", 0o644, Kind::Writable(stat::sched, stat::sched_store)),
     row("comm", 0o644, Kind::Writable(settings::comm, settings::comm_store)),
-    secret("syscall", 0o400, stat::syscall),
+    text("syscall", 0o400, stat::syscall),
     text("cmdline", 0o444, memory::cmdline),
     text("stat", 0o444, stat::stat),
     text("statm", 0o444, stat::statm),
@@ -243,6 +243,7 @@ const FILES: &[FileSpec] = &[
     row("clear_refs", 0o200, Kind::Writable(settings::write_only, settings::clear_refs)),
     secret("smaps", 0o444, maps::smaps),
     secret("smaps_rollup", 0o444, maps::smaps_rollup),
+    text("stack", 0o400, stat::stack),
     row("pagemap", 0o400, Kind::Custom(memory::open_pagemap)),
     text("wchan", 0o444, stat::wchan),
     text("schedstat", 0o444, stat::schedstat),

@@ -3,6 +3,7 @@
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
+use abi::cap::Cap;
 use abi::time::USER_HZ;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
@@ -14,6 +15,7 @@ use super::{Scope, View, access};
 use crate::process::Usage;
 use crate::process::thread::flags;
 use crate::process::{Process, Resource, State, Thread};
+use crate::procfs::inside::OneWord;
 use crate::signal::SigSet;
 
 /// `PF_*` as `stat` shows them.
@@ -238,17 +240,68 @@ pub(super) fn schedstat(view: &View<'_>, out: &mut Text) -> Result<()> {
     io(writeln!(out, "{} 0 {}", task.exec_runtime_ns(), voluntary + involuntary))
 }
 
-/// `wchan`: no symbol names are given out; 0 says "not told", as with `kptr_restrict`.
-pub(super) fn wchan(view: &View<'_>, out: &mut Text) -> Result<()> {
-    view.task()?;
-    out.push(b"0");
+/// Calls `f` with return addresses of a task that sleeps, innermost first, until it returns false.
+fn backtrace(view: &View<'_>, mut f: impl FnMut(usize) -> bool) -> Result<()> {
+    let mut addresses = [0; sched::asleep::DEPTH];
+    let count = view.task()?.while_asleep(|asleep| asleep.backtrace(&mut addresses)).unwrap_or(0);
+    addresses.iter().take(count).copied().take_while(|address| f(*address)).for_each(drop);
     Ok(())
 }
 
-/// `syscall`: what can be said of a thread without stopping it.
+/// `wchan`: the function that the task sleeps in, the scheduler's own left out; 0 for one that does not sleep, and for
+/// those who may not know.
+pub(super) fn wchan(view: &View<'_>, out: &mut Text) -> Result<()> {
+    if !view.with_thread(|_, thread| access::permitted(thread))? {
+        out.push(b"0");
+        return Ok(());
+    }
+    let mut found = None;
+    backtrace(view, |address| {
+        found = arch::symbols::lookup(address);
+        // Names of crates are the beginnings of the paths.
+        let mut name = Text::new();
+        let written = found.is_some_and(|symbol| write!(name, "{symbol}").is_ok());
+        let name = name.as_bytes();
+        written && name.strip_prefix(b"<").unwrap_or(name).starts_with(b"sched::")
+    })?;
+    match found {
+        Some(symbol) => io(write!(OneWord(out), "{symbol}")),
+        None => {
+            out.push(b"0");
+            Ok(())
+        }
+    }
+}
+
+/// `stack`: where in the kernel the task sleeps. Only for those who administer the machine.
+pub(super) fn stack(view: &View<'_>, out: &mut Text) -> Result<()> {
+    if !view.cred.capable(Cap::SysAdmin) {
+        return Err(Errno::EACCES);
+    }
+    view.with_thread(|_, thread| access::check(thread, access::Mode::Attach))??;
+    let mut result = Ok(());
+    backtrace(view, |address| {
+        result = io(writeln!(out, "[<0>] {}", arch::symbols::At(address)));
+        result.is_ok()
+    })?;
+    result
+}
+
+/// `syscall`: number, arguments, stack pointer and program counter of a task that sleeps in a system call; -1 and the
+/// last two for one that sleeps elsewhere.
 pub(super) fn syscall(view: &View<'_>, out: &mut Text) -> Result<()> {
-    view.task()?;
-    out.push(b"running\n");
+    view.with_thread(|_, thread| access::check(thread, access::Mode::Attach))??;
+    let frame = view.task()?.while_asleep(|asleep| {
+        asleep.user_frame().map(|frame| (frame.syscall_nr(), frame.syscall_args(), frame.sp(), frame.ip()))
+    });
+    match frame {
+        None => out.push(b"running\n"),
+        Some(None) => io(writeln!(out, "-1 0x0 0x0"))?,
+        Some(Some((nr, _, sp, ip))) if nr < 0 => io(writeln!(out, "-1 {sp:#x} {ip:#x}"))?,
+        Some(Some((nr, [a, b, c, d, e, f], sp, ip))) => {
+            io(writeln!(out, "{nr} {a:#x} {b:#x} {c:#x} {d:#x} {e:#x} {f:#x} {sp:#x} {ip:#x}"))?;
+        }
+    }
     Ok(())
 }
 

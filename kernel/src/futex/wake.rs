@@ -2,8 +2,8 @@
 
 use super::bucket::{self, Entry, Kind, bucket, index_of};
 use super::op::WakeOp;
-use super::wait::fetch;
 use super::{Key, Scope};
+use crate::memory::fault_in::fault_in_word;
 use crate::process::Thread;
 use abi::{Errno, Result};
 use alloc::collections::VecDeque;
@@ -132,10 +132,8 @@ pub fn wake_op(addr: usize, scope: Scope, limit: i32, addr2: usize, limit2: i32,
         drop(one);
         match changed {
             Ok(old) => break old,
-            Err(_) => {
-                fetch(addr2)?;
-                crate::memory::fault_in_writable(addr2, addr2 + 4);
-            }
+            // A word that cannot be written at all ends the loop.
+            Err(_) => fault_in_word(addr2)?,
         }
     };
     let mut woken = wake_key(&key, limit.max(1) as usize, u32::MAX)?;

@@ -24,7 +24,7 @@ pub struct Settings {
 /// After this a program is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A killed program that is still there after this is a failure.
-const DEATH: Duration = Duration::from_secs(60);
+const DEATH: Duration = Duration::from_secs(30);
 
 struct Running {
     pid: i32,
@@ -104,7 +104,7 @@ pub fn run(settings: &Settings) -> usize {
 
 fn report_stuck(program: &Running) {
     println!("fuzz: program {} cannot be killed", program.seed);
-    for file in ["status", "wchan", "stack", "syscall"] {
+    for file in ["status", "smaps", "wchan", "stack", "syscall"] {
         let path = format!("/proc/{}/{file}", program.pid);
         println!("{path}: {}", std::fs::read_to_string(&path).unwrap_or_default());
     }

@@ -14,6 +14,7 @@ tests![
     futex_wake_op,
     futex_errors,
     futex_shared,
+    futex_wake_op_read_only,
     futex_pi,
     futex_pi_errors,
     futex_waitv_works,
@@ -520,5 +521,19 @@ fn create_and_join_many() -> Outcome {
     for n in 0..500_u32 {
         check!(std::thread::spawn(move || n).join().is_ok_and(|v| v == n));
     }
+    Ok(())
+}
+
+/// A second word that can be read but not written is an error, not a loop.
+fn futex_wake_op_read_only() -> Outcome {
+    let map = map_anon(4096)?;
+    poke(map, 1);
+    sys!(SYS_mprotect, map, 4096, PROT_READ)?;
+    let wake_op = |addr2: usize| sys!(SYS_futex, map, FUTEX_WAKE_OP, 1, 1, addr2, 1 << 28 | 1 << 12);
+    check_err!(wake_op(map), EFAULT);
+    sys!(SYS_mprotect, map, 4096, PROT_READ | PROT_WRITE)?;
+    wake_op(map)?;
+    sys!(SYS_mprotect, map, 4096, PROT_NONE)?;
+    check_err!(wake_op(map), EFAULT);
     Ok(())
 }

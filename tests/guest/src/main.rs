@@ -30,6 +30,8 @@ mod pseudo;
 mod sched;
 mod signals;
 mod sys;
+mod sysv;
+mod sysv_msg;
 mod threads;
 mod time;
 mod tty;
@@ -50,6 +52,8 @@ const TABLES: &[&[harness::Test]] = &[
     pseudo::TESTS,
     mounts::TESTS,
     hostile::TESTS,
+    sysv::TESTS,
+    sysv_msg::TESTS,
 ];
 
 fn main() {

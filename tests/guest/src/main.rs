@@ -32,6 +32,7 @@ mod signals;
 mod sys;
 mod sysv;
 mod sysv_msg;
+mod sysv_shm;
 mod threads;
 mod time;
 mod tty;
@@ -54,6 +55,7 @@ const TABLES: &[&[harness::Test]] = &[
     hostile::TESTS,
     sysv::TESTS,
     sysv_msg::TESTS,
+    sysv_shm::TESTS,
 ];
 
 fn main() {

@@ -135,14 +135,14 @@ impl<T: Object> Ids<T> {
     /// The object with identifier `id`.
     ///
     /// # Errors
-    /// `EINVAL`: there is none; `EIDRM`: its index belongs to another one by now.
+    /// `EINVAL`: there is none, or its index belongs to another one by now.
     #[inline]
     pub fn get(&self, id: i32) -> Result<Arc<T>> {
         if id < 0 {
             return Err(Errno::EINVAL);
         }
         let object = self.at(index_of(id)).ok_or(Errno::EINVAL)?;
-        if object.perm().id() == id { Ok(object) } else { Err(Errno::EIDRM) }
+        if object.perm().id() == id { Ok(object) } else { Err(Errno::EINVAL) }
     }
 
     /// The object in the slot that `*_STAT` commands name.

@@ -32,6 +32,9 @@ mod pseudofs;
 mod sched;
 mod signals;
 mod sys;
+mod sysv;
+mod sysv_msg;
+mod sysv_shm;
 mod threads;
 mod time;
 mod timers;
@@ -56,6 +59,9 @@ const TABLES: &[&[harness::Test]] = &[
     pseudofs::TESTS,
     mounts::TESTS,
     hostile::TESTS,
+    sysv::TESTS,
+    sysv_msg::TESTS,
+    sysv_shm::TESTS,
 ];
 
 fn main() {

@@ -51,6 +51,7 @@ fn sys_shmat(shmid: i32, shmaddr: usize, shmflg: u32) -> Result<usize> {
     let ns = current_ns()?;
     let segment = ns.shm.get(shmid)?;
     segment.perm().check(&ns, wanted)?;
+    let end = at.unwrap_or(0).checked_add(segment.size());
     let object = segment.hold()?;
     let mut flags = raw::MAP_SHARED;
     if at.is_some() {
@@ -58,7 +59,7 @@ fn sys_shmat(shmid: i32, shmaddr: usize, shmflg: u32) -> Result<usize> {
     }
     let file: Arc<dyn VmFile> = Arc::new(ShmFile::new(ns.clone(), segment.clone(), object, access));
     let limits = current().process.mm_limits();
-    let result = space().and_then(|space| {
+    let result = end.ok_or(Errno::EINVAL).and_then(|_| space()).and_then(|space| {
         space.mmap(&MmapRequest {
             addr: at.unwrap_or(0),
             len: segment.size(),

@@ -22,6 +22,7 @@ mod helpers;
 mod hostile;
 mod ipc;
 mod memory;
+mod mountapi;
 mod mounts;
 mod paths;
 mod prelude;
@@ -49,6 +50,7 @@ const TABLES: &[&[harness::Test]] = &[
     tty::TESTS,
     pseudo::TESTS,
     mounts::TESTS,
+    mountapi::TESTS,
     hostile::TESTS,
 ];
 

@@ -8,6 +8,7 @@ use core::fmt;
 use abi::Result;
 use abi::fs::Statfs;
 use arch::sync::SpinLock;
+use vfs::fs_context::ParamResult;
 use vfs::fs_type::{FsFlags, FsType};
 use vfs::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
 
@@ -74,11 +75,16 @@ pub type RootFor = fn(&MountRequest<'_>) -> RootOf;
 /// The root directory of an instance, and what the instance was mounted for.
 pub type RootOf = Result<(Arc<dyn Dir>, Option<Arc<dyn Any + Send + Sync>>)>;
 
+/// Says whether a parameter is known and makes sense.
+pub type CheckParam = fn(&str, Option<&str>) -> ParamResult;
+
 /// A type of file system made of nodes.
 pub struct KernFs {
     name: &'static str,
     magic: u64,
     root: RootFor,
+    /// What is a parameter; without it everything is.
+    check: Option<CheckParam>,
     /// The one instance of a tree that is the same for everybody.
     single: Option<SpinLock<Option<Arc<SuperBlock>>>>,
 }
@@ -86,12 +92,18 @@ pub struct KernFs {
 impl KernFs {
     /// A tree that is the same however often it is mounted (sysfs).
     pub const fn single(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, single: Some(SpinLock::new(None)) }
+        Self { name, magic, root, check: None, single: Some(SpinLock::new(None)) }
     }
 
     /// A tree that depends on who mounts it (procfs: the pid namespace).
     pub const fn per_mount(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, single: None }
+        Self { name, magic, root, check: None, single: None }
+    }
+
+    /// With parameters that `check` knows, and no others.
+    pub const fn with_params(mut self, check: CheckParam) -> Self {
+        self.check = Some(check);
+        self
     }
 }
 
@@ -101,7 +113,14 @@ impl FsType for KernFs {
     }
 
     fn flags(&self) -> FsFlags {
-        FsFlags::USERNS_MOUNT
+        match self.check {
+            Some(_) => FsFlags::USERNS_MOUNT | FsFlags::CHECKS_PARAMS,
+            None => FsFlags::USERNS_MOUNT,
+        }
+    }
+
+    fn check_param(&self, key: &str, value: Option<&str>) -> ParamResult {
+        self.check.map_or(Ok(()), |check| check(key, value))
     }
 
     fn mount(&'static self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {

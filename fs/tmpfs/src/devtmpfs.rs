@@ -9,7 +9,8 @@ use abi::creds::{Gid, Uid};
 use abi::fs::DevId;
 use abi::{Errno, Result, raw};
 use sync::Lazy;
-use vfs::mount::{Mount, MountNamespace, initial_namespace, kernel_mount};
+use vfs::fs_context::ParamResult;
+use vfs::mount::{Mount, MountNamespace, kernel_mount, kernel_namespace};
 use vfs::path::{FsStruct, LookupContext};
 use vfs::super_block::{MountRequest, SuperBlock};
 use vfs::{At, Credentials, FsFlags, FsType, UserNamespace, namei};
@@ -39,7 +40,7 @@ static INSTANCE: Lazy<Result<Instance>> = Lazy::new(|| {
     };
     let sb = new_super(&DEVTMPFS, &request, crate::Flavor::Tmpfs)?;
     let mount: Arc<Mount> = kernel_mount(&sb, 0, b"devtmpfs")?;
-    let ns = initial_namespace(&mount);
+    let ns = kernel_namespace(&mount);
     let fs = FsStruct::new(mount.root_path());
     fs.set_umask(0);
     Ok(Instance { sb, ns, fs })
@@ -51,7 +52,15 @@ impl FsType for Devtmpfs {
     }
 
     fn flags(&self) -> FsFlags {
-        FsFlags::empty()
+        FsFlags::CHECKS_PARAMS
+    }
+
+    fn check_param(&self, key: &str, value: Option<&str>) -> ParamResult {
+        crate::check_param(key, value)
+    }
+
+    fn kill_on_last_umount(&self, _: &SuperBlock) -> bool {
+        false
     }
 
     fn mount(&self, _: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {

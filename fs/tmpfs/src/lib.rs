@@ -31,6 +31,7 @@ use abi::fs::Statfs;
 use abi::{Errno, Result, raw};
 use arch::addr::PAGE_SIZE;
 use arch::sync::SpinLock;
+use vfs::fs_context::{Level, Log, ParamResult};
 use vfs::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
 use vfs::types::NAME_MAX;
 use vfs::{FsFlags, FsType};
@@ -88,12 +89,20 @@ pub(crate) fn new_super(
         flags: request.flags | flags,
         dev: None,
     };
-    let (mode, uid, gid) = (options.mode, options.uid, options.gid);
+    // The options name users as the mounter does.
+    let uid = request.user_ns.make_uid(options.uid.0).ok_or(Errno::EINVAL)?;
+    let gid = request.user_ns.make_gid(options.gid.0).ok_or(Errno::EINVAL)?;
+    let mode = options.mode;
     let ops = TmpfsSuper { flavor, limits: limits.clone(), options: SpinLock::new(options) };
     let sb = SuperBlock::new(fs, info, request.user_ns.clone(), Box::new(ops))?;
     let root = inode::new_root(&sb, &limits, raw::S_IFDIR | mode, uid, gid)?;
     sb.set_root(root);
     Ok(sb)
+}
+
+/// Whether an option is known and makes sense, whatever the others say.
+pub(crate) fn check_param(key: &str, value: Option<&str>) -> ParamResult {
+    Options::default_for_memory().set(key, value)
 }
 
 impl FsType for Tmpfs {
@@ -102,7 +111,11 @@ impl FsType for Tmpfs {
     }
 
     fn flags(&self) -> FsFlags {
-        FsFlags::USERNS_MOUNT
+        FsFlags::USERNS_MOUNT | FsFlags::CHECKS_PARAMS
+    }
+
+    fn check_param(&self, key: &str, value: Option<&str>) -> ParamResult {
+        check_param(key, value)
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
@@ -116,7 +129,11 @@ impl FsType for Rootfs {
     }
 
     fn flags(&self) -> FsFlags {
-        FsFlags::NO_USER
+        FsFlags::NO_USER | FsFlags::CHECKS_PARAMS
+    }
+
+    fn check_param(&self, key: &str, value: Option<&str>) -> ParamResult {
+        check_param(key, value)
     }
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
@@ -145,19 +162,36 @@ impl SuperOps for TmpfsSuper {
         Ok(st)
     }
 
-    fn remount(&self, _: &SuperBlock, _: u32, options: &[u8]) -> Result<()> {
+    fn reconfigure(&self, sb: &SuperBlock, _: u32, options: &[u8], log: &mut Log) -> Result<()> {
         if self.flavor == Flavor::Ramfs {
             return Ok(());
         }
         let mut current = self.options.lock();
         let new = Options::parse(options, current.clone())?;
         // A limit cannot appear where there was none, nor fall below what is in use.
-        let fits = |old: Option<u64>, new: Option<u64>, used: u64| {
-            old == new || old.is_some() && new.is_none_or(|max| max >= used)
+        let objection = |old: Option<u64>, new: Option<u64>, used: u64, late, small| match new {
+            _ if old == new => None,
+            Some(_) if old.is_none() => Some(late),
+            Some(max) if max < used => Some(small),
+            _ => None,
         };
-        if !fits(current.max_blocks, new.max_blocks, self.limits.used_blocks())
-            || !fits(current.max_inodes, new.max_inodes, self.limits.used_inodes())
-        {
+        let blocks = objection(
+            current.max_blocks,
+            new.max_blocks,
+            self.limits.used_blocks(),
+            "Cannot retroactively limit size",
+            "Too small a size for current use",
+        );
+        let inodes = objection(
+            current.max_inodes,
+            new.max_inodes,
+            self.limits.used_inodes(),
+            "Cannot retroactively limit inodes",
+            "Too few inodes for current use",
+        );
+        if let Some(why) = blocks.or(inodes) {
+            drop(current);
+            log.add(Level::Error, sb.fs_type().name(), format_args!("{why}"));
             return Err(Errno::EINVAL);
         }
         self.limits.set(new.max_blocks, new.max_inodes);

@@ -5,6 +5,7 @@ use core::fmt;
 use abi::creds::{Gid, Uid};
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
+use vfs::fs_context::{ParamError, ParamResult};
 use vfs::super_block::parse_options;
 
 /// Options of one tmpfs.
@@ -55,25 +56,34 @@ impl Options {
     pub(crate) fn parse(text: &[u8], base: Self) -> Result<Self> {
         let mut options = base;
         for (key, value) in parse_options(text) {
-            let value = || value.ok_or(Errno::EINVAL);
-            match key {
-                "size" => options.max_blocks = size_in_pages(value()?)?,
-                "nr_blocks" => options.max_blocks = limit(memparse(value()?)?),
-                "nr_inodes" => options.max_inodes = limit(memparse(value()?)?),
-                "mode" => options.set_mode(Some(value()?))?,
-                "uid" => options.uid = Uid(value()?.parse().map_err(|_| Errno::EINVAL)?),
-                "gid" => options.gid = Gid(value()?.parse().map_err(|_| Errno::EINVAL)?),
-                "inode64" => options.inode64 = true,
-                "inode32" => options.inode64 = false,
-                "noswap" => options.noswap = true,
-                // Large folios are a hint; small ones satisfy it.
-                "huge" if matches!(value()?, "never" | "advise" | "always" | "within_size") => {}
-                // NUMA policies need `set_mempolicy`'s parser; "default" is what there is.
-                "mpol" if value()? == "default" => {}
-                _ => return Err(Errno::EINVAL),
-            }
+            options.set(key, value).map_err(|_| Errno::EINVAL)?;
         }
         Ok(options)
+    }
+
+    /// Changes one option.
+    pub(crate) fn set(&mut self, key: &str, value: Option<&str>) -> ParamResult {
+        let bad = |_| ParamError::BadValue;
+        let text = || value.ok_or(ParamError::BadValue);
+        let flag = || if value.is_some() { Err(ParamError::UnexpectedValue) } else { Ok(()) };
+        match key {
+            "size" => self.max_blocks = size_in_pages(text()?).map_err(bad)?,
+            "nr_blocks" => self.max_blocks = limit(memparse(text()?).map_err(bad)?),
+            "nr_inodes" => self.max_inodes = limit(memparse(text()?).map_err(bad)?),
+            "mode" => self.set_mode(value).map_err(bad)?,
+            "uid" => self.uid = Uid(text()?.parse().map_err(|_| ParamError::BadValue)?),
+            "gid" => self.gid = Gid(text()?.parse().map_err(|_| ParamError::BadValue)?),
+            "inode64" => flag().map(|()| self.inode64 = true)?,
+            "inode32" => flag().map(|()| self.inode64 = false)?,
+            "noswap" => flag().map(|()| self.noswap = true)?,
+            // Large folios are a hint; small ones satisfy it.
+            "huge" if matches!(text()?, "never" | "advise" | "always" | "within_size") => {}
+            // NUMA policies need `set_mempolicy`'s parser; "default" is what there is.
+            "mpol" if text()? == "default" => {}
+            "huge" | "mpol" => return Err(ParamError::BadValue),
+            _ => return Err(ParamError::Unknown),
+        }
+        Ok(())
     }
 
     /// As `/proc/mounts` shows them: what differs from the default.
@@ -112,7 +122,7 @@ fn size_in_pages(text: &str) -> Result<Option<u64>> {
         Some(percent) => {
             let percent: u64 = percent.parse().map_err(|_| Errno::EINVAL)?;
             let pages = mm::stats::meminfo().total as u64;
-            pages.saturating_mul(PAGE_SIZE as u64) / 100 * percent
+            (pages.saturating_mul(PAGE_SIZE as u64) / 100).saturating_mul(percent)
         }
         None => memparse(text)?,
     };

@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 use arch::sync::RwSpinLock;
 use bitflags::bitflags;
 
+use crate::fs_context::{ParamError, ParamResult};
 use crate::super_block::{MountRequest, SuperBlock};
 
 bitflags! {
@@ -19,6 +20,10 @@ bitflags! {
         const USERNS_MOUNT = 8;
         /// Cannot be mounted by users at all (pipefs and the like).
         const NO_USER = 16;
+        /// Mounts of it can show other owners than it stores (`MOUNT_ATTR_IDMAP`).
+        const ALLOW_IDMAP = 32;
+        /// Looks at each parameter when it is given ([`FsType::check_param`]), not at all of them when it is mounted.
+        const CHECKS_PARAMS = 1 << 16;
     }
 }
 
@@ -30,6 +35,13 @@ pub trait FsType: Send + Sync {
     /// Its properties.
     fn flags(&self) -> FsFlags {
         FsFlags::empty()
+    }
+
+    /// Whether it has the parameter `key`, and whether `value` makes sense for it. Asked of types with
+    /// [`FsFlags::CHECKS_PARAMS`]; what it says yes to is part of [`MountRequest::options`] later.
+    fn check_param(&self, key: &str, value: Option<&str>) -> ParamResult {
+        let _ = (key, value);
+        Err(ParamError::Unknown)
     }
 
     /// Makes a super block with its root, or finds the one that already serves the source.

@@ -16,6 +16,7 @@ use crate::cred::Credentials;
 use crate::dentry::Dentry;
 use crate::file::{FileImpl, OpenFile};
 use crate::inode::Inode;
+use crate::mount::MountNamespace;
 use crate::namei::RenameFlags;
 use crate::path::Path;
 use crate::permission::generic_permission;
@@ -174,6 +175,16 @@ pub trait InodeOps: Any + Send + Sync {
     /// Names of all extended attributes, each followed by a NUL.
     fn listxattr(&self, inode: &Inode) -> Result<Vec<u8>> {
         Ok(Vec::new())
+    }
+
+    /// Whether the object can be bound to a place although its file system is mounted nowhere (`/proc/PID/ns/NAME`).
+    fn is_bindable(&self) -> bool {
+        false
+    }
+
+    /// The mount namespace that the inode stands for (`/proc/PID/ns/mnt`).
+    fn mount_namespace(&self) -> Option<&Arc<MountNamespace>> {
+        None
     }
 
     /// Opens the file: returns its operations. Devices and FIFOs never come here.

@@ -4,6 +4,7 @@
 //! | concept | module | man page |
 //! |---|---|---|
 //! | super block, file system types | [`super_block`], [`fs_type`] | `filesystems(5)` |
+//! | a mount in the making | [`fs_context`] | `fsopen(2)` |
 //! | inode and its operations | [`inode`], [`inode_ops`] | `inode(7)` |
 //! | directory entries and their cache | [`dentry`], [`dcache`] | |
 //! | names to places | [`namei`], [`path`] | `path_resolution(7)` |
@@ -43,6 +44,7 @@ pub mod fcntl;
 pub mod fdtable;
 pub mod file;
 pub mod file_ops;
+pub mod fs_context;
 pub mod fs_type;
 pub mod inode;
 pub mod inode_ops;

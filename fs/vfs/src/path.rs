@@ -211,7 +211,7 @@ pub fn render(path: &Path, root: Option<&Path>) -> Result<Vec<u8>> {
                     continue;
                 }
                 None => {
-                    reachable = root.is_none() || mnt.is_namespace_root() && root.is_none();
+                    reachable = root.is_none();
                     break;
                 }
             }

@@ -23,6 +23,7 @@ use sched::mutex::RwSemaphore;
 use crate::cred::UserNamespace;
 use crate::dcache;
 use crate::dentry::Dentry;
+use crate::fs_context::Log;
 use crate::fs_type::FsType;
 
 /// Flags of a super block that `mount(2)` may set (`SB_*`, same values as `MS_*`).
@@ -52,6 +53,12 @@ pub trait SuperOps: Any + Send + Sync {
     /// Applies new flags and options (`mount -o remount`).
     fn remount(&self, sb: &SuperBlock, flags: u32, options: &[u8]) -> Result<()> {
         Ok(())
+    }
+
+    /// The same with a place for explanations; what `mount(2)` and `fsconfig(2)` call.
+    fn reconfigure(&self, sb: &SuperBlock, flags: u32, options: &[u8], log: &mut Log) -> Result<()> {
+        let _ = log;
+        self.remount(sb, flags, options)
     }
 
     /// Options for `/proc/mounts`, each with a leading comma.
@@ -201,9 +208,15 @@ impl SuperBlock {
         self.flags.load(Ordering::Relaxed)
     }
 
+    /// The flags, seen in one order with the counts of writers.
+    #[inline]
+    pub(crate) fn flags_ordered(&self) -> u32 {
+        self.flags.load(Ordering::SeqCst)
+    }
+
     /// Replaces the `SB_*` flags.
     pub fn set_flags(&self, flags: u32) {
-        self.flags.store(flags, Ordering::Relaxed);
+        self.flags.store(flags, Ordering::SeqCst);
     }
 
     /// Whether the file system is read-only.

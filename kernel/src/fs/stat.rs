@@ -31,7 +31,7 @@ fn put(buf: usize, kstat: &Kstat) -> Result<()> {
 fn stat_at(dirfd: DirFd, name: UserStr, flags: u32, mask: u32) -> Result<Kstat> {
     let name = path(name)?;
     if name.is_empty() && flags & raw::AT_EMPTY_PATH != 0 && dirfd != DirFd::CWD {
-        return stat::fstat(&*file_raw(Fd::from_raw(dirfd.0)?)?);
+        return stat::vfs_getattr(file_raw(Fd::from_raw(dirfd.0)?)?.path(), mask);
     }
     at(dirfd, &name, |ctx, at| stat::stat(ctx, at, &name, flags, mask))
 }
@@ -69,7 +69,7 @@ fn sys_statx(dirfd: DirFd, name: UserStr, flags: u32, mask: u32, buf: usize) -> 
     }
     // Linux 6.11 takes a null name for an empty one here.
     let kstat = if name.addr() == 0 && flags & raw::AT_EMPTY_PATH != 0 && dirfd != DirFd::CWD {
-        stat::fstat(&*file_raw(Fd::from_raw(dirfd.0)?)?)?
+        stat::vfs_getattr(file_raw(Fd::from_raw(dirfd.0)?)?.path(), mask)?
     } else {
         stat_at(dirfd, name, flags, mask)?
     };

@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use vfs::cred::{Credentials, UserNamespace};
 use vfs::fdtable::Fd as VfsFd;
+use vfs::file::File;
 use vfs::file_ops::FileOps;
 use vfs::mount::MountNamespace;
 
@@ -109,7 +110,11 @@ impl Namespace {
 /// The file of a namespace.
 pub struct NamespaceFile(pub Namespace);
 
-impl FileOps for NamespaceFile {}
+impl FileOps for NamespaceFile {
+    fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
+        crate::fs::statmount::namespace_ioctl(&self.0, cmd, arg)
+    }
+}
 
 #[macros::syscall(setns)]
 fn sys_setns(fd: Fd, nstype: u32) -> Result<()> {

@@ -19,6 +19,7 @@ use alloc::sync::Arc;
 use abi::Result;
 use kernfs::{KernFs, StaticDir};
 use sync::Lazy;
+use vfs::fs_context::{ParamError, ParamResult};
 use vfs::super_block::MountRequest;
 
 use crate::process::PidNamespace;
@@ -33,6 +34,8 @@ pub mod sysctl;
 mod system;
 mod task;
 
+pub use task::open_namespace;
+
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
 
@@ -43,7 +46,7 @@ pub struct Mounted {
 }
 
 static TOP: Lazy<Arc<StaticDir>> = Lazy::new(StaticDir::new);
-static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount);
+static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount).with_params(check_param);
 
 /// The registered part of the top directory: subsystems add their files here.
 pub fn top() -> &'static Arc<StaticDir> {
@@ -54,6 +57,20 @@ fn mount(_: &MountRequest<'_>) -> kernfs::RootOf {
     let ns = crate::process::current().pid_ns();
     let mounted = Arc::new(Mounted { ns: ns.clone() });
     Ok((Arc::new(root::Root::new(ns)), Some(mounted)))
+}
+
+/// Parameters of a mount. All processes are visible to everybody so far, whatever `hidepid=` says.
+fn check_param(key: &str, value: Option<&str>) -> ParamResult {
+    let fits = match (key, value) {
+        ("gid", Some(gid)) => gid.parse::<u32>().is_ok(),
+        ("hidepid", Some(level)) => {
+            matches!(level, "0" | "1" | "2" | "4" | "off" | "noaccess" | "invisible" | "ptraceable")
+        }
+        ("subset", Some(part)) => part == "pid",
+        ("gid" | "hidepid" | "subset", None) => false,
+        _ => return Err(ParamError::Unknown),
+    };
+    if fits { Ok(()) } else { Err(ParamError::BadValue) }
 }
 
 /// Declares every file and makes the type known.

@@ -173,6 +173,7 @@ const FS: &[Attr] = &[
     attr("inode-state", |out| {
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
+    number!("mount-max", vfs::mount::namespace::MOUNT_MAX, 1..=i32::MAX as u32),
     number!("protected_symlinks", vfs::namei::PROTECTED_SYMLINKS, 0..=1),
     number!("protected_hardlinks", vfs::namei::PROTECTED_HARDLINKS, 0..=1),
     number!("protected_fifos", vfs::namei::PROTECTED_FIFOS, 0..=2),

@@ -16,6 +16,7 @@ use core::fmt::{Arguments, Write};
 use abi::{Errno, Result};
 use kernfs::{Access, Context, Entry, KernFs, Node, Show, StaticDir, Text, next_ino};
 use sync::Lazy;
+use vfs::fs_context::ParamError;
 use vfs::super_block::MountRequest;
 
 mod cpu;
@@ -31,7 +32,7 @@ const MAGIC: u64 = 0x6265_6572;
 const FILE_SIZE: u64 = 4096;
 
 static TOP: Lazy<Arc<StaticDir>> = Lazy::new(|| StaticDir::with_access(Access::Bits));
-static SYSFS: KernFs = KernFs::single("sysfs", MAGIC, mount);
+static SYSFS: KernFs = KernFs::single("sysfs", MAGIC, mount).with_params(|_, _| Err(ParamError::Unknown));
 
 /// The root directory.
 pub fn top() -> &'static Arc<StaticDir> {

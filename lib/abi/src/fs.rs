@@ -115,6 +115,67 @@ pub struct OpenHow {
     pub resolve: u64,
 }
 
+/// `struct mount_attr` of `mount_setattr(2)`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct MountAttr {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+    pub userns_fd: u64,
+}
+
+/// `struct mnt_id_req` of `statmount(2)` and `listmount(2)`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct MntIdReq {
+    pub size: u32,
+    pub spare: u32,
+    pub mnt_id: u64,
+    pub param: u64,
+    pub mnt_ns_id: u64,
+}
+
+/// `struct statmount`; strings follow it, and the fields in brackets are offsets into them.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Statmount {
+    pub size: u32,
+    pub mnt_opts: u32,
+    pub mask: u64,
+    pub sb_dev_major: u32,
+    pub sb_dev_minor: u32,
+    pub sb_magic: u64,
+    pub sb_flags: u32,
+    pub fs_type: u32,
+    pub mnt_id: u64,
+    pub mnt_parent_id: u64,
+    pub mnt_id_old: u32,
+    pub mnt_parent_id_old: u32,
+    pub mnt_attr: u64,
+    pub mnt_propagation: u64,
+    pub mnt_peer_group: u64,
+    pub mnt_master: u64,
+    pub propagate_from: u64,
+    pub mnt_root: u32,
+    pub mnt_point: u32,
+    pub mnt_ns_id: u64,
+    pub spare: [u64; 49],
+}
+
+/// `struct mnt_ns_info` of the `NS_MNT_GET_*` requests.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct MntNsInfo {
+    pub size: u32,
+    pub nr_mounts: u32,
+    pub mnt_ns_id: u64,
+}
+
 /// `struct flock` of `fcntl(2)` (64-bit layout).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -23,6 +23,7 @@ mod helpers;
 mod hostile;
 mod ipc;
 mod memory;
+mod mountapi;
 mod mounts;
 mod paths;
 mod prelude;
@@ -58,6 +59,7 @@ const TABLES: &[&[harness::Test]] = &[
     pseudo::TESTS,
     pseudofs::TESTS,
     mounts::TESTS,
+    mountapi::TESTS,
     hostile::TESTS,
     sysv::TESTS,
     sysv_msg::TESTS,

@@ -33,16 +33,22 @@ tests![
     lazy_unmount,
 ];
 
-fn mount(from: &CStr, to: &CStr, kind: &CStr, flags: u64, data: &CStr) -> crate::sys::Result<usize> {
+pub(crate) fn mount(
+    from: &CStr,
+    to: &CStr,
+    kind: &CStr,
+    flags: u64,
+    data: &CStr,
+) -> crate::sys::Result<usize> {
     sys!(SYS_mount, from.as_ptr(), to.as_ptr(), kind.as_ptr(), flags, data.as_ptr())
 }
 
-fn umount(path: &CStr, flags: i32) -> crate::sys::Result<usize> {
+pub(crate) fn umount(path: &CStr, flags: i32) -> crate::sys::Result<usize> {
     sys!(SYS_umount2, path.as_ptr(), flags)
 }
 
 /// Runs `body` in a child with a mount namespace of its own, whose mounts nobody else sees.
-fn alone(body: impl FnOnce() -> Outcome) -> Outcome {
+pub(crate) fn alone(body: impl FnOnce() -> Outcome) -> Outcome {
     let report = pipe(0)?;
     let status = in_child(|| {
         let private = MS_REC | MS_PRIVATE;

@@ -29,6 +29,9 @@ pub mod nr {
     pub const SYS_futex_requeue: c_long = 456;
     pub const SYS_fchmodat2: c_long = 452;
     pub const SYS_memfd_secret: c_long = 447;
+    pub const SYS_cachestat: c_long = 451;
+    pub const SYS_statmount: c_long = 457;
+    pub const SYS_listmount: c_long = 458;
     pub const SYS_mseal: c_long = 462;
     #[cfg(target_arch = "x86_64")]
     pub const SYS_kexec_file_load: c_long = 320;

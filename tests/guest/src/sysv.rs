@@ -88,7 +88,8 @@ fn semctl(id: i32, number: i32, command: i32, arg: usize) -> crate::sys::Result<
 }
 
 fn buffers(ops: &[(u16, i16, i32)]) -> Vec<sembuf> {
-    let one = |&(num, op, flags): &(u16, i16, i32)| sembuf { sem_num: num, sem_op: op, sem_flg: flags as i16 };
+    let one =
+        |&(num, op, flags): &(u16, i16, i32)| sembuf { sem_num: num, sem_op: op, sem_flg: flags as i16 };
     ops.iter().map(one).collect()
 }
 
@@ -311,7 +312,8 @@ fn sem_info() -> Outcome {
     let mut info = [0_i32; 10];
     check_eq!(semctl(0, 0, IPC_INFO, addr_mut(&mut info))?, 0);
     check_eq!(info, [1_024_000_000, 32000, 1_024_000_000, 1_024_000_000, 32000, 500, 500, 20, 32767, 32767]);
-    let ids = [semget(IPC_PRIVATE, 3, 0o600)?, semget(IPC_PRIVATE, 4, 0o200)?, semget(IPC_PRIVATE, 5, 0o600)?];
+    let ids =
+        [semget(IPC_PRIVATE, 3, 0o600)?, semget(IPC_PRIVATE, 4, 0o200)?, semget(IPC_PRIVATE, 5, 0o600)?];
     let highest = semctl(0, 0, SEM_INFO, addr_mut(&mut info))?;
     check_eq!(highest, 2);
     // Sets and semaphores that there are.

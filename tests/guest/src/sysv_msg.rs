@@ -411,10 +411,13 @@ fn msg_control_wakes() -> Outcome {
     check_eq!(wait_exit(sender)?, 0);
     // A receiver that lost its right hears so; one that has it waits on.
     let go = pipe(0)?;
-    let loser = fork(|| as_user(1000, || {
-        let _ = write(go[1], b"x");
-        code(receive(id, 8, 77, 0))
-    }).unwrap_or(98))?;
+    let loser = fork(|| {
+        as_user(1000, || {
+            let _ = write(go[1], b"x");
+            code(receive(id, 8, 77, 0))
+        })
+        .unwrap_or(98)
+    })?;
     read_vec(go[0], 1)?;
     let keeper = fork(|| receive(id, 8, 77, 0).map_or(99, |(kind, _)| kind as i32))?;
     check!(asleep(keeper));
@@ -488,9 +491,7 @@ fn msg_permissions() -> Outcome {
         ds[11] = 16385;
         let refused = code(msgctl(id, IPC_SET, addr(&ds))) == EPERM;
         ds[11] = 16384;
-        i32::from(
-            !refused || code(msgctl(id, IPC_SET, addr(&ds))) != 0 || code(msgctl(id, IPC_RMID, 0)) != 0,
-        )
+        i32::from(!refused || code(msgctl(id, IPC_SET, addr(&ds))) != 0 || code(msgctl(id, IPC_RMID, 0)) != 0)
     })?;
     check_eq!(status, 0);
     let id = msgget(IPC_PRIVATE, 0o600)?;
@@ -551,7 +552,8 @@ fn msg_proc_file() -> Outcome {
     let text = slurp(path)?;
     let line = text.lines().nth(1).unwrap_or_default();
     let me = getpid();
-    let start = format!("        -5 {id:10}   604           4          1 {me:5}     0     0     0     0     0 ");
+    let start =
+        format!("        -5 {id:10}   604           4          1 {me:5}     0     0     0     0     0 ");
     check!(line.starts_with(&start), "{line}");
     check_eq!(line.len(), start.len() + 32);
     Ok(())
@@ -578,7 +580,9 @@ fn msg_race_with_removal() -> Outcome {
         let threads = [
             std::thread::spawn(move || send(id, 2, &[0; 4000], 0)),
             std::thread::spawn(move || receive(id, 8192, 9, 0).map(drop)),
-            std::thread::spawn(move || receive(id, 8192, 1, 0).and_then(|_| receive(id, 8192, 7, 0)).map(drop)),
+            std::thread::spawn(move || {
+                receive(id, 8192, 1, 0).and_then(|_| receive(id, 8192, 7, 0)).map(drop)
+            }),
         ];
         if round % 2 == 0 {
             std::thread::yield_now();

@@ -188,14 +188,26 @@ fn shm_read_only() -> Outcome {
     let id = shmget(IPC_PRIVATE, PAGE, 0o400)?;
     let at = shmat(id, 0, SHM_RDONLY)?;
     check_eq!(peek(at), 0);
-    check_eq!(in_child(|| { poke(at, 1); 0 })?, -SIGSEGV);
+    check_eq!(
+        in_child(|| {
+            poke(at, 1);
+            0
+        })?,
+        -SIGSEGV
+    );
     check_err!(sys!(SYS_mprotect, at, PAGE, PROT_READ | PROT_WRITE), EACCES);
     let write = shmat(id, 0, 0)?;
     poke(write, 3);
     check_eq!(peek(at), 3);
     // A writable one may be protected and opened again.
     sys!(SYS_mprotect, write, PAGE, PROT_READ)?;
-    check_eq!(in_child(|| { poke(write, 1); 0 })?, -SIGSEGV);
+    check_eq!(
+        in_child(|| {
+            poke(write, 1);
+            0
+        })?,
+        -SIGSEGV
+    );
     sys!(SYS_mprotect, write, PAGE, PROT_READ | PROT_WRITE)?;
     poke(write, 4);
     check_eq!(peek(at), 4);
@@ -207,7 +219,8 @@ fn shm_exec() -> Outcome {
     let id = shmget(IPC_PRIVATE, PAGE, 0o700)?;
     let at = shmat(id, 0, SHM_EXEC)?;
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let line = maps.lines().find(|line| line.starts_with(&format!("{at:x}-"))).unwrap_or_default().to_string();
+    let line =
+        maps.lines().find(|line| line.starts_with(&format!("{at:x}-"))).unwrap_or_default().to_string();
     check!(line.contains(" rwxs "), "{line}");
     let plain = shmget(IPC_PRIVATE, PAGE, 0o600)?;
     drop_capability(15)?;
@@ -320,7 +333,13 @@ fn shm_detach() -> Outcome {
     shmdt(free)?;
     check_eq!((attached(id), attached(other)), (0, 1));
     check_err!(shmdt(free), EINVAL);
-    check_eq!(in_child(|| { peek(free); 0 })?, -SIGSEGV);
+    check_eq!(
+        in_child(|| {
+            peek(free);
+            0
+        })?,
+        -SIGSEGV
+    );
     check_eq!(peek(free + 2 * PAGE), 0);
     shmdt(free + 2 * PAGE)?;
     Ok(())
@@ -543,7 +562,10 @@ fn shm_limits() -> Outcome {
     check_err!(shmget(IPC_PRIVATE, 10001, 0o600), EINVAL);
     let id = shmget(IPC_PRIVATE, 10000, 0o600)?;
     spew(all, "5")?;
-    check_err!(shmget(IPC_PRIVATE, 3 * PAGE - 5000, 0o600).and_then(|_| shmget(IPC_PRIVATE, 1, 0o600)), ENOSPC);
+    check_err!(
+        shmget(IPC_PRIVATE, 3 * PAGE - 5000, 0o600).and_then(|_| shmget(IPC_PRIVATE, 1, 0o600)),
+        ENOSPC
+    );
     shmctl(id, IPC_RMID, 0)?;
     shmget(IPC_PRIVATE, 10000, 0o600)?;
     spew(all, "100")?;
@@ -577,8 +599,9 @@ fn shm_maps_and_proc_file() -> Outcome {
     let text = slurp(path)?;
     let row = text.lines().nth(1).unwrap_or_default();
     let me = getpid();
-    let start =
-        format!("      2748 {id:10}   640                  8193 {me:5} {me:5}      1     0     0     0     0 ");
+    let start = format!(
+        "      2748 {id:10}   640                  8193 {me:5} {me:5}      1     0     0     0     0 "
+    );
     check!(row.starts_with(&start), "{row}");
     check!(row.ends_with("                  4096                     0"), "{row}");
     check_eq!(row.len(), heading.len() - 1);
@@ -696,7 +719,13 @@ fn shm_beyond_the_end() -> Outcome {
     check_eq!(peek(at + 2 * PAGE - 1), 1);
     let larger = sys!(SYS_mremap, at, 2 * PAGE, 4 * PAGE, MREMAP_MAYMOVE)?;
     check_eq!(peek(larger + 2 * PAGE - 1), 1);
-    check_eq!(in_child(|| { peek(larger + 2 * PAGE); 0 })?, -SIGBUS);
+    check_eq!(
+        in_child(|| {
+            peek(larger + 2 * PAGE);
+            0
+        })?,
+        -SIGBUS
+    );
     Ok(())
 }
 

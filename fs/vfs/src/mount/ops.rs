@@ -1,35 +1,31 @@
-//! `mount(2)`, `umount2(2)`, `pivot_root(2)`, new namespaces.
+//! `mount(2)`: new mounts, binds, remounts, kinds of propagation.
 //!
 //! Each call resolves its names first, then takes the mount point's `rwsem` (so that it cannot be
 //! removed) and [`NAMESPACE`] for writing, checks, and changes the tree.
 
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::Ordering;
 
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 
+use super::moving::{self, Side};
 use super::propagate::{self, Kind};
 use super::tree::{self, CopyWhat};
-use super::{Mount, MountNamespace, NAMESPACE, flags};
-use crate::cred::UserNamespace;
+use super::{Mount, NAMESPACE, attr, detached};
 use crate::dentry::DentryFlags;
+use crate::fs_context::{FsContext, Log, Sharing, Value};
 use crate::fs_type::{FsFlags, FsType, get_fs_type};
 use crate::inode::InodeFlags;
 use crate::namei::lookup::follow_down;
 use crate::namei::{At, LookupFlags, path_lookup};
-use crate::path::{FsStruct, LookupContext, Path};
-use crate::super_block::{MS_RMT_MASK, MountRequest, SuperBlock};
+use crate::path::{LookupContext, Path};
+use crate::super_block::{MS_RMT_MASK, SuperBlock};
 
-/// Flags of `mount(2)` that name an operation other than a new mount.
-const OPERATION: u32 = raw::MS_REMOUNT
-    | raw::MS_BIND
-    | raw::MS_MOVE
-    | raw::MS_SHARED
-    | raw::MS_PRIVATE
-    | raw::MS_SLAVE
-    | raw::MS_UNBINDABLE;
+pub use super::namespace::{copy_namespace, initial_namespace};
+pub use super::pivot::pivot_root;
+pub use super::umount::umount;
+
 /// Flags that go to the super block.
 const SB_MASK: u32 = raw::MS_RDONLY
     | raw::MS_SYNCHRONOUS
@@ -45,22 +41,8 @@ pub fn may_mount(ctx: &LookupContext<'_>) -> bool {
     ctx.cred.ns_capable(ctx.ns.user_ns(), Cap::SysAdmin)
 }
 
-fn mnt_flags_from(ms: u32) -> u32 {
-    let mut set = ms & (flags::ALL & !flags::RELATIME);
-    if ms & raw::MS_NOATIME == 0 {
-        set |= flags::RELATIME;
-    }
-    if ms & raw::MS_STRICTATIME != 0 {
-        set &= !(flags::RELATIME | flags::NOATIME);
-    }
-    set
-}
-
-fn check_mnt(ctx: &LookupContext<'_>, mount: &Arc<Mount>) -> Result<()> {
-    match mount.namespace() {
-        Some(ns) if Arc::ptr_eq(&ns, ctx.ns) => Ok(()),
-        _ => Err(Errno::EINVAL),
-    }
+pub(super) fn check_mnt(ctx: &LookupContext<'_>, mount: &Arc<Mount>) -> Result<()> {
+    if mount.is_in(ctx.ns) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// `mount(2)`. `options` is the data argument up to its NUL.
@@ -108,8 +90,11 @@ pub fn mount_path(
         return change_type(ctx, at, ms);
     }
     if ms & raw::MS_MOVE != 0 {
+        if source.is_empty() {
+            return Err(Errno::EINVAL);
+        }
         let from = path_lookup(ctx, At::Cwd, source, LookupFlags::FOLLOW)?;
-        return move_mount(ctx, &from, at);
+        return moving::move_mount(ctx, &from, at, Side::Above);
     }
     let name = fs_type.ok_or(Errno::EINVAL)?;
     let fs = get_fs_type(name).ok_or(Errno::ENODEV)?;
@@ -129,18 +114,13 @@ pub fn new_mount(
     if fs.flags().contains(FsFlags::NO_USER) {
         return Err(Errno::EINVAL);
     }
-    if !ctx.cred.user_ns.is_initial() && !fs.flags().contains(FsFlags::USERNS_MOUNT) {
-        return Err(Errno::EPERM);
+    let mut context = FsContext::for_mount(fs, ctx.cred, ms & SB_MASK, private, Log::to_console());
+    if !source.is_empty() {
+        context.set_param(b"source", Value::Text(crate::util::try_to_vec(source)?))?;
     }
-    let request = MountRequest {
-        flags: ms & SB_MASK & !OPERATION,
-        source,
-        options,
-        user_ns: &ctx.cred.user_ns,
-        private,
-    };
-    let sb = fs.mount(&request)?;
-    kernel_mount(&sb, mnt_flags_from(ms), source)
+    context.set_monolithic(options)?;
+    context.create(ctx.cred, Sharing::Allowed)?;
+    context.mount(attr::from_ms(ms))
 }
 
 /// A mount of `sb`, attached nowhere.
@@ -163,23 +143,22 @@ fn graft(ctx: &LookupContext<'_>, mount: &Arc<Mount>, at: &Path) -> Result<()> {
         if mount.root().inode().is_some_and(|inode| inode.is_symlink()) {
             return Err(Errno::EINVAL);
         }
-        attach_checked(mount, at, false)?;
+        attach_checked(mount, at)?;
         ctx.ns.changed();
         Ok(())
     })
 }
 
-/// Attaches with the checks that all attachments share. `moving`: the tree was attached before.
-fn attach_checked(mount: &Arc<Mount>, at: &Path, moving: bool) -> Result<()> {
+/// Attaches with the checks that all attachments share.
+pub(super) fn attach_checked(mount: &Arc<Mount>, at: &Path) -> Result<()> {
     let dir = |dentry: &crate::dentry::Dentry| dentry.inode().is_some_and(|inode| inode.is_dir());
     if dir(mount.root()) != dir(&at.dentry) {
         return Err(Errno::ENOTDIR);
     }
-    let shared = propagate::groups(&at.mnt).0 != 0;
-    if shared {
-        if moving && tree::subtree(mount).iter().any(|m| m.propagation.lock().unbindable) {
-            return Err(Errno::EINVAL);
-        }
+    if let Some(ns) = at.mnt.namespace() {
+        ns.room_for(tree::subtree(mount).iter().filter(|member| !member.is_in(&ns)).count())?;
+    }
+    if propagate::groups(&at.mnt).0 != 0 {
         propagate::propagate_mount(mount, at)?;
     }
     tree::attach(mount, at);
@@ -187,14 +166,14 @@ fn attach_checked(mount: &Arc<Mount>, at: &Path, moving: bool) -> Result<()> {
 }
 
 /// Runs `f` on the topmost place at `at`, with its directory and the mount trees locked.
-fn locked_mountpoint<R>(at: &Path, f: impl FnOnce(&Path) -> Result<R>) -> Result<R> {
+pub(super) fn locked_mountpoint<R>(at: &Path, f: impl FnOnce(&Path) -> Result<R>) -> Result<R> {
     loop {
         let at = follow_down(at.clone());
         let inode = at.inode()?;
         let _place = inode.rwsem.write();
         if at.dentry.flags().contains(DentryFlags::CANT_MOUNT)
             || inode.flags().contains(InodeFlags::DEAD)
-            || at.dentry.is_unlinked()
+            || at.dentry.is_unlinked() && !at.dentry.flags().contains(DentryFlags::DISCONNECTED)
         {
             return Err(Errno::ENOENT);
         }
@@ -210,17 +189,16 @@ fn bind(ctx: &LookupContext<'_>, source: &[u8], at: &Path, recursive: bool) -> R
         return Err(Errno::EINVAL);
     }
     let from = path_lookup(ctx, At::Cwd, source, LookupFlags::FOLLOW)?;
+    // A namespace that is mounted in itself, or in one that it can be mounted in, would never end.
+    if from.inode()?.ops().mount_namespace().is_some_and(|ns| ns.id() <= ctx.ns.id()) {
+        return Err(Errno::EINVAL);
+    }
     let what = if recursive { CopyWhat::Tree } else { CopyWhat::One };
     locked_mountpoint(at, |at| {
         check_mnt(ctx, &at.mnt)?;
-        // Files of the kernel's own mounts (namespaces) may be bound too.
-        if from.mnt.namespace().is_some() {
-            check_mnt(ctx, &from.mnt)?;
-        }
-        let copies = tree::copy_tree(&from, what)?;
-        let Some((_, top)) = copies.first() else { return Err(Errno::EINVAL) };
-        if let Err(error) = attach_checked(top, at, false) {
-            tree::discard(top);
+        let top = detached::copy(ctx, &from, what)?;
+        if let Err(error) = attach_checked(&top, at) {
+            tree::discard(&top);
             return Err(error);
         }
         ctx.ns.changed();
@@ -229,79 +207,19 @@ fn bind(ctx: &LookupContext<'_>, source: &[u8], at: &Path, recursive: bool) -> R
 }
 
 fn change_type(ctx: &LookupContext<'_>, at: &Path, ms: u32) -> Result<()> {
-    let recursive = ms & raw::MS_REC != 0;
-    let kind = match ms & !(raw::MS_REC | raw::MS_SILENT) {
-        raw::MS_SHARED => Kind::Shared,
-        raw::MS_PRIVATE => Kind::Private,
-        raw::MS_SLAVE => Kind::Slave,
-        raw::MS_UNBINDABLE => Kind::Unbindable,
-        _ => return Err(Errno::EINVAL),
-    };
+    let kind = Kind::from_ms(ms & !(raw::MS_REC | raw::MS_SILENT)).ok_or(Errno::EINVAL)?;
     if !at.is_mount_root() {
         return Err(Errno::EINVAL);
     }
     let _shape = NAMESPACE.write();
     check_mnt(ctx, &at.mnt)?;
-    let members = if recursive { tree::subtree(&at.mnt) } else { alloc::vec![at.mnt.clone()] };
+    let members = match ms & raw::MS_REC {
+        0 => alloc::vec![at.mnt.clone()],
+        _ => tree::subtree(&at.mnt),
+    };
     members.iter().try_for_each(|mount| propagate::change_kind(mount, kind))?;
     ctx.ns.changed();
     Ok(())
-}
-
-/// `MS_MOVE`.
-pub fn move_mount(ctx: &LookupContext<'_>, from: &Path, at: &Path) -> Result<()> {
-    if !from.is_mount_root() {
-        return Err(Errno::EINVAL);
-    }
-    locked_mountpoint(at, |at| {
-        check_mnt(ctx, &at.mnt)?;
-        check_mnt(ctx, &from.mnt)?;
-        let Some(old) = from.mnt.mountpoint() else { return Err(Errno::EINVAL) };
-        if from.mnt.locked.load(Ordering::Relaxed) || propagate::groups(&old.mnt).0 != 0 {
-            return Err(Errno::EINVAL);
-        }
-        // Not into itself.
-        let mut above = Some(at.mnt.clone());
-        while let Some(mount) = above {
-            if Arc::ptr_eq(&mount, &from.mnt) {
-                return Err(Errno::ELOOP);
-            }
-            above = mount.mountpoint().map(|p| p.mnt);
-        }
-        tree::detach(&from.mnt);
-        if let Err(error) = attach_checked(&from.mnt, at, true) {
-            tree::attach(&from.mnt, &old);
-            return Err(error);
-        }
-        ctx.ns.changed();
-        Ok(())
-    })
-}
-
-/// New flags for the mount alone: keeps locked ones; going read-only needs that nobody writes.
-fn set_mount_flags(mount: &Arc<Mount>, wanted: u32) -> Result<()> {
-    let locked = mount.locked_flags.load(Ordering::Relaxed);
-    if mount.flags() & locked & !wanted != 0 {
-        return Err(Errno::EPERM);
-    }
-    let old = mount.flags();
-    mount.set_flags(wanted);
-    if wanted & flags::RDONLY != 0 && old & flags::RDONLY == 0 && mount.writers.load(Ordering::SeqCst) > 0 {
-        mount.set_flags(old);
-        return Err(Errno::EBUSY);
-    }
-    Ok(())
-}
-
-/// What a remount that says nothing about access times keeps of them.
-fn remount_flags(mount: &Mount, ms: u32) -> u32 {
-    const ATIME: u32 = raw::MS_NOATIME | raw::MS_NODIRATIME | raw::MS_RELATIME | raw::MS_STRICTATIME;
-    let mut wanted = mnt_flags_from(ms);
-    if ms & ATIME == 0 {
-        const KEEP: u32 = flags::NOATIME | flags::NODIRATIME | flags::RELATIME;
-        wanted = wanted & !KEEP | mount.flags() & KEEP;
-    }
-    wanted
 }
 
 /// `MS_REMOUNT | MS_BIND`: the mount's own flags.
@@ -311,7 +229,7 @@ fn reconfigure(ctx: &LookupContext<'_>, at: &Path, ms: u32) -> Result<()> {
     }
     let _shape = NAMESPACE.write();
     check_mnt(ctx, &at.mnt)?;
-    set_mount_flags(&at.mnt, remount_flags(&at.mnt, ms))?;
+    attr::set_mount_flags(&at.mnt, attr::from_remount(&at.mnt, ms))?;
     ctx.ns.changed();
     Ok(())
 }
@@ -322,224 +240,15 @@ fn remount(ctx: &LookupContext<'_>, at: &Path, ms: u32, options: &[u8]) -> Resul
         return Err(Errno::EINVAL);
     }
     check_mnt(ctx, &at.mnt)?;
-    let sb = at.mnt.sb();
-    if !ctx.cred.ns_capable(sb.user_ns(), Cap::SysAdmin) {
-        return Err(Errno::EPERM);
-    }
-    let _exclusive = sb.umount.write();
-    let wanted = ms & SB_MASK & MS_RMT_MASK;
-    let new = sb.flags() & !MS_RMT_MASK | wanted;
-    if new & raw::MS_RDONLY != 0 && !sb.is_read_only() && has_writers(sb) {
-        return Err(Errno::EBUSY);
-    }
-    sb.ops().remount(sb, new, options)?;
-    sb.set_flags(new);
-    let mnt_flags = remount_flags(&at.mnt, ms);
-    set_mount_flags(&at.mnt, mnt_flags)?;
+    let mnt_flags = attr::from_remount(&at.mnt, ms);
+    attr::check_locked(&at.mnt, mnt_flags)?;
+    let log = Log::to_console();
+    let mut context = FsContext::for_reconfigure(&at.dentry, ctx.cred, ms & SB_MASK, MS_RMT_MASK, log);
+    context.set_monolithic(options)?;
+    context.reconfigure(ctx.cred)?;
+    let _shape = NAMESPACE.write();
+    check_mnt(ctx, &at.mnt)?;
+    attr::set_mount_flags(&at.mnt, mnt_flags)?;
     ctx.ns.changed();
     Ok(())
-}
-
-fn has_writers(sb: &Arc<SuperBlock>) -> bool {
-    // Every mount of the file system counts its own.
-    super::all_of(sb).iter().any(|mount| mount.writers.load(Ordering::SeqCst) > 0)
-}
-
-/// References of an attached mount that nobody uses: its parent's vector and the caller's.
-const IDLE_REFERENCES: usize = 2;
-
-fn is_busy(mount: &Arc<Mount>) -> bool {
-    Arc::strong_count(mount) > IDLE_REFERENCES
-}
-
-/// Lets go the references of readers that are just leaving and of old vectors, which are not users. Not under
-/// [`NAMESPACE`]: what runs after a grace period may be the end of a namespace, which takes it.
-fn settle(mount: &Arc<Mount>) {
-    if is_busy(mount) {
-        sched::rcu::barrier();
-    }
-}
-
-/// `umount2(2)`.
-pub fn umount(ctx: &LookupContext<'_>, target: &[u8], umount_flags: u32) -> Result<()> {
-    const UMOUNT_NOFOLLOW: u32 = 8;
-    const KNOWN: u32 = raw::MNT_FORCE | raw::MNT_DETACH | raw::MNT_EXPIRE | UMOUNT_NOFOLLOW;
-    if umount_flags & !KNOWN != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let mut lookup = LookupFlags::NO_AUTOMOUNT;
-    lookup.set(LookupFlags::FOLLOW, umount_flags & UMOUNT_NOFOLLOW == 0);
-    let path = path_lookup(ctx, At::Cwd, target, lookup)?;
-    if !may_mount(ctx) {
-        return Err(Errno::EPERM);
-    }
-    if !path.is_mount_root() {
-        return Err(Errno::EINVAL);
-    }
-    check_mnt(ctx, &path.mnt)?;
-    if path.mnt.locked.load(Ordering::Relaxed) {
-        return Err(Errno::EINVAL);
-    }
-    if umount_flags & raw::MNT_FORCE != 0 && !ctx.cred.capable(Cap::SysAdmin) {
-        return Err(Errno::EPERM);
-    }
-    let mount = path.mnt.clone();
-    drop(path);
-    do_umount(ctx, &mount, umount_flags)
-}
-
-fn do_umount(ctx: &LookupContext<'_>, mount: &Arc<Mount>, umount_flags: u32) -> Result<()> {
-    let lazy = umount_flags & raw::MNT_DETACH != 0;
-    if umount_flags & raw::MNT_EXPIRE != 0 {
-        let root = ctx.fs.root()?;
-        if Arc::ptr_eq(mount, &root.mnt) || umount_flags & (raw::MNT_FORCE | raw::MNT_DETACH) != 0 {
-            return Err(Errno::EINVAL);
-        }
-        settle(mount);
-        if is_busy(mount) {
-            return Err(Errno::EBUSY);
-        }
-        if !mount.expiry_mark.swap(true, Ordering::Relaxed) {
-            return Err(Errno::EAGAIN);
-        }
-    }
-    if umount_flags & raw::MNT_FORCE != 0 {
-        mount.sb().ops().umount_begin(mount.sb());
-    }
-    if mount.is_namespace_root() {
-        if lazy {
-            return Err(Errno::EINVAL);
-        }
-        // The root file system cannot go; it becomes read-only instead.
-        let sb = mount.sb();
-        if !ctx.cred.ns_capable(sb.user_ns(), Cap::SysAdmin) {
-            return Err(Errno::EPERM);
-        }
-        return match has_writers(sb) {
-            true => Err(Errno::EBUSY),
-            false => {
-                sb.set_flags(sb.flags() | raw::MS_RDONLY);
-                Ok(())
-            }
-        };
-    }
-    if !lazy {
-        settle(mount);
-    }
-    let gone = {
-        let _shape = NAMESPACE.write();
-        check_mnt(ctx, mount)?;
-        let in_use = || {
-            !mount.children().is_empty()
-                || is_busy(mount)
-                || propagate::mirrors_busy(mount, |m| Arc::strong_count(m) > IDLE_REFERENCES + 1)
-        };
-        if !lazy && in_use() {
-            return Err(Errno::EBUSY);
-        }
-        tree::umount_tree(mount)
-    };
-    tree::finish(gone);
-    Ok(())
-}
-
-/// `pivot_root(2)`: returns the old and the new root; the kernel moves every process that stands in
-/// the old one ([`FsStruct::replace_path`]).
-pub fn pivot_root(ctx: &LookupContext<'_>, new_root: &[u8], put_old: &[u8]) -> Result<(Path, Path)> {
-    if !may_mount(ctx) {
-        return Err(Errno::EPERM);
-    }
-    let directory = LookupFlags::FOLLOW | LookupFlags::DIRECTORY;
-    let new = path_lookup(ctx, At::Cwd, new_root, directory)?;
-    let put = path_lookup(ctx, At::Cwd, put_old, directory)?;
-    let root = ctx.fs.root()?;
-    let _place = put.inode()?.rwsem.write();
-    let _shape = NAMESPACE.write();
-    check_mnt(ctx, &new.mnt)?;
-    check_mnt(ctx, &put.mnt)?;
-    check_mnt(ctx, &root.mnt)?;
-    if new.dentry.is_unlinked() {
-        return Err(Errno::ENOENT);
-    }
-    if Arc::ptr_eq(&new.mnt, &root.mnt) || Arc::ptr_eq(&put.mnt, &root.mnt) {
-        return Err(Errno::EBUSY);
-    }
-    if !root.is_mount_root() || !new.is_mount_root() {
-        return Err(Errno::EINVAL);
-    }
-    let Some(new_at) = new.mnt.mountpoint() else { return Err(Errno::EINVAL) };
-    let shared = |mount: &Mount| propagate::groups(mount).0 != 0;
-    let root_parent_shared = root.mnt.mountpoint().is_some_and(|at| shared(&at.mnt));
-    if shared(&put.mnt) || shared(&new_at.mnt) || root_parent_shared {
-        return Err(Errno::EINVAL);
-    }
-    if !is_reachable(&put, &new) || !is_reachable(&new, &root) {
-        return Err(Errno::EINVAL);
-    }
-    let root_at = tree::detach(&root.mnt);
-    tree::detach(&new.mnt);
-    match &root_at {
-        Some(at) => tree::attach(&new.mnt, at),
-        None => ctx.ns.set_root(new.mnt.clone()),
-    }
-    tree::attach(&root.mnt, &put);
-    ctx.ns.changed();
-    Ok((root, new))
-}
-
-/// Whether `path` lies at or below `top`.
-fn is_reachable(path: &Path, top: &Path) -> bool {
-    let mut at = path.clone();
-    while !Arc::ptr_eq(&at.mnt, &top.mnt) {
-        match at.mnt.mountpoint() {
-            Some(above) => at = above,
-            None => return false,
-        }
-    }
-    at.dentry.is_below(&top.dentry)
-}
-
-/// The first namespace: `mount` is its root.
-pub fn initial_namespace(mount: &Arc<Mount>) -> Arc<MountNamespace> {
-    let ns = MountNamespace::new(UserNamespace::initial().clone());
-    let _shape = NAMESPACE.write();
-    ns.set_root(mount.clone());
-    ns
-}
-
-/// `unshare(CLONE_NEWNS)`: a copy of `old`. Root and working directory in `fs` move into it.
-pub fn copy_namespace(
-    old: &Arc<MountNamespace>,
-    user_ns: &Arc<UserNamespace>,
-    fs: Option<&FsStruct>,
-) -> Result<Arc<MountNamespace>> {
-    let ns = MountNamespace::new(user_ns.clone());
-    let less_privileged = !Arc::ptr_eq(old.user_ns(), user_ns);
-    let shape = NAMESPACE.write();
-    let root = old.root()?;
-    let pairs = tree::copy_tree(&root.root_path(), CopyWhat::Namespace)?;
-    let Some((_, top)) = pairs.first() else { return Err(Errno::EINVAL) };
-    ns.set_root(top.clone());
-    for (_, copy) in &pairs {
-        *copy.ns.lock() = Arc::downgrade(&ns);
-        if less_privileged {
-            copy.locked.store(!Arc::ptr_eq(copy, top), Ordering::Relaxed);
-            copy.locked_flags.store(copy.flags(), Ordering::Relaxed);
-            propagate::change_kind(copy, Kind::Slave)?;
-        }
-    }
-    drop(shape);
-    if let Some(fs) = fs {
-        let moved = |path: &Path| {
-            let pair = pairs.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mnt))?;
-            Some(Path::new(pair.1.clone(), path.dentry.clone()))
-        };
-        if let Some(path) = moved(&fs.root()?) {
-            fs.set_root(path);
-        }
-        if let Some(path) = moved(&fs.cwd()?) {
-            fs.set_cwd(path);
-        }
-    }
-    Ok(ns)
 }

@@ -8,13 +8,13 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
-use abi::{Errno, Result};
+use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use collections::idalloc::IdAlloc;
 
-use super::Mount;
-use super::tree;
+use super::{Mount, MountNamespace, attr, tree};
 use crate::dentry::Dentry;
 use crate::path::Path;
 
@@ -26,6 +26,19 @@ pub enum Kind {
     Slave,
     Private,
     Unbindable,
+}
+
+impl Kind {
+    /// From one of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` and `MS_UNBINDABLE`.
+    pub fn from_ms(ms: u32) -> Option<Self> {
+        Some(match ms {
+            raw::MS_SHARED => Self::Shared,
+            raw::MS_SLAVE => Self::Slave,
+            raw::MS_PRIVATE => Self::Private,
+            raw::MS_UNBINDABLE => Self::Unbindable,
+            _ => return None,
+        })
+    }
 }
 
 #[derive(Default)]
@@ -126,6 +139,20 @@ pub(super) fn inherit(old: &Arc<Mount>, copy: &Arc<Mount>) {
     copy.propagation.lock().unbindable = unbindable;
 }
 
+/// `MOVE_MOUNT_SET_GROUP`: `to`, which is private, gets the group and master of `from`.
+pub(super) fn join(from: &Arc<Mount>, to: &Arc<Mount>) {
+    let (group, master) = groups(from);
+    join_group(to, group);
+    join_master(to, master);
+}
+
+/// Whether a new mount at `at` would be mirrored on the root of `mount`, which begins with what `at` covers.
+pub(super) fn would_cover(at: &Path, mount: &Arc<Mount>) -> bool {
+    Arc::ptr_eq(mount.root(), &at.dentry)
+        && groups(&at.mnt).0 != 0
+        && all_receivers(&at.mnt).iter().any(|receiver| Arc::ptr_eq(receiver, mount))
+}
+
 /// `mount(2)` with `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE` on one mount.
 pub(super) fn change_kind(mount: &Arc<Mount>, kind: Kind) -> Result<()> {
     let (group, master) = groups(mount);
@@ -161,8 +188,9 @@ struct Receiver {
     masters: Option<Arc<Vec<u32>>>,
 }
 
-/// Everybody who receives events of `at`, which is shared. `source` are the groups of the tree that is mounted.
-fn receivers(at: &Arc<Mount>, source: Vec<u32>) -> Result<Vec<Receiver>> {
+/// Everybody who receives events of `at`, which is shared. `source` are the groups of the tree that is mounted; ids of groups that
+/// had to be made go to `minted`.
+fn receivers(at: &Arc<Mount>, source: Vec<u32>, minted: &mut Vec<u32>) -> Result<Vec<Receiver>> {
     let (group, _) = groups(at);
     let mut found = Vec::new();
     let mut queue = alloc::vec![(group, Arc::new(source), None::<Arc<Vec<u32>>>)];
@@ -182,10 +210,11 @@ fn receivers(at: &Arc<Mount>, source: Vec<u32>) -> Result<Vec<Receiver>> {
             if own == 0 {
                 found.push(Receiver { mount: slave, groups: None, masters: Some(sources.clone()) });
             } else if !seen.contains(&own) {
-                let mut ids = Vec::new();
+                let first = minted.len();
                 for _ in 0..sources.len() {
-                    ids.push(new_group()?);
+                    minted.push(new_group()?);
                 }
+                let ids = minted.get(first..).unwrap_or_default().to_vec();
                 queue.push((own, Arc::new(ids), Some(sources.clone())));
             }
         }
@@ -198,44 +227,92 @@ pub(super) fn make_shared(tree: &[Arc<Mount>]) -> Result<()> {
     tree.iter().try_for_each(|mount| change_kind(mount, Kind::Shared))
 }
 
+/// A copy of the tree, and where it goes.
+struct Delivery {
+    to: Path,
+    ns: Arc<MountNamespace>,
+    copy: Arc<Mount>,
+}
+
 /// The tree at `top` is about to be attached at `at`, whose mount is shared: makes the tree shared, and
-/// attaches copies wherever the event travels.
+/// attaches copies wherever the event travels. If one of them cannot be made, none is attached.
 pub(super) fn propagate_mount(top: &Arc<Mount>, at: &Path) -> Result<()> {
     let tree = tree::subtree(top);
     make_shared(&tree)?;
     let source = tree.iter().map(|mount| groups(mount).0).collect();
-    for receiver in receivers(&at.mnt, source)? {
-        if !at.dentry.is_below(receiver.mount.root()) {
-            continue;
-        }
-        let copies = copy_plain(&tree)?;
-        for (index, copy) in copies.iter().enumerate() {
-            let pick =
-                |ids: &Option<Arc<Vec<u32>>>| ids.as_ref().and_then(|v| v.get(index).copied()).unwrap_or(0);
-            join_group(copy, pick(&receiver.groups));
-            join_master(copy, pick(&receiver.masters));
-        }
-        if let Some(copy) = copies.first() {
-            let ns = receiver.mount.namespace();
-            tree::attach(copy, &Path::new(receiver.mount.clone(), at.dentry.clone()));
-            if let Some(ns) = ns {
-                ns.changed();
-            }
-        }
+    let mut minted = Vec::new();
+    let mut deliveries = Vec::new();
+    let made = receivers(&at.mnt, source, &mut minted).and_then(|receivers| {
+        receivers.into_iter().try_for_each(|receiver| prepare(&tree, at, receiver, &mut deliveries))
+    });
+    match made {
+        Ok(()) => deliver(at, deliveries),
+        Err(_) => deliveries.iter().for_each(|delivery| tree::discard(&delivery.copy)),
+    }
+    // Groups that nobody joined.
+    let unused: Vec<u32> = {
+        let groups = GROUPS.lock();
+        minted.into_iter().filter(|id| !groups.contains_key(id)).collect()
+    };
+    let mut ids = GROUP_IDS.lock();
+    for id in unused {
+        ids.free(id);
+    }
+    drop(ids);
+    made
+}
+
+/// Makes the copy that one receiver gets.
+fn prepare(tree: &[Arc<Mount>], at: &Path, receiver: Receiver, into: &mut Vec<Delivery>) -> Result<()> {
+    // What is mounted nowhere receives nothing.
+    let Some(ns) = receiver.mount.namespace().filter(|ns| !ns.is_anonymous()) else { return Ok(()) };
+    if !at.dentry.is_below(receiver.mount.root()) {
+        return Ok(());
+    }
+    ns.room_for(tree.len())?;
+    let copies = copy_plain(tree)?;
+    for (index, copy) in copies.iter().enumerate() {
+        let pick =
+            |ids: &Option<Arc<Vec<u32>>>| ids.as_ref().and_then(|v| v.get(index).copied()).unwrap_or(0);
+        join_group(copy, pick(&receiver.groups));
+        join_master(copy, pick(&receiver.masters));
+    }
+    if let Some(copy) = copies.first().cloned() {
+        let to = Path::new(receiver.mount, at.dentry.clone());
+        into.push(Delivery { to, ns, copy });
     }
     Ok(())
+}
+
+fn deliver(at: &Path, deliveries: Vec<Delivery>) {
+    let owner = at.mnt.namespace();
+    for Delivery { to, ns, copy } in deliveries {
+        tree::attach(&copy, &to);
+        // A namespace of other users gets it as a whole that it cannot take apart.
+        if owner.as_ref().is_some_and(|owner| !Arc::ptr_eq(owner.user_ns(), ns.user_ns())) {
+            attr::lock_tree(&copy);
+        }
+        ns.changed();
+    }
 }
 
 /// A copy of a tree (parents first) with no propagation of its own.
 fn copy_plain(tree: &[Arc<Mount>]) -> Result<Vec<Arc<Mount>>> {
     let mut copies: Vec<Arc<Mount>> = Vec::new();
     for (index, old) in tree.iter().enumerate() {
-        let copy = Mount::new(old.sb().clone(), old.root().clone(), old.flags(), old.devname())?;
+        let copy = match tree::clone_bare(old, old.root()) {
+            Ok(copy) => copy,
+            Err(error) => {
+                copies.first().into_iter().for_each(tree::discard);
+                return Err(error);
+            }
+        };
         if index > 0
             && let Some(at) = old.mountpoint()
             && let Some(parent) = tree.iter().position(|m| Arc::ptr_eq(m, &at.mnt))
             && let Some(parent_copy) = copies.get(parent)
         {
+            copy.locked.store(old.locked.load(Ordering::Relaxed), Ordering::Relaxed);
             tree::attach(&copy, &Path::new(parent_copy.clone(), at.dentry));
         }
         copies.push(copy);

@@ -2,6 +2,7 @@
 //! held for writing where it changes something.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -9,8 +10,9 @@ use core::sync::atomic::Ordering;
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
 
+use super::object::{Child, Children};
 use super::propagate;
-use super::{Children, Mount, MountNamespace, MountPoint, NAMESPACE};
+use super::{Mount, MountNamespace, MountPoint, NAMESPACE};
 use crate::dentry::{Dentry, DentryFlags};
 use crate::path::Path;
 
@@ -45,6 +47,18 @@ pub fn subtree(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
     all
 }
 
+/// Whether `path` lies at or below `top`.
+pub(super) fn is_reachable(path: &Path, top: &Path) -> bool {
+    let mut at = path.clone();
+    while !Arc::ptr_eq(&at.mnt, &top.mnt) {
+        match at.mnt.mountpoint() {
+            Some(above) => at = above,
+            None => return false,
+        }
+    }
+    at.dentry.is_below(&top.dentry)
+}
+
 fn update_children(parent: &Mount, change: impl FnOnce(&mut Children)) {
     let mut children = {
         let guard = sched::rcu::read_lock();
@@ -70,14 +84,14 @@ pub(super) fn attach(mount: &Arc<Mount>, at: &Path) {
     MOUNTPOINTS.lock().entry(key(&at.dentry)).or_default().push(Arc::downgrade(mount));
     let point = MountPoint { mount: at.mnt.clone(), dentry: at.dentry.clone() };
     drop(mount.at.replace(Some(Arc::new(point))));
+    let child = Child { point: at.dentry.clone(), mount: mount.clone() };
     update_children(&at.mnt, |children| {
-        let entry = (key(&at.dentry), mount.clone());
-        let index = children.partition_point(|child| child.0 < entry.0);
-        children.insert(index, entry);
+        let index = children.partition_point(|other| other.key() < child.key());
+        children.insert(index, child);
     });
-    let ns = at.mnt.ns.lock().clone();
+    let ns = at.mnt.namespace();
     for member in subtree(mount) {
-        *member.ns.lock() = ns.clone();
+        member.set_namespace(ns.as_ref());
     }
     if let Some(covered) = covered {
         let top = super::super::namei::lookup::follow_down(mount.root_path());
@@ -89,33 +103,64 @@ pub(super) fn attach(mount: &Arc<Mount>, at: &Path) {
 pub(super) fn detach(mount: &Arc<Mount>) -> Option<Path> {
     let at = mount.mountpoint()?;
     drop(mount.at.replace(None));
-    update_children(&at.mnt, |children| children.retain(|child| !Arc::ptr_eq(&child.1, mount)));
-    let mut points = MOUNTPOINTS.lock();
-    if let Some(list) = points.get_mut(&key(&at.dentry)) {
-        list.retain(|other| !core::ptr::eq(other.as_ptr(), Arc::as_ptr(mount)));
-        if list.is_empty() {
-            points.remove(&key(&at.dentry));
-            at.dentry.remove_flags(DentryFlags::MOUNTED);
-        }
-    }
+    update_children(&at.mnt, |children| children.retain(|child| !Arc::ptr_eq(&child.mount, mount)));
+    forget(&at.dentry, Arc::as_ptr(mount));
     Some(at)
 }
 
-/// Detaches everything at and below `mount`, and what propagation mirrors of it. The caller drops
-/// the result after it has released [`NAMESPACE`]; see [`finish`].
-pub(super) fn umount_tree(mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
+/// `mount` is no longer on `point`.
+fn forget(point: &Dentry, mount: *const Mount) {
+    let mut points = MOUNTPOINTS.lock();
+    if let Entry::Occupied(mut list) = points.entry(key(point)) {
+        list.get_mut().retain(|other| !core::ptr::eq(other.as_ptr(), mount));
+        if list.get().is_empty() {
+            list.remove();
+            point.remove_flags(DentryFlags::MOUNTED);
+        }
+    }
+}
+
+/// The last user of a mount that took `child` along is gone.
+pub(super) fn forget_point(child: &Child) {
+    forget(&child.point, Arc::as_ptr(&child.mount));
+}
+
+/// How a tree of mounts goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Going {
+    /// Each mount by itself, and with it what propagation mirrors: `umount(2)`.
+    Mirrored,
+    /// This tree alone, each mount by itself: the namespace ends.
+    Apart,
+    /// This tree alone, which stays together for whoever is in it: its descriptor is closed, its place is removed.
+    Together,
+}
+
+/// Detaches everything at and below `mount`. The caller drops the result after it has released [`NAMESPACE`]; see [`finish`].
+pub(super) fn umount_tree(mount: &Arc<Mount>, going: Going) -> Vec<Arc<Mount>> {
     let mut gone = subtree(mount);
-    propagate::add_umounts(&mut gone);
+    if going == Going::Mirrored {
+        propagate::add_umounts(&mut gone);
+    }
     let mut namespaces: Vec<Arc<MountNamespace>> = Vec::new();
+    let mut addresses: Vec<*const Mount> = gone.iter().map(Arc::as_ptr).collect();
+    addresses.sort_unstable();
     for member in gone.iter().rev() {
         propagate::leave(member);
-        detach(member);
-        let ns = core::mem::take(&mut *member.ns.lock()).upgrade();
-        if let Some(ns) = ns
+        let around = member.mountpoint();
+        let below = around.is_some_and(|at| addresses.binary_search(&Arc::as_ptr(&at.mnt)).is_ok());
+        // What a locked mount covers must not come to light by unmounting the mount around it.
+        if below && (going == Going::Together || member.locked.load(Ordering::Relaxed)) {
+            drop(member.at.replace(None));
+        } else {
+            detach(member);
+        }
+        if let Some(ns) = member.namespace()
             && !namespaces.iter().any(|known| Arc::ptr_eq(known, &ns))
         {
             namespaces.push(ns);
         }
+        member.set_namespace(None);
     }
     for ns in namespaces {
         ns.changed();
@@ -134,31 +179,51 @@ pub(super) fn finish(gone: Vec<Arc<Mount>>) {
 /// A namespace ends: takes its tree apart.
 pub(super) fn dissolve(root: &Arc<Mount>) {
     let shape = NAMESPACE.write();
-    let gone = umount_tree(root);
+    let gone = umount_tree(root, Going::Apart);
     drop(shape);
     // Readers are let go by the normal grace periods.
     drop(gone);
 }
 
-/// A new mount of the same file system, showing `root`.
-pub(super) fn clone_mount(old: &Arc<Mount>, root: &Arc<Dentry>) -> Result<Arc<Mount>> {
-    let copy = Mount::new(old.sb.clone(), root.clone(), old.flags(), &old.devname)?;
+/// A new mount of the same file system, showing `root`, with the same flags but no propagation.
+pub(super) fn clone_bare(old: &Arc<Mount>, root: &Arc<Dentry>) -> Result<Arc<Mount>> {
+    let copy = Mount::new(old.sb().clone(), root.clone(), old.flags(), old.devname())?;
     copy.locked_flags.store(old.locked_flags.load(Ordering::Relaxed), Ordering::Relaxed);
+    Ok(copy)
+}
+
+/// The same, in the same peer group and the slave of the same.
+pub(super) fn clone_mount(old: &Arc<Mount>, root: &Arc<Dentry>) -> Result<Arc<Mount>> {
+    let copy = clone_bare(old, root)?;
     propagate::inherit(old, &copy);
     Ok(copy)
 }
 
+/// Old mounts and their copies.
+pub(super) type Pairs = Vec<(Arc<Mount>, Arc<Mount>)>;
+
 /// Copies the mount of `from` showing its dentry, and what is mounted below if asked. Returns pairs of
 /// (old, copy), the first being the top.
-pub(super) fn copy_tree(from: &Path, what: CopyWhat) -> Result<Vec<(Arc<Mount>, Arc<Mount>)>> {
+pub(super) fn copy_tree(from: &Path, what: CopyWhat) -> Result<Pairs> {
     if what != CopyWhat::Namespace && from.mnt.propagation.lock().unbindable {
         return Err(Errno::EINVAL);
     }
-    let mut pairs = Vec::new();
-    pairs.push((from.mnt.clone(), clone_mount(&from.mnt, &from.dentry)?));
-    if what == CopyWhat::One {
-        return Ok(pairs);
+    let top = clone_mount(&from.mnt, &from.dentry)?;
+    if what == CopyWhat::Namespace {
+        top.locked.store(from.mnt.locked.load(Ordering::Relaxed), Ordering::Relaxed);
     }
+    let mut pairs = Vec::new();
+    pairs.push((from.mnt.clone(), top.clone()));
+    if what != CopyWhat::One
+        && let Err(error) = copy_below(&mut pairs, what)
+    {
+        discard(&top);
+        return Err(error);
+    }
+    Ok(pairs)
+}
+
+fn copy_below(pairs: &mut Pairs, what: CopyWhat) -> Result<()> {
     let mut next = 0;
     while let Some((old, copy)) = pairs.get(next).cloned() {
         next += 1;
@@ -167,15 +232,36 @@ pub(super) fn copy_tree(from: &Path, what: CopyWhat) -> Result<Vec<(Arc<Mount>, 
             if !at.dentry.is_below(copy.root()) {
                 continue;
             }
+            let locked = child.locked.load(Ordering::Relaxed);
             if what == CopyWhat::Tree && child.propagation.lock().unbindable {
+                if locked {
+                    return Err(Errno::EPERM);
+                }
+                continue;
+            }
+            // A namespace is not kept by mounts in its own copies.
+            if what == CopyWhat::Namespace && names_namespace(child.root()) {
                 continue;
             }
             let child_copy = clone_mount(&child, child.root())?;
+            child_copy.locked.store(locked, Ordering::Relaxed);
             attach(&child_copy, &Path::new(copy.clone(), at.dentry));
             pairs.push((child, child_copy));
         }
     }
-    Ok(pairs)
+    Ok(())
+}
+
+fn names_namespace(dentry: &Dentry) -> bool {
+    dentry.inode().is_some_and(|inode| inode.ops().mount_namespace().is_some())
+}
+
+/// Whether binding `mount` at `dentry` alone would show what locked mounts on it cover.
+pub(super) fn has_locked_children(mount: &Arc<Mount>, dentry: &Dentry) -> bool {
+    mount.children().iter().any(|child| {
+        child.locked.load(Ordering::Relaxed)
+            && child.mountpoint().is_some_and(|at| at.dentry.is_below(dentry))
+    })
 }
 
 /// Undoes a copy that will not be used.
@@ -188,7 +274,7 @@ pub(super) fn discard(top: &Arc<Mount>) {
 
 /// Whether something in `ns` is mounted on `dentry`.
 pub fn is_local_mountpoint(ns: &Arc<MountNamespace>, dentry: &Dentry) -> bool {
-    mounts_on(dentry).iter().any(|mount| mount.namespace().is_some_and(|n| Arc::ptr_eq(&n, ns)))
+    mounts_on(dentry).iter().any(|mount| mount.is_in(ns))
 }
 
 fn mounts_on(dentry: &Dentry) -> Vec<Arc<Mount>> {
@@ -205,7 +291,7 @@ pub fn detach_mounts(dentry: &Dentry) {
     {
         let _shape = NAMESPACE.write();
         for mount in mounts_on(dentry) {
-            gone.extend(umount_tree(&mount));
+            gone.extend(umount_tree(&mount, Going::Together));
         }
     }
     drop(gone);

@@ -53,6 +53,8 @@ bitflags! {
         const EMPTY = 1 << 2;
         /// Do not trigger automounts.
         const NO_AUTOMOUNT = 1 << 3;
+        /// Does not count as a use of the mount (`MNT_EXPIRE`).
+        const NO_USE = 1 << 4;
         /// `RESOLVE_NO_XDEV`: do not cross mounts.
         const NO_XDEV = 1 << 8;
         /// `RESOLVE_NO_MAGICLINKS`.

@@ -130,6 +130,9 @@ pub fn path_lookup(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], flags: Look
     if flags.contains(LookupFlags::DIRECTORY) && !path.inode()?.is_dir() {
         return Err(Errno::ENOTDIR);
     }
+    if path.mnt.is_expiring() && !flags.contains(LookupFlags::NO_USE) {
+        path.mnt.used();
+    }
     Ok(path)
 }
 

@@ -51,6 +51,7 @@ mod status;
 mod threads;
 
 use access::Mode;
+pub use ns::open_namespace;
 
 /// Whether a directory is that of a process or of one thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,15 +12,17 @@ use kernfs::{Context, Dir, Entry, Link, Listing, Node};
 use sync::Lazy;
 use vfs::anon::PseudoFs;
 use vfs::dentry::Dentry;
-use vfs::file::{FileImpl, OpenFile};
+use vfs::file::{File, FileImpl, OpenFile};
 use vfs::inode::{Inode, InodeInit};
 use vfs::inode_ops::{InodeOps, LinkTarget};
-use vfs::mount::Mount;
+use vfs::mount::{Mount, MountNamespace};
+use vfs::namei::{OpenArgs, open_path};
 use vfs::path::Path;
 use vfs::types::FileType;
 
 use super::access::{self, Mode};
 use super::{Class, Subject};
+use crate::fs::context::Caller;
 use crate::namespaces::syscalls::{Namespace, NamespaceFile};
 
 static NSFS: PseudoFs = PseudoFs { name: "nsfs", magic: 0x6e73_6673 };
@@ -33,6 +35,17 @@ const NAMES: [&str; 10] =
 struct NsInode(Namespace);
 
 impl InodeOps for NsInode {
+    fn is_bindable(&self) -> bool {
+        true
+    }
+
+    fn mount_namespace(&self) -> Option<&Arc<MountNamespace>> {
+        match &self.0 {
+            Namespace::Mnt(ns) => Some(ns),
+            _ => None,
+        }
+    }
+
     fn open(&self, _: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
         if open.writable() {
             return Err(Errno::EPERM);
@@ -63,6 +76,15 @@ fn path_of(ns: Namespace) -> Result<Path> {
     let inode = Inode::new(mount.sb().clone(), init, Box::new(NsInode(ns)));
     let dentry = Dentry::new_disconnected(mount.sb(), format!("{kind}:[{number}]").as_bytes(), inode);
     Ok(Path::new(mount.clone(), dentry))
+}
+
+/// Opens a namespace as a file.
+///
+/// # Errors
+/// `ENOMEM`, `ENFILE`.
+pub fn open_namespace(ns: Namespace) -> Result<Arc<File>> {
+    let path = path_of(ns)?;
+    open_path(&Caller::current()?.ctx(), path, &OpenArgs::from_open(raw::O_RDONLY, 0)?)
 }
 
 fn namespace_of(subject: &Subject, index: usize) -> Result<Namespace> {

@@ -1,0 +1,217 @@
+//! Parameters of a mount: what `fsconfig(2)` sets one by one and `mount(2)` as a text.
+
+use alloc::borrow::Cow;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use abi::{Errno, Result, raw};
+
+use super::log::Level;
+use super::{FsContext, Phase};
+use crate::file::File;
+use crate::fs_type::FsFlags;
+use crate::super_block::{SB_DIRSYNC, SB_LAZYTIME, SB_RDONLY, SB_SYNCHRONOUS};
+
+/// The most text that a file system of the old kind is given: a page, as `mount(2)` passes it.
+const TEXT_MAX: usize = 4096;
+
+/// The value of a parameter.
+pub enum Value {
+    /// None: the name says it all.
+    Flag,
+    /// A text.
+    Text(Vec<u8>),
+    /// Bytes.
+    Blob(Vec<u8>),
+    /// A name, to be looked up from directory `dirfd` by who uses it.
+    Path {
+        /// `AT_FDCWD` or a descriptor.
+        dirfd: i32,
+        /// The name.
+        name: Vec<u8>,
+    },
+    /// An open file.
+    File(Arc<File>),
+}
+
+/// Why a file system does not take a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParamError {
+    /// It has none of that name.
+    Unknown,
+    /// It has, but the value makes no sense.
+    BadValue,
+    /// It has, but without a value.
+    UnexpectedValue,
+    /// Another reason, told in the file system's own words.
+    Refused(Errno, Cow<'static, str>),
+}
+
+/// What a file system says of a parameter.
+pub type ParamResult = core::result::Result<(), ParamError>;
+
+/// Words that mean a flag of the super block, for every file system: the flag, and whether it is set.
+fn super_flag(key: &[u8]) -> Option<(u32, bool)> {
+    Some(match key {
+        b"dirsync" => (SB_DIRSYNC, true),
+        b"lazytime" => (SB_LAZYTIME, true),
+        b"nolazytime" => (SB_LAZYTIME, false),
+        b"mand" => (raw::MS_MANDLOCK, true),
+        b"nomand" => (raw::MS_MANDLOCK, false),
+        b"ro" => (SB_RDONLY, true),
+        b"rw" => (SB_RDONLY, false),
+        b"sync" => (SB_SYNCHRONOUS, true),
+        b"async" => (SB_SYNCHRONOUS, false),
+        _ => return None,
+    })
+}
+
+impl FsContext {
+    /// Takes one parameter: a flag of the super block, the file system's own, or the source.
+    ///
+    /// # Errors
+    /// `EBUSY` when it is too late for parameters; `EINVAL` for an unknown one or a bad value, with a message in the log.
+    pub fn set_param(&mut self, key: &[u8], value: Value) -> Result<()> {
+        if !matches!(self.phase, Phase::CreateParams | Phase::ReconfigureParams) {
+            return Err(Errno::EBUSY);
+        }
+        if let Some((flag, set)) = super_flag(key) {
+            self.flags = self.flags & !flag | if set { flag } else { 0 };
+            self.flags_mask |= flag;
+            return Ok(());
+        }
+        let modern = self.fs.flags().contains(FsFlags::CHECKS_PARAMS);
+        if key == b"source" {
+            return self.set_source(value);
+        }
+        if modern { self.set_checked(key, value) } else { self.set_unchecked(key, value) }
+    }
+
+    /// A file system that looks at each parameter when it is given.
+    fn set_checked(&mut self, key: &[u8], value: Value) -> Result<()> {
+        let name = self.fs.name();
+        let shown = alloc::string::String::from_utf8_lossy(key);
+        let answer = match core::str::from_utf8(key) {
+            Err(_) | Ok("") => Err(ParamError::Unknown),
+            Ok(key) => match &value {
+                Value::Flag => self.fs.check_param(key, None),
+                Value::Text(text) => match core::str::from_utf8(text) {
+                    Ok(text) if text.contains(',') => known_but_bad(self.fs.check_param(key, None)),
+                    Ok(text) => self.fs.check_param(key, Some(text)),
+                    Err(_) => known_but_bad(self.fs.check_param(key, None)),
+                },
+                Value::Blob(_) | Value::Path { .. } | Value::File(_) => {
+                    known_but_bad(self.fs.check_param(key, None))
+                }
+            },
+        };
+        let text = match &value {
+            Value::Text(text) => Some(text.as_slice()),
+            _ => None,
+        };
+        match answer {
+            Ok(()) => self.append(key, text),
+            Err(ParamError::Unknown) => {
+                self.log.add(Level::Error, name, format_args!("Unknown parameter '{shown}'"));
+                Err(Errno::EINVAL)
+            }
+            Err(ParamError::BadValue) => {
+                self.log.add(Level::Error, name, format_args!("Bad value for '{shown}'"));
+                Err(Errno::EINVAL)
+            }
+            Err(ParamError::UnexpectedValue) => {
+                self.log.add(Level::Error, name, format_args!("Unexpected value for '{shown}'"));
+                Err(Errno::EINVAL)
+            }
+            Err(ParamError::Refused(error, why)) => {
+                self.log.add(Level::Error, name, format_args!("{why}"));
+                Err(error)
+            }
+        }
+    }
+
+    /// A file system that looks at its parameters when it is mounted: any text will do.
+    fn set_unchecked(&mut self, key: &[u8], value: Value) -> Result<()> {
+        let shown = alloc::string::String::from_utf8_lossy(key);
+        let text = match &value {
+            Value::Flag => None,
+            Value::Text(text) => Some(text.as_slice()),
+            _ => {
+                self.log.add(
+                    Level::Error,
+                    "",
+                    format_args!("VFS: Legacy: Parameter type for '{shown}' not supported"),
+                );
+                return Err(Errno::EINVAL);
+            }
+        };
+        if key.contains(&b',') || text.is_some_and(|text| text.contains(&b',')) {
+            self.log.add(Level::Error, "", format_args!("VFS: Legacy: Option '{shown}' contained comma"));
+            return Err(Errno::EINVAL);
+        }
+        if self.options.len() + key.len() + text.map_or(0, |text| text.len() + 1) + 2 > TEXT_MAX {
+            self.log.add(Level::Error, "", format_args!("VFS: Legacy: Cumulative options too large"));
+            return Err(Errno::EINVAL);
+        }
+        self.append(key, text)
+    }
+
+    fn append(&mut self, key: &[u8], text: Option<&[u8]>) -> Result<()> {
+        let length = key.len() + text.map_or(0, |text| text.len() + 1) + 1;
+        self.options.try_reserve(length).map_err(|_| Errno::ENOMEM)?;
+        if !self.options.is_empty() {
+            self.options.push(b',');
+        }
+        self.options.extend_from_slice(key);
+        if let Some(text) = text {
+            self.options.push(b'=');
+            self.options.extend_from_slice(text);
+        }
+        Ok(())
+    }
+
+    /// The device, or whatever the file system is made from.
+    fn set_source(&mut self, value: Value) -> Result<()> {
+        let Value::Text(text) = value else {
+            self.log.add(Level::Error, "", format_args!("Non-string source"));
+            return Err(Errno::EINVAL);
+        };
+        if self.source.is_some() {
+            self.log.add(Level::Error, "", format_args!("Multiple sources"));
+            return Err(Errno::EINVAL);
+        }
+        self.source = Some(text);
+        Ok(())
+    }
+
+    /// The data argument of `mount(2)`: parameters separated by commas. A file system of the old kind gets the text as it is.
+    ///
+    /// # Errors
+    /// As [`FsContext::set_param`].
+    pub fn set_monolithic(&mut self, text: &[u8]) -> Result<()> {
+        if !self.fs.flags().contains(FsFlags::CHECKS_PARAMS) {
+            self.options = crate::util::try_to_vec(text)?;
+            return Ok(());
+        }
+        for part in text.split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
+            let mut halves = part.splitn(2, |byte| *byte == b'=');
+            let key = halves.next().unwrap_or_default();
+            match halves.next() {
+                // A value without a name is not worth a word.
+                _ if key.is_empty() => {}
+                Some(text) => self.set_param(key, Value::Text(crate::util::try_to_vec(text)?))?,
+                None => self.set_param(key, Value::Flag)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a file system says of a value of a type that none of its parameters has, from what it said of none at all.
+fn known_but_bad(without: ParamResult) -> ParamResult {
+    match without {
+        Ok(()) => Err(ParamError::UnexpectedValue),
+        Err(ParamError::Unknown) => Err(ParamError::Unknown),
+        Err(_) => Err(ParamError::BadValue),
+    }
+}

@@ -81,7 +81,7 @@ fn sys_listmount(request: UserPtr<MntIdReq>, ids: usize, count: usize, flags: u3
     if last != 0 && last <= UNIQUE_ID_OFFSET {
         return Err(Errno::EINVAL);
     }
-    debug_assert!(LSMT_ROOT > UNIQUE_ID_OFFSET);
+    const { assert!(LSMT_ROOT > UNIQUE_ID_OFFSET) };
     let order = if flags & raw::LISTMOUNT_REVERSE != 0 { Order::Reverse } else { Order::Forward };
     let caller = Caller::current()?;
     let ns = query::requested(&caller.ctx(), request.mnt_ns_id, Errno::ENOENT)?;

@@ -21,7 +21,7 @@ use sched::mutex::{RwSemaphore, RwSemaphoreReadGuard, RwSemaphoreWriteGuard};
 use sync::RcuPtr;
 
 /// Sequence numbers are below this.
-const SEQ_MAX: u32 = (i32::MAX as u32 >> MNI_SHIFT) as u32;
+const SEQ_MAX: u32 = i32::MAX as u32 >> MNI_SHIFT;
 /// The turn through the indices is at least this long.
 const MIN_CYCLE: u32 = 64;
 /// Slots of the first array.
@@ -68,7 +68,7 @@ impl Index {
             let index = self.used.alloc_range(index_of(wanted), MNI).map_err(|_| Errno::ENOSPC)?;
             return Ok((seq_of(wanted) << MNI_SHIFT | index) as i32);
         }
-        let cycle = (self.in_use() * 3 / 2).max(MIN_CYCLE).min(MNI);
+        let cycle = (self.in_use() * 3 / 2).clamp(MIN_CYCLE, MNI);
         self.used.set_max(cycle);
         let index = self.used.alloc_cyclic().map_err(|_| Errno::ENOSPC)?;
         if self.last.is_some_and(|last| index <= last) {

@@ -97,8 +97,8 @@ fn shm(list: &Listing, cx: &Context<'_>, out: &mut Text) -> fmt::Result {
 
 /// Declares the files in `/proc/sysvipc`.
 pub fn init(dir: &StaticDir) {
-    let files: [(&str, fn(&Listing, &Context<'_>, &mut Text) -> fmt::Result); 3] =
-        [("msg", msg), ("sem", sem), ("shm", shm)];
+    type ShowFn = fn(&Listing, &Context<'_>, &mut Text) -> fmt::Result;
+    let files: [(&str, ShowFn); 3] = [("msg", msg), ("sem", sem), ("shm", shm)];
     for (name, show) in files {
         let open = move |_: &Context<'_>, _: &mut vfs::file::OpenFile<'_>| {
             let listing = Listing { ns: current_ns()?, pid_ns: current().pid_ns(), show };

@@ -17,6 +17,12 @@ pub trait Sleeper {
 /// It also lets go of their records there, not under the lock.
 pub struct Batch<S: Sleeper>(SmallVec<[Arc<S>; INLINE]>);
 
+impl<S: Sleeper> Default for Batch<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<S: Sleeper> Batch<S> {
     /// Nobody yet.
     pub fn new() -> Self {

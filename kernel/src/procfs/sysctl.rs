@@ -107,13 +107,15 @@ const VM: &[Attr] = &[
     number!("swappiness", SWAPPINESS, 0..=200),
     number!("admin_reserve_kbytes", mm::overcommit::ADMIN_RESERVE_KBYTES, 0..=usize::MAX),
     number!("user_reserve_kbytes", mm::overcommit::USER_RESERVE_KBYTES, 0..=usize::MAX),
-    attr("drop_caches", |out| line(out, 0)).writable(|data| {
-        match parse(data, 1..=4)? {
-            1 | 3 => drop_caches(true),
-            _ => drop_caches(false),
-        }
-        Ok(())
-    }),
+    attr("drop_caches", |out| line(out, 0))
+        .writable(|data| {
+            match parse(data, 1..=4)? {
+                1 | 3 => drop_caches(true),
+                _ => drop_caches(false),
+            }
+            Ok(())
+        })
+        .mode(0o200),
 ];
 
 /// A random identifier: RFC 9562, version 4.

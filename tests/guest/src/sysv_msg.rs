@@ -652,7 +652,7 @@ fn msg_hostile() -> Outcome {
     check_err!(sys!(SYS_msgrcv, i32::MIN, addr_mut(&mut buffer), 1, 0, 0), EINVAL);
     check_err!(msgctl(i32::MIN, IPC_STAT, addr_mut(&mut buffer)), EINVAL);
     check_err!(msgctl(id, i32::MAX, addr_mut(&mut buffer)), EINVAL);
-    send(id, 1, b"abc", -1 & !IPC_NOWAIT)?;
+    send(id, 1, b"abc", !IPC_NOWAIT)?;
     check_eq!(count(id), 1);
     Ok(())
 }

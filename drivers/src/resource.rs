@@ -142,7 +142,7 @@ mod tests {
             assert_eq!(list.claim(start, last, "b"), Err(Errno::EBUSY), "{start} {last}");
         }
         assert_eq!(list.claim(5, 4, "b"), Err(Errno::EINVAL));
-        for (start, last) in [(10, 20), (10, 15), (15, 20), (5, 25), (26, 30), (0, 4)] {
+        for (start, last) in [(10, 20), (10, 15), (16, 20), (5, 25), (26, 30), (0, 4)] {
             list.claim(start, last, "c").unwrap();
         }
     }

@@ -118,6 +118,12 @@ fn waits_time_out() {
 
 #[test]
 fn timers_fire_in_order() {
+    // On a loaded machine the first may be due before the last is started: then once more.
+    while !timers_fire_in_order_of_time() {}
+}
+
+/// Whether all timers were started before the first was due; if so, they fired in order.
+fn timers_fire_in_order_of_time() -> bool {
     let order = Arc::new(arch::sync::SpinLockIrq::new(Vec::new()));
     let done = Arc::new(Completion::new());
     let base = time::monotonic_ns() + 20_000_000;
@@ -134,11 +140,13 @@ fn timers_fire_in_order() {
             timer
         })
         .collect();
+    let in_time = time::monotonic_ns() < base;
     for _ in 0..timers.len() {
         done.wait();
     }
-    assert_eq!(*order.lock(), [1, 2, 3, 4, 5]);
+    assert!(!in_time || *order.lock() == [1, 2, 3, 4, 5]);
     assert!(timers.iter().all(|t| !t.is_queued()));
+    in_time
 }
 
 #[test]
@@ -150,10 +158,11 @@ fn periodic_timers_and_cancel() {
         Restart::At(now + 1_000_000)
     });
     timer.start(Deadline::after_ms(1));
-    sleep_ns(30_000_000);
+    while ticks.load(Ordering::SeqCst) < 3 {
+        sleep_ns(1_000_000);
+    }
     assert!(timer.cancel());
     let after = ticks.load(Ordering::SeqCst);
-    assert!(after >= 3, "{after} ticks");
     sleep_ns(5_000_000);
     assert_eq!(ticks.load(Ordering::SeqCst), after);
 }

@@ -198,10 +198,14 @@ fn rcu_keeps_what_readers_see() {
                 rcu::synchronize();
             }
         }
+        // However late the readers get to run.
+        while seen.load(Ordering::Relaxed) == 0 {
+            drop(shared.replace(Some(Arc::new(Canary(AtomicBool::new(true))))));
+            std::thread::yield_now();
+        }
         stop.store(true, Ordering::Relaxed);
     });
     rcu::barrier();
-    assert!(seen.load(Ordering::Relaxed) > 0);
 }
 
 #[test]
@@ -273,6 +277,40 @@ fn coarse_timers_fire_and_cancel() {
     assert!(timer.is_queued());
     assert!(timer.cancel());
     assert!(!timer.cancel());
+}
+
+#[test]
+fn work_never_runs_beside_itself() {
+    let queue = workqueue::WorkQueue::new("test").unwrap();
+    let inside = Arc::new(AtomicUsize::new(0));
+    let runs = Arc::new(AtomicUsize::new(0));
+    let (gate, entered) = (Arc::new(Completion::new()), Arc::new(Completion::new()));
+    let work = workqueue::Work::new({
+        let (inside, runs, gate, entered) = (inside.clone(), runs.clone(), gate.clone(), entered.clone());
+        move || {
+            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+            entered.complete();
+            gate.wait();
+            inside.fetch_sub(1, Ordering::SeqCst);
+            runs.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    assert!(queue.queue_work(&work));
+    entered.wait();
+    // A second thread is there for it, but it waits for its own end.
+    assert!(queue.queue_work(&work));
+    assert!(!queue.queue_work(&work));
+    let other = Arc::new(Completion::new());
+    let done = other.clone();
+    queue.queue(move || done.complete());
+    other.wait();
+    assert_eq!((inside.load(Ordering::SeqCst), runs.load(Ordering::SeqCst)), (1, 0));
+    gate.complete();
+    entered.wait();
+    gate.complete();
+    queue.flush();
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert!(!work.is_pending());
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! ordered queue has one thread and runs one item at a time.
 //!
 //! A [`Work`] is an item that can be queued again and again without allocating, also from interrupt
-//! handlers; while it waits, queueing it again does nothing.
+//! handlers; while it waits, queueing it again does nothing. It never runs on two threads at once: queued
+//! while it runs, it waits for its own end, so its function needs no lock against itself.
 //!
 //! Locks: a queue's lock (interrupts off), never held while an item runs.
 
@@ -53,9 +54,14 @@ pub struct WorkQueue {
     inner: Arc<Inner>,
 }
 
+/// State of a [`Work`]: it is to run, and is in the items of a queue unless it also runs.
+const PENDING: u32 = 1;
+/// State of a [`Work`]: a thread is inside its function.
+const RUNNING: u32 = 2;
+
 struct WorkInner {
-    pending: AtomicBool,
-    running: AtomicU32,
+    /// `PENDING` and `RUNNING`. A queue's lock covers the way from `RUNNING` to the items.
+    state: AtomicU32,
     f: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -66,16 +72,12 @@ pub struct Work(Arc<WorkInner>);
 impl Work {
     /// An item that calls `f`.
     pub fn new(f: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(WorkInner {
-            pending: AtomicBool::new(false),
-            running: AtomicU32::new(0),
-            f: Box::new(f),
-        }))
+        Self(Arc::new(WorkInner { state: AtomicU32::new(0), f: Box::new(f) }))
     }
 
     /// Whether it waits to run.
     pub fn is_pending(&self) -> bool {
-        self.0.pending.load(Ordering::Acquire)
+        self.0.state.load(Ordering::Acquire) & PENDING != 0
     }
 }
 
@@ -119,11 +121,15 @@ impl WorkQueue {
 
     /// Queues `work`; false if it waits already. Callable from interrupt handlers.
     pub fn queue_work(&self, work: &Work) -> bool {
-        if work.0.pending.swap(true, Ordering::AcqRel) {
-            return false;
+        match work.0.state.fetch_or(PENDING, Ordering::AcqRel) {
+            0 => {
+                self.push(Item::Work(work.0.clone()));
+                true
+            }
+            // Whoever runs it queues it again.
+            RUNNING => true,
+            _ => false,
         }
-        self.push(Item::Work(work.0.clone()));
-        true
     }
 
     fn push(&self, item: Item) {
@@ -140,17 +146,22 @@ impl WorkQueue {
 
     /// Takes `work` off the queue, or waits until it has run; whether it was taken off.
     pub fn cancel(&self, work: &Work) -> bool {
-        let removed = {
+        let state = &work.0.state;
+        let taken = {
             let mut items = self.inner.items.lock();
             let at = items.iter().position(|i| matches!(i, Item::Work(w) if Arc::ptr_eq(w, &work.0)));
-            at.and_then(|at| items.remove(at))
+            let removed = at.and_then(|at| items.remove(at));
+            let waits_for_itself = removed.is_none() && state.load(Ordering::Acquire) == PENDING | RUNNING;
+            if removed.is_some() || waits_for_itself {
+                state.fetch_and(!PENDING, Ordering::AcqRel);
+            }
+            (removed, waits_for_itself)
         };
-        if removed.is_some() {
-            work.0.pending.store(false, Ordering::Release);
+        if taken.0.is_some() {
             return true;
         }
-        self.inner.finished.wait_event(|| work.0.running.load(Ordering::Acquire) == 0 && !work.is_pending());
-        false
+        self.inner.finished.wait_event(|| state.load(Ordering::Acquire) == 0);
+        taken.1
     }
 }
 
@@ -204,10 +215,12 @@ fn run(queue: &Arc<Inner>) {
         match item {
             Item::Once(f) => f(),
             Item::Work(work) => {
-                work.running.fetch_add(1, Ordering::AcqRel);
-                work.pending.store(false, Ordering::Release);
+                work.state.store(RUNNING, Ordering::Release);
                 (work.f)();
-                work.running.fetch_sub(1, Ordering::AcqRel);
+                let mut items = queue.items.lock();
+                if work.state.fetch_and(!RUNNING, Ordering::AcqRel) & PENDING != 0 {
+                    items.push_back(Item::Work(work));
+                }
             }
         }
         current().clear_flags(TaskFlags::WORKER);

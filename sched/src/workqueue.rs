@@ -19,10 +19,14 @@ use abi::Result;
 use arch::sync::SpinLockIrq;
 use sync::Once;
 
+use crate::heap::NoFailScope;
+use crate::heap::try_arc;
 use crate::state::State;
 use crate::task::{TaskFlags, current};
 use crate::timer::Timer;
 use crate::wait::WaitQueue;
+use collections::OutOfMemory;
+use collections::fallible::{TryDeque, try_box, try_format};
 
 /// The most threads of a queue that is not ordered.
 const MAX_THREADS: u32 = 16;
@@ -65,12 +69,12 @@ pub struct Work(Arc<WorkInner>);
 
 impl Work {
     /// An item that calls `f`.
-    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(WorkInner {
-            pending: AtomicBool::new(false),
-            running: AtomicU32::new(0),
-            f: Box::new(f),
-        }))
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+        let f: Box<dyn Fn() + Send + Sync> = try_box(f)?;
+        Ok(Self(try_arc(WorkInner { pending: AtomicBool::new(false), running: AtomicU32::new(0), f })?))
     }
 
     /// Whether it waits to run.
@@ -97,38 +101,48 @@ impl WorkQueue {
     }
 
     fn with_limit(name: &str, limit: u32) -> Result<Self> {
-        let inner = Arc::new(Inner {
-            items: SpinLockIrq::new(VecDeque::with_capacity(32)),
+        let mut items = VecDeque::new();
+        items.try_reserve(32).map_err(OutOfMemory::from)?;
+        let inner = try_arc(Inner {
+            items: SpinLockIrq::new(items),
             idle: WaitQueue::new(),
             finished: WaitQueue::new(),
             waiting: AtomicU32::new(0),
             threads: AtomicU32::new(0),
             running: AtomicU32::new(0),
             limit,
-            name: name.into(),
+            name: try_format(format_args!("{name}"))?,
             stop: AtomicBool::new(false),
-        });
+        })?;
         add_thread(&inner)?;
         Ok(Self { inner })
     }
 
-    /// Runs `f` soon.
+    /// Runs `f` soon. Waits for the memory to note it, or with preemption off uses the reserves.
     pub fn queue(&self, f: impl FnOnce() + Send + 'static) {
-        self.push(Item::Once(Box::new(f)));
+        let _no_fail = NoFailScope::enter();
+        match try_box(f) {
+            Ok(f) => drop(self.push(Item::Once(f))),
+            Err(_) => log::error!("{}: no memory for an item of work", self.inner.name),
+        }
     }
 
-    /// Queues `work`; false if it waits already. Callable from interrupt handlers.
+    /// Queues `work`; false if it waits already, or if there is no memory to let the queue grow. Callable from interrupt handlers.
     pub fn queue_work(&self, work: &Work) -> bool {
         if work.0.pending.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.push(Item::Work(work.0.clone()));
-        true
+        let queued = self.push(Item::Work(work.0.clone()));
+        if !queued {
+            work.0.pending.store(false, Ordering::Release);
+        }
+        queued
     }
 
-    fn push(&self, item: Item) {
-        self.inner.items.lock().push_back(item);
+    fn push(&self, item: Item) -> bool {
+        let queued = self.inner.items.lock().try_push_back(item).is_ok();
         self.inner.idle.wake_one();
+        queued
     }
 
     /// Waits until everything queued so far has run.
@@ -170,9 +184,12 @@ impl core::fmt::Debug for WorkQueue {
 
 fn add_thread(inner: &Arc<Inner>) -> Result<()> {
     let n = inner.threads.fetch_add(1, Ordering::Relaxed);
-    let name = alloc::format!("kworker/{}:{n}", inner.name);
     let queue = inner.clone();
-    let spawned = crate::kthread::spawn(&name, move || run(&queue));
+    let name = try_format(format_args!("kworker/{}:{n}", inner.name));
+    let spawned = match name {
+        Ok(name) => crate::kthread::spawn(&name, move || run(&queue)),
+        Err(error) => Err(error.into()),
+    };
     if spawned.is_err() {
         inner.threads.fetch_sub(1, Ordering::Relaxed);
     }
@@ -239,13 +256,16 @@ pub struct DelayedWork {
 
 impl DelayedWork {
     /// An item of the system's queue that calls `f`.
-    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Self {
-        let work = Work::new(f);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+        let work = Work::new(f)?;
         let (queue, item) = (system(), work.clone());
         let timer = Timer::new(move || {
             queue.queue_work(&item);
-        });
-        Self { work, timer, queue }
+        })?;
+        Ok(Self { work, timer, queue })
     }
 
     /// Queues it in `ms` milliseconds unless it waits already; whether it did not.

@@ -44,6 +44,8 @@ bitflags! {
         const MEMALLOC_NOIO = 1 << 17;
         /// Allocations of this thread do not enter file systems (`mm::context`).
         const MEMALLOC_NOFS = 1 << 18;
+        /// Allocations of this thread wait rather than fail (`sched::heap`).
+        const MEMALLOC_NOFAIL = 1 << 19;
 
         /// Any of these sends the exit to user mode through [`crate::trap::TrapHandler::exit_to_user`].
         const EXIT_WORK = Self::SIGPENDING.bits() | Self::NEED_RESCHED.bits() | Self::NOTIFY_RESUME.bits()

@@ -4,7 +4,6 @@
 //! table is read under RCU, so handling takes no lock and writes nothing shared: counts are per CPU.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -108,14 +107,14 @@ pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
     let width =
         intc::nr_irqs().saturating_sub(1).checked_ilog10().map_or(3, |digits| digits as usize + 1).max(3);
     if let Some(line) = irqstat::timer_line() {
-        columns(out, width, &format!("{}", line.0), |cpu| irqstat::on(cpu, Kind::Timer))?;
+        columns(out, width, line.0, |cpu| irqstat::on(cpu, Kind::Timer))?;
         write!(out, "  ")?;
         intc::describe(line, out)?;
         writeln!(out, "  arch_timer")?;
     }
     for_each(|number, action| {
         let on = |cpu| action.counts.on(cpu).load(Ordering::Relaxed);
-        columns(out, width, &format!("{number}"), on)?;
+        columns(out, width, number, on)?;
         write!(out, "  ")?;
         intc::describe(IrqNumber(number), out)?;
         writeln!(out, "  {}", action.name)
@@ -133,9 +132,23 @@ pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
 }
 
 /// A label and a count per CPU; a label that is too wide takes its room from the first column.
-fn columns(out: &mut dyn fmt::Write, width: usize, label: &str, on: impl Fn(CpuId) -> u64) -> fmt::Result {
+fn columns(
+    out: &mut dyn fmt::Write,
+    width: usize,
+    label: impl fmt::Display,
+    on: impl Fn(CpuId) -> u64,
+) -> fmt::Result {
+    struct Length(usize);
+    impl fmt::Write for Length {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0 += text.len();
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    fmt::write(&mut length, format_args!("{label}"))?;
     write!(out, "{label:>width$}:")?;
-    let mut column = 11usize.saturating_sub(label.len().saturating_sub(width));
+    let mut column = 11usize.saturating_sub(length.0.saturating_sub(width));
     for cpu in arch::cpu::online().iter() {
         write!(out, "{:column$}", on(cpu))?;
         column = 11;

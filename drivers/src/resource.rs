@@ -13,6 +13,7 @@ use core::fmt;
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
+use mm::fallible::{TryVec, try_to_vec};
 
 #[derive(Clone)]
 struct Range {
@@ -65,11 +66,10 @@ impl Resources {
         if ranges.iter().any(crosses) {
             return Err(Errno::EBUSY);
         }
-        ranges.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let key = (start, Reverse(last));
         // Behind its equals: what is claimed later lies inside.
         let at = ranges.partition_point(|range| (range.start, Reverse(range.last)) <= key);
-        ranges.insert(at, Range { start, last, name });
+        ranges.try_insert(at, Range { start, last, name })?;
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Resources {
     /// # Errors
     /// Those of `out`.
     pub fn show(&self, out: &mut dyn fmt::Write, show: Show) -> fmt::Result {
-        let ranges = self.ranges.lock().clone();
+        let ranges = try_to_vec(&self.ranges.lock()).map_err(|_| fmt::Error)?;
         let mut open: Vec<u64> = Vec::new();
         for range in ranges {
             while open.last().is_some_and(|last| *last < range.start) {
@@ -98,7 +98,7 @@ impl Resources {
             let (start, last) = if show == Show::Addresses { (range.start, range.last) } else { (0, 0) };
             let (indent, digits) = (2 * open.len(), self.digits);
             writeln!(out, "{:indent$}{start:0digits$x}-{last:0digits$x} : {}", "", range.name)?;
-            open.push(range.last);
+            open.try_push(range.last).map_err(|_| fmt::Error)?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
+use mm::context::NoFailScope;
 use mm::user::UserPtr;
 use vfs::fdtable::FdTable;
 
@@ -140,32 +141,32 @@ fn release_files(me: &Thread) {
 }
 
 /// A share of a file table that is given back unless it is kept: for fork's error paths.
-pub struct FilesGuard(Option<Arc<FdTable>>);
+pub struct FilesGuard {
+    files: Arc<FdTable>,
+    kept: bool,
+}
 
 impl FilesGuard {
     /// Takes responsibility for one user of `files`.
     pub fn new(files: Arc<FdTable>) -> Self {
-        Self(Some(files))
+        Self { files, kept: false }
     }
 
     /// Another reference.
     pub fn get(&self) -> Arc<FdTable> {
-        match &self.0 {
-            Some(files) => files.clone(),
-            None => Arc::new(FdTable::new()),
-        }
+        self.files.clone()
     }
 
     /// The child has it now.
     pub fn keep(mut self) {
-        self.0 = None;
+        self.kept = true;
     }
 }
 
 impl Drop for FilesGuard {
     fn drop(&mut self) {
-        if let Some(files) = self.0.take() {
-            crate::process::files::put_user(&files);
+        if !self.kept {
+            crate::process::files::put_user(&self.files);
         }
     }
 }
@@ -242,6 +243,8 @@ fn end_process(process: &Arc<Process>) {
     if process.is_session_leader() {
         crate::tty_hooks::session_leader_exits(process);
     }
+    // An exit cannot be refused.
+    let _no_fail = NoFailScope::enter();
     let mut reaped = Vec::new();
     let mut hung_up = Vec::new();
     {

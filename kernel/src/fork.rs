@@ -18,6 +18,7 @@ use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use arch::thread::ThreadFlags;
 use core::sync::atomic::{AtomicU64, Ordering};
+use mm::fallible::{TryVec, try_arc};
 use mm::user::{UserPtr, copy_struct_from_user};
 use sched::completion::Completion;
 use sched::{NewTask, Task};
@@ -230,11 +231,11 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         return Err(Errno::EPERM);
     }
     let cred = crate::cred::commit::copy_for_child(&me, has(f::NEWUSER))?;
-    let charge = ThreadCharge::new(UserCounts::of(cred.uid));
+    let charge = ThreadCharge::new(UserCounts::of(cred.uid)?);
     check_limits(&charge)?;
 
     let fs = me.fs().ok_or(Errno::EAGAIN)?;
-    let fs = if has(f::FS) { fs } else { Arc::new(fs.copy()) };
+    let fs = if has(f::FS) { fs } else { try_arc(fs.copy())? };
     let nsproxy = if flags & ns_flags::NEW_FLAGS != 0 {
         crate::namespaces::copy(&nsproxy, &fs, &cred, flags)?
     } else {
@@ -255,7 +256,7 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     let process = if has(f::THREAD) {
         me.process.clone()
     } else {
-        new_process(&me.process, &pid, flags, request.exit_signal)
+        new_process(&me.process, &pid, flags, request.exit_signal)?
     };
     let thread = Thread::new(Parts {
         process: process.clone(),
@@ -267,8 +268,8 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         nsproxy,
         charge,
     });
-    inherit(&me, &thread, request);
-    let done = has(f::VFORK).then(|| Arc::new(Completion::new()));
+    inherit(&me, &thread, request)?;
+    let done = if has(f::VFORK) { Some(try_arc(Completion::new())?) } else { None };
     *thread.vfork_done.lock() = done.clone();
 
     let comm = me.task().comm();
@@ -303,7 +304,7 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
 }
 
 /// The thread group of a child that is not a thread.
-fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u64) -> Arc<Process> {
+fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u64) -> Result<Arc<Process>> {
     let sighand = if flags & f::SIGHAND != 0 {
         parent.sighand()
     } else {
@@ -311,7 +312,7 @@ fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u
         if flags & f::CLEAR_SIGHAND != 0 {
             copy.flush_handlers();
         }
-        Arc::new(copy)
+        try_arc(copy)?
     };
     let mut process = Process::new(pid.clone(), sighand, parent.limits.duplicate(), exit_signal as i32);
     process.has_subreaper.store(
@@ -327,11 +328,11 @@ fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u
     if flags & f::PARENT != 0 {
         process.exit_signal.store(parent.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
     }
-    Arc::new(process)
+    Ok(try_arc(process)?)
 }
 
 /// What the child takes over from the running thread.
-fn inherit(me: &Thread, child: &Thread, request: &Request) {
+fn inherit(me: &Thread, child: &Thread, request: &Request) -> Result<()> {
     let flags = request.flags;
     let copy = |to: &AtomicU64, from: &AtomicU64| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
     copy(&child.signals.blocked, &me.signals.blocked);
@@ -355,7 +356,7 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) {
         child.clear_child_tid.store(request.child_tid, Ordering::Relaxed);
     }
     if flags & f::SYSVSEM != 0 {
-        crate::ipc::task::TaskIpc::share_undo(me, child);
+        crate::ipc::task::TaskIpc::share_undo(me, child)?;
     }
     if flags & f::VM == 0 {
         let (from, to) = (&me.rseq, &child.rseq);
@@ -363,6 +364,7 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) {
         to.len.store(from.len.load(Ordering::Relaxed), Ordering::Relaxed);
         to.sig.store(from.sig.load(Ordering::Relaxed), Ordering::Relaxed);
     }
+    Ok(())
 }
 
 /// Makes the child visible: thread list, tree, id.
@@ -389,8 +391,7 @@ fn link(
     }
     {
         let mut state = process.sig.lock();
-        state.threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        state.threads.push(child.clone());
+        state.threads.try_push(child.clone())?;
         if state.stop.count > 0 && Arc::ptr_eq(me, process) {
             // A group stop under way includes the new thread.
             thread.signals.jobctl.store(crate::signal::stop::STOP_PENDING, Ordering::Relaxed);

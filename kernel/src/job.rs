@@ -3,7 +3,6 @@
 //! A session's controlling terminal is kept in one table by the session's id object; the object lives as long as
 //! the entry, so its address identifies the session.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use abi::cap::Cap;
@@ -14,6 +13,8 @@ use drivers::tty::job::{Group, JobControl, Session};
 
 use crate::process::{Pid, Process, current, tree};
 use crate::signal::{Signal, send};
+use mm::context::NoFailScope;
+use mm::fallible::{SortedMap, try_arc};
 
 /// What a session's leader has to do with a terminal.
 enum Terminal {
@@ -33,14 +34,22 @@ impl Terminal {
 }
 
 /// Terminals by the identity of their session.
-type Terminals = BTreeMap<u64, (Arc<Pid>, Terminal)>;
+type Terminals = SortedMap<u64, (Arc<Pid>, Terminal)>;
 
-static TERMINALS: SpinLock<Terminals> = SpinLock::new(BTreeMap::new());
+static TERMINALS: SpinLock<Terminals> = SpinLock::new(SortedMap::new());
 
 fn set(session: &Arc<Pid>, terminal: Option<Terminal>) -> Option<Terminal> {
     let mut terminals = TERMINALS.lock();
     let old = match terminal {
-        Some(terminal) => terminals.insert(identity(session), (session.clone(), terminal)),
+        Some(terminal) => {
+            // A terminal that is controlling already cannot be refused.
+            let _no_fail = NoFailScope::enter();
+            let set = terminals.try_insert(identity(session), (session.clone(), terminal));
+            set.unwrap_or_else(|_| {
+                log::error!("no memory to note a controlling terminal");
+                None
+            })
+        }
         None => terminals.remove(&identity(session)),
     };
     drop(terminals);
@@ -55,6 +64,13 @@ fn identity(pid: &Arc<Pid>) -> u64 {
 pub fn terminal_of(process: &Process) -> Option<Arc<Tty>> {
     let session = process.session()?;
     TERMINALS.lock().get(&identity(&session)).and_then(|(_, terminal)| terminal.tty())
+}
+
+/// `Arc::new` where a terminal cannot be told of a lack of memory.
+#[expect(clippy::disallowed_methods, reason = "waits for memory")]
+fn never_fails<T>(value: T) -> Arc<T> {
+    let _no_fail = NoFailScope::enter();
+    Arc::new(value)
 }
 
 /// A process group as terminals see it.
@@ -81,7 +97,7 @@ impl Group for PidGroup {
 
     fn session(&self) -> Arc<dyn Session> {
         let member = self.0.group().first().and_then(|process| process.session());
-        Arc::new(PidSession(member.unwrap_or_else(|| self.0.clone())))
+        never_fails(PidSession(member.unwrap_or_else(|| self.0.clone())))
     }
 }
 
@@ -122,12 +138,12 @@ pub struct Jobs;
 impl JobControl for Jobs {
     fn group(&self) -> Arc<dyn Group> {
         let process = &current().process;
-        Arc::new(PidGroup(process.pgrp().unwrap_or_else(|| process.pid.clone())))
+        never_fails(PidGroup(process.pgrp().unwrap_or_else(|| process.pid.clone())))
     }
 
     fn session(&self) -> Arc<dyn Session> {
         let process = &current().process;
-        Arc::new(PidSession(process.session().unwrap_or_else(|| process.pid.clone())))
+        never_fails(PidSession(process.session().unwrap_or_else(|| process.pid.clone())))
     }
 
     fn is_session_leader(&self) -> bool {
@@ -136,7 +152,7 @@ impl JobControl for Jobs {
 
     fn find_group(&self, number: i32) -> Result<Arc<dyn Group>> {
         let pid = current().pid_ns().find(number).ok_or(Errno::ESRCH)?;
-        Ok(Arc::new(PidGroup(pid)))
+        Ok(try_arc(PidGroup(pid))?)
     }
 
     fn ignores(&self, signo: i32) -> bool {
@@ -151,7 +167,7 @@ impl JobControl for Jobs {
 impl crate::tty_hooks::TtyHooks for Jobs {
     fn session_leader_exits(&self, process: &Arc<Process>) {
         let Some(pid) = process.session() else { return };
-        let session: Arc<dyn Session> = Arc::new(PidSession(pid.clone()));
+        let session: Arc<dyn Session> = never_fails(PidSession(pid.clone()));
         if let Some(tty) = session.terminal() {
             tty.session_ends(&session);
         } else if let Some(Terminal::Lost(group)) = set(&pid, None) {

@@ -13,6 +13,7 @@ use abi::cap::Cap;
 use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
+use mm::fallible::try_arc;
 use mm::user::UserPtr;
 use vfs::fdtable::{Fd as VfsFd, FdTable};
 use vfs::file::{File, FileImpl};
@@ -76,7 +77,7 @@ impl FileOps for PidFile {
 
 fn make(pid: &Arc<Pid>, thread: bool, nonblock: bool) -> Result<Arc<File>> {
     let flags = raw::O_RDWR | if nonblock { raw::O_NONBLOCK } else { 0 };
-    let object = Arc::new(PidFile { pid: pid.clone(), thread });
+    let object = try_arc(PidFile { pid: pid.clone(), thread })?;
     vfs::anon::anon_file(&current().cred(), "[pidfd]", FileImpl::Shared(object), flags)
 }
 

@@ -5,7 +5,6 @@
 //!
 //! Source: `pts(4)`, `ioctl_tty(2)` (`TIOCGPTPEER`).
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::fs::DevId;
@@ -21,6 +20,7 @@ use vfs::namei::{self, OpenArgs};
 use vfs::path::Path;
 
 use crate::fs::context::{Caller, install};
+use mm::fallible::{try_arc, try_box};
 
 /// Minor number of `/dev/ptmx`.
 pub const PTMX_MINOR: u32 = 2;
@@ -58,11 +58,11 @@ impl DeviceDriver for Masters {
         let reserved = devpts::instance_for(open.path)?.reserve()?;
         let dev = DevId::new(SLAVE_MAJOR, reserved.index());
         let (pty, tty) = Pty::pair(reserved.index(), dev)?;
-        let slave = Arc::new(Slave { pty: pty.clone(), tty: tty.clone() });
+        let slave = try_arc(Slave { pty: pty.clone(), tty: tty.clone() })?;
         let name = reserved.publish(open.cred, dev, slave)?;
         open.stream();
-        let name = Arc::new(Name { name, ptmx: open.path.clone() });
-        Ok(FileImpl::Owned(Box::new(MasterFile::new(pty, tty, name))))
+        let name = try_arc(Name { name, ptmx: open.path.clone() })?;
+        Ok(FileImpl::Owned(try_box(MasterFile::new(pty, tty, name))?))
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::gfp::Gfp;
 use arch::thread::{ThreadFlags, current_ref};
 use core::marker::PhantomData;
+pub use sched::heap::NoFailScope;
 
 /// Restores the flag on drop, if this scope set it.
 struct Restore {
@@ -71,6 +72,13 @@ pub(crate) fn narrow(mut gfp: Gfp) -> Gfp {
     }
     if flags.contains(ThreadFlags::MEMALLOC_NOFS) {
         gfp &= !Gfp::FS;
+    }
+    if flags.contains(ThreadFlags::MEMALLOC_NOFAIL) {
+        if gfp.may_sleep() {
+            gfp |= Gfp::NOFAIL;
+        } else if !can_sleep() {
+            gfp |= Gfp::MEMALLOC;
+        }
     }
     gfp
 }

@@ -20,6 +20,7 @@
 mod rw;
 mod truncate;
 
+use crate::fallible::TryVec;
 use crate::folio::Folio;
 use crate::folio_lock::{self, FolioGuard};
 use crate::gfp::{Gfp, Order};
@@ -395,9 +396,9 @@ impl Mapping {
     /// Enters an area into the reverse map.
     pub(crate) fn link_vma(&self, vma: &Arc<Vma>) -> Result<()> {
         let mut areas = self.areas.lock();
-        areas.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        vma.file_slot.store(areas.len() as u32, Ordering::Relaxed);
-        areas.push(vma.clone());
+        let slot = areas.len() as u32;
+        areas.try_push(vma.clone())?;
+        vma.file_slot.store(slot, Ordering::Relaxed);
         if vma.flags().contains(VmFlags::SHARED | VmFlags::MAYWRITE) {
             self.writable.fetch_add(1, Ordering::Relaxed);
         }

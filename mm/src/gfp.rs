@@ -258,15 +258,7 @@ impl Order {
     }
 }
 
-/// No memory could be had with the flags given. Becomes `ENOMEM` above `lib`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory;
-
-impl From<OutOfMemory> for abi::Errno {
-    fn from(_: OutOfMemory) -> Self {
-        abi::Errno::ENOMEM
-    }
-}
+pub use collections::OutOfMemory;
 
 #[cfg(test)]
 mod tests {

@@ -3,14 +3,17 @@
 //! Up to 8 KiB: the size caches of [`crate::slub`]. More: whole pages, contiguous if they are to be had, otherwise (where the caller may
 //! sleep) a vmalloc area. Before [`crate::init::init`] a small static arena serves; what is freed there is not reused.
 //!
-//! The caller of `Box::new` cannot say how hard to try, so the context says it: [`crate::context::gfp_here`]. A failed allocation returns
-//! null; fallible callers (`try_reserve`) see an error, others end in the allocation error handler. Small allocations may
-//! use half the reserve, so that those few come late.
+//! The caller cannot say how hard to try, so the context says it: [`crate::context::gfp_here`]. A failed allocation returns
+//! null: [`crate::fallible`] makes an error of it; others end in the allocation error handler. Small allocations may
+//! use half the reserve, so that failures come late.
 
 use crate::context;
+use crate::fallible;
 use crate::folio::Frame;
 use crate::gfp::{Gfp, Order};
+use crate::inject;
 use crate::page_alloc;
+use crate::slub::RawCache;
 use crate::slub::kmalloc::cache_for;
 use crate::stats::{self, Item};
 use crate::vmalloc;
@@ -68,32 +71,23 @@ pub(crate) fn context_gfp() -> Gfp {
 unsafe impl GlobalAlloc for KernelHeap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match cache_for(layout.size(), layout.align()) {
-            Some(cache) => {
-                let object = cache.alloc_or(move |cache| {
-                    cache.alloc_slow(context_gfp()).or_else(|| NonNull::new(alloc_early(layout)))
-                });
-                object.map_or(null_mut(), NonNull::as_ptr)
-            }
-            None => alloc_large(layout, Gfp::empty()),
+        if inject::slab_fails(context_gfp, layout.size()) {
+            return null_mut();
         }
+        alloc_block(layout)
     }
 
     #[inline]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        if EARLY.contains(ptr) {
-            return;
-        }
-        match cache_for(layout.size(), layout.align()) {
-            // SAFETY: the layout leads to the cache that it came from, and the caller gives it up.
-            Some(cache) => unsafe { cache.free(NonNull::new_unchecked(ptr)) },
-            // SAFETY: as above.
-            None => unsafe { free_large(ptr, layout) },
-        }
+        // SAFETY: as promised by the caller; `alloc` gave no null pointer.
+        unsafe { free_block(NonNull::new_unchecked(ptr), layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if cache_for(layout.size(), layout.align()).is_none() {
+            if inject::slab_fails(context_gfp, layout.size()) {
+                return null_mut();
+            }
             return alloc_large(layout, Gfp::ZERO);
         }
         // SAFETY: the same layout.
@@ -129,6 +123,45 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
+/// A block, or null.
+#[inline]
+pub(crate) fn alloc_block(layout: Layout) -> *mut u8 {
+    match cache_for(layout.size(), layout.align()) {
+        Some(cache) => {
+            let object = cache.alloc_or(move |cache| alloc_unstocked(cache, layout));
+            object.map_or(null_mut(), NonNull::as_ptr)
+        }
+        None => alloc_large(layout, Gfp::empty()),
+    }
+}
+
+/// Takes back what [`alloc_block`] gave.
+///
+/// # Safety
+/// `block` came from it with this layout, and nobody uses it any more.
+#[inline]
+pub(crate) unsafe fn free_block(block: NonNull<u8>, layout: Layout) {
+    if EARLY.contains(block.as_ptr()) {
+        return;
+    }
+    match cache_for(layout.size(), layout.align()) {
+        // SAFETY: the layout leads to the cache that it came from, and the caller gives it up.
+        Some(cache) => unsafe { cache.free(block) },
+        // SAFETY: as above.
+        None => unsafe { free_large(block.as_ptr(), layout) },
+    }
+}
+
+/// This CPU's stash of the cache is empty.
+fn alloc_unstocked(cache: &'static RawCache, layout: Layout) -> Option<NonNull<u8>> {
+    if let Some(block) = fallible::take_parked(layout) {
+        return Some(block);
+    }
+    // An interrupt took what was promised.
+    let reserves = if fallible::is_committed() { Gfp::MEMALLOC } else { Gfp::empty() };
+    cache.alloc_slow(context_gfp() | reserves).or_else(|| NonNull::new(alloc_early(layout)))
+}
+
 /// No memory from the caches: is it only that they are not up yet?
 #[cold]
 fn alloc_early(layout: Layout) -> *mut u8 {
@@ -140,6 +173,9 @@ fn alloc_early(layout: Layout) -> *mut u8 {
 fn alloc_large(layout: Layout, extra: Gfp) -> *mut u8 {
     if crate::node::nodes().next().is_none() {
         return EARLY.alloc(layout);
+    }
+    if let Some(block) = fallible::take_parked(layout) {
+        return block.as_ptr();
     }
     let gfp = context_gfp() | extra;
     let pages = layout.size().div_ceil(PAGE_SIZE);

@@ -11,6 +11,7 @@
 //!
 //! [`import_iovec`] reads the segment list of `readv(2)` with Linux's limits.
 
+use crate::fallible::try_vec;
 use crate::folio::Folio;
 use crate::user::access_ok;
 use abi::fs::Iovec;
@@ -391,9 +392,7 @@ impl<'a> IovIter<'a> {
     /// Everything that is left, as a vector (for small control writes); at most `max` bytes.
     pub fn read_to_vec(&mut self, max: usize) -> Result<Vec<u8>> {
         let len = self.count.min(max);
-        let mut all = Vec::new();
-        all.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-        all.resize(len, 0);
+        let mut all = try_vec(0, len)?;
         self.read_exact(&mut all)?;
         Ok(all)
     }

@@ -11,6 +11,7 @@
 //! | [`gfp`], [`context`], [`pressure`] | what an allocation may do, and what happens when memory is short |
 //! | [`folio`] | owned frames and counted references |
 //! | [`slub`], [`heap`] | kernel objects; the global allocator |
+//! | [`fallible`], [`inject`] | allocation that can fail; failures on purpose |
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
@@ -42,6 +43,7 @@ pub mod context;
 mod copy;
 pub mod counters;
 pub mod dma;
+pub mod fallible;
 pub mod fault;
 pub mod filemap;
 pub mod folio;
@@ -51,6 +53,7 @@ mod gather;
 pub mod gfp;
 pub mod heap;
 pub mod init;
+pub mod inject;
 pub mod iov;
 pub mod kmap;
 mod local;
@@ -105,6 +108,8 @@ pub use space::{AddressSpace, Limits};
 pub use user::{UserPtr, UserSlice, UserStr};
 pub use vma::{VmFile, VmFlags};
 
+pub use fallible::{SortedMap, try_arc, try_arc_cyclic, try_box, try_format, try_to_vec};
+pub use fallible::{TryCollect, TryDeque, TryVec};
 pub use folio::{Folio, Frame};
 pub use gfp::{Gfp, Order, OutOfMemory};
 pub use heap::KernelHeap;
@@ -117,4 +122,6 @@ pub fn init_virtual() {
     frames::init();
     page_alloc::set_release_hook(lru::release);
     pressure::set_reclaimer(&reclaim::RECLAIMER);
+    #[cfg(target_os = "none")]
+    sched::heap::set_heap(&fallible::Heap);
 }

@@ -74,6 +74,9 @@ pub fn alloc_pages_node(gfp: Gfp, order: Order, node: usize) -> Result<Frame, Ou
     if node == local_node_id() && !gfp.contains(Gfp::THISNODE) {
         return alloc_pages(gfp, order);
     }
+    if crate::inject::page_fails(gfp, order.get()) {
+        return Err(OutOfMemory);
+    }
     let node = node::node(node).ok_or(OutOfMemory)?;
     let pfn = alloc_slow(gfp, order.get(), node).ok_or(OutOfMemory)?;
     finish(pfn, order.get(), gfp);
@@ -103,6 +106,9 @@ pub fn local_node_id() -> usize {
 
 #[inline]
 pub(crate) fn alloc_block(gfp: Gfp, order: u8) -> Option<u32> {
+    if crate::inject::page_fails(gfp, order) {
+        return None;
+    }
     let pfn = if order <= COSTLY_ORDER { alloc_fast(gfp, order) } else { None };
     let pfn = match pfn {
         Some(pfn) => pfn,

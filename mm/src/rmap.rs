@@ -19,9 +19,10 @@
 //! holds it may follow [`Vma::space`]: areas leave the lists before their space is gone.
 //! An `AnonVma` lives as long as an area of its subtree, and so as long as any of its pages is mapped.
 
+use crate::fallible::{TryVec, try_arc};
 use crate::page::{Page, tag};
 use crate::vma::{VmFlags, Vma};
-use abi::{Errno, Result};
+use abi::Result;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
@@ -56,15 +57,14 @@ impl AnonVma {
     fn new(parent: Option<Arc<AnonVma>>) -> Result<Arc<Self>> {
         let family = match &parent {
             Some(parent) => parent.family.clone(),
-            None => Arc::new(SpinLock::new(())),
+            None => try_arc(SpinLock::new(()))?,
         };
-        let node = Arc::new(Self { family, parent, members: UnsafeCell::new(Members::default()) });
+        let node = try_arc(Self { family, parent, members: UnsafeCell::new(Members::default()) })?;
         if let Some(parent) = &node.parent {
             let _lock = node.family.lock();
             // SAFETY: the family's lock is held.
             let members = unsafe { &mut *parent.members.get() };
-            members.children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            members.children.push(NonNull::from(&*node));
+            members.children.try_push(NonNull::from(&*node))?;
         }
         Ok(node)
     }
@@ -74,9 +74,9 @@ impl AnonVma {
         let _lock = self.family.lock();
         // SAFETY: the family's lock is held.
         let members = unsafe { &mut *self.members.get() };
-        members.vmas.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        vma.anon_slot.store(members.vmas.len() as u32, Ordering::Relaxed);
-        members.vmas.push(vma.clone());
+        let slot = members.vmas.len() as u32;
+        members.vmas.try_push(vma.clone())?;
+        vma.anon_slot.store(slot, Ordering::Relaxed);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! It is a page cache without a backing store and without a name in any file system; it lives as long as something maps it.
 
+use crate::fallible::try_arc;
 use crate::filemap::{Mapping, MemoryOps};
 use crate::overcommit;
 use crate::vma::{MmapSetup, VmFile, VmFileId};
@@ -41,9 +42,9 @@ impl AnonShared {
     /// The same, for others who put their own name on it (System V shared memory).
     pub fn new(len: usize, reserve: Reserve) -> Result<Arc<Self>> {
         let charged = if reserve == Reserve::Yes { len.div_ceil(PAGE_SIZE) } else { 0 };
+        let mapping = try_arc(Mapping::new(try_arc(MemoryOps)?, len as u64))?;
         overcommit::charge_object(charged)?;
-        let mapping = Arc::new(Mapping::new(Arc::new(MemoryOps), len as u64));
-        Ok(Arc::new(Self { mapping, charged }))
+        Ok(try_arc(Self { mapping, charged })?)
     }
 
     /// Its pages.

@@ -18,6 +18,7 @@
 //! under RCU. Slots are filled by faults that had to take `mmap_lock` and cleared when an area leaves.
 
 use crate::counters::Counters;
+use crate::fallible::try_arc;
 use crate::gather::{Gather, Which};
 use crate::ptable::Pgd;
 use crate::rmap::{self, Inherit};
@@ -137,9 +138,9 @@ impl AddressSpace {
     /// An empty address space.
     pub fn new() -> Result<Arc<Self>> {
         let pgd = Pgd::new().map_err(|_| Errno::ENOMEM)?;
-        let space = Arc::new(Self {
+        let space = try_arc(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            pgd: Arc::new(pgd),
+            pgd: try_arc(pgd)?,
             areas: RwSemaphore::new(VmaTree::new()),
             cache: [const { RcuPtr::empty() }; CACHE_SLOTS],
             counters: Counters::default(),
@@ -148,7 +149,7 @@ impl AddressSpace {
             flags: AtomicU32::new(0),
             oom: AtomicU32::new(0),
             users: AtomicU32::new(0),
-        });
+        })?;
         space.layout.mmap_base.store(TASK_SIZE, Ordering::Relaxed);
         Ok(space)
     }

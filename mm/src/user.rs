@@ -8,6 +8,7 @@
 //!
 //! Scatter lists (`readv(2)` and everything that moves file data) are in [`crate::iov`].
 
+use crate::fallible::{TryVec, try_with_capacity};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::fmt;
@@ -262,8 +263,7 @@ impl<T: FromBytes + IntoBytes> UserSlice<T> {
     /// Reads everything into kernel memory. The caller has bounded the length by what the
     /// system call allows.
     pub fn to_vec(self) -> Result<Vec<T>> {
-        let mut all = Vec::new();
-        all.try_reserve_exact(self.len).map_err(|_| Errno::ENOMEM)?;
+        let mut all = try_with_capacity(self.len)?;
         all.resize_with(self.len, T::new_zeroed);
         copy_from_user(all.as_mut_slice().as_mut_bytes(), self.ptr.addr)?;
         Ok(all)
@@ -344,8 +344,7 @@ impl UserStr {
             let part = chunk.get_mut(..room).ok_or(too_long)?;
             let from = self.addr().wrapping_add(all.len());
             let len = arch::uaccess::strncpy_from_user(part, from).map_err(|_| Errno::EFAULT)?;
-            all.try_reserve(len).map_err(|_| Errno::ENOMEM)?;
-            all.extend_from_slice(part.get(..len).unwrap_or_default());
+            all.try_extend_from_slice(part.get(..len).unwrap_or_default())?;
             if len < room {
                 return Ok(all);
             }

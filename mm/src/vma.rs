@@ -19,6 +19,7 @@
 //! until the readers are gone; a fault that meets either falls back to `mmap_lock`. An area
 //! that left the tree stays detached for ever, so that a stale cache entry is harmless.
 
+use crate::fallible::try_arc;
 use crate::filemap::Mapping;
 use crate::rmap::AnonVma;
 use crate::space::AddressSpace;
@@ -343,7 +344,7 @@ impl Vma {
         if let Backing::File(file, _) = &backing {
             file.mapped(flags);
         }
-        Ok(Arc::new(Self {
+        Ok(try_arc(Self {
             lock: AtomicU32::new(0),
             anon_slot: AtomicU32::new(0),
             file_slot: AtomicU32::new(0),
@@ -357,7 +358,7 @@ impl Vma {
             own_anon: AtomicUsize::new(0),
             anon: SpinLock::new(AnonSlot { node: None, own: false }),
             name: SpinLock::new(None),
-        }))
+        })?)
     }
 
     /// First address.

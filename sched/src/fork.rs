@@ -9,6 +9,7 @@ use arch::thread::Thread;
 use arch::trap::TrapFrame;
 
 use crate::entity::Sched;
+use crate::heap::try_arc;
 use crate::mm::Mm;
 use crate::stack::Stack;
 use crate::state::State;
@@ -48,7 +49,7 @@ impl Task {
     ) -> Result<Arc<Self>> {
         let parent = current();
         let stack = Stack::new().ok_or(Errno::ENOMEM)?;
-        let task = Arc::new(Self::build(new.comm, TaskFlags::empty(), Sched::default(), State::NEW));
+        let task = try_arc(Self::build(new.comm, TaskFlags::empty(), Sched::default(), State::NEW))?;
         task.set_data(new.data).map_err(|_| Errno::EINVAL)?;
         // SAFETY: the new task is not shared yet.
         unsafe {
@@ -77,7 +78,7 @@ impl Task {
         start: Box<dyn FnOnce(&mut TrapFrame) + Send>,
     ) -> Result<Arc<Self>> {
         let stack = Stack::new().ok_or(Errno::ENOMEM)?;
-        let task = Arc::new(Self::build(new.comm, TaskFlags::empty(), Sched::default(), State::NEW));
+        let task = try_arc(Self::build(new.comm, TaskFlags::empty(), Sched::default(), State::NEW))?;
         task.set_data(new.data).map_err(|_| Errno::EINVAL)?;
         // SAFETY: the new task is not shared yet; an all-zero frame is a valid one.
         unsafe {
@@ -101,7 +102,7 @@ impl Task {
     /// `ENOMEM`.
     pub fn new_kthread(name: &[u8], f: Box<dyn FnOnce() + Send>) -> Result<Arc<Self>> {
         let stack = Stack::new().ok_or(Errno::ENOMEM)?;
-        let task = Arc::new(Self::build(name, TaskFlags::KTHREAD, Sched::default(), State::NEW));
+        let task = try_arc(Self::build(name, TaskFlags::KTHREAD, Sched::default(), State::NEW))?;
         // SAFETY: the new task is not shared yet.
         unsafe {
             let thread = &mut *task.thread.get();

@@ -9,13 +9,14 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::{Errno, Result};
+use abi::Result;
 use arch::cpu::CpuId;
 
 use crate::class::fair::{CfsRq, FairEntity};
+use crate::heap::try_arc;
+use collections::fallible::{TryVec, try_with_capacity};
 
 /// A counted reference to a group.
 pub type GroupRef = Arc<TaskGroup>;
@@ -51,15 +52,14 @@ impl TaskGroup {
         cpus: usize,
         root: impl Fn(CpuId) -> &'static CfsRq,
     ) -> Result<GroupRef> {
-        let mut parts = Vec::new();
-        parts.try_reserve_exact(cpus).map_err(|_| Errno::ENOMEM)?;
-        parts.extend((0..cpus).map(|_| OnCpu { entity: FairEntity::new(), queue: CfsRq::new() }));
-        let group = Arc::new(Self {
+        let mut parts = try_with_capacity(cpus)?;
+        parts.try_extend((0..cpus).map(|_| OnCpu { entity: FairEntity::new(), queue: CfsRq::new() }))?;
+        let group = try_arc(Self {
             shares: AtomicU64::new(DEFAULT_SHARES),
             load_sum: AtomicU64::new(0),
             cpus: parts.into_boxed_slice(),
             _parent: parent.cloned(),
-        });
+        })?;
         for (cpu, part) in group.cpus.iter().enumerate() {
             let cpu = CpuId(cpu as u32);
             match parent {

@@ -28,6 +28,7 @@ use sync::SpinLockGuard;
 use crate::state::State;
 use crate::task::Task;
 use crate::time::{self, Clock};
+use collections::fallible::try_box;
 
 /// A point in time on some clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -437,7 +438,10 @@ struct Inner {
 
 impl HrTimer {
     /// A stopped timer.
-    pub fn new(callback: impl Fn(u64) -> Restart + Send + Sync + 'static) -> Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(callback: impl Fn(u64) -> Restart + Send + Sync + 'static) -> abi::Result<Self> {
         /// # Safety
         /// `raw` is the first field of a live `Inner`.
         unsafe fn fire(raw: NonNull<RawTimer>, now: u64) -> Restart {
@@ -446,14 +450,15 @@ impl HrTimer {
             inner.expiries.fetch_add(1, Ordering::Relaxed);
             (inner.callback)(now)
         }
-        Self {
-            inner: Box::pin(Inner {
+        let callback: Box<dyn Fn(u64) -> Restart + Send + Sync> = try_box(callback)?;
+        Ok(Self {
+            inner: Box::into_pin(try_box(Inner {
                 raw: RawTimer::new(fire),
                 expiries: AtomicU64::new(0),
-                callback: Box::new(callback),
+                callback,
                 pinned: PhantomPinned,
-            }),
-        }
+            })?),
+        })
     }
 
     /// Starts the timer, or moves it if it is started already.

@@ -8,7 +8,9 @@ use abi::Result;
 use sync::Once;
 
 use crate::completion::Completion;
+use crate::heap::try_arc;
 use crate::task::{Task, current};
+use collections::fallible::{TryVec, try_box};
 
 /// Gives kernel threads what the kernel proper wants every thread to have: a pid, a place in `/proc`.
 pub trait KthreadHook: Sync {
@@ -34,21 +36,21 @@ static EARLY: arch::sync::SpinLock<alloc::vec::Vec<Arc<Task>>> =
 
 /// Makes a kernel thread that does not run yet (see [`crate::wake_up_new`]).
 pub fn create(name: &str, f: Box<dyn FnOnce() + Send>) -> Result<Arc<Task>> {
-    let body = Box::new(move || {
+    let body = try_box(move || {
         f();
         exit_hook();
-    });
+    })?;
     let task = Task::new_kthread(name.as_bytes(), body)?;
     match HOOK.get() {
         Some(hook) => hook.created(&task),
-        None => EARLY.lock().push(task.clone()),
+        None => EARLY.lock().try_push(task.clone())?,
     }
     Ok(task)
 }
 
 /// Makes a kernel thread and lets it run.
 pub fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> Result<Arc<Task>> {
-    let task = create(name, Box::new(f))?;
+    let task = create(name, try_box(f)?)?;
     crate::wake_up_new(&task);
     Ok(task)
 }
@@ -86,7 +88,7 @@ impl StopFlag {
 impl Kthread {
     /// Makes a kernel thread and lets it run.
     pub fn run(name: &str, f: impl FnOnce(StopFlag) + Send + 'static) -> Result<Self> {
-        let control = Arc::new(Control { should_stop: AtomicBool::new(false), stopped: Completion::new() });
+        let control = try_arc(Control { should_stop: AtomicBool::new(false), stopped: Completion::new() })?;
         let inside = control.clone();
         let task = spawn(name, move || {
             f(StopFlag(inside.clone()));

@@ -31,6 +31,7 @@ pub mod cputime;
 pub(crate) mod entity;
 pub mod fork;
 pub mod group;
+pub mod heap;
 pub mod hrtimer;
 pub mod kthread;
 pub mod loadavg;
@@ -65,6 +66,8 @@ pub use hrtimer::Deadline;
 pub use mm::{AddressSpaceSwitch, Mm};
 pub use policy::Attr;
 pub use state::{Interrupted, State, WaitError};
+#[cfg(debug_assertions)]
+pub use task::Faults;
 pub use task::{COMM_LEN, Comm, Current, Task, TaskFlags, current, set_current_state};
 pub use time::Clock;
 pub use wait::{PollEvents, Wait, WaitQueue};

@@ -26,6 +26,7 @@ use arch::sync::SpinLockIrq;
 use sync::{RcuReadSide, Retired};
 
 use crate::completion::Completion;
+use crate::heap::NoFailScope;
 use crate::platform::rcu as grace;
 
 /// A read section. Preemption is off while it lives.
@@ -147,6 +148,8 @@ pub(crate) unsafe fn call_head(head: &RcuHead, func: unsafe fn(NonNull<RcuHead>)
 
 fn defer(value: NonNull<()>, release: unsafe fn(NonNull<()>)) {
     let stay = PreemptGuard::new();
+    // A value that could not be noted would be lost.
+    let _no_fail = NoFailScope::enter();
     let here = &QUEUES[arch::cpu::current().index()];
     // The list grows outside of the lock: the allocator may itself want to wake somebody.
     let mut spare: Vec<Release> = Vec::new();
@@ -177,6 +180,7 @@ fn defer(value: NonNull<()>, release: unsafe fn(NonNull<()>)) {
 
 /// Calls `f` after a grace period.
 pub fn call(f: Box<dyn FnOnce() + Send>) {
+    let _no_fail = NoFailScope::enter();
     /// # Safety
     /// `value` came from `Box::into_raw` below.
     unsafe fn run(value: NonNull<()>) {
@@ -216,6 +220,7 @@ pub fn synchronize() {
 
 /// Waits until every callback queued so far, on any CPU, has run. Sleeps.
 pub fn barrier() {
+    let _no_fail = NoFailScope::enter();
     let done = alloc::sync::Arc::new((core::sync::atomic::AtomicUsize::new(1), Completion::new()));
     for cpu in arch::cpu::online().iter() {
         let done = done.clone();

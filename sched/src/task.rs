@@ -72,6 +72,30 @@ bitflags! {
     }
 }
 
+/// Failures that the memory manager injects into a task (debug builds).
+#[cfg(debug_assertions)]
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// `/proc/PID/make-it-fail`: failures that are only for some tasks are for this one. Inherited.
+    pub make_it_fail: AtomicBool,
+    /// `/proc/PID/fail-nth`: how many calls until one fails; 0 for none.
+    pub fail_nth: AtomicU32,
+}
+
+#[cfg(debug_assertions)]
+impl Faults {
+    /// Counts a call of the task itself: whether it fails, or `None` if nothing is counted.
+    pub fn count_down(&self) -> Option<bool> {
+        match self.fail_nth.load(Ordering::Relaxed) {
+            0 => None,
+            left => {
+                self.fail_nth.store(left - 1, Ordering::Relaxed);
+                Some(left == 1)
+            }
+        }
+    }
+}
+
 /// Where a task stands with respect to run queues (`Task::on_rq`).
 pub(crate) mod on_rq {
     /// Not queued: sleeping.
@@ -112,6 +136,8 @@ pub struct Task {
     /// Locks it holds, for the validator.
     #[cfg(debug_assertions)]
     pub(crate) held: sync::lockdep::Held,
+    #[cfg(debug_assertions)]
+    faults: Faults,
     payload: Payload,
 }
 
@@ -144,10 +170,18 @@ impl Task {
             nivcsw: AtomicU64::new(0),
             #[cfg(debug_assertions)]
             held: sync::lockdep::Held::new(),
+            #[cfg(debug_assertions)]
+            faults: Faults::default(),
             payload: Payload::empty(),
         };
         task.set_comm(comm);
         task
+    }
+
+    /// Which of its allocations shall fail.
+    #[cfg(debug_assertions)]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// The name of `/proc/PID/comm`, NUL-padded.

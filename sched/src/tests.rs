@@ -135,7 +135,8 @@ fn timers_fire_in_order_of_time() -> bool {
                 order.lock().push(n);
                 done.complete();
                 Restart::No
-            });
+            })
+            .unwrap();
             timer.start(Deadline::at(Clock::Monotonic, base + n * 1_000_000));
             timer
         })
@@ -156,7 +157,8 @@ fn periodic_timers_and_cancel() {
     let timer = HrTimer::new(move |now| {
         inner.fetch_add(1, Ordering::SeqCst);
         Restart::At(now + 1_000_000)
-    });
+    })
+    .unwrap();
     timer.start(Deadline::after_ms(1));
     while ticks.load(Ordering::SeqCst) < 3 {
         sleep_ns(1_000_000);
@@ -269,7 +271,7 @@ fn payload_is_typed() {
 fn coarse_timers_fire_and_cancel() {
     let fired = Arc::new(Completion::new());
     let inner = fired.clone();
-    let timer = timer::Timer::new(move || inner.complete());
+    let timer = timer::Timer::new(move || inner.complete()).unwrap();
     assert!(!timer.start_in_ms(8));
     assert!(fired.wait_timeout(Deadline::after_ms(2000)));
     assert!(!timer.is_queued());
@@ -294,7 +296,8 @@ fn work_never_runs_beside_itself() {
             inside.fetch_sub(1, Ordering::SeqCst);
             runs.fetch_add(1, Ordering::SeqCst);
         }
-    });
+    })
+    .unwrap();
     assert!(queue.queue_work(&work));
     entered.wait();
     // A second thread is there for it, but it waits for its own end.
@@ -323,7 +326,8 @@ fn work_runs_once_per_queueing() {
     queue.queue(move || wait.wait());
     let work = workqueue::Work::new(move || {
         inner.fetch_add(1, Ordering::SeqCst);
-    });
+    })
+    .unwrap();
     assert!(queue.queue_work(&work));
     assert!(!queue.queue_work(&work), "it waits already");
     gate.complete();

@@ -20,6 +20,7 @@ use arch::sync::SpinLockIrq;
 use sync::SpinLockGuard;
 
 use crate::time::{self, TICK_NS};
+use collections::fallible::try_box;
 
 const SLOTS: usize = 256;
 
@@ -147,19 +148,23 @@ unsafe impl Sync for Timer {}
 
 impl Timer {
     /// A stopped timer.
-    pub fn new(callback: impl Fn() + Send + Sync + 'static) -> Self {
-        Self {
-            inner: Box::pin(Inner {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(callback: impl Fn() + Send + Sync + 'static) -> abi::Result<Self> {
+        let callback: Box<dyn Fn() + Send + Sync> = try_box(callback)?;
+        Ok(Self {
+            inner: Box::into_pin(try_box(Inner {
                 prev: Cell::new(ptr::null()),
                 next: Cell::new(ptr::null()),
                 expires: Cell::new(0),
                 queued: Cell::new(false),
                 slot: Cell::new(0),
                 cpu: AtomicU32::new(0),
-                callback: Box::new(callback),
+                callback,
                 _pinned: PhantomPinned,
-            }),
-        }
+            })?),
+        })
     }
 
     /// Starts it, or moves it if it is started: expires at the first tick that is `ms` milliseconds from

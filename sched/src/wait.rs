@@ -30,6 +30,7 @@ use arch::sync::SpinLockIrq;
 use crate::hrtimer::{Deadline, SleepTimer};
 use crate::state::{Interrupted, State, WaitError};
 use crate::task::{Task, current};
+use collections::fallible::try_box;
 
 /// Something that wants to be called when a queue is woken: `poll`, `epoll`, eventfd-like things.
 pub trait WakeCallback: Send + Sync {
@@ -345,10 +346,10 @@ impl WaitQueue {
     /// # Errors
     /// `ENOMEM`.
     pub fn register(&self, callback: Arc<dyn WakeCallback>, share: Share) -> abi::Result<Registration> {
-        let registered = Box::new(Registered {
+        let registered = try_box(Registered {
             queue: SpinLockIrq::new(NonNull::from(self).as_ptr().cast_const()),
             entry: Entry::new(Target::Callback(callback), share),
-        });
+        })?;
         let mut list = self.list.lock();
         // SAFETY: a fresh entry on the heap; dropping the registration or the queue unlinks it.
         unsafe { list.link(&registered.entry) };

@@ -11,30 +11,28 @@
 //! Locks: a queue's lock (interrupts off), never held while an item runs.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::Result;
 use arch::sync::SpinLockIrq;
+use intrusive_collections::{LinkedList, LinkedListAtomicLink, intrusive_adapter};
 use sync::Once;
 
+use crate::heap::NoFailScope;
+use crate::heap::try_arc;
 use crate::state::State;
 use crate::task::{TaskFlags, current};
 use crate::timer::Timer;
 use crate::wait::WaitQueue;
+use collections::fallible::{try_box, try_format};
 
 /// The most threads of a queue that is not ordered.
 const MAX_THREADS: u32 = 16;
 
-enum Item {
-    Once(Box<dyn FnOnce() + Send>),
-    Work(Arc<WorkInner>),
-}
-
 struct Inner {
-    items: SpinLockIrq<VecDeque<Item>>,
+    items: SpinLockIrq<LinkedList<Items>>,
     /// Woken when there are items.
     idle: WaitQueue,
     /// Woken when an item is finished.
@@ -60,9 +58,36 @@ const PENDING: u32 = 1;
 const RUNNING: u32 = 2;
 
 struct WorkInner {
+    /// Membership in the items of a queue, under its lock.
+    link: LinkedListAtomicLink,
     /// `PENDING` and `RUNNING`. A queue's lock covers the way from `RUNNING` to the items.
     state: AtomicU32,
-    f: Box<dyn Fn() + Send + Sync>,
+    f: Function,
+}
+
+enum Function {
+    Again(Box<dyn Fn() + Send + Sync>),
+    Once(SpinLockIrq<Option<Box<dyn FnOnce() + Send>>>),
+}
+
+intrusive_adapter!(Items = Arc<WorkInner>: WorkInner { link: LinkedListAtomicLink });
+
+impl WorkInner {
+    fn new(f: Function) -> Self {
+        Self { link: LinkedListAtomicLink::new(), state: AtomicU32::new(0), f }
+    }
+
+    fn call(&self) {
+        match &self.f {
+            Function::Again(f) => f(),
+            Function::Once(f) => {
+                let f = f.lock().take();
+                if let Some(f) = f {
+                    f();
+                }
+            }
+        }
+    }
 }
 
 /// An item that can be queued again and again.
@@ -71,8 +96,12 @@ pub struct Work(Arc<WorkInner>);
 
 impl Work {
     /// An item that calls `f`.
-    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(WorkInner { state: AtomicU32::new(0), f: Box::new(f) }))
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+        let f: Box<dyn Fn() + Send + Sync> = try_box(f)?;
+        Ok(Self(try_arc(WorkInner::new(Function::Again(f)))?))
     }
 
     /// Whether it waits to run.
@@ -99,42 +128,46 @@ impl WorkQueue {
     }
 
     fn with_limit(name: &str, limit: u32) -> Result<Self> {
-        let inner = Arc::new(Inner {
-            items: SpinLockIrq::new(VecDeque::with_capacity(32)),
+        let inner = try_arc(Inner {
+            items: SpinLockIrq::new(LinkedList::new(Items::new())),
             idle: WaitQueue::new(),
             finished: WaitQueue::new(),
             waiting: AtomicU32::new(0),
             threads: AtomicU32::new(0),
             running: AtomicU32::new(0),
             limit,
-            name: name.into(),
+            name: try_format(format_args!("{name}"))?,
             stop: AtomicBool::new(false),
-        });
+        })?;
         add_thread(&inner)?;
         Ok(Self { inner })
     }
 
-    /// Runs `f` soon.
+    /// Runs `f` soon. Waits for the memory to note it, or with preemption off uses the reserves.
     pub fn queue(&self, f: impl FnOnce() + Send + 'static) {
-        self.push(Item::Once(Box::new(f)));
+        let _no_fail = NoFailScope::enter();
+        let once = || -> Result<Work> {
+            let f: Box<dyn FnOnce() + Send> = try_box(f)?;
+            Ok(Work(try_arc(WorkInner::new(Function::Once(SpinLockIrq::new(Some(f)))))?))
+        };
+        match once() {
+            Ok(work) => drop(self.queue_work(&work)),
+            Err(_) => log::error!("{}: no memory for an item of work", self.inner.name),
+        }
     }
 
     /// Queues `work`; false if it waits already. Callable from interrupt handlers.
     pub fn queue_work(&self, work: &Work) -> bool {
         match work.0.state.fetch_or(PENDING, Ordering::AcqRel) {
             0 => {
-                self.push(Item::Work(work.0.clone()));
+                self.inner.items.lock().push_back(work.0.clone());
+                self.inner.idle.wake_one();
                 true
             }
             // Whoever runs it queues it again.
             RUNNING => true,
             _ => false,
         }
-    }
-
-    fn push(&self, item: Item) {
-        self.inner.items.lock().push_back(item);
-        self.inner.idle.wake_one();
     }
 
     /// Waits until everything queued so far has run.
@@ -149,8 +182,11 @@ impl WorkQueue {
         let state = &work.0.state;
         let taken = {
             let mut items = self.inner.items.lock();
-            let at = items.iter().position(|i| matches!(i, Item::Work(w) if Arc::ptr_eq(w, &work.0)));
-            let removed = at.and_then(|at| items.remove(at));
+            let mut at = items.front_mut();
+            while at.get().is_some_and(|item| !core::ptr::eq(item, &raw const *work.0)) {
+                at.move_next();
+            }
+            let removed = at.remove();
             let waits_for_itself = removed.is_none() && state.load(Ordering::Acquire) == PENDING | RUNNING;
             if removed.is_some() || waits_for_itself {
                 state.fetch_and(!PENDING, Ordering::AcqRel);
@@ -181,9 +217,12 @@ impl core::fmt::Debug for WorkQueue {
 
 fn add_thread(inner: &Arc<Inner>) -> Result<()> {
     let n = inner.threads.fetch_add(1, Ordering::Relaxed);
-    let name = alloc::format!("kworker/{}:{n}", inner.name);
     let queue = inner.clone();
-    let spawned = crate::kthread::spawn(&name, move || run(&queue));
+    let name = try_format(format_args!("kworker/{}:{n}", inner.name));
+    let spawned = match name {
+        Ok(name) => crate::kthread::spawn(&name, move || run(&queue)),
+        Err(error) => Err(error.into()),
+    };
     if spawned.is_err() {
         inner.threads.fetch_sub(1, Ordering::Relaxed);
     }
@@ -212,15 +251,12 @@ fn run(queue: &Arc<Inner>) {
             let _ = add_thread(queue);
         }
         current().set_flags(TaskFlags::WORKER);
-        match item {
-            Item::Once(f) => f(),
-            Item::Work(work) => {
-                work.state.store(RUNNING, Ordering::Release);
-                (work.f)();
-                let mut items = queue.items.lock();
-                if work.state.fetch_and(!RUNNING, Ordering::AcqRel) & PENDING != 0 {
-                    items.push_back(Item::Work(work));
-                }
+        item.state.store(RUNNING, Ordering::Release);
+        item.call();
+        {
+            let mut items = queue.items.lock();
+            if item.state.fetch_and(!RUNNING, Ordering::AcqRel) & PENDING != 0 {
+                items.push_back(item);
             }
         }
         current().clear_flags(TaskFlags::WORKER);
@@ -252,13 +288,16 @@ pub struct DelayedWork {
 
 impl DelayedWork {
     /// An item of the system's queue that calls `f`.
-    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Self {
-        let work = Work::new(f);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(f: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+        let work = Work::new(f)?;
         let (queue, item) = (system(), work.clone());
         let timer = Timer::new(move || {
             queue.queue_work(&item);
-        });
-        Self { work, timer, queue }
+        })?;
+        Ok(Self { work, timer, queue })
     }
 
     /// Queues it in `ms` milliseconds unless it waits already; whether it did not.

@@ -35,7 +35,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             .env("PROPTEST_CASES", "2")
             .env("CARGO_TARGET_DIR", paths::root().join("target/miri"))
             .args(["+nightly", "miri", "test", "--quiet", "--lib", "-p", name, "--", &args.filter]);
-        for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"]
+        for variable in
+            ["CARGO", "RUSTUP_TOOLCHAIN", "CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"]
         {
             command.env_remove(variable);
         }

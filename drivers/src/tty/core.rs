@@ -17,6 +17,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::fs::DevId;
@@ -25,6 +26,7 @@ use abi::tty::{Termios, Winsize};
 use abi::{Errno, Result};
 use arch::sync::{SpinLock, SpinLockIrq};
 use mm::IovIter;
+use mm::fallible::{try_arc, try_arc_cyclic, try_with_capacity};
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
 use sched::workqueue::{self, Work};
@@ -117,6 +119,30 @@ pub enum HangUp {
     SessionEnd,
 }
 
+/// The name of a terminal's node in `/dev`.
+#[derive(Clone, Copy)]
+pub struct TtyName {
+    text: [u8; 32],
+    len: usize,
+}
+
+impl core::ops::Deref for TtyName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.text.get(..self.len).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+impl Write for TtyName {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        self.text.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
 /// A terminal.
 pub struct Tty {
     me: Weak<Tty>,
@@ -153,12 +179,19 @@ impl Tty {
         driver: Arc<dyn TtyDriver>,
     ) -> Result<Arc<Self>> {
         let ldisc = LineDiscipline::new()?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(INPUT).map_err(|_| Errno::ENOMEM)?;
-        let mut echo = Vec::new();
-        echo.try_reserve_exact(ECHO).map_err(|_| Errno::ENOMEM)?;
-        Ok(Arc::new_cyclic(|me: &Weak<Self>| {
-            let worker = me.clone();
+        let bytes = try_with_capacity(INPUT)?;
+        let echo = try_with_capacity(ECHO)?;
+        // The work needs the terminal, which is not there yet.
+        let worker = try_arc(SpinLock::new(Weak::<Self>::new()))?;
+        let terminal = worker.clone();
+        let input_work = Work::new(move || {
+            let tty = terminal.lock().upgrade();
+            if let Some(tty) = tty {
+                tty.process_input();
+            }
+        })?;
+        let tty = try_arc_cyclic(|me: &Weak<Self>| {
+            *worker.lock() = me.clone();
             Self {
                 me: me.clone(),
                 name,
@@ -170,11 +203,7 @@ impl Tty {
                 job: SpinLock::new(Job::default()),
                 window: SpinLock::new(Winsize::default()),
                 input: SpinLockIrq::new(Input { bytes, breaks: 0 }),
-                input_work: Work::new(move || {
-                    if let Some(tty) = worker.upgrade() {
-                        tty.process_input();
-                    }
-                }),
+                input_work,
                 readers: WaitQueue::new(),
                 writers: WaitQueue::new(),
                 exclusive: AtomicBool::new(false),
@@ -182,7 +211,8 @@ impl Tty {
                 open_count: AtomicU32::new(0),
                 echo_waiting: AtomicBool::new(false),
             }
-        }))
+        })?;
+        Ok(tty)
     }
 
     /// The part of the name before the number: `ttyS`, `pts/`.
@@ -191,8 +221,10 @@ impl Tty {
     }
 
     /// The name of its node in `/dev`.
-    pub fn name(&self) -> alloc::string::String {
-        alloc::format!("{}{}", self.name, self.index)
+    pub fn name(&self) -> TtyName {
+        let mut name = TtyName { text: [0; 32], len: 0 };
+        let _ = write!(name, "{}{}", self.name, self.index);
+        name
     }
 
     /// The number in the name.

@@ -2,7 +2,6 @@
 //!
 //! Source: `tty(4)`, `console(4)`, `ttyS(4)`, `ptmx(4)`, the kernel's list of device numbers.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -16,6 +15,7 @@ use vfs::file::{FileImpl, OpenFile};
 use super::core::Tty;
 use super::file::TtyFile;
 use super::job::job_control;
+use mm::fallible::{TryVec, try_box, try_to_vec};
 
 /// Major number of virtual and serial terminals.
 pub const TTY_MAJOR: u32 = 4;
@@ -39,10 +39,7 @@ static CONSOLE: Once<Arc<Tty>> = Once::new();
 /// # Errors
 /// `ENOMEM`.
 pub fn add(tty: Arc<Tty>) -> Result<()> {
-    let mut terminals = TERMINALS.write();
-    terminals.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-    terminals.push(tty);
-    Ok(())
+    Ok(TERMINALS.write().try_push(tty)?)
 }
 
 /// Says which terminal `/dev/console` is. Only the first call counts.
@@ -56,15 +53,18 @@ pub fn console() -> Option<&'static Arc<Tty>> {
 }
 
 /// The terminals there are, in order of registration.
-pub fn terminals() -> Vec<Arc<Tty>> {
-    TERMINALS.read().clone()
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn terminals() -> Result<Vec<Arc<Tty>>> {
+    Ok(try_to_vec(&TERMINALS.read())?)
 }
 
 /// Opens `tty` for `open`; it becomes the controlling terminal unless `O_NOCTTY` or write-only forbids.
 pub fn open(tty: Arc<Tty>, open: &mut OpenFile<'_>, may_control: bool) -> Result<FileImpl> {
     open.stream();
     let acquire = may_control && open.flags & raw::O_NOCTTY == 0 && open.readable();
-    Ok(FileImpl::Owned(Box::new(TtyFile::open(tty, acquire)?)))
+    Ok(FileImpl::Owned(try_box(TtyFile::open(tty, acquire)?)?))
 }
 
 struct Serial;
@@ -89,7 +89,7 @@ impl DeviceDriver for Auxiliary {
             DEV_CONSOLE => {
                 file.stream();
                 let tty = CONSOLE.get().cloned().ok_or(Errno::ENODEV)?;
-                Ok(FileImpl::Owned(Box::new(TtyFile::open_console(tty)?)))
+                Ok(FileImpl::Owned(try_box(TtyFile::open_console(tty)?)?))
             }
             _ => Err(Errno::ENXIO),
         }

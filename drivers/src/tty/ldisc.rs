@@ -14,8 +14,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use abi::Result;
 use abi::tty::Termios;
-use abi::{Errno, Result};
 
 use super::output::Output;
 use super::termios::{Settings, cc, iflag, lflag};
@@ -64,9 +64,7 @@ impl LineDiscipline {
     /// # Errors
     /// `ENOMEM` when there is no memory for the buffer.
     pub fn new() -> Result<Self> {
-        let mut ring = Vec::new();
-        ring.try_reserve_exact(BUFFER).map_err(|_| Errno::ENOMEM)?;
-        ring.resize(BUFFER, 0);
+        let ring = mm::fallible::try_vec(0, BUFFER)?;
         Ok(Self {
             ring: ring.into_boxed_slice(),
             ends: [0; BUFFER / 64],

@@ -16,6 +16,7 @@ use abi::tty::Termios;
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
 use mm::IovIter;
+use mm::fallible::try_arc;
 use sched::wait::WaitQueue;
 use sync::Once;
 
@@ -60,7 +61,7 @@ impl Pty {
     pub fn pair(index: u32, dev: DevId) -> Result<(Arc<Self>, Arc<Tty>)> {
         let mut ring = VecDeque::new();
         ring.try_reserve_exact(RING).map_err(|_| Errno::ENOMEM)?;
-        let pty = Arc::new(Self {
+        let pty = try_arc(Self {
             slave: Once::new(),
             ring: SpinLock::new(ring),
             readers: WaitQueue::new(),
@@ -71,7 +72,7 @@ impl Pty {
             packet_mode: AtomicBool::new(false),
             packet_bits: AtomicU8::new(0),
             flow_control: AtomicBool::new(true),
-        });
+        })?;
         let slave = Tty::new("pts/", index, dev, PTY, pty.clone())?;
         pty.slave.call_once(|| Arc::downgrade(&slave));
         Ok((pty, slave))

@@ -1,7 +1,5 @@
 //! The directory, `ptmx` and the slaves.
 
-use alloc::boxed::Box;
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::any::Any;
 
@@ -13,6 +11,7 @@ use vfs::super_block::SuperBlock;
 use vfs::{Credentials, DirContext, File, FileType, Inode, InodeFlags, InodeInit, InodeOps};
 
 use crate::Instance;
+use mm::fallible::try_box;
 
 const ROOT_INO: u64 = 1;
 const PTMX_INO: u64 = 2;
@@ -33,16 +32,16 @@ pub(crate) fn object_of(inode: &Inode) -> Option<Arc<dyn Any + Send + Sync>> {
     inode.private::<Node>()?.object.clone()
 }
 
-pub(crate) fn new_root(sb: &Arc<SuperBlock>, instance: &Arc<Instance>) -> Arc<Inode> {
+pub(crate) fn new_root(sb: &Arc<SuperBlock>, instance: &Arc<Instance>) -> Result<Arc<Inode>> {
     let mode = raw::S_IFCHR | instance.state.lock().options.ptmx_mode;
     let init = InodeInit { rdev: PTMX, ..InodeInit::new(PTMX_INO, mode) };
-    let ptmx = Inode::new(sb.clone(), init, Box::new(Node { object: None }));
+    let ptmx = Inode::new(sb.clone(), init, Node { object: None })?;
     let init = InodeInit {
         nlink: 2,
         flags: InodeFlags::NO_NEGATIVE,
         ..InodeInit::new(ROOT_INO, raw::S_IFDIR | 0o755)
     };
-    Inode::new(sb.clone(), init, Box::new(Root { instance: instance.clone(), ptmx }))
+    Inode::new(sb.clone(), init, Root { instance: instance.clone(), ptmx })
 }
 
 /// A remount changed the mode of `ptmx` below `root`.
@@ -59,7 +58,7 @@ pub(crate) fn new_slave(
     cred: &Credentials,
     dev: DevId,
     object: Arc<dyn Any + Send + Sync>,
-) -> Arc<Inode> {
+) -> Result<Arc<Inode>> {
     let options = instance.state.lock().options.clone();
     let init = InodeInit {
         uid: options.uid.unwrap_or(cred.fsuid),
@@ -67,13 +66,32 @@ pub(crate) fn new_slave(
         rdev: dev,
         ..InodeInit::new(FIRST_SLAVE_INO + u64::from(index), raw::S_IFCHR | options.mode)
     };
-    Inode::new(sb.clone(), init, Box::new(Node { object: Some(object) }))
+    Inode::new(sb.clone(), init, Node { object: Some(object) })
+}
+
+/// A number as text.
+pub(crate) struct Decimal([u8; 10]);
+
+impl Decimal {
+    pub(crate) fn of(mut number: u32) -> Self {
+        let mut text = [0; 10];
+        for digit in text.iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        Self(text)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        let zeros = self.0.iter().take(9).take_while(|digit| **digit == b'0').count();
+        self.0.get(zeros..).unwrap_or_default()
+    }
 }
 
 /// The number that `name` writes, if it is one in its only spelling.
 fn parse_index(name: &[u8]) -> Option<u32> {
     let index: u32 = core::str::from_utf8(name).ok()?.parse().ok()?;
-    (index.to_string().as_bytes() == name).then_some(index)
+    (Decimal::of(index).as_bytes() == name).then_some(index)
 }
 
 impl InodeOps for Root {
@@ -86,7 +104,7 @@ impl InodeOps for Root {
     }
 
     fn open(&self, _: &Arc<Inode>, _: &mut OpenFile<'_>) -> Result<FileImpl> {
-        Ok(FileImpl::Owned(Box::new(List { instance: self.instance.clone() })))
+        Ok(FileImpl::Owned(try_box(List { instance: self.instance.clone() })?))
     }
 }
 
@@ -111,10 +129,10 @@ impl FileOps for List {
         }
         loop {
             let Ok(from) = u32::try_from(ctx.pos.saturating_sub(3)) else { return Ok(()) };
-            let next = self.instance.state.lock().slaves.range(from..).next().map(|(index, _)| *index);
+            let next = self.instance.state.lock().slaves.range_from(&from).next().map(|(index, _)| *index);
             let Some(index) = next else { return Ok(()) };
             let ino = FIRST_SLAVE_INO + u64::from(index);
-            let name = index.to_string();
+            let name = Decimal::of(index);
             if !ctx.emit(name.as_bytes(), ino, Some(FileType::CharDevice), u64::from(index) + 4) {
                 return Ok(());
             }

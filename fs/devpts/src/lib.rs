@@ -15,8 +15,6 @@ extern crate alloc;
 mod inode;
 mod options;
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
@@ -33,6 +31,7 @@ use vfs::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
 use vfs::types::MAX_LFS_FILESIZE;
 use vfs::{Credentials, FsFlags, FsType, Inode, Path, dcache};
 
+use mm::fallible::{SortedMap, try_arc, try_box};
 use options::Options;
 
 /// Most terminals of all instances together (`/proc/sys/kernel/pty/max`).
@@ -57,7 +56,7 @@ pub static DEVPTS: Devpts = Devpts;
 
 struct State {
     numbers: IdAlloc,
-    slaves: BTreeMap<u32, Arc<Inode>>,
+    slaves: SortedMap<u32, Arc<Inode>>,
     options: Options,
 }
 
@@ -82,12 +81,12 @@ impl FsType for Devpts {
 
     fn mount(&self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
         let options = Options::default().with(request.options)?;
-        let state = State { numbers: IdAlloc::new(0, NUMBER_MAX), slaves: BTreeMap::new(), options };
-        let instance = Arc::new(Instance {
+        let state = State { numbers: IdAlloc::new(0, NUMBER_MAX), slaves: SortedMap::new(), options };
+        let instance = try_arc(Instance {
             state: SpinLock::new(state),
             sb: SpinLock::new(Weak::new()),
             privileged: request.user_ns.is_initial(),
-        });
+        })?;
         let info = SuperInfo {
             magic: u64::from(raw::DEVPTS_SUPER_MAGIC),
             block_size: PAGE_SIZE as u32,
@@ -96,10 +95,10 @@ impl FsType for Devpts {
             flags: request.flags,
             dev: None,
         };
-        let ops = Box::new(DevptsSuper(instance.clone()));
+        let ops = try_box(DevptsSuper(instance.clone()))?;
         let sb = SuperBlock::new(&DEVPTS, info, request.user_ns.clone(), ops)?;
         *instance.sb.lock() = Arc::downgrade(&sb);
-        sb.set_root(inode::new_root(&sb, &instance));
+        sb.set_root(inode::new_root(&sb, &instance)?)?;
         Ok(sb)
     }
 }
@@ -182,7 +181,7 @@ impl Instance {
         slave.drop_nlink();
         let sb = self.sb.lock().upgrade();
         if let Some(root) = sb.and_then(|sb| sb.root()) {
-            if let Some(dentry) = dcache::lookup(&root, index.to_string().as_bytes()) {
+            if let Some(dentry) = dcache::lookup(&root, inode::Decimal::of(index).as_bytes()) {
                 dcache::d_drop(&dentry);
             }
             if let Some(dir) = root.inode() {
@@ -215,8 +214,8 @@ impl Reserved {
     ) -> Result<PtsName> {
         let instance = self.instance.clone();
         let sb = instance.sb.lock().upgrade().ok_or(Errno::ENODEV)?;
-        let slave = inode::new_slave(&sb, &instance, self.index, cred, dev, object);
-        instance.state.lock().slaves.insert(self.index, slave);
+        let slave = inode::new_slave(&sb, &instance, self.index, cred, dev, object)?;
+        instance.state.lock().slaves.try_insert(self.index, slave)?;
         if let Some(dir) = sb.root().and_then(|root| root.inode().cloned()) {
             dir.touch_mtime();
         }
@@ -254,7 +253,7 @@ impl PtsName {
                 follow_down(Path::new(ptmx.mnt.clone(), lookup_one(&parent, b"pts")?))
             }
         };
-        let dentry = lookup_one(&root.dentry, self.index.to_string().as_bytes())?;
+        let dentry = lookup_one(&root.dentry, inode::Decimal::of(self.index).as_bytes())?;
         if dentry.is_negative() {
             return Err(Errno::EIO);
         }

@@ -2,7 +2,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::Result;
@@ -20,7 +19,7 @@ pub fn next_ino() -> u64 {
 }
 
 struct Child {
-    name: Vec<u8>,
+    name: Arc<[u8]>,
     entry: Entry,
     /// The directory itself, if [`StaticDir::mkdir`] made it.
     dir: Option<Arc<StaticDir>>,
@@ -37,15 +36,15 @@ pub struct StaticDir {
 #[derive(Default)]
 struct Children {
     by_position: BTreeMap<u64, Child>,
-    by_name: BTreeMap<Vec<u8>, u64>,
+    by_name: BTreeMap<Arc<[u8]>, u64>,
     next: u64,
 }
 
-struct Path(Vec<u8>);
+struct Path(Arc<[u8]>);
 
 impl Link for Path {
     fn target(&self, _: &Context<'_>) -> Result<vfs::inode_ops::LinkTarget> {
-        Ok(vfs::inode_ops::LinkTarget::Path(Arc::from(self.0.as_slice())))
+        Ok(vfs::inode_ops::LinkTarget::Path(self.0.clone()))
     }
 }
 
@@ -67,7 +66,7 @@ impl StaticDir {
 
     /// Adds a node with everything its inode shows.
     pub fn add_entry(&self, name: &str, entry: Entry) {
-        let name = name.as_bytes().to_vec();
+        let name = name.as_bytes().into();
         let child = Child { name, entry: entry.accessed_by(self.access), dir: None };
         let mut children = self.children.lock();
         let replaced = self.insert(&mut children, child);
@@ -107,7 +106,7 @@ impl StaticDir {
     }
 
     fn insert_link(&self, name: &str, target: &str, size: u64) {
-        let link = Node::Link(Arc::new(Path(target.as_bytes().to_vec())));
+        let link = Node::Link(Arc::new(Path(target.as_bytes().into())));
         self.add_entry(name, Entry::new(link, next_ino(), 0o777).sized(size));
     }
 
@@ -130,7 +129,7 @@ impl StaticDir {
         if let Some(dir) = at.and_then(|child| child.dir.clone()) {
             return dir;
         }
-        let child = Child { name: name.as_bytes().to_vec(), entry, dir: Some(fresh.clone()) };
+        let child = Child { name: name.as_bytes().into(), entry, dir: Some(fresh.clone()) };
         let replaced = self.insert(&mut children, child);
         drop(children);
         drop(replaced);

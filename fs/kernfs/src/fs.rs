@@ -1,6 +1,5 @@
 //! The file system type: one tree, mounted once for all or once per namespace.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
@@ -14,6 +13,7 @@ use vfs::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
 
 use crate::inode;
 use crate::node::{Dir, Entry, Node};
+use mm::fallible::try_box;
 
 /// What an instance knows of itself.
 pub struct KernSuper {
@@ -63,9 +63,9 @@ pub fn new_super(
         flags: request.flags,
         dev: None,
     };
-    let sb = SuperBlock::new(fs_type, info, request.user_ns.clone(), Box::new(KernSuper { magic, data }))?;
+    let sb = SuperBlock::new(fs_type, info, request.user_ns.clone(), try_box(KernSuper { magic, data })?)?;
     let access = root.access();
-    sb.set_root(inode::make(&sb, Entry::new(Node::Dir(root), 1, 0o555).accessed_by(access)));
+    sb.set_root(inode::make(&sb, Entry::new(Node::Dir(root), 1, 0o555).accessed_by(access))?)?;
     Ok(sb)
 }
 

@@ -1,6 +1,5 @@
 //! Nodes as inodes.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -20,6 +19,7 @@ use vfs::types::{Iattr, MayAccess};
 
 use crate::node::{Access, Context, Dir, Entry, Node, PermissionFn};
 use crate::text::{Source, TextFile};
+use mm::fallible::try_box;
 
 /// Positions of `.` and `..`; a directory's own positions come after them.
 const DOTS: u64 = 2;
@@ -32,7 +32,7 @@ struct KernInode {
 }
 
 /// Makes the inode of `entry`.
-pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Arc<Inode> {
+pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Result<Arc<Inode>> {
     let type_bits = entry.node.file_type() as u32;
     let mut init = InodeInit::new(entry.ino, type_bits | entry.mode);
     init.uid = entry.uid;
@@ -56,7 +56,7 @@ pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Arc<Inode> {
         init.flags |= InodeFlags::OP_PERMISSION;
     }
     let ops = KernInode { node: entry.node, access: entry.access, permission: entry.permission };
-    Inode::new(sb.clone(), init, Box::new(ops))
+    Inode::new(sb.clone(), init, ops)
 }
 
 impl KernInode {
@@ -72,7 +72,7 @@ impl InodeOps for KernInode {
     fn lookup(&self, dir: &Arc<Inode>, name: &[u8]) -> Result<Option<Arc<Inode>>> {
         let cx = Context { sb: dir.sb(), cred: Credentials::kernel() };
         match self.dir()?.lookup(&cx, name)? {
-            Some(entry) => Ok(Some(make(dir.sb(), entry))),
+            Some(entry) => make(dir.sb(), entry).map(Some),
             None if self.access == Access::Bits => Ok(None),
             // Whatever is to be done with a name that does not exist in procfs, this is the answer.
             None => Err(Errno::ENOENT),
@@ -177,14 +177,14 @@ impl InodeOps for KernInode {
         }
         let cx = Context { sb: inode.sb(), cred: open.cred };
         let source = match &self.node {
-            Node::Dir(dir) => return Ok(FileImpl::Owned(Box::new(DirFile { dir: dir.clone() }))),
+            Node::Dir(dir) => return Ok(FileImpl::Owned(try_box(DirFile { dir: dir.clone() })?)),
             Node::Text(show) => Source::Shared(show.clone()),
             Node::Attr(attr) => Source::Constant(attr),
             Node::Custom(custom) => return custom(&cx, open),
             Node::Link(_) => return Err(Errno::ELOOP),
         };
         source.open(&cx)?;
-        Ok(FileImpl::Owned(Box::new(TextFile::new(source))))
+        Ok(FileImpl::Owned(try_box(TextFile::new(source))?))
     }
 }
 

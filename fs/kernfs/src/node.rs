@@ -12,6 +12,7 @@ use vfs::super_block::SuperBlock;
 use vfs::types::{FileType, MayAccess};
 
 use crate::text::Text;
+use mm::fallible::try_arc;
 
 /// Who looks: the file system instance and the credentials in question.
 #[derive(Clone, Copy)]
@@ -270,18 +271,21 @@ impl Attr {
 }
 
 /// A text node made of a function and what it captured.
+///
+/// # Errors
+/// `ENOMEM`.
 pub fn file_entry(
     ino: u64,
     mode: u32,
     show: impl Fn(&Context<'_>, &mut Text) -> Result<()> + Send + Sync + 'static,
-) -> Entry {
+) -> Result<Entry> {
     struct Closure<F>(F);
     impl<F: Fn(&Context<'_>, &mut Text) -> Result<()> + Send + Sync> Show for Closure<F> {
         fn show(&self, cx: &Context<'_>, out: &mut Text) -> Result<()> {
             (self.0)(cx, out)
         }
     }
-    Entry::new(Node::Text(Arc::new(Closure(show))), ino, mode)
+    Ok(Entry::new(Node::Text(try_arc(Closure(show))?), ino, mode))
 }
 
 impl core::fmt::Debug for Entry {

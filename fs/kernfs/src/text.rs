@@ -1,12 +1,12 @@
 //! Text under construction, and the file that hands it out.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use abi::{Errno, Result};
 use mm::IovIter;
+use mm::fallible::{TryVec, try_box};
 use sched::mutex::Mutex;
 use vfs::file::{File, FileImpl};
 use vfs::file_ops::{FileOps, IoFlags, Whence};
@@ -31,11 +31,7 @@ impl Text {
 
     /// Appends bytes, which need not be UTF-8.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.bytes.try_reserve(bytes.len()).is_err() {
-            self.failed = true;
-            return;
-        }
-        self.bytes.extend_from_slice(bytes);
+        self.failed |= self.bytes.try_extend_from_slice(bytes).is_err();
     }
 
     /// Appends spaces up to `column` characters since the last newline.
@@ -120,8 +116,11 @@ impl TextFile {
 }
 
 /// An open file of the text that `show` makes: for nodes with operations of their own that choose what to show when they are opened.
-pub fn open_text(show: Arc<dyn Show>) -> FileImpl {
-    FileImpl::Owned(Box::new(TextFile::new(Source::Shared(show))))
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn open_text(show: Arc<dyn Show>) -> Result<FileImpl> {
+    Ok(FileImpl::Owned(try_box(TextFile::new(Source::Shared(show)))?))
 }
 
 impl FileOps for TextFile {

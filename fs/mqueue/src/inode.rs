@@ -1,7 +1,6 @@
 //! The directory, and the queues in it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::any::Any;
 
@@ -17,6 +16,7 @@ use vfs::{Credentials, DirContext, File, FileType, Inode, InodeInit, InodeOps};
 use crate::file::QUEUE_FILE;
 use crate::instance::{Counted, Instance};
 use crate::queue::Queue;
+use mm::fallible::{SortedMap, try_arc_slice};
 
 /// What a queue's file shows as its size.
 const FILE_SIZE: u64 = 80;
@@ -30,8 +30,8 @@ const PER_PRIORITY: u64 = 48;
 /// Entries by the position that listings know them by. There are few, and listings go on where they stopped.
 #[derive(Default)]
 struct Table {
-    by_position: BTreeMap<u64, (Arc<[u8]>, Arc<Inode>)>,
-    by_name: BTreeMap<Arc<[u8]>, u64>,
+    by_position: SortedMap<u64, (Arc<[u8]>, Arc<Inode>)>,
+    by_name: SortedMap<Arc<[u8]>, u64>,
     next: u64,
 }
 
@@ -46,10 +46,10 @@ pub(crate) struct QueueInode {
     cost: SpinLock<Option<(Counted, Box<dyn Any + Send + Sync>)>>,
 }
 
-pub(crate) fn new_root(sb: &Arc<SuperBlock>) -> Arc<Inode> {
+pub(crate) fn new_root(sb: &Arc<SuperBlock>) -> Result<Arc<Inode>> {
     let mode = raw::S_IFDIR | raw::S_ISVTX | 0o777;
     let init = InodeInit { nlink: 2, size: 2 * ENTRY_SIZE, ..InodeInit::new(next_ino(), mode) };
-    Inode::new(sb.clone(), init, Box::new(Directory { table: SpinLock::new(Table::default()) }))
+    Inode::new(sb.clone(), init, Directory { table: SpinLock::new(Table::default()) })
 }
 
 /// What a queue may hold, as `RLIMIT_MSGQUEUE` counts it.
@@ -75,18 +75,21 @@ pub fn create(
     let instance = Instance::of(dir.sb())?;
     let counted = instance.count(cred)?;
     let (messages, bytes) = instance.sizes(cred, attr)?;
-    let charge = crate::host()?.charge(cost(messages, bytes)?).ok_or(Errno::EMFILE)?;
+    let charge = crate::host()?.charge(cost(messages, bytes)?)?;
     let ops = QueueInode { queue: Queue::new(messages, bytes), cost: SpinLock::new(Some((counted, charge))) };
     let init =
         InodeInit { uid: cred.fsuid, gid: cred.fsgid, size: FILE_SIZE, ..InodeInit::new(next_ino(), mode) };
-    let inode = Inode::new(dir.sb().clone(), init, Box::new(ops));
-    let name: Arc<[u8]> = name.into();
+    let inode = Inode::new(dir.sb().clone(), init, ops)?;
+    let name = try_arc_slice(name)?;
     {
         let mut table = directory.table.lock();
         let position = table.next;
+        table.by_name.try_insert(name.clone(), position)?;
+        if let Err(error) = table.by_position.try_insert(position, (name.clone(), inode.clone())) {
+            table.by_name.remove(&*name);
+            return Err(error.into());
+        }
         table.next += 1;
-        table.by_name.insert(name.clone(), position);
-        table.by_position.insert(position, (name, inode.clone()));
     }
     dir.set_size(dir.size() + ENTRY_SIZE);
     touch(dir);
@@ -157,7 +160,7 @@ impl FileOps for List {
             // One at a time: who receives it may fault.
             let next = {
                 let table = directory.table.lock();
-                let next = table.by_position.range(ctx.pos.saturating_sub(DOTS)..).next();
+                let next = table.by_position.range_from(&ctx.pos.saturating_sub(DOTS)).next();
                 next.map(|(position, (name, inode))| (*position, name.clone(), inode.ino()))
             };
             let Some((position, name, ino)) = next else { return Ok(()) };

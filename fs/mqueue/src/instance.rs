@@ -1,6 +1,5 @@
 //! What an IPC namespace has of message queues: limits, their number, the file system.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -15,6 +14,7 @@ use vfs::super_block::{SuperBlock, SuperInfo, SuperOps};
 use vfs::types::MAX_LFS_FILESIZE;
 
 use crate::inode;
+use mm::fallible::{try_arc, try_box};
 
 /// No queue can hold more messages (`HARD_MSGMAX`).
 pub const HARD_MSG_MAX: u32 = 65536;
@@ -64,8 +64,11 @@ impl Drop for Counted {
 
 impl Instance {
     /// No queues, and the default limits. `user_ns` owns them.
-    pub fn new(user_ns: Arc<UserNamespace>) -> Arc<Self> {
-        Arc::new(Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(user_ns: Arc<UserNamespace>) -> Result<Arc<Self>> {
+        Ok(try_arc(Self {
             limits: Limits {
                 queues_max: AtomicU32::new(256),
                 msg_max: AtomicU32::new(10),
@@ -76,7 +79,7 @@ impl Instance {
             user_ns,
             queues: AtomicU32::new(0),
             closed: AtomicBool::new(false),
-        })
+        })?)
     }
 
     /// Makes the file system and a mount of it that is attached nowhere. Its owner keeps it: there is one for each instance.
@@ -92,9 +95,9 @@ impl Instance {
             flags: 0,
             dev: None,
         };
-        let ops = Box::new(MqueueSuper(self.clone()));
+        let ops = try_box(MqueueSuper(self.clone()))?;
         let sb = SuperBlock::new(&crate::MQUEUE, info, self.user_ns.clone(), ops)?;
-        sb.set_root(inode::new_root(&sb));
+        sb.set_root(inode::new_root(&sb)?)?;
         kernel_mount(&sb, 0, b"mqueue")
     }
 

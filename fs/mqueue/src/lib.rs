@@ -48,7 +48,7 @@ pub trait Host: Send + Sync {
     fn super_block(&self) -> Result<Arc<SuperBlock>>;
 
     /// Puts `bytes` on the account that `RLIMIT_MSGQUEUE` bounds; dropping what is returned takes them off. `None`: too many.
-    fn charge(&self, bytes: u64) -> Option<Box<dyn Any + Send + Sync>>;
+    fn charge(&self, bytes: u64) -> abi::Result<Box<dyn Any + Send + Sync>>;
 }
 
 static HOST: Once<&'static dyn Host> = Once::new();

@@ -68,9 +68,7 @@ impl Messages {
 
     /// Memory for twice as many as there were when `len` was looked at.
     pub(crate) fn more_room(len: usize) -> abi::Result<Room> {
-        let mut room = Vec::new();
-        room.try_reserve_exact((len * 2).max(4)).map_err(|_| abi::Errno::ENOMEM)?;
-        Ok(Room(room))
+        Ok(Room(mm::fallible::try_with_capacity((len * 2).max(4))?))
     }
 
     /// Moves into `room` if that is larger; what is left over goes back to the caller, to be dropped without a lock.

@@ -116,7 +116,7 @@ impl Queue {
         let mut state = self.lock_with_room()?;
         if state.messages.len() >= self.max_messages {
             let Patience::Until(deadline) = patience else { return Err(Errno::EAGAIN) };
-            let sleeper = Sleeper::new(Some(message));
+            let sleeper = Sleeper::new(Some(message))?;
             state.senders.add(&sleeper)?;
             drop(state);
             return self.wait(&sleeper, deadline, |state| &mut state.senders);
@@ -146,7 +146,7 @@ impl Queue {
         let mut state = self.state.lock();
         let Some(message) = state.messages.pop() else {
             let Patience::Until(deadline) = patience else { return Err(Errno::EAGAIN) };
-            let sleeper = Sleeper::new(None);
+            let sleeper = Sleeper::new(None)?;
             state.receivers.add(&sleeper)?;
             drop(state);
             self.wait(&sleeper, deadline, |state| &mut state.receivers)?;

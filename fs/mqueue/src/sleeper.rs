@@ -12,6 +12,7 @@ use sched::hrtimer::Deadline;
 use sched::wait::{Wait, WaitQueue};
 
 use crate::order::Message;
+use mm::fallible::try_arc;
 
 /// Somebody who waits.
 pub(crate) struct Sleeper {
@@ -25,10 +26,11 @@ pub(crate) struct Sleeper {
 
 impl Sleeper {
     /// A record for the running task.
-    pub(crate) fn new(message: Option<Message>) -> Arc<Self> {
+    pub(crate) fn new(message: Option<Message>) -> Result<Arc<Self>> {
         let task = sched::current().to_arc();
         let priority = task.proc_priority();
-        Arc::new(Self { task, priority, message: SpinLock::new(message), done: AtomicBool::new(false) })
+        let message = SpinLock::new(message);
+        Ok(try_arc(Self { task, priority, message, done: AtomicBool::new(false) })?)
     }
 
     /// Takes the message.

@@ -41,7 +41,7 @@ static INSTANCE: Lazy<Result<Instance>> = Lazy::new(|| {
     let sb = new_super(&DEVTMPFS, &request, crate::Flavor::Tmpfs)?;
     let mount: Arc<Mount> = kernel_mount(&sb, 0, b"devtmpfs")?;
     let ns = kernel_namespace(&mount);
-    let fs = FsStruct::new(mount.root_path());
+    let fs = FsStruct::new(mount.root_path())?;
     fs.set_umask(0);
     Ok(Instance { sb, ns, fs })
 });

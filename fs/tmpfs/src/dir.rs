@@ -1,8 +1,9 @@
 //! The entries of one directory: by name, and by a cookie that grows, so that listings are stable.
 
-use alloc::collections::BTreeMap;
+use abi::Result;
 use alloc::sync::Arc;
 
+use mm::fallible::{SortedMap, try_arc_slice};
 use vfs::{Ino, Inode};
 
 /// Cookies below this are `.` and `..`.
@@ -21,8 +22,8 @@ struct Place {
 /// A directory's entries. Both maps lead to the inode, so that neither way needs the other map.
 #[derive(Default)]
 pub(crate) struct DirTable {
-    by_name: BTreeMap<Arc<[u8]>, Entry>,
-    by_cookie: BTreeMap<u64, Place>,
+    by_name: SortedMap<Arc<[u8]>, Entry>,
+    by_cookie: SortedMap<u64, Place>,
     next: u64,
 }
 
@@ -44,12 +45,16 @@ impl DirTable {
     }
 
     /// Adds an entry at the end of listings; the name must be new.
-    pub(crate) fn insert(&mut self, name: &[u8], inode: Arc<Inode>) {
+    pub(crate) fn insert(&mut self, name: &[u8], inode: Arc<Inode>) -> Result<()> {
         let cookie = self.next.max(FIRST_COOKIE);
+        let name = try_arc_slice(name)?;
+        self.by_cookie.try_insert(cookie, Place { name: name.clone(), inode: inode.clone() })?;
+        if let Err(error) = self.by_name.try_insert(name, Entry { cookie, inode }) {
+            self.by_cookie.remove(&cookie);
+            return Err(error.into());
+        }
         self.next = cookie + 1;
-        let name: Arc<[u8]> = name.into();
-        self.by_cookie.insert(cookie, Place { name: name.clone(), inode: inode.clone() });
-        self.by_name.insert(name, Entry { cookie, inode });
+        Ok(())
     }
 
     /// Makes an existing name stand for another inode, keeping its place in listings.
@@ -70,7 +75,7 @@ impl DirTable {
     /// The entries with the lowest cookies at or after `cookie`, in order, as many as there is room
     /// for in `out`.
     pub(crate) fn list(&self, cookie: u64, out: &mut [Option<Listed>]) {
-        let mut places = self.by_cookie.range(cookie..);
+        let mut places = self.by_cookie.range_from(&cookie);
         for slot in out {
             *slot = places.next().map(|(cookie, Place { name, inode })| Listed {
                 name: name.clone(),

@@ -1,14 +1,14 @@
 //! Inodes: making, naming, renaming, removing.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::creds::{Gid, Uid};
 use abi::fs::DevId;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
+use mm::fallible::{TryCollect, TryVec, try_arc, try_arc_slice};
 use mm::{AddressSpaceOps, Mapping};
 use vfs::acl;
 use vfs::attr::{new_entry_owner, simple_setattr};
@@ -54,6 +54,14 @@ pub(crate) struct TmpfsInode {
     xattrs: Xattrs,
     /// `F_SEAL_*`; only memfds can change them.
     pub(crate) seals: AtomicU32,
+    /// Counts in `limits`: until it is evicted.
+    charged: AtomicBool,
+}
+
+impl Drop for TmpfsInode {
+    fn drop(&mut self) {
+        self.uncharge();
+    }
 }
 
 pub(crate) struct NewInode {
@@ -65,16 +73,19 @@ pub(crate) struct NewInode {
 }
 
 pub(crate) fn new_inode(sb: &Arc<SuperBlock>, limits: &Arc<Limits>, new: NewInode) -> Result<Arc<Inode>> {
-    limits.charge_inode()?;
     let kind = FileType::from_mode(new.mode);
     let directory = kind == Some(FileType::Directory);
-    let mapping =
-        (kind == Some(FileType::Regular)).then(|| Arc::new(Mapping::new(Arc::new(Pages(limits.clone())), 0)));
+    let mapping = match kind {
+        Some(FileType::Regular) => Some(try_arc(Mapping::new(try_arc(Pages(limits.clone()))?, 0))?),
+        _ => None,
+    };
+    limits.charge_inode()?;
     let ops = TmpfsInode {
         limits: limits.clone(),
         dir: SpinLock::new(DirTable::default()),
         xattrs: Xattrs::default(),
         seals: AtomicU32::new(new.seals),
+        charged: AtomicBool::new(true),
     };
     let init = InodeInit {
         uid: new.uid,
@@ -86,7 +97,7 @@ pub(crate) fn new_inode(sb: &Arc<SuperBlock>, limits: &Arc<Limits>, new: NewInod
         mapping,
         ..InodeInit::new(vfs::anon::next_ino(), new.mode)
     };
-    Ok(Inode::new(sb.clone(), init, Box::new(ops)))
+    Inode::new(sb.clone(), init, ops)
 }
 
 pub(crate) fn new_root(
@@ -135,18 +146,26 @@ impl TmpfsInode {
         acl::with_mode(&mut list, mode & 0o777);
         inode.set_permissions(mode);
         if !exact {
-            child.xattrs.set(acl::ACL_ACCESS, &acl::render(&list), 0)?;
+            child.xattrs.set(acl::ACL_ACCESS, &acl::render(&list)?, 0)?;
             inode.insert_flags(InodeFlags::HAS_ACL);
         }
         Ok(())
     }
 
-    fn enter(&self, dir: &Inode, name: &[u8], inode: &Arc<Inode>) {
-        self.dir.lock().insert(name, inode.clone());
+    fn enter(&self, dir: &Inode, name: &[u8], inode: &Arc<Inode>) -> Result<()> {
+        self.dir.lock().insert(name, inode.clone())?;
         dir.set_size(dir.size() + ENTRY_SIZE);
         dir.touch_mtime();
         if inode.is_dir() {
             dir.inc_nlink();
+        }
+        Ok(())
+    }
+
+    /// Gives the inode's part of the limit back, once.
+    fn uncharge(&self) {
+        if self.charged.swap(false, Ordering::Relaxed) {
+            self.limits.uncharge_inode();
         }
     }
 
@@ -181,7 +200,7 @@ impl InodeOps for TmpfsInode {
         dev: DevId,
     ) -> Result<Arc<Inode>> {
         let inode = self.make(cred, dir, mode, dev)?;
-        self.enter(dir, name, &inode);
+        self.enter(dir, name, &inode)?;
         Ok(inode)
     }
 
@@ -196,22 +215,28 @@ impl InodeOps for TmpfsInode {
         name: &[u8],
         target: &[u8],
     ) -> Result<Arc<Inode>> {
-        let text = vfs::util::try_to_vec(target)?;
+        let text = try_arc_slice(target)?;
         let inode = self.make(cred, dir, raw::S_IFLNK | 0o777, DevId::default())?;
         inode.set_size(text.len() as u64);
-        inode.set_cached_link(text.into());
-        self.enter(dir, name, &inode);
+        inode.set_cached_link(text);
+        self.enter(dir, name, &inode)?;
         Ok(inode)
     }
 
     fn link(&self, dir: &Arc<Inode>, name: &[u8], inode: &Arc<Inode>) -> Result<()> {
         // Each name counts: it costs memory like an inode does.
-        if inode.nlink() > 0 {
+        let counts = inode.nlink() > 0;
+        if counts {
             self.limits.charge_inode()?;
+        }
+        if let Err(error) = self.enter(dir, name, inode) {
+            if counts {
+                self.limits.uncharge_inode();
+            }
+            return Err(error);
         }
         inode.inc_nlink();
         inode.touch_ctime();
-        self.enter(dir, name, inode);
         Ok(())
     }
 
@@ -257,9 +282,14 @@ impl InodeOps for TmpfsInode {
             false => None,
         };
         let moved = r.inode.is_dir();
-        let mut gone = Vec::new();
+        let mut gone = None;
         if let Some(target) = r.target {
-            gone.extend(new.leave(r.new_dir, r.new_name));
+            // In the target's place: that takes no memory.
+            gone = new.dir.lock().replace(r.new_name, r.inode.clone());
+            r.new_dir.touch_mtime();
+            if moved {
+                r.new_dir.inc_nlink();
+            }
             if target.is_dir() {
                 r.new_dir.drop_nlink();
                 target.set_nlink(0);
@@ -270,17 +300,21 @@ impl InodeOps for TmpfsInode {
                 target.drop_nlink();
             }
             target.touch_ctime();
+        } else {
+            new.enter(r.new_dir, r.new_name, r.inode)?;
         }
-        gone.extend(self.leave(r.old_dir, r.old_name));
+        let old = match whiteout {
+            Some(whiteout) => {
+                r.old_dir.touch_mtime();
+                self.dir.lock().replace(r.old_name, whiteout)
+            }
+            None => self.leave(r.old_dir, r.old_name),
+        };
         if moved {
             r.old_dir.drop_nlink();
         }
-        new.enter(r.new_dir, r.new_name, r.inode);
-        if let Some(whiteout) = whiteout {
-            self.enter(r.old_dir, r.old_name, &whiteout);
-        }
         r.inode.touch_ctime();
-        drop(gone);
+        drop((gone, old));
         Ok(())
     }
 
@@ -355,16 +389,17 @@ impl InodeOps for TmpfsInode {
         if let Some(mapping) = inode.mapping() {
             mapping.truncate(0);
         }
-        let mut below: Vec<Arc<Inode>> = self.dir.lock().drain().collect();
+        let _no_fail = mm::context::NoFailScope::enter();
+        let mut below = self.dir.lock().drain().try_collect_vec().unwrap_or_default();
         while let Some(child) = below.pop() {
             if child.is_dir()
                 && Arc::strong_count(&child) == 1
                 && let Ok(child) = data(&child)
             {
-                below.extend(child.dir.lock().drain());
+                let _ = below.try_extend(child.dir.lock().drain());
             }
         }
-        self.limits.uncharge_inode();
+        self.uncharge();
     }
 }
 

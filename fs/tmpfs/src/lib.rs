@@ -23,7 +23,6 @@ mod options;
 pub mod ramfs;
 mod xattrs;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 
@@ -37,6 +36,7 @@ use vfs::types::NAME_MAX;
 use vfs::{FsFlags, FsType};
 
 use limits::Limits;
+use mm::fallible::{try_arc, try_box};
 use options::Options;
 
 /// The file system type `tmpfs`.
@@ -80,7 +80,7 @@ pub(crate) fn new_super(
         ),
         Flavor::Ramfs => (ramfs::parse(request.options)?, ramfs::MAGIC, 0),
     };
-    let limits = Arc::new(Limits::new(options.max_blocks, options.max_inodes));
+    let limits = try_arc(Limits::new(options.max_blocks, options.max_inodes))?;
     let info = SuperInfo {
         magic,
         block_size: PAGE_SIZE as u32,
@@ -94,9 +94,9 @@ pub(crate) fn new_super(
     let gid = request.user_ns.make_gid(options.gid.0).ok_or(Errno::EINVAL)?;
     let mode = options.mode;
     let ops = TmpfsSuper { flavor, limits: limits.clone(), options: SpinLock::new(options) };
-    let sb = SuperBlock::new(fs, info, request.user_ns.clone(), Box::new(ops))?;
+    let sb = SuperBlock::new(fs, info, request.user_ns.clone(), try_box(ops)?)?;
     let root = inode::new_root(&sb, &limits, raw::S_IFDIR | mode, uid, gid)?;
-    sb.set_root(root);
+    sb.set_root(root)?;
     Ok(sb)
 }
 

@@ -1,7 +1,6 @@
 //! `memfd_create(2)`: a file of a tmpfs that nobody mounted, and its seals.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::fs::DevId;
@@ -15,6 +14,7 @@ use vfs::{Credentials, File, Mount, Path, UserNamespace};
 use crate::file::FILE_OPS;
 use crate::inode::{NewInode, data, new_inode};
 use crate::{TmpfsSuper, new_super};
+use mm::fallible::TryVec;
 
 const MFD_CLOEXEC: u32 = 1;
 const MFD_ALLOW_SEALING: u32 = 2;
@@ -69,7 +69,7 @@ pub fn kernel_file(
     inode.set_size(size);
     // Shown as `/memfd:name (deleted)`: an unlinked entry of the root.
     let root = sb.root().ok_or(Errno::ENOENT)?;
-    let dentry = Dentry::new_unnamed(&root, name, inode, false);
+    let dentry = Dentry::new_unnamed(&root, name, inode, false)?;
     let path = Path::new(mount.clone(), dentry);
     let mode = FileMode::READ
         | FileMode::WRITE
@@ -106,10 +106,9 @@ pub fn memfd_create(cred: &Arc<Credentials>, name: &[u8], flags: u32) -> Result<
     } else {
         (0o777, raw::F_SEAL_SEAL)
     };
-    let mut full = Vec::new();
-    full.try_reserve(name.len() + 6).map_err(|_| Errno::ENOMEM)?;
-    full.extend_from_slice(b"memfd:");
-    full.extend_from_slice(name);
+    let mut full = mm::fallible::try_with_capacity(name.len() + 6)?;
+    full.try_extend_from_slice(b"memfd:")?;
+    full.try_extend_from_slice(name)?;
     kernel_file(cred, &full, mode, 0, seals)
 }
 

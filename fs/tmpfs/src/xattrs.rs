@@ -1,17 +1,17 @@
 //! Extended attributes of one inode.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
+use mm::fallible::{SortedMap, TryVec};
 
 /// Bytes of names and values that one inode may hold.
 const LIMIT: usize = 128 * 1024;
 
 #[derive(Default)]
 struct Store {
-    map: BTreeMap<Vec<u8>, Vec<u8>>,
+    map: SortedMap<Vec<u8>, Vec<u8>>,
     bytes: usize,
 }
 
@@ -44,8 +44,9 @@ impl Xattrs {
             if bytes > LIMIT {
                 return Err(Errno::ENOSPC);
             }
+            let old = store.map.try_insert(name, value)?;
             store.bytes = bytes;
-            store.map.insert(name, value)
+            old
         };
         drop(old);
         Ok(())
@@ -66,9 +67,8 @@ impl Xattrs {
         let store = self.0.lock();
         let mut out = Vec::new();
         for name in store.map.keys() {
-            out.try_reserve(name.len() + 1).map_err(|_| Errno::ENOMEM)?;
-            out.extend_from_slice(name);
-            out.push(0);
+            out.try_extend_from_slice(name)?;
+            out.try_push(0)?;
         }
         Ok(out)
     }

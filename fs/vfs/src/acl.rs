@@ -10,6 +10,8 @@ use abi::{Errno, Result};
 
 use crate::cred::Credentials;
 use crate::inode::Inode;
+use mm::OutOfMemory;
+use mm::fallible::{TryVec, try_with_capacity};
 
 /// Name of the attribute that holds the access list.
 pub const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
@@ -49,8 +51,7 @@ pub fn parse(value: &[u8]) -> Result<Vec<AclEntry>> {
     if u32::from_le_bytes(*version) != VERSION || rest.len() % 8 != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let mut entries = Vec::new();
-    entries.try_reserve(rest.len() / 8).map_err(|_| Errno::ENOMEM)?;
+    let mut entries = try_with_capacity(rest.len() / 8)?;
     for entry in rest.as_chunks::<8>().0 {
         let [t0, t1, p0, p1, i0, i1, i2, i3] = *entry;
         let id = u32::from_le_bytes([i0, i1, i2, i3]);
@@ -67,7 +68,7 @@ pub fn parse(value: &[u8]) -> Result<Vec<AclEntry>> {
         if perm & !7 != 0 {
             return Err(Errno::EINVAL);
         }
-        entries.push(AclEntry { tag, perm });
+        entries.push_reserved(AclEntry { tag, perm });
     }
     validate(&entries)?;
     Ok(entries)
@@ -85,9 +86,13 @@ fn validate(entries: &[AclEntry]) -> Result<()> {
 }
 
 /// Writes the attribute format.
-pub fn render(entries: &[AclEntry]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(4 + 8 * entries.len());
-    out.extend(VERSION.to_le_bytes());
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn render(entries: &[AclEntry]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(4 + 8 * entries.len()).map_err(OutOfMemory::from)?;
+    out.try_extend(VERSION.to_le_bytes())?;
     for entry in entries {
         let (tag, id) = match entry.tag {
             Tag::UserObj => (0x01u16, u32::MAX),
@@ -97,11 +102,11 @@ pub fn render(entries: &[AclEntry]) -> Vec<u8> {
             Tag::Mask => (0x10, u32::MAX),
             Tag::Other => (0x20, u32::MAX),
         };
-        out.extend(tag.to_le_bytes());
-        out.extend((entry.perm as u16).to_le_bytes());
-        out.extend(id.to_le_bytes());
+        out.try_extend(tag.to_le_bytes())?;
+        out.try_extend((entry.perm as u16).to_le_bytes())?;
+        out.try_extend(id.to_le_bytes())?;
     }
-    out
+    Ok(out)
 }
 
 /// The mode bits that a list stands for, if it says no more than a mode can.

@@ -2,8 +2,6 @@
 //!
 //! Both live in file systems that only the kernel mounts. All anonymous files share one inode, as on Linux.
 
-use alloc::boxed::Box;
-use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +19,7 @@ use crate::mount::Mount;
 use crate::path::Path;
 use crate::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
 use crate::types::{MAX_LFS_FILESIZE, NAME_MAX};
+use mm::fallible::{try_box, try_format};
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1);
 
@@ -85,10 +84,9 @@ impl PseudoFs {
             flags: 0,
             dev: None,
         };
-        let sb = SuperBlock::new(self, info, UserNamespace::initial().clone(), Box::new(PseudoOps))?;
-        let root =
-            Inode::new(sb.clone(), InodeInit::new(next_ino(), raw::S_IFDIR | 0o755), Box::new(NoInodeOps));
-        sb.set_root(root);
+        let sb = SuperBlock::new(self, info, UserNamespace::initial().clone(), try_box(PseudoOps)?)?;
+        let root = Inode::new(sb.clone(), InodeInit::new(next_ino(), raw::S_IFDIR | 0o755), NoInodeOps)?;
+        sb.set_root(root)?;
         crate::mount::kernel_mount(&sb, 0, self.name.as_bytes())
     }
 }
@@ -102,12 +100,15 @@ static ANON: Lazy<Result<(Arc<Mount>, Arc<Inode>)>> = Lazy::new(|| {
     // No type bits: `stat(2)` shows 0600, as on Linux.
     let init =
         InodeInit { flags: InodeFlags::NOCMTIME | InodeFlags::PRIVATE, ..InodeInit::new(next_ino(), 0o600) };
-    let inode = Inode::new(mount.sb().clone(), init, Box::new(NoInodeOps));
+    let inode = Inode::new(mount.sb().clone(), init, NoInodeOps)?;
     Ok((mount, inode))
 });
 
 /// Registers the types, for `/proc/filesystems`.
 pub(crate) fn init() -> Result<()> {
+    // Now, when there is memory: a failure would stay.
+    PIPE_MOUNT.as_ref().map_err(|error| *error)?;
+    ANON.as_ref().map_err(|error| *error)?;
     crate::fs_type::register_filesystem(&PIPEFS)
 }
 
@@ -116,8 +117,9 @@ pub(crate) fn pipe_path(cred: &Credentials) -> Result<Path> {
     let mount = PIPE_MOUNT.as_ref().map_err(|error| *error)?;
     let ino = next_ino();
     let init = InodeInit { uid: cred.fsuid, gid: cred.fsgid, ..InodeInit::new(ino, raw::S_IFIFO | 0o600) };
-    let inode = Inode::new(mount.sb().clone(), init, Box::new(NoInodeOps));
-    let dentry = Dentry::new_disconnected(mount.sb(), format!("pipe:[{ino}]").as_bytes(), inode);
+    let inode = Inode::new(mount.sb().clone(), init, NoInodeOps)?;
+    let dentry =
+        Dentry::new_disconnected(mount.sb(), try_format(format_args!("pipe:[{ino}]"))?.as_bytes(), inode)?;
     Ok(Path::new(mount.clone(), dentry))
 }
 
@@ -125,7 +127,11 @@ pub(crate) fn pipe_path(cred: &Credentials) -> Result<Path> {
 /// and `O_NONBLOCK`.
 pub fn anon_file(cred: &Arc<Credentials>, name: &str, ops: FileImpl, flags: u32) -> Result<Arc<File>> {
     let (mount, inode) = ANON.as_ref().map_err(|error| *error)?;
-    let dentry = Dentry::new_disconnected(mount.sb(), format!("anon_inode:{name}").as_bytes(), inode.clone());
+    let dentry = Dentry::new_disconnected(
+        mount.sb(),
+        try_format(format_args!("anon_inode:{name}"))?.as_bytes(),
+        inode.clone(),
+    )?;
     let path = Path::new(mount.clone(), dentry);
     let mode = match flags & raw::O_ACCMODE {
         raw::O_RDONLY => FileMode::READ,

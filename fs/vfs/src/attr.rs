@@ -182,7 +182,7 @@ fn update_acl(inode: &Inode, mode: u32) -> Result<()> {
     }
     let mut list = acl::parse(&inode.ops().getxattr(inode, acl::ACL_ACCESS)?)?;
     acl::with_mode(&mut list, mode);
-    inode.ops().setxattr(inode, acl::ACL_ACCESS, &acl::render(&list), 0)
+    inode.ops().setxattr(inode, acl::ACL_ACCESS, &acl::render(&list)?, 0)
 }
 
 /// Bits that fall away when somebody without `CAP_FSETID` changes the contents or the owner.

@@ -9,6 +9,7 @@ use arch::sync::RwSpinLock;
 
 use crate::file::{FileImpl, OpenFile};
 use crate::inode::Inode;
+use mm::fallible::{TryCollect, TryVec};
 
 /// Opens the devices of one range of numbers.
 pub trait DeviceDriver: Send + Sync {
@@ -60,8 +61,7 @@ impl DeviceTable {
         if ranges.iter().any(|r| r.major == major && r.first <= last && first <= r.last) {
             return Err(Errno::EBUSY);
         }
-        ranges.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        ranges.push(Range { name, major, first, last, driver });
+        ranges.try_push(Range { name, major, first, last, driver })?;
         ranges.sort_by_key(|r| (r.major, r.first));
         Ok(())
     }
@@ -81,21 +81,31 @@ impl DeviceTable {
     }
 
     /// Minor numbers and names of a major.
-    pub fn minors(&self, major: u32) -> Vec<(u32, &'static str)> {
-        self.0.read().iter().filter(|r| r.major == major).map(|r| (r.first, r.name)).collect()
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn minors(&self, major: u32) -> Result<Vec<(u32, &'static str)>> {
+        let ranges = self.0.read();
+        Ok(ranges.iter().filter(|r| r.major == major).map(|r| (r.first, r.name)).try_collect_vec()?)
     }
 
     /// Every range that is registered.
-    pub fn ranges(&self) -> Vec<Numbers> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn ranges(&self) -> Result<Vec<Numbers>> {
         let numbers = |r: &Range| Numbers { name: r.name, major: r.major, first: r.first, last: r.last };
-        self.0.read().iter().map(numbers).collect()
+        Ok(self.0.read().iter().map(numbers).try_collect_vec()?)
     }
 
     /// Major numbers and names for `/proc/devices`, each name once per major.
-    pub fn majors(&self) -> Vec<(u32, &'static str)> {
-        let mut list: Vec<(u32, &'static str)> = self.0.read().iter().map(|r| (r.major, r.name)).collect();
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn majors(&self) -> Result<Vec<(u32, &'static str)>> {
+        let mut list = self.0.read().iter().map(|r| (r.major, r.name)).try_collect_vec()?;
         list.dedup();
-        list
+        Ok(list)
     }
 }
 

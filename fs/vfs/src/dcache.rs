@@ -10,6 +10,7 @@
 //!
 //! Locks: the bucket lock is innermost; nothing is dropped under it (victims are collected).
 
+use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use sync::{Lazy, RcuPtr};
 use crate::dentry::{Dentry, DentryFlags, Name};
 use crate::inode::Inode;
 use crate::super_block::SuperBlock;
+use mm::fallible::{TryVec, try_arc};
 
 /// A place in a hash chain. Immutable but for `next`.
 struct Link {
@@ -32,9 +34,9 @@ struct Link {
 }
 
 impl Link {
-    fn new(dentry: &Arc<Dentry>, name: Arc<Name>) -> Arc<Self> {
+    fn new(dentry: &Arc<Dentry>, name: Arc<Name>) -> Result<Arc<Self>> {
         dentry.links.fetch_add(1, Ordering::AcqRel);
-        Arc::new(Self { hash: name.hash(), name, dentry: dentry.clone(), next: RcuPtr::empty() })
+        Ok(try_arc(Self { hash: name.hash(), name, dentry: dentry.clone(), next: RcuPtr::empty() })?)
     }
 
     fn matches(&self, parent: &Dentry, hash: u64, bytes: &[u8]) -> bool {
@@ -156,11 +158,11 @@ pub(crate) fn add(
     name: &[u8],
     inode: Option<Arc<Inode>>,
     revision: usize,
-) -> Arc<Dentry> {
-    let dentry = Dentry::new_child(parent, name, inode);
+) -> Result<Arc<Dentry>> {
+    let dentry = Dentry::new_child(parent, name, inode)?;
     dentry.revision.store(revision, Ordering::Relaxed);
-    let Some(full) = dentry.name_arc() else { return dentry };
-    let link = Link::new(&dentry, full);
+    let Some(full) = dentry.name_arc() else { return Ok(dentry) };
+    let link = Link::new(&dentry, full)?;
     let existing = {
         let guard = sched::rcu::read_lock();
         let bucket = bucket(link.hash);
@@ -174,15 +176,13 @@ pub(crate) fn add(
             }
         }
     };
-    match existing {
-        Some(found) => found,
-        None => {
-            if nr_dentry() > LIMIT.load(Ordering::Relaxed) {
-                sweep(32, SWEEP_BUCKETS);
-            }
-            dentry
-        }
+    if let Some(found) = existing {
+        return Ok(found);
     }
+    if nr_dentry() > LIMIT.load(Ordering::Relaxed) {
+        sweep(32, SWEEP_BUCKETS);
+    }
+    Ok(dentry)
 }
 
 /// Links in at the head; the bucket lock is held.
@@ -234,24 +234,45 @@ pub(crate) fn evict_if_unused(dentry: &Arc<Dentry>, users: usize) {
     }
 }
 
-/// Gives `dentry` a new parent and name.
-pub(crate) fn d_move(dentry: &Arc<Dentry>, parent: &Arc<Dentry>, name: &[u8]) {
-    d_drop(dentry);
-    rehash_as(dentry, Name::new(Some(parent.clone()), name));
+/// A name that a dentry is about to get, with all that takes memory: made before the file system renames, because nothing may fail
+/// afterwards.
+pub(crate) struct Renamed(Arc<Link>);
+
+impl Renamed {
+    /// `dentry` shall be `name` in `parent`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn new(dentry: &Arc<Dentry>, parent: &Arc<Dentry>, name: &[u8]) -> Result<Self> {
+        Ok(Self(Link::new(dentry, Name::new(Some(parent.clone()), name)?)?))
+    }
+
+    /// `dentry` shall be called as `other` is.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn as_other(dentry: &Arc<Dentry>, other: &Dentry) -> Result<Self> {
+        Ok(Self(Link::new(dentry, other.name_arc().ok_or(Errno::ENOENT)?)?))
+    }
+}
+
+/// Gives a dentry a new parent and name.
+pub(crate) fn d_move(to: Renamed) {
+    d_drop(&to.0.dentry);
+    rehash(to.0);
 }
 
 /// Swaps the names of two dentries.
-pub(crate) fn d_exchange(a: &Arc<Dentry>, b: &Arc<Dentry>) {
-    let (Some(name_a), Some(name_b)) = (a.name_arc(), b.name_arc()) else { return };
-    d_drop(a);
-    d_drop(b);
-    rehash_as(a, name_b);
-    rehash_as(b, name_a);
+pub(crate) fn d_exchange(a: Renamed, b: Renamed) {
+    d_drop(&a.0.dentry);
+    d_drop(&b.0.dentry);
+    rehash(a.0);
+    rehash(b.0);
 }
 
-fn rehash_as(dentry: &Arc<Dentry>, name: Arc<Name>) {
-    dentry.replace_name(name.clone());
-    let link = Link::new(dentry, name);
+fn rehash(link: Arc<Link>) {
+    let dentry = link.dentry.clone();
+    dentry.replace_name(link.name.clone());
     let bucket = bucket(link.hash);
     let guard = sched::rcu::read_lock();
     let _locked = bucket.lock.lock();
@@ -274,7 +295,11 @@ fn drop_if_unused(dentry: &Arc<Dentry>, users: usize) -> bool {
     // Pairs with the fence in `lookup` and `legitimize`.
     fence(Ordering::SeqCst);
     if dentry.users() > users || dentry.child_names.load(Ordering::Acquire) > 0 {
-        rehash_as(dentry, name);
+        // The table must have it again, whatever it takes.
+        let _no_fail = mm::context::NoFailScope::enter();
+        if let Ok(link) = Link::new(dentry, name) {
+            rehash(link);
+        }
         return false;
     }
     true
@@ -310,7 +335,7 @@ fn collect(bucket: &'static Bucket, into: &mut Vec<Arc<Dentry>>, pick: impl Fn(&
     let mut at = bucket.head.load(&guard);
     while let Some(link) = at {
         if pick(&link.dentry) && into.try_reserve(1).is_ok() {
-            into.push(Arc::clone(&link.dentry));
+            into.push_reserved(Arc::clone(&link.dentry));
         }
         at = link.next.load(&guard);
     }

@@ -11,6 +11,7 @@
 //! (the hash chain, the names of cached children, and whatever of these waits for a grace
 //! period). Zero users means the dentry may be dropped.
 
+use abi::Result;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
@@ -21,6 +22,7 @@ use sync::{Once, RcuPtr, RcuReadSide};
 
 use crate::inode::Inode;
 use crate::super_block::SuperBlock;
+use mm::fallible::try_arc;
 
 bitflags! {
     /// State of a dentry.
@@ -61,7 +63,15 @@ pub struct Name {
 }
 
 impl Name {
-    pub(crate) fn new(parent: Option<Arc<Dentry>>, bytes: &[u8]) -> Arc<Self> {
+    pub(crate) fn new(parent: Option<Arc<Dentry>>, bytes: &[u8]) -> Result<Arc<Self>> {
+        let mut inline = [0; INLINE_NAME];
+        let bytes_kept = match inline.get_mut(..bytes.len()) {
+            Some(part) => {
+                part.copy_from_slice(bytes);
+                NameBytes::Inline(bytes.len() as u8, inline)
+            }
+            None => NameBytes::Heap(mm::try_to_vec(bytes)?.into_boxed_slice()),
+        };
         let hash = match &parent {
             Some(parent) => {
                 parent.child_names.fetch_add(1, Ordering::AcqRel);
@@ -69,15 +79,7 @@ impl Name {
             }
             None => 0,
         };
-        let mut inline = [0; INLINE_NAME];
-        let bytes = match inline.get_mut(..bytes.len()) {
-            Some(part) => {
-                part.copy_from_slice(bytes);
-                NameBytes::Inline(bytes.len() as u8, inline)
-            }
-            None => NameBytes::Heap(bytes.into()),
-        };
-        Arc::new(Self { parent, hash, bytes })
+        Ok(try_arc(Self { parent, hash, bytes: bytes_kept })?)
     }
 
     /// The directory; none for a root.
@@ -132,13 +134,13 @@ impl Dentry {
         name: Arc<Name>,
         inode: Option<Arc<Inode>>,
         flags: DentryFlags,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
         let slot = Once::new();
         if let Some(inode) = inode {
             let _ = slot.set(inode);
         }
         crate::dcache::count_new();
-        Arc::new(Self {
+        Ok(try_arc(Self {
             name: RcuPtr::new(Some(name)),
             inode: slot,
             sb: sb.clone(),
@@ -146,28 +148,43 @@ impl Dentry {
             links: AtomicUsize::new(0),
             child_names: AtomicUsize::new(0),
             revision: AtomicUsize::new(0),
-        })
+        })?)
     }
 
     /// The root of a file system.
-    pub(crate) fn new_root(sb: &Arc<SuperBlock>, inode: Arc<Inode>) -> Arc<Self> {
-        Self::with(sb, Name::new(None, b"/"), Some(inode), DentryFlags::ROOT)
+    pub(crate) fn new_root(sb: &Arc<SuperBlock>, inode: Arc<Inode>) -> Result<Arc<Self>> {
+        Self::with(sb, Name::new(None, b"/")?, Some(inode), DentryFlags::ROOT)
     }
 
     /// A dentry outside every directory: `pipe:[1]`, `anon_inode:[eventpoll]`, `memfd:name`.
-    pub fn new_disconnected(sb: &Arc<SuperBlock>, name: &[u8], inode: Arc<Inode>) -> Arc<Self> {
-        Self::with(sb, Name::new(None, name), Some(inode), DentryFlags::DISCONNECTED)
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new_disconnected(sb: &Arc<SuperBlock>, name: &[u8], inode: Arc<Inode>) -> Result<Arc<Self>> {
+        Self::with(sb, Name::new(None, name)?, Some(inode), DentryFlags::DISCONNECTED)
     }
 
     /// A file without a name in `parent` (`O_TMPFILE`); `linkable` if it may get one later.
-    pub fn new_unnamed(parent: &Arc<Dentry>, name: &[u8], inode: Arc<Inode>, linkable: bool) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new_unnamed(
+        parent: &Arc<Dentry>,
+        name: &[u8],
+        inode: Arc<Inode>,
+        linkable: bool,
+    ) -> Result<Arc<Self>> {
         let flags = if linkable { DentryFlags::LINKABLE } else { DentryFlags::empty() };
-        Self::with(&parent.sb, Name::new(Some(parent.clone()), name), Some(inode), flags)
+        Self::with(&parent.sb, Name::new(Some(parent.clone()), name)?, Some(inode), flags)
     }
 
     /// An entry of `parent` that is not hashed yet.
-    pub(crate) fn new_child(parent: &Arc<Dentry>, name: &[u8], inode: Option<Arc<Inode>>) -> Arc<Self> {
-        Self::with(&parent.sb, Name::new(Some(parent.clone()), name), inode, DentryFlags::empty())
+    pub(crate) fn new_child(
+        parent: &Arc<Dentry>,
+        name: &[u8],
+        inode: Option<Arc<Inode>>,
+    ) -> Result<Arc<Self>> {
+        Self::with(&parent.sb, Name::new(Some(parent.clone()), name)?, inode, DentryFlags::empty())
     }
 
     /// The inode; none for a negative dentry.
@@ -285,7 +302,7 @@ impl Drop for Dentry {
 impl fmt::Debug for Dentry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name_arc();
-        let text = name.as_ref().map(|n| alloc::string::String::from_utf8_lossy(n.bytes()));
-        write!(f, "Dentry({text:?} {:?})", self.inode())
+        let text = crate::util::Lossy(name.as_ref().map_or(b"", |n| n.bytes()));
+        write!(f, "Dentry({text} {:?})", self.inode())
     }
 }

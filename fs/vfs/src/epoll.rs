@@ -10,7 +10,6 @@
 //!
 //! Invariant: `EpItem::queued` is true exactly while the item is on the ready list.
 
-use alloc::collections::BTreeMap;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -30,6 +29,7 @@ use crate::cred::Credentials;
 use crate::file::{File, FileImpl};
 use crate::file_ops::FileOps;
 use crate::poll::PollTable;
+use mm::fallible::{SortedMap, TryCollect, TryDeque, TryVec, try_arc, try_arc_cyclic};
 
 /// Bits of the event mask that are not events.
 const PRIVATE_BITS: u32 = raw::EPOLLWAKEUP | raw::EPOLLONESHOT | raw::EPOLLET | raw::EPOLLEXCLUSIVE;
@@ -81,7 +81,7 @@ impl EpItem {
 
     fn enqueue(self: &Arc<Self>, ready: &mut Ready) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            ready.list.push_back(self.clone());
+            ready.list.push_back_reserved(self.clone());
         }
     }
 
@@ -123,7 +123,7 @@ impl WakeCallback for ItemCallback {
 pub struct Epoll {
     me: Weak<Epoll>,
     core: Arc<Core>,
-    items: Mutex<BTreeMap<Key, Arc<EpItem>>>,
+    items: Mutex<SortedMap<Key, Arc<EpItem>>>,
 }
 
 /// The epolls that watch a file.
@@ -139,8 +139,7 @@ impl EpollLinks {
 
     fn add(&self, epoll: &Weak<Epoll>, key: Key) -> Result<()> {
         let mut list = self.list.lock();
-        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        list.push((epoll.clone(), key));
+        list.try_push((epoll.clone(), key))?;
         self.any.store(true, Ordering::Release);
         Ok(())
     }
@@ -162,12 +161,12 @@ impl EpollLinks {
 
 /// `epoll_create1(2)`: an epoll file.
 pub fn epoll_create(cred: &Arc<Credentials>) -> Result<Arc<File>> {
-    let core = Arc::new(Core {
+    let core = try_arc(Core {
         ready: SpinLockIrq::new(Ready { list: VecDeque::new() }),
         waiters: WaitQueue::new(),
         pollers: WaitQueue::new(),
-    });
-    let epoll = Arc::new_cyclic(|me| Epoll { me: me.clone(), core, items: Mutex::new(BTreeMap::new()) });
+    })?;
+    let epoll = try_arc_cyclic(|me| Epoll { me: me.clone(), core, items: Mutex::new(SortedMap::new()) })?;
     anon::anon_file(cred, "[eventpoll]", FileImpl::Shared(epoll), raw::O_RDWR)
 }
 
@@ -239,7 +238,7 @@ pub fn epoll_wait(
 
 impl Epoll {
     fn insert(&self, key: Key, file: &Arc<File>, events: u32, data: u64) -> Result<()> {
-        let item = Arc::new(EpItem {
+        let item = try_arc(EpItem {
             file: Arc::downgrade(file),
             key,
             events: AtomicU32::new(events),
@@ -247,20 +246,23 @@ impl Epoll {
             queued: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             registrations: SpinLock::new(Vec::new()),
-        });
+        })?;
+        let exclusive = events & raw::EPOLLEXCLUSIVE != 0;
+        let share = if exclusive { Share::Exclusive } else { Share::All };
+        let callback: Arc<dyn WakeCallback> =
+            try_arc(ItemCallback(Arc::downgrade(&item), self.core.clone(), exclusive))?;
         {
             let mut items = self.items.lock();
             if items.contains_key(&key) {
                 return Err(Errno::EEXIST);
             }
             self.reserve(items.len() + 1)?;
-            file.epoll.add(&self.me, key)?;
-            items.insert(key, item.clone());
+            items.try_insert(key, item.clone())?;
+            if let Err(error) = file.epoll.add(&self.me, key) {
+                items.remove(&key);
+                return Err(error);
+            }
         }
-        let exclusive = events & raw::EPOLLEXCLUSIVE != 0;
-        let share = if exclusive { Share::Exclusive } else { Share::All };
-        let callback: Arc<dyn WakeCallback> =
-            Arc::new(ItemCallback(Arc::downgrade(&item), self.core.clone(), exclusive));
         let mut failed = None;
         let mut made = Vec::new();
         let mut register = |queue: &WaitQueue| {
@@ -269,7 +271,7 @@ impl Epoll {
                 return;
             }
             match queue.register(callback.clone(), share) {
-                Ok(registration) => made.push(registration),
+                Ok(registration) => made.push_reserved(registration),
                 Err(error) => failed = Some(error),
             }
         };
@@ -295,7 +297,7 @@ impl Epoll {
         bigger.try_reserve(items.max(8).next_power_of_two()).map_err(|_| Errno::ENOMEM)?;
         let old = {
             let mut ready = self.core.ready.lock();
-            bigger.extend(ready.list.drain(..));
+            ready.list.drain(..).for_each(|item| bigger.push_back_reserved(item));
             core::mem::replace(&mut ready.list, bigger)
         };
         drop(old);
@@ -416,8 +418,7 @@ impl Epoll {
         if depth > MAX_NESTS || core::ptr::eq(self, target) {
             return Err(Errno::ELOOP);
         }
-        let files: Vec<Arc<File>> =
-            self.items.lock().values().filter_map(|item| item.file.upgrade()).collect();
+        let files = self.items.lock().values().filter_map(|item| item.file.upgrade()).try_collect_vec()?;
         for file in &files {
             if let Some(inner) = file.private::<Epoll>() {
                 inner.check_loops(target, depth + 1)?;
@@ -463,7 +464,7 @@ impl FileOps for Epoll {
     }
 
     fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
-        let items: Vec<Arc<EpItem>> = self.items.lock().values().cloned().collect();
+        let items = self.items.lock().values().cloned().try_collect_vec().map_err(|_| fmt::Error)?;
         for item in items {
             let Some(file) = item.file.upgrade() else { continue };
             let inode = file.inode();

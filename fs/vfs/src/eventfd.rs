@@ -1,6 +1,5 @@
 //! `eventfd(2)`: a counter that can be waited for.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +8,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLockIrq;
 use mm::IovIter;
+use mm::fallible::try_box;
 use sched::wait::{Wait, WaitQueue};
 
 use crate::anon;
@@ -42,7 +42,7 @@ pub fn eventfd(cred: &Arc<Credentials>, initial: u32, flags: u32) -> Result<Arc<
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
     };
     let open_flags = raw::O_RDWR | flags & raw::EFD_NONBLOCK;
-    anon::anon_file(cred, "[eventfd]", FileImpl::Owned(Box::new(event)), open_flags)
+    anon::anon_file(cred, "[eventfd]", FileImpl::Owned(try_box(event)?), open_flags)
 }
 
 impl EventFd {

@@ -26,6 +26,7 @@ use crate::file_ops::FileOps;
 use crate::inode::Inode;
 use crate::path::Path;
 use crate::types::FileType;
+use mm::fallible::try_arc_with;
 
 bitflags! {
     /// What an open file can do (`FMODE_*`); fixed at open.
@@ -209,7 +210,7 @@ impl File {
             return Err(Errno::ENFILE);
         }
         const KEPT: u32 = !(raw::O_CREAT | raw::O_EXCL | raw::O_NOCTTY | raw::O_TRUNC);
-        Ok(Arc::new(Self {
+        let made = try_arc_with(|| Self {
             path: open.path.clone(),
             ops,
             mode: open.mode,
@@ -222,7 +223,11 @@ impl File {
             epoll: EpollLinks::new(),
             has_locks: AtomicBool::new(false),
             version: AtomicU64::new(0),
-        }))
+        });
+        if made.is_err() {
+            NR_FILES.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(made?)
     }
 
     /// The place that was opened.

@@ -9,6 +9,7 @@ use bitflags::bitflags;
 
 use crate::fs_context::{ParamError, ParamResult};
 use crate::super_block::{MountRequest, SuperBlock};
+use mm::fallible::{TryVec, try_to_vec};
 
 bitflags! {
     /// Properties of a file system type (`FS_*`).
@@ -62,8 +63,7 @@ pub fn register_filesystem(fs: &'static dyn FsType) -> Result<()> {
     if types.iter().any(|t| t.name() == fs.name()) {
         return Err(Errno::EBUSY);
     }
-    types.push(fs);
-    Ok(())
+    Ok(types.try_push(fs)?)
 }
 
 /// The type called `name`; a subtype after a dot (`fuse.sshfs`) is ignored.
@@ -73,6 +73,9 @@ pub fn get_fs_type(name: &[u8]) -> Option<&'static dyn FsType> {
 }
 
 /// All types in order of registration, for `/proc/filesystems`.
-pub fn filesystems() -> Vec<&'static dyn FsType> {
-    TYPES.read().clone()
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn filesystems() -> Result<Vec<&'static dyn FsType>> {
+    Ok(try_to_vec(&TYPES.read())?)
 }

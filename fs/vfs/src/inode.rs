@@ -30,6 +30,7 @@ use crate::lock::LockContext;
 use crate::pipe::Pipe;
 use crate::super_block::SuperBlock;
 use crate::types::{FileType, Ino, Kstat, Timestamp};
+use mm::fallible::{try_arc, try_box};
 
 bitflags! {
     /// Facts about an inode that the path walk must know without a call (`S_*`, `IOP_*`).
@@ -158,9 +159,13 @@ impl InodeInit {
 
 impl Inode {
     /// Makes an inode of `sb`.
-    pub fn new(sb: Arc<SuperBlock>, init: InodeInit, ops: Box<dyn InodeOps>) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(sb: Arc<SuperBlock>, init: InodeInit, ops: impl InodeOps + 'static) -> Result<Arc<Self>> {
         let t = init.time;
-        Arc::new(Self {
+        let ops: Box<dyn InodeOps> = try_box(ops)?;
+        Ok(try_arc(Self {
             sb,
             ino: init.ino,
             mode: AtomicU32::new(init.mode),
@@ -181,7 +186,7 @@ impl Inode {
             pipe: SpinLock::new(None),
             write_count: core::sync::atomic::AtomicI32::new(0),
             notify: SpinLock::new(None),
-        })
+        })?)
     }
 
     /// The file system.
@@ -388,11 +393,18 @@ impl Inode {
     }
 
     /// File locks of this inode, made on first use.
-    pub fn locks_or_new(self: &Arc<Self>) -> &LockContext {
-        self.locks.call_once(|| {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn locks_or_new(self: &Arc<Self>) -> Result<&LockContext> {
+        if let Some(locks) = self.locks.get() {
+            return Ok(locks);
+        }
+        let fresh = try_box(LockContext::new())?;
+        Ok(self.locks.call_once(|| {
             crate::lock::show::remember(self);
-            Box::new(LockContext::new())
-        })
+            fresh
+        }))
     }
 
     /// The pipe of a FIFO, if somebody has it open.

@@ -8,7 +8,7 @@
 //!
 //! Invariant: a watch is in its instance's table exactly while it is in `WATCHED`.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,6 +18,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::IovIter;
+use mm::fallible::{SortedMap, TryCollect, TryDeque, TryVec, try_arc, try_arc_cyclic, try_to_vec};
 use mm::user::UserPtr;
 use sched::wait::{Wait, WaitQueue};
 
@@ -65,7 +66,7 @@ struct Watch {
 }
 
 /// Watches by the address of their inode, which they keep alive.
-static WATCHED: SpinLock<BTreeMap<usize, Arc<Vec<Arc<Watch>>>>> = SpinLock::new(BTreeMap::new());
+static WATCHED: SpinLock<SortedMap<usize, Arc<Vec<Arc<Watch>>>>> = SpinLock::new(SortedMap::new());
 
 /// Instances and watches of a user.
 #[derive(Clone, Copy, Default)]
@@ -74,12 +75,24 @@ struct Usage {
     watches: u32,
 }
 
-static USAGE: SpinLock<BTreeMap<u32, Usage>> = SpinLock::new(BTreeMap::new());
+impl Usage {
+    fn one_watch_less(&mut self) -> bool {
+        self.watches = self.watches.saturating_sub(1);
+        true
+    }
+
+    fn one_instance_less(&mut self) -> bool {
+        self.instances = self.instances.saturating_sub(1);
+        true
+    }
+}
+
+static USAGE: SpinLock<SortedMap<u32, Usage>> = SpinLock::new(SortedMap::new());
 
 /// Changes what `uid` uses; `false`, and no change, if `change` refuses.
 fn account(uid: u32, change: impl FnOnce(&mut Usage) -> bool) -> bool {
     let mut usage = USAGE.lock();
-    let entry = usage.entry(uid).or_default();
+    let Ok(entry) = usage.try_get_or_insert_with(uid, Usage::default) else { return false };
     let allowed = change(entry);
     if entry.instances == 0 && entry.watches == 0 {
         usage.remove(&uid);
@@ -125,7 +138,7 @@ impl Event {
 
 #[derive(Default)]
 struct State {
-    watches: BTreeMap<i32, Arc<Watch>>,
+    watches: SortedMap<i32, Arc<Watch>>,
     events: VecDeque<Event>,
     last_wd: i32,
 }
@@ -154,13 +167,21 @@ pub fn inotify_init(cred: &Arc<Credentials>, flags: u32) -> Result<Arc<File>> {
         return Err(Errno::EMFILE);
     }
     notify::set_listener(&Inotifies);
-    let instance = Arc::new_cyclic(|me| Inotify {
+    let made = try_arc_cyclic(|me| Inotify {
         me: me.clone(),
         state: SpinLock::new(State::default()),
         queue: WaitQueue::new(),
         uid,
     });
-    anon::anon_file(cred, "inotify", FileImpl::Shared(instance), raw::O_RDONLY | flags & raw::IN_NONBLOCK)
+    let open = raw::O_RDONLY | flags & raw::IN_NONBLOCK;
+    let file = made
+        .map_err(Errno::from)
+        .and_then(|instance| anon::anon_file(cred, "inotify", FileImpl::Shared(instance), open));
+    if file.is_err() {
+        // Otherwise the last close does it.
+        account(uid, Usage::one_instance_less);
+    }
+    file
 }
 
 fn instance_of(file: &File) -> Result<&Inotify> {
@@ -201,12 +222,15 @@ fn unlink(watch: &Arc<Watch>) -> bool {
         let Some(list) = watched.get(&key).filter(|list| list.iter().any(|w| Arc::ptr_eq(w, watch))) else {
             return false;
         };
-        let rest: Vec<_> = list.iter().filter(|w| !Arc::ptr_eq(w, watch)).cloned().collect();
-        if rest.is_empty() {
+        if list.len() == 1 {
             watch.inode.remove_flags(InodeFlags::WATCHED);
             old = watched.remove(&key);
         } else {
-            old = watched.insert(key, Arc::new(rest));
+            // A watch that ends cannot be refused that.
+            let _no_fail = mm::context::NoFailScope::enter();
+            let others = list.iter().filter(|w| !Arc::ptr_eq(w, watch)).cloned();
+            let rest = others.try_collect_vec().and_then(try_arc);
+            old = rest.ok().and_then(|rest| watched.try_insert(key, rest).ok()?);
         }
     }
     drop(old);
@@ -235,7 +259,13 @@ impl Inotify {
             let mut longer = Vec::new();
             let count = list.map_or(0, |list| list.len());
             longer.try_reserve_exact(count + 1).map_err(|_| Errno::ENOMEM)?;
-            longer.extend(list.iter().flat_map(|list| list.iter().cloned()));
+            longer.try_extend(list.iter().flat_map(|list| list.iter().cloned()))?;
+            let mut state = self.state.lock();
+            let wd = state.next_wd();
+            let mask = AtomicU32::new(events);
+            let watch = try_arc(Watch { wd, mask, inode: inode.clone(), owner: self.me.clone() })?;
+            longer.push_reserved(watch.clone());
+            let longer = try_arc(longer)?;
             let counted = account(self.uid, |usage| {
                 let allowed = usage.watches < limit;
                 usage.watches += u32::from(allowed);
@@ -244,13 +274,18 @@ impl Inotify {
             if !counted {
                 return Err(Errno::ENOSPC);
             }
-            let mut state = self.state.lock();
-            let wd = state.next_wd();
-            let mask = AtomicU32::new(events);
-            let watch = Arc::new(Watch { wd, mask, inode: inode.clone(), owner: self.me.clone() });
-            state.watches.insert(wd, watch.clone());
-            longer.push(watch);
-            old = watched.insert(key, Arc::new(longer)).or(old);
+            let kept = state.watches.try_insert(wd, watch);
+            match kept.and_then(|_| watched.try_insert(key, longer)) {
+                Ok(before) => old = before.or(old),
+                Err(error) => {
+                    let watch = state.watches.remove(&wd);
+                    drop(state);
+                    account(self.uid, Usage::one_watch_less);
+                    drop(watched);
+                    drop(watch);
+                    return Err(error.into());
+                }
+            }
             inode.insert_flags(InodeFlags::WATCHED);
             wd
         };
@@ -265,10 +300,7 @@ impl Inotify {
         }
         self.push(Event { wd: watch.wd, mask: raw::IN_IGNORED, cookie: 0, name: Vec::new() });
         let gone = self.state.lock().watches.remove(&watch.wd);
-        account(self.uid, |usage| {
-            usage.watches = usage.watches.saturating_sub(1);
-            true
-        });
+        account(self.uid, Usage::one_watch_less);
         drop(gone);
     }
 
@@ -284,11 +316,11 @@ impl Inotify {
                 return;
             }
             if state.events.len() < limit {
-                state.events.push_back(event);
+                state.events.push_back_reserved(event);
             } else if state.events.back().is_some_and(|last| overflow.repeats(last)) {
                 return;
             } else {
-                state.events.push_back(overflow);
+                state.events.push_back_reserved(overflow);
             }
         }
         self.queue.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
@@ -354,7 +386,8 @@ impl FileOps for Inotify {
     }
 
     fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
-        let watches: Vec<Arc<Watch>> = self.state.lock().watches.values().cloned().collect();
+        let watches = self.state.lock().watches.values().cloned().try_collect_vec();
+        let watches = watches.map_err(|_| fmt::Error)?;
         for watch in watches {
             let (ino, dev) = (watch.inode.ino(), watch.inode.sb().dev().encode());
             let mask = watch.mask.load(Ordering::Relaxed);
@@ -373,9 +406,8 @@ impl FileOps for Inotify {
             unlink(watch);
         }
         account(self.uid, |usage| {
-            usage.instances = usage.instances.saturating_sub(1);
             usage.watches = usage.watches.saturating_sub(watches.len() as u32);
-            true
+            usage.one_instance_less()
         });
     }
 }
@@ -391,11 +423,7 @@ impl Listener for Inotifies {
             let wanted = watch.mask.load(Ordering::Relaxed);
             let hit = wanted & mask & (raw::IN_ALL_EVENTS | raw::IN_UNMOUNT) != 0;
             if hit {
-                let mut copy = Vec::new();
-                if copy.try_reserve_exact(name.map_or(0, <[u8]>::len)).is_err() {
-                    continue;
-                }
-                copy.extend_from_slice(name.unwrap_or_default());
+                let Ok(copy) = try_to_vec(name.unwrap_or_default()) else { continue };
                 instance.push(Event { wd: watch.wd, mask, cookie, name: copy });
             }
             let over = mask & (raw::IN_DELETE_SELF | raw::IN_UNMOUNT) != 0 && name.is_none();
@@ -411,7 +439,9 @@ pub(crate) fn unmounted(sb: &Arc<SuperBlock>) {
     let inodes: Vec<Arc<Inode>> = {
         let watched = WATCHED.lock();
         let all = watched.values().filter_map(|list| list.first()).map(|watch| watch.inode.clone());
-        all.filter(|inode| Arc::ptr_eq(inode.sb(), sb)).collect()
+        // Whatever the file system's end takes.
+        let _no_fail = mm::context::NoFailScope::enter();
+        all.filter(|inode| Arc::ptr_eq(inode.sb(), sb)).try_collect_vec().unwrap_or_default()
     };
     for inode in inodes {
         Inotifies.event(&inode, raw::IN_UNMOUNT, None, 0);

@@ -16,6 +16,7 @@ use crate::cred::Credentials;
 use crate::dentry::{Dentry, DentryFlags};
 use crate::inode::Inode;
 use crate::mount::{Mount, MountNamespace};
+use mm::fallible::{TryVec, try_arc};
 
 /// A dentry as seen through a mount.
 #[derive(Clone)]
@@ -52,7 +53,7 @@ impl Path {
 impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match d_path(self, None) {
-            Ok(text) => write!(f, "Path({})", alloc::string::String::from_utf8_lossy(&text)),
+            Ok(text) => write!(f, "Path({})", crate::util::Lossy(&text)),
             Err(error) => write!(f, "Path({error})"),
         }
     }
@@ -69,13 +70,17 @@ pub struct FsStruct {
 
 impl FsStruct {
     /// With root and working directory at `root`.
-    pub fn new(root: Path) -> Self {
-        Self {
-            root: RcuPtr::new(Some(Arc::new(root.clone()))),
-            cwd: RcuPtr::new(Some(Arc::new(root))),
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(root: Path) -> Result<Self> {
+        let root = try_arc(root)?;
+        Ok(Self {
+            root: RcuPtr::new(Some(root.clone())),
+            cwd: RcuPtr::new(Some(root)),
             umask: AtomicU32::new(0o022),
             users: AtomicU32::new(1),
-        }
+        })
     }
 
     /// A copy for `fork(2)`.
@@ -114,22 +119,36 @@ impl FsStruct {
     }
 
     /// Changes the root directory (permissions have been checked: see [`crate::namei::chroot`]).
-    pub fn set_root(&self, path: Path) {
-        drop(self.root.replace(Some(Arc::new(path))));
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_root(&self, path: Path) -> Result<()> {
+        drop(self.root.replace(Some(try_arc(path)?)));
+        Ok(())
     }
 
     /// Changes the working directory (see [`crate::namei::chdir`]).
-    pub fn set_cwd(&self, path: Path) {
-        drop(self.cwd.replace(Some(Arc::new(path))));
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_cwd(&self, path: Path) -> Result<()> {
+        drop(self.cwd.replace(Some(try_arc(path)?)));
+        Ok(())
     }
 
     /// Moves root and working directory from `old` to `new` (for `pivot_root(2)`, for every process).
     pub fn replace_path(&self, old: &Path, new: &Path) {
+        // The tree has been turned already.
+        let _no_fail = mm::context::NoFailScope::enter();
+        let mut done = Ok(());
         if self.root().is_ok_and(|p| p.same(old)) {
-            self.set_root(new.clone());
+            done = self.set_root(new.clone());
         }
         if self.cwd().is_ok_and(|p| p.same(old)) {
-            self.set_cwd(new.clone());
+            done = done.and(self.set_cwd(new.clone()));
+        }
+        if done.is_err() {
+            log::error!("pivot_root: no memory to move a process along");
         }
     }
 
@@ -167,8 +186,7 @@ pub fn d_path(path: &Path, root: Option<&Path>) -> Result<Vec<u8>> {
         return Ok(text);
     }
     if path.dentry.is_unlinked() {
-        text.try_reserve(10).map_err(|_| Errno::ENOMEM)?;
-        text.extend_from_slice(b" (deleted)");
+        text.try_extend_from_slice(b" (deleted)")?;
     }
     Ok(text)
 }
@@ -188,10 +206,9 @@ pub fn render(path: &Path, root: Option<&Path>) -> Result<Vec<u8>> {
     // Built backwards: components are pushed reversed and the whole is reversed at the end.
     let mut out = Vec::new();
     let mut push = |bytes: &[u8], slash: bool| -> Result<()> {
-        out.try_reserve(bytes.len() + 1).map_err(|_| Errno::ENOMEM)?;
-        out.extend(bytes.iter().rev());
+        out.try_extend(bytes.iter().rev().copied())?;
         if slash {
-            out.push(b'/');
+            out.try_push(b'/')?;
         }
         Ok(())
     };
@@ -247,7 +264,7 @@ pub fn within_super(dentry: &Arc<Dentry>) -> Result<Vec<u8>> {
     while let Some(name) = at.name_arc() {
         match name.parent() {
             Some(parent) => {
-                parts.push(crate::util::try_to_vec(name.bytes())?);
+                parts.try_push(mm::try_to_vec(name.bytes())?)?;
                 at = parent.clone();
             }
             None if at.flags().contains(DentryFlags::DISCONNECTED) => {
@@ -258,14 +275,14 @@ pub fn within_super(dentry: &Arc<Dentry>) -> Result<Vec<u8>> {
     }
     let mut out = Vec::new();
     for part in parts.iter().rev() {
-        out.push(b'/');
-        out.extend_from_slice(part);
+        out.try_push(b'/')?;
+        out.try_extend_from_slice(part)?;
     }
     if out.is_empty() {
-        out.push(b'/');
+        out.try_push(b'/')?;
     }
     if dentry.is_unlinked() {
-        out.extend_from_slice(b"//deleted");
+        out.try_extend_from_slice(b"//deleted")?;
     }
     Ok(out)
 }

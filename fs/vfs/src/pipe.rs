@@ -18,6 +18,7 @@ use abi::cap::Cap;
 use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::addr::PAGE_SIZE;
+use mm::fallible::{TryDeque, try_arc};
 use mm::{Folio, Gfp, IovIter, Order};
 use sched::mutex::{Mutex, MutexGuard};
 use sched::wait::{Wait, WaitQueue};
@@ -300,7 +301,7 @@ impl Pipe {
                 return Err(buffer);
             }
             let was_empty = ring.bufs.is_empty();
-            ring.bufs.push_back(buffer);
+            ring.bufs.push_back_reserved(buffer);
             self.note(&ring);
             was_empty
         };
@@ -333,7 +334,11 @@ impl Pipe {
     /// Puts a buffer back in front: what a consumer could not use.
     pub fn unpop(&self, buffer: PipeBuffer) {
         let mut ring = self.lock();
-        ring.bufs.push_front(PipeBuffer { can_merge: false, ..buffer });
+        if ring.bufs.try_reserve(1).is_err() {
+            // Another writer has filled the ring up meanwhile, and there is no memory for one place more: the data is lost.
+            return;
+        }
+        ring.bufs.push_front_reserved(PipeBuffer { can_merge: false, ..buffer });
         self.note(&ring);
         drop(ring);
         self.wake_readers();
@@ -478,7 +483,7 @@ fn put(ring: &mut Ring, iter: &mut IovIter<'_>, packet: bool, may_merge: bool) -
             return put;
         }
         // Room for `slots` buffers was reserved with the ring.
-        ring.bufs.push_back(PipeBuffer { page, offset: 0, len: moved, packet, can_merge: !packet });
+        ring.bufs.push_back_reserved(PipeBuffer { page, offset: 0, len: moved, packet, can_merge: !packet });
         put.bytes += moved;
         if moved < want {
             put.error = Some(Errno::EFAULT);
@@ -564,7 +569,7 @@ pub fn pipe(cred: &Arc<Credentials>, flags: u32) -> Result<(Arc<File>, Arc<File>
     if flags & !(raw::O_CLOEXEC | raw::O_NONBLOCK | raw::O_DIRECT) != 0 {
         return Err(Errno::EINVAL);
     }
-    let pipe = Arc::new(Pipe::new()?);
+    let pipe = try_arc(Pipe::new()?)?;
     let path = anon::pipe_path(cred)?;
     // For those who open it again through `/proc/PID/fd`.
     *path.inode()?.pipe().lock() = Some(pipe.clone());
@@ -598,7 +603,7 @@ pub(crate) fn opened(file: &File) {
 /// Opens a FIFO: a reader waits for a writer and the other way round, unless it opens both or does not want to wait.
 pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
     let (pipe, others) = {
-        let fresh = Arc::new(Pipe::new()?);
+        let fresh = try_arc(Pipe::new()?)?;
         let mut slot = inode.pipe().lock();
         let pipe = slot.get_or_insert(fresh).clone();
         let others = pipe.attach(open.mode);

@@ -15,6 +15,8 @@ use sched::state::WaitError;
 use sched::wait::{Registration, Share, Wait, WaitQueue, WakeCallback};
 
 use crate::file::File;
+use mm::OutOfMemory;
+use mm::fallible::{TryVec, try_arc};
 
 /// What files are ready for that have no `poll` of their own.
 pub const DEFAULT_POLLMASK: PollEvents =
@@ -68,8 +70,16 @@ struct PollWaker {
 }
 
 impl PollWaker {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { triggered: AtomicBool::new(false), queue: WaitQueue::new() })
+    fn new() -> Result<Arc<Self>> {
+        Ok(try_arc(Self { triggered: AtomicBool::new(false), queue: WaitQueue::new() })?)
+    }
+
+    fn in_slot(slot: &mut Option<Arc<Self>>) -> Result<&Arc<Self>> {
+        let made = match slot.take() {
+            Some(waker) => waker,
+            None => Self::new()?,
+        };
+        Ok(slot.insert(made))
     }
 }
 
@@ -118,13 +128,12 @@ impl Poller {
         }
         let Self { waker, registrations, failed, .. } = self;
         let mut register = |queue: &WaitQueue| {
-            if registrations.try_reserve(1).is_err() {
-                *failed = Some(Errno::ENOMEM);
-                return;
-            }
-            let waker = waker.get_or_insert_with(PollWaker::new);
-            match queue.register(waker.clone(), Share::All) {
-                Ok(registration) => registrations.push(registration),
+            let made = PollWaker::in_slot(waker).and_then(|waker| {
+                registrations.try_reserve(1).map_err(OutOfMemory::from)?;
+                queue.register(waker.clone(), Share::All)
+            });
+            match made {
+                Ok(registration) => registrations.push_reserved(registration),
                 Err(error) => *failed = Some(error),
             }
         };
@@ -145,7 +154,7 @@ impl Poller {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let waker = self.waker.get_or_insert_with(PollWaker::new);
+        let waker = PollWaker::in_slot(&mut self.waker)?;
         let woken = || waker.triggered.swap(false, Ordering::AcqRel).then_some(());
         match waker.queue.wait(Wait::INTERRUPTIBLE.until(deadline), woken) {
             Ok(()) => Ok(()),

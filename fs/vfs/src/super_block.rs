@@ -7,7 +7,6 @@
 //! Lock: `umount` is held for writing while flags change (remount) and during shutdown.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -25,6 +24,7 @@ use crate::dcache;
 use crate::dentry::Dentry;
 use crate::fs_context::Log;
 use crate::fs_type::FsType;
+use mm::fallible::{TryCollect, TryVec, try_arc};
 
 /// Flags of a super block that `mount(2)` may set (`SB_*`, same values as `MS_*`).
 pub const SB_RDONLY: u32 = raw::MS_RDONLY;
@@ -118,7 +118,9 @@ static ALL: SpinLock<Vec<Weak<SuperBlock>>> = SpinLock::new(Vec::new());
 
 /// `sync(2)`: writes every file system to its backing store.
 pub fn sync_all() {
-    let live: Vec<Arc<SuperBlock>> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+    // `sync(2)` has no way to say that it did not.
+    let _no_fail = mm::context::NoFailScope::enter();
+    let live = ALL.lock().iter().filter_map(Weak::upgrade).try_collect_vec().unwrap_or_default();
     for sb in live.iter().filter(|sb| !sb.is_read_only()) {
         if let Err(error) = sync_one(sb) {
             log::warn!("{}: sync failed: {error}", sb.fs_type.name());
@@ -147,7 +149,7 @@ impl SuperBlock {
             None => Some(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?),
         };
         let dev = info.dev.unwrap_or(DevId::new(0, anonymous_minor.unwrap_or(0)));
-        let sb = Arc::new(Self {
+        let sb = try_arc(Self {
             fs_type,
             dev,
             anonymous_minor,
@@ -163,11 +165,10 @@ impl SuperBlock {
             user_ns,
             uuid: [0; 16],
             rename_mutex: sched::mutex::Mutex::new(()),
-        });
+        })?;
         let mut all = ALL.lock();
         all.retain(|known| known.strong_count() > 0);
-        all.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        all.push(Arc::downgrade(&sb));
+        all.try_push(Arc::downgrade(&sb))?;
         drop(all);
         Ok(sb)
     }
@@ -247,10 +248,13 @@ impl SuperBlock {
     }
 
     /// Makes `inode` the root directory.
-    pub fn set_root(self: &Arc<Self>, inode: Arc<crate::inode::Inode>) -> Arc<Dentry> {
-        let root = Dentry::new_root(self, inode);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_root(self: &Arc<Self>, inode: Arc<crate::inode::Inode>) -> Result<Arc<Dentry>> {
+        let root = Dentry::new_root(self, inode)?;
         *self.root.lock() = Some(root.clone());
-        root
+        Ok(root)
     }
 
     /// One more mount.
@@ -343,14 +347,4 @@ pub struct MountRequest<'a> {
     pub private: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-impl MountRequest<'_> {
-    /// The source as text for `/proc/mounts`.
-    pub fn source_text(&self) -> String {
-        String::from_utf8_lossy(self.source).into_owned()
-    }
-
-    /// A copy of the source bytes.
-    pub fn source_bytes(&self) -> Vec<u8> {
-        self.source.to_vec()
-    }
-}
+impl MountRequest<'_> {}

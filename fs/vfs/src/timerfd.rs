@@ -13,6 +13,7 @@ use abi::time::{Itimerspec, Timespec};
 use abi::{Errno, Result, raw};
 use arch::sync::{SpinLock, SpinLockIrq};
 use mm::IovIter;
+use mm::fallible::{TryCollect, TryVec, try_arc};
 use sched::hrtimer::{Deadline, HrTimer, Restart};
 use sched::time::{Clock, clock_ns, clock_set_count};
 use sched::wait::{Wait, WaitQueue};
@@ -51,8 +52,10 @@ static CANCEL_LIST: SpinLock<Vec<Weak<Shared>>> = SpinLock::new(Vec::new());
 
 /// The wall clock was set: wakes who waits on timers with `TFD_TIMER_CANCEL_ON_SET`.
 pub fn clock_was_set() {
-    let list: Vec<Arc<Shared>> = CANCEL_LIST.lock().iter().filter_map(Weak::upgrade).collect();
-    for shared in list {
+    // The wake-ups are not to be missed, and the clock is set already.
+    let _no_fail = mm::context::NoFailScope::enter();
+    let list = CANCEL_LIST.lock().iter().filter_map(Weak::upgrade).try_collect_vec();
+    for shared in list.unwrap_or_default() {
         shared.queue.wake_all_poll(PollEvents::IN);
     }
 }
@@ -75,14 +78,14 @@ pub fn timerfd_create(cred: &Arc<Credentials>, clock_id: u32, flags: u32) -> Res
         _ => return Err(Errno::EINVAL),
     };
     let state = State { next: 0, interval: 0, ticks: 0, armed_at: None, settime_flags: 0 };
-    let shared = Arc::new(Shared { state: SpinLockIrq::new(state), queue: WaitQueue::new() });
+    let shared = try_arc(Shared { state: SpinLockIrq::new(state), queue: WaitQueue::new() })?;
     let fired = shared.clone();
     let timer = HrTimer::new(move |now| {
         fired.state.lock().count(now);
         fired.queue.wake_all_poll(PollEvents::IN);
         Restart::No
-    });
-    let timerfd = Arc::new(TimerFd { clock, clock_id, shared, timer });
+    })?;
+    let timerfd = try_arc(TimerFd { clock, clock_id, shared, timer })?;
     anon::anon_file(cred, "[timerfd]", FileImpl::Shared(timerfd), raw::O_RDWR | flags & raw::TFD_NONBLOCK)
 }
 
@@ -144,8 +147,7 @@ pub fn timerfd_settime(file: &File, flags: u32, new: &Itimerspec) -> Result<Itim
         let mut list = CANCEL_LIST.lock();
         let me = Arc::as_ptr(&timer.shared);
         list.retain(|other| other.strong_count() > 0 && !core::ptr::eq(other.as_ptr(), me));
-        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        list.push(Arc::downgrade(&timer.shared));
+        list.try_push(Arc::downgrade(&timer.shared))?;
     }
     if next != 0 {
         timer.timer.start(Deadline::at(timer.clock, next));

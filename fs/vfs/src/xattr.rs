@@ -13,6 +13,7 @@ use crate::notify;
 use crate::path::Path;
 use crate::permission::{check_sticky, inode_permission, owner_or_capable};
 use crate::types::MayAccess;
+use mm::fallible::TryVec;
 
 /// The longest name.
 pub const XATTR_NAME_MAX: usize = 255;
@@ -162,7 +163,7 @@ pub fn listxattr(cred: &Credentials, path: &Path) -> Result<Vec<u8>> {
         let mut kept = Vec::new();
         for name in list.split_inclusive(|b| *b == 0) {
             if !name.starts_with(b"trusted.") {
-                kept.extend_from_slice(name);
+                kept.try_extend_from_slice(name)?;
             }
         }
         list = kept;

@@ -73,7 +73,7 @@ fn sys_capset(header: UserPtr<CapHeader>, data: UserPtr<CapData>) -> Result<()> 
     let [effective, permitted, inheritable] = sets.map(|s| CapSet(s & CapSet::FULL.0));
     let old = me.cred();
     let new = checked(&old, effective, permitted, inheritable)?;
-    commit(&me, new);
+    commit(&me, new)?;
     Ok(())
 }
 

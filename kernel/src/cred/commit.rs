@@ -8,6 +8,7 @@ use abi::cap::CapSet;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use mm::fallible::try_arc;
 use vfs::cred::Credentials;
 
 /// Credentials for a child: shared, or its own in a new user namespace.
@@ -21,7 +22,7 @@ pub fn copy_for_child(me: &Thread, new_user_ns: bool) -> Result<Arc<Credentials>
     }
     let mut new = Credentials::clone(&cred);
     crate::namespaces::user::enter_new(&mut new)?;
-    Ok(Arc::new(new))
+    Ok(try_arc(new)?)
 }
 
 /// Whether `new` may do no more than `old` could have allowed itself: its capabilities are among the old ones, or
@@ -41,8 +42,16 @@ fn within(old: &Credentials, new: &Credentials) -> bool {
 }
 
 /// Publishes `new` as the credentials of the running thread.
-pub fn commit(me: &CurrentThread, new: Credentials) {
+///
+/// # Errors
+/// `EAGAIN`, as Linux has it for a lack of memory here; nothing has changed.
+pub fn commit(me: &CurrentThread, new: Credentials) -> Result<()> {
     let old = me.cred();
+    let charge = match old.uid == new.uid {
+        true => None,
+        false => Some(ThreadCharge::new(UserCounts::of(new.uid).map_err(|_| Errno::EAGAIN)?)),
+    };
+    let new = try_arc(new)?;
     let ids_changed = old.euid != new.euid
         || old.egid != new.egid
         || old.fsuid != new.fsuid
@@ -53,8 +62,7 @@ pub fn commit(me: &CurrentThread, new: Credentials) {
         me.process.dumpable.store(0, Ordering::Relaxed);
         me.pdeath_signal.store(0, Ordering::Relaxed);
     }
-    if old.uid != new.uid {
-        let charge = ThreadCharge::new(UserCounts::of(new.uid));
+    if let Some(charge) = charge {
         if charge.count() > me.process.limits.cur(Resource::Nproc) && new.uid.0 != 0 {
             me.set(flags::NPROC_EXCEEDED);
         } else {
@@ -63,7 +71,8 @@ pub fn commit(me: &CurrentThread, new: Credentials) {
         let before = me.charge.lock().replace(charge);
         drop(before);
     }
-    drop(me.cred.replace(Some(Arc::new(new))));
+    drop(me.cred.replace(Some(new)));
+    Ok(())
 }
 
 /// What changing user ids does to capabilities: capabilities(7), "Effect of user ID changes".

@@ -127,10 +127,16 @@ fn apply_caps(
 
 impl NewCred {
     /// Makes them the thread's, and the process dumpable if nothing was gained.
-    pub fn install(self, me: &CurrentThread) {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn install(self, me: &CurrentThread) -> Result<()> {
         let plain = self.cred.uid == self.cred.euid && self.cred.gid == self.cred.egid && !self.secure;
-        commit::commit(me, self.cred);
+        // The old program is gone.
+        let _no_fail = mm::context::NoFailScope::enter();
+        commit::commit(me, self.cred)?;
         me.process.dumpable.store(plain.into(), Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use abi::cap::Cap;
 use abi::creds::Gid;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
+use mm::fallible::TryVec;
 use mm::user::UserPtr;
 use vfs::cred::Credentials;
 
@@ -48,11 +49,11 @@ fn sys_setgroups(size: usize, list: UserPtr<u32>) -> Result<()> {
     let mut groups: Vec<Gid> = Vec::new();
     groups.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
     for gid in list.slice(size).to_vec()? {
-        groups.push(old.user_ns.make_gid(gid).ok_or(Errno::EINVAL)?);
+        groups.push_reserved(old.user_ns.make_gid(gid).ok_or(Errno::EINVAL)?);
     }
     groups.sort_unstable();
     let mut new = Credentials::clone(&old);
     new.groups = groups.into();
-    commit(&me, new);
+    commit(&me, new)?;
     Ok(())
 }

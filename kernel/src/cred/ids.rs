@@ -79,7 +79,7 @@ fn change_users(change: impl FnOnce(&Credentials, &mut Credentials) -> Result<()
     let mut new = Credentials::clone(&old);
     change(&old, &mut new)?;
     fix_capabilities(&old, &mut new);
-    commit(&me, new);
+    commit(&me, new)?;
     Ok(())
 }
 
@@ -88,7 +88,7 @@ fn change_groups(change: impl FnOnce(&Credentials, &mut Credentials) -> Result<(
     let old = me.cred();
     let mut new = Credentials::clone(&old);
     change(&old, &mut new)?;
-    commit(&me, new);
+    commit(&me, new)?;
     Ok(())
 }
 
@@ -203,7 +203,7 @@ fn sys_setfsuid(id: u32) -> Result<u32> {
         let mut new = Credentials::clone(&old);
         new.fsuid = id;
         fix_file_capabilities(&old, &mut new);
-        commit(&me, new);
+        commit(&me, new)?;
     }
     Ok(before)
 }
@@ -219,7 +219,7 @@ fn sys_setfsgid(id: u32) -> Result<u32> {
     {
         let mut new = Credentials::clone(&old);
         new.fsgid = id;
-        commit(&me, new);
+        commit(&me, new)?;
     }
     Ok(before)
 }

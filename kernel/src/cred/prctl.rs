@@ -9,6 +9,7 @@ use abi::cap::{CAP_LAST_CAP, Cap, CapSet};
 use abi::raw_sys::prctl as pr;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
+use mm::fallible::{TryVec, try_to_vec};
 use mm::user::{UserPtr, UserSlice};
 use vfs::cred::Credentials;
 use vfs::cred::securebits;
@@ -61,7 +62,7 @@ fn sys_prctl(option: i32, arg2: usize, arg3: usize, arg4: usize, arg5: usize) ->
         }
         pr::PR_GET_NO_NEW_PRIVS if all_zero => Ok(me.has(flags::NO_NEW_PRIVS).into()),
         pr::PR_SET_CHILD_SUBREAPER => {
-            set_subreaper(&me, arg2 != 0);
+            set_subreaper(&me, arg2 != 0)?;
             Ok(0)
         }
         pr::PR_GET_CHILD_SUBREAPER => {
@@ -133,10 +134,10 @@ fn set_name(me: &CurrentThread, addr: usize) -> Result<isize> {
     Ok(0)
 }
 
-fn update(me: &CurrentThread, change: impl FnOnce(&mut Credentials)) {
+fn update(me: &CurrentThread, change: impl FnOnce(&mut Credentials)) -> Result<()> {
     let mut new = Credentials::clone(&me.cred());
     change(&mut new);
-    commit(me, new);
+    commit(me, new)
 }
 
 /// The lock bit above a securebit.
@@ -150,7 +151,7 @@ fn set_keepcaps(me: &CurrentThread, value: usize) -> Result<isize> {
         return Err(Errno::EINVAL);
     }
     permit(me.with_cred(|c| c.securebits & locked(bit) == 0))?;
-    update(me, |c| c.securebits = c.securebits & !bit | if value == 1 { bit } else { 0 });
+    update(me, |c| c.securebits = c.securebits & !bit | if value == 1 { bit } else { 0 })?;
     Ok(0)
 }
 
@@ -164,7 +165,7 @@ fn set_securebits(me: &CurrentThread, bits: usize) -> Result<isize> {
         && (old_locks >> 1 & (old.securebits ^ bits) & plain) == 0
         && old_locks & !bits == 0;
     permit(fits && old.ns_capable(&old.user_ns, Cap::Setpcap))?;
-    update(me, |c| c.securebits = bits);
+    update(me, |c| c.securebits = bits)?;
     Ok(0)
 }
 
@@ -172,7 +173,7 @@ fn drop_bound(me: &CurrentThread, cap: usize) -> Result<isize> {
     let old = me.cred();
     permit(old.ns_capable(&old.user_ns, Cap::Setpcap))?;
     let cap = check_cap(cap)?;
-    update(me, |c| c.cap_bset = CapSet(c.cap_bset.0 & !(1 << cap)));
+    update(me, |c| c.cap_bset = CapSet(c.cap_bset.0 & !(1 << cap)))?;
     Ok(0)
 }
 
@@ -184,7 +185,7 @@ fn ambient(me: &CurrentThread, command: usize, cap: usize, rest_zero: bool) -> R
         if cap != 0 {
             return Err(Errno::EINVAL);
         }
-        update(me, |c| c.cap_ambient = CapSet::EMPTY);
+        update(me, |c| c.cap_ambient = CapSet::EMPTY)?;
         return Ok(0);
     }
     let bit = 1u64 << check_cap(cap)?;
@@ -196,30 +197,32 @@ fn ambient(me: &CurrentThread, command: usize, cap: usize, rest_zero: bool) -> R
                 old.cap_permitted.0 & old.cap_inheritable.0 & bit != 0
                     && old.securebits & securebits::NO_CAP_AMBIENT_RAISE == 0,
             )?;
-            update(me, |c| c.cap_ambient.0 |= bit);
+            update(me, |c| c.cap_ambient.0 |= bit)?;
             Ok(0)
         }
         pr::PR_CAP_AMBIENT_LOWER => {
-            update(me, |c| c.cap_ambient.0 &= !bit);
+            update(me, |c| c.cap_ambient.0 &= !bit)?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn set_subreaper(me: &CurrentThread, on: bool) {
-    me.process.is_subreaper.store(on, Ordering::Relaxed);
+fn set_subreaper(me: &CurrentThread, on: bool) -> Result<()> {
     if !on {
-        return;
+        me.process.is_subreaper.store(false, Ordering::Relaxed);
+        return Ok(());
     }
     // Every descendant looks for a subreaper from now on.
     let _tree = crate::process::tree::lock();
-    let mut todo = me.process.children.lock().clone();
+    let mut todo = try_to_vec(&me.process.children.lock())?;
     while let Some(process) = todo.pop() {
         if !process.has_subreaper.swap(true, Ordering::Relaxed) {
-            todo.extend(process.children.lock().iter().cloned());
+            todo.try_extend_from_slice(&process.children.lock())?;
         }
     }
+    me.process.is_subreaper.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 fn mce_kill(me: &CurrentThread, command: usize, value: usize) -> Result<isize> {

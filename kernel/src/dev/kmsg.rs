@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use mm::IovIter;
+use mm::fallible::try_vec;
 use sched::mutex::Mutex;
 use sched::wait::Wait;
 use vfs::file::{File, OpenFile};
@@ -35,10 +36,7 @@ impl Kmsg {
 }
 
 fn buffer() -> Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(printk::LONGEST).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(printk::LONGEST, 0);
-    Ok(buffer)
+    Ok(try_vec(0, printk::LONGEST)?)
 }
 
 impl FileOps for Kmsg {

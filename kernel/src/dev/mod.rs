@@ -8,8 +8,8 @@
 
 use abi::fs::DevId;
 use abi::{Errno, Result, raw};
-use alloc::boxed::Box;
 use drivers::mem::MAJOR;
+use mm::fallible::try_box;
 use tmpfs::devtmpfs::create_node;
 use vfs::chrdev::{CHAR_DEVICES, DeviceDriver};
 use vfs::file::{FileImpl, OpenFile};
@@ -30,7 +30,7 @@ impl DeviceDriver for Devices {
         Ok(match dev.minor {
             RANDOM => FileImpl::Static(&random::Random),
             URANDOM => FileImpl::Static(&random::Urandom),
-            KMSG => FileImpl::Owned(Box::new(kmsg::Kmsg::open(open)?)),
+            KMSG => FileImpl::Owned(try_box(kmsg::Kmsg::open(open)?)?),
             _ => return Err(Errno::ENXIO),
         })
     }

@@ -14,6 +14,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use kernfs::Node;
 use mm::IovIter;
+use mm::fallible::try_vec;
 use mm::iov::Direction;
 use sched::mutex::Mutex;
 use sched::wait::Wait;
@@ -85,10 +86,7 @@ fn check(action: u32) -> Result<()> {
 }
 
 fn record_buffer() -> Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(printk::LONGEST).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(printk::LONGEST, 0);
-    Ok(buffer)
+    Ok(try_vec(0, printk::LONGEST)?)
 }
 
 /// The next record as text.

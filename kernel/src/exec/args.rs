@@ -7,6 +7,7 @@ use crate::process::{Resource, current};
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use arch::uaccess::{get_u64, strncpy_from_user};
+use mm::fallible::{TryVec, try_with_capacity};
 
 /// Longest single string with its NUL (`MAX_ARG_STRLEN`).
 const STRING_MAX: usize = 128 * 1024;
@@ -77,10 +78,7 @@ impl Strings {
     fn chunk(&mut self) -> Result<&mut Vec<u8>> {
         if self.chunks.last().is_none_or(|c| c.len() == c.capacity()) {
             let size = if self.chunks.is_empty() { FIRST_CHUNK } else { CHUNK };
-            let mut chunk = Vec::new();
-            chunk.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-            self.chunks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            self.chunks.push(chunk);
+            self.chunks.try_push(try_with_capacity(size)?)?;
         }
         self.chunks.last_mut().ok_or(Errno::ENOMEM)
     }
@@ -93,7 +91,7 @@ impl Strings {
             let used = chunk.len();
             // Zeroing more than a string needs would cost more than copying it.
             let room = (chunk.capacity() - used).min(256.max(copied));
-            chunk.resize(used + room, 0);
+            chunk.try_resize(used + room, 0)?;
             let to = chunk.get_mut(used..).unwrap_or_default();
             let from = string.checked_add(copied).ok_or(Errno::EFAULT)?;
             let got = strncpy_from_user(to, from).map_err(|_| Errno::EFAULT)?;
@@ -130,10 +128,10 @@ impl Strings {
             let chunk = self.chunk()?;
             let room = (chunk.capacity() - chunk.len()).min(rest.len());
             let (now, later) = rest.split_at_checked(room).ok_or(Errno::E2BIG)?;
-            chunk.extend_from_slice(now);
+            chunk.try_extend_from_slice(now)?;
             rest = later;
         }
-        self.chunk()?.push(0);
+        self.chunk()?.try_push(0)?;
         self.len += string.len() + 1;
         self.end_string(self.len - before);
         Ok(())
@@ -219,11 +217,7 @@ impl Vectors {
             let old = core::mem::take(&mut self.prefix);
             let skip = old.first_len;
             let mut bytes = Vec::new();
-            old.for_each_piece(skip, |piece| {
-                bytes.try_reserve(piece.len()).map_err(|_| Errno::ENOMEM)?;
-                bytes.extend_from_slice(piece);
-                Ok(())
-            })?;
+            old.for_each_piece(skip, |piece| Ok(bytes.try_extend_from_slice(piece)?))?;
             for string in bytes.split_inclusive(|b| *b == 0) {
                 prefix.push(string.strip_suffix(&[0]).unwrap_or(string))?;
             }

@@ -7,6 +7,7 @@ use crate::signal::{Signal, force};
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use arch::trap::TrapFrame;
+use mm::fallible::{try_box, try_to_vec};
 
 /// What a format makes of a file.
 pub enum Loaded {
@@ -51,7 +52,7 @@ const DEPTH_MAX: usize = 5;
 /// # Errors
 /// Those of the formats, `ENOEXEC` if none knows the file, `ELOOP` when scripts go too deep.
 pub fn exec(frame: &mut TrapFrame, program: Program, vectors: Vectors) -> Result<()> {
-    let filename = program.name.clone();
+    let filename = try_to_vec(&program.name)?;
     let mut exec = Exec { frame, vectors, filename, stage: Stage::Revocable };
     let result = search(&mut exec, program);
     if result.is_err() && exec.stage == Stage::Committed && !sched::current().has_fatal_signal() {
@@ -105,5 +106,5 @@ fn load_script(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
         return Err(Errno::ENOENT);
     }
     exec.vectors.interpret(script.interpreter, script.argument, &program.name)?;
-    Program::interpreter(script.interpreter).map(|program| Loaded::Interpreter(Box::new(program)))
+    Ok(Loaded::Interpreter(try_box(Program::interpreter(script.interpreter)?)?))
 }

@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
+use mm::fallible::try_arc;
 
 /// Turns the running process over to `space` with the credentials `cred`. Says whether the new program runs with
 /// more rights than its caller (`AT_SECURE`).
@@ -24,7 +25,7 @@ pub fn commit(
     end_other_threads(me)?;
     // Closing on exec must not close another process's descriptors.
     crate::process::unshare_files()?;
-    unshare_sighand(me);
+    unshare_sighand(me)?;
     me.process.timers.exec();
     // The list lies in the old memory: locks in shared memory are marked while it is still there.
     crate::futex::robust::exit(me, sched::pi::After::Exec);
@@ -47,7 +48,7 @@ pub fn commit(
     if cred.secure {
         me.pdeath_signal.store(0, Ordering::Relaxed);
     }
-    cred.install(me);
+    cred.install(me)?;
     if let Some(files) = me.files() {
         files.close_on_exec();
     }
@@ -104,14 +105,15 @@ fn take_leader_id(me: &CurrentThread) {
     old.exit_wait.wake_all();
 }
 
-fn unshare_sighand(me: &CurrentThread) {
+fn unshare_sighand(me: &CurrentThread) -> Result<()> {
     let mut state = me.process.sig.lock();
     if Arc::strong_count(&state.sighand) > 1 {
-        let copy = Arc::new(state.sighand.duplicate());
+        let copy = try_arc(state.sighand.duplicate())?;
         let old = core::mem::replace(&mut state.sighand, copy);
         drop(state);
         drop(old);
     }
+    Ok(())
 }
 
 fn switch_memory(me: &CurrentThread, space: &Arc<AddressSpace>) {

@@ -14,6 +14,8 @@
 
 use abi::{Errno, Result};
 use alloc::vec::Vec;
+use mm::OutOfMemory;
+use mm::fallible::TryVec;
 
 /// Length of an ELF64 file header.
 pub const EHDR_SIZE: usize = 64;
@@ -131,9 +133,9 @@ pub struct ProgramHeader {
 /// `ENOEXEC` if `bytes` is short, `ENOMEM` if there is no memory for the list.
 pub fn parse_program_headers(bytes: &[u8]) -> Result<Vec<ProgramHeader>> {
     let mut list = Vec::new();
-    list.try_reserve_exact(bytes.len() / PHDR_SIZE).map_err(|_| Errno::ENOMEM)?;
+    list.try_reserve_exact(bytes.len() / PHDR_SIZE).map_err(OutOfMemory::from)?;
     for entry in bytes.chunks_exact(PHDR_SIZE) {
-        list.push(parse_one(entry).ok_or(Errno::ENOEXEC)?);
+        list.push_reserved(parse_one(entry).ok_or(Errno::ENOEXEC)?);
     }
     Ok(list)
 }
@@ -301,7 +303,7 @@ impl Plan {
         }
         self.data.0 = self.data.0.max(ph.vaddr);
         self.data.1 = self.data.1.max(file_end);
-        self.segments.push(segment);
+        self.segments.push_reserved(segment);
         Ok(())
     }
 

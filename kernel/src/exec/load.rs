@@ -7,11 +7,11 @@ use super::{Program, commit, stack};
 use crate::process::{current, thread::flags};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use arch::layout::{ELF_ET_DYN_BASE, MMAP_RND_BITS, TASK_SIZE};
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
+use mm::fallible::try_vec;
 use mm::mmap::{MmapRequest, StackKind};
 use mm::space::Limits;
 use vfs::file::File;
@@ -33,9 +33,7 @@ impl Image {
         let first = program.prefix.get(..program.prefix_len.min(EHDR_SIZE)).unwrap_or_default();
         let header = Header::parse(first, arch::elf::MACHINE)?;
         let file = program.file().clone();
-        let mut table = Vec::new();
-        table.try_reserve_exact(header.table_len()).map_err(|_| Errno::ENOMEM)?;
-        table.resize(header.table_len(), 0);
+        let mut table = try_vec(0, header.table_len())?;
         if read_at(&file, &mut table, header.phoff)? != table.len() {
             return Err(Errno::ENOEXEC);
         }
@@ -47,9 +45,7 @@ impl Image {
     /// The interpreter that the file asks for.
     fn interpreter(&self) -> Result<Option<Self>> {
         let Some((offset, len)) = self.plan.interp else { return Ok(None) };
-        let mut name = Vec::new();
-        name.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-        name.resize(len, 0);
+        let mut name = try_vec(0, len)?;
         read_exact_at(&self.file, &mut name, offset)?;
         // The name must be a string that ends where the segment ends.
         if name.pop() != Some(0) {

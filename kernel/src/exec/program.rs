@@ -4,6 +4,7 @@ use crate::process::current;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mm::fallible::{TryVec, try_arc, try_format, try_to_vec};
 use mm::iov::IovIter;
 use vfs::fdtable::{Fd, FdFlags};
 use vfs::file::File;
@@ -21,7 +22,7 @@ impl Exe {
     /// `ETXTBSY`: somebody has it open for writing.
     pub fn new(file: Arc<File>) -> Result<Arc<Self>> {
         file.inode().deny_write_access()?;
-        Ok(Arc::new(Self(file)))
+        Ok(try_arc(Self(file))?)
     }
 
     /// The file.
@@ -73,19 +74,17 @@ impl Program {
         let file = open_file(at, path, nofollow, resolve)?;
         let mut inaccessible = false;
         let name = match &dir {
-            None => path.to_vec(),
+            None => try_to_vec(path)?,
             Some(_) => {
                 inaccessible = me.files().is_some_and(|f| {
                     Fd::from_raw(dirfd)
                         .and_then(|fd| f.flags(fd))
                         .is_ok_and(|fl| fl.contains(FdFlags::CLOEXEC))
                 });
-                let mut name = Vec::new();
-                name.try_reserve_exact(path.len() + 24).map_err(|_| Errno::ENOMEM)?;
-                name.extend_from_slice(alloc::format!("/dev/fd/{dirfd}").as_bytes());
+                let mut name = try_format(format_args!("/dev/fd/{dirfd}"))?.into_bytes();
                 if !path.is_empty() {
-                    name.push(b'/');
-                    name.extend_from_slice(path);
+                    name.try_push(b'/')?;
+                    name.try_extend_from_slice(path)?;
                 }
                 name
             }
@@ -99,7 +98,7 @@ impl Program {
     /// As [`Program::open`].
     pub fn interpreter(path: &[u8]) -> Result<Self> {
         let file = open_file(At::Cwd, path, 0, LookupFlags::empty())?;
-        Self::new(file, path.to_vec(), false)
+        Self::new(file, try_to_vec(path)?, false)
     }
 
     fn new(file: Arc<File>, name: Vec<u8>, inaccessible: bool) -> Result<Self> {

@@ -8,13 +8,14 @@
 use super::args::Vectors;
 use super::binfmt::Exec;
 use crate::process::current;
+use abi::Result;
 use abi::raw_sys::auxvec;
-use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
+use mm::fallible::{TryVec, try_with_capacity};
 use mm::space::Limits;
 use mm::user::copy_to_user;
 use zerocopy::IntoBytes;
@@ -126,26 +127,13 @@ pub fn write(space: &Arc<AddressSpace>, exec: &Exec<'_>, aux: &Aux, top: usize) 
 
 fn write_pointers(vectors: &Vectors, list: &[usize], sp: usize, args_at: usize, env_at: usize) -> Result<()> {
     let count = 3 + vectors.argc() + vectors.envp.count() + list.len();
-    let mut words: Vec<usize> = Vec::new();
-    words.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-    words.push(vectors.argc());
-    string_offsets(
-        |f| vectors.for_each_arg_piece(f),
-        |offset| {
-            words.push(args_at + offset);
-            Ok(())
-        },
-    )?;
-    words.push(0);
-    string_offsets(
-        |f| vectors.envp.for_each_piece(0, f),
-        |offset| {
-            words.push(env_at + offset);
-            Ok(())
-        },
-    )?;
-    words.push(0);
-    words.extend_from_slice(list);
+    let mut words: Vec<usize> = try_with_capacity(count)?;
+    words.try_push(vectors.argc())?;
+    string_offsets(|f| vectors.for_each_arg_piece(f), |offset| Ok(words.try_push(args_at + offset)?))?;
+    words.try_push(0)?;
+    string_offsets(|f| vectors.envp.for_each_piece(0, f), |offset| Ok(words.try_push(env_at + offset)?))?;
+    words.try_push(0)?;
+    words.try_extend_from_slice(list)?;
     copy_to_user(sp, words.as_slice().as_bytes())
 }
 

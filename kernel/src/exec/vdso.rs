@@ -3,28 +3,34 @@
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use arch::addr::{PAGE_SIZE, Pfn};
+use arch::addr::PAGE_SIZE;
+use mm::fallible::{TryVec, try_arc, try_to_vec};
 use mm::space::Limits;
 use mm::vma::SpecialMapping;
 use mm::{AddressSpace, MmapRequest};
 use sync::Once;
 
 /// The two mappings, made when the first program needs them.
-static MAPPINGS: Once<Option<(Arc<SpecialMapping>, Arc<SpecialMapping>)>> = Once::new();
+static MAPPINGS: Once<Mappings> = Once::new();
 
-fn frames() -> Option<(Arc<SpecialMapping>, Arc<SpecialMapping>)> {
+type Mappings = Option<(Arc<SpecialMapping>, Arc<SpecialMapping>)>;
+
+fn frames() -> Result<Mappings> {
     let image = arch::vdso::image();
     if image.is_empty() {
-        return None;
+        return Ok(None);
     }
     let first = image.as_ptr().addr();
-    let code: Option<Vec<Pfn>> =
-        (0..image.len()).step_by(PAGE_SIZE).map(|at| Some(mm::kmap::translate(first + at)?.pfn())).collect();
-    let data = Vec::from([arch::vdso::vvar_page().pfn()]);
-    Some((
-        Arc::new(SpecialMapping { name: "[vvar]", pages: data }),
-        Arc::new(SpecialMapping { name: "[vdso]", pages: code? }),
-    ))
+    let mut code = Vec::new();
+    for at in (0..image.len()).step_by(PAGE_SIZE) {
+        let Some(page) = mm::kmap::translate(first + at) else { return Ok(None) };
+        code.try_push(page.pfn())?;
+    }
+    let data = try_to_vec(&[arch::vdso::vvar_page().pfn()])?;
+    Ok(Some((
+        try_arc(SpecialMapping { name: "[vvar]", pages: data })?,
+        try_arc(SpecialMapping { name: "[vdso]", pages: code })?,
+    )))
 }
 
 /// Maps it near `hint`; returns the address of the image, 0 if this machine has none.
@@ -32,7 +38,14 @@ fn frames() -> Option<(Arc<SpecialMapping>, Arc<SpecialMapping>)> {
 /// # Errors
 /// `ENOMEM`.
 pub fn map(space: &AddressSpace, hint: usize, limits: &Limits) -> Result<usize> {
-    let Some((data, code)) = MAPPINGS.call_once(frames).clone() else { return Ok(0) };
+    let mappings = match MAPPINGS.get() {
+        Some(mappings) => mappings,
+        None => {
+            let made = frames()?;
+            MAPPINGS.call_once(|| made)
+        }
+    };
+    let Some((data, code)) = mappings.clone() else { return Ok(0) };
     let len = (data.pages.len() + code.pages.len()) * PAGE_SIZE;
     // One gap for both: found with a reservation that is given back at once.
     let base = space.mmap(&MmapRequest {

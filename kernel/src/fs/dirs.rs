@@ -3,6 +3,7 @@
 use abi::{Errno, Result};
 use macros::syscall;
 use mm::IovIter;
+use mm::fallible::TryVec;
 use mm::iov::Direction;
 use mm::user::{UserSlice, UserStr};
 use vfs::fdtable::Fd;
@@ -32,8 +33,7 @@ fn sys_chroot(name: UserStr) -> Result<()> {
 #[syscall(getcwd)]
 fn sys_getcwd(buf: usize, size: usize) -> Result<usize> {
     let mut name = vfs::path::getcwd(&Caller::current()?.ctx())?;
-    name.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-    name.push(0);
+    name.try_push(0)?;
     if name.len() > vfs::types::PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
     }

@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
-use abi::{Errno, Result};
+use abi::Result;
 use arch::addr::PAGE_SIZE;
 use macros::syscall;
+use mm::fallible::try_vec;
 use mm::user::{UserStr, copy_from_user};
 use vfs::mount::ops as mounts;
 
@@ -14,12 +15,10 @@ use crate::syscall::Syscall;
 
 /// The data argument: up to a page, cut at its NUL; what cannot be read counts as its end.
 fn options(addr: usize) -> Result<Vec<u8>> {
-    let mut data = Vec::new();
     if addr == 0 {
-        return Ok(data);
+        return Ok(Vec::new());
     }
-    data.try_reserve_exact(PAGE_SIZE).map_err(|_| Errno::ENOMEM)?;
-    data.resize(PAGE_SIZE, 0);
+    let mut data = try_vec(0, PAGE_SIZE)?;
     if copy_from_user(&mut data, addr).is_err() {
         // Perhaps only the end of the page is missing.
         let first = PAGE_SIZE - addr % PAGE_SIZE;

@@ -25,6 +25,7 @@ use abi::{Errno, Result, raw};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use arch::uaccess::{NoFault, cmpxchg_u32};
+use mm::fallible::try_arc;
 use sched::pi::{Blocked, LockError, RtMutex};
 use sched::{Deadline, Task};
 
@@ -152,7 +153,7 @@ pub fn lock(addr: usize, scope: Scope, busy: Busy) -> Result<()> {
             Some(Blocked::Granted) => return Ok(()),
             Some(Blocked::Waiting) => break,
             None => {
-                let had_one = spare.replace(Arc::new(RtMutex::new())).is_some();
+                let had_one = spare.replace(try_arc(RtMutex::new())?).is_some();
                 if had_one {
                     look_again(&me, addr)?;
                 }

@@ -12,6 +12,7 @@ use crate::process::{CurrentThread, Thread, current};
 use abi::{Errno, Result, raw};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use mm::fallible::try_arc;
 use sched::pi::{LockError, RtMutex};
 use sched::{Deadline, Task};
 
@@ -68,7 +69,7 @@ pub fn requeue(
     let mut mover = Mover { key, lock_key, lock_addr, spare: None, left: limit as usize + 1, woken: None };
     let mut moved = 0;
     loop {
-        mover.spare = Some(Arc::new(RtMutex::new()));
+        mover.spare = Some(try_arc(RtMutex::new())?);
         let step = mover.step(addr, expected, moved > 0);
         if let Some(task) = mover.woken.take() {
             sched::wake_up(&task);

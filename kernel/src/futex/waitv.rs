@@ -9,6 +9,7 @@ use abi::process::FutexWaitv;
 use abi::time::Timespec;
 use abi::{Errno, Result, raw};
 use alloc::vec::Vec;
+use mm::fallible::TryVec;
 use mm::user::UserPtr;
 
 /// The calls of this file.
@@ -46,7 +47,7 @@ pub(super) fn read_words(waiters: UserPtr<FutexWaitv>, count: usize) -> Result<V
         if word.reserved != 0 {
             return Err(Errno::EINVAL);
         }
-        words.push(Word { addr: word.uaddr as usize, val, scope });
+        words.push_reserved(Word { addr: word.uaddr as usize, val, scope });
     }
     Ok(words)
 }
@@ -62,7 +63,11 @@ fn watch(words: Vec<Word>) -> Result<Vec<Watched>> {
     let mut watched = Vec::new();
     watched.try_reserve_exact(words.len()).map_err(|_| Errno::ENOMEM)?;
     for word in words {
-        watched.push(Watched { addr: word.addr, val: word.val, key: Key::of(word.addr, word.scope)? });
+        watched.push_reserved(Watched {
+            addr: word.addr,
+            val: word.val,
+            key: Key::of(word.addr, word.scope)?,
+        });
     }
     Ok(watched)
 }

@@ -1,8 +1,6 @@
 //! The first process: it finishes the boot, then becomes `init`.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result, raw};
@@ -17,24 +15,25 @@ use super::cmdline;
 use crate::exec;
 use crate::fs::context::Caller;
 use crate::process::{self, NsProxy, current, kthread};
+use mm::fallible::{TryCollect, TryVec, try_arc, try_box};
 
 /// Makes process 1 and lets it run.
 pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
-    let fs = Arc::new(FsStruct::new(Path::new(root.clone(), root.root().clone())));
-    let nsproxy = Arc::new(NsProxy::initial(ops::initial_namespace(&root)));
+    let fs = try_arc(FsStruct::new(Path::new(root.clone(), root.root().clone()))?)?;
+    let nsproxy = try_arc(NsProxy::initial(ops::initial_namespace(&root))?)?;
     let init = process::boot::spawn_init(
         fs.clone(),
         nsproxy.clone(),
-        Box::new(move |frame| become_init(frame, info)),
+        try_box(move |frame: &mut TrapFrame| become_init(frame, info))?,
     )?;
     // Kernel threads come after it, so that `kthreadd` is process 2.
-    kthread::init(fs, Arc::new(FdTable::new()), nsproxy);
+    kthread::init(fs, try_arc(FdTable::new())?, nsproxy);
     let body = || {
         // The parent of all kernel threads has nothing to do but to be there.
         let never = sched::WaitQueue::new();
         while never.wait_event_interruptible(|| false).is_err() {}
     };
-    let kthreadd = sched::Task::new_kthread(b"kthreadd", Box::new(body))?;
+    let kthreadd = sched::Task::new_kthread(b"kthreadd", try_box(body)?)?;
     kthread::adopt(&kthreadd)?;
     sched::wake_up_new(&kthreadd);
     sched::kthread::set_hook(&kthread::Hook);
@@ -92,12 +91,12 @@ fn run(frame: &mut TrapFrame, program: &str) {
 /// Replaces the kernel's first task by a program, with what the command line left for it.
 fn load(frame: &mut TrapFrame, program: &str) -> Result<()> {
     let rest = cmdline::for_init();
-    let mut argv = vec![program.as_bytes()];
-    argv.extend(rest.args.iter().map(|argument| argument.as_bytes()));
+    let rest_args = rest.args.iter().map(|argument| argument.as_bytes());
+    let argv = core::iter::once(program.as_bytes()).chain(rest_args).try_collect_vec()?;
     let usual = [("HOME=", "HOME=/"), ("TERM=", "TERM=linux")];
     let replaced = |name: &str| rest.env.iter().any(|entry| entry.starts_with(name));
     let mut envp: Vec<&[u8]> = Vec::new();
-    envp.extend(usual.iter().filter(|(name, _)| !replaced(name)).map(|(_, entry)| entry.as_bytes()));
-    envp.extend(rest.env.iter().map(|entry| entry.as_bytes()));
+    envp.try_extend(usual.iter().filter(|(name, _)| !replaced(name)).map(|(_, entry)| entry.as_bytes()))?;
+    envp.try_extend(rest.env.iter().map(|entry| entry.as_bytes()))?;
     exec::kernel_exec(frame, program.as_bytes(), &argv, &envp)
 }

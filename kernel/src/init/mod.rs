@@ -80,7 +80,7 @@ fn memory(info: &'static BootInfo) -> core::result::Result<(), mm::OutOfMemory> 
     };
     let total = boot::memblock::with(|memblock| {
         mm::init::init(memblock, &config)?;
-        Ok(memblock.total())
+        Ok::<_, mm::OutOfMemory>(memblock.total())
     })?;
     mm::init_virtual();
     log::info!("Memory: {}K of {}K available", mm::stats::meminfo().free * 4, total / 1024);

@@ -14,9 +14,9 @@ use abi::ipc::flag::{IPC_CREAT, IPC_EXCL};
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use collections::idalloc::IdAlloc;
 use hashbrown::HashMap;
+use mm::fallible::{TryVec, try_arc, try_with_capacity};
 use sched::mutex::{RwSemaphore, RwSemaphoreReadGuard, RwSemaphoreWriteGuard};
 use sync::RcuPtr;
 
@@ -247,7 +247,11 @@ impl<T: Object> Ids<T> {
             index.used.free(slot);
             return Err(error);
         }
-        let object = Arc::new(build(Perm::new(id, wanted.key, wanted.flags & super::perm::RIGHTS)));
+        let built = try_arc(build(Perm::new(id, wanted.key, wanted.flags & super::perm::RIGHTS)));
+        if built.is_err() {
+            index.used.free(slot);
+        }
+        let object = built?;
         if wanted.key != IPC_PRIVATE {
             index.keys.insert(wanted.key, slot);
         }
@@ -266,12 +270,11 @@ impl<T: Object> Ids<T> {
             return Ok(());
         }
         let len = count.next_power_of_two().max(FIRST_SLOTS);
-        let mut new = Vec::new();
-        new.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        let mut new = try_with_capacity(len)?;
         let guard = sched::rcu::read_lock();
-        new.extend(old.iter().map(|slot| RcuPtr::new(slot.load_arc(&guard))));
+        new.try_extend(old.iter().map(|slot| RcuPtr::new(slot.load_arc(&guard))))?;
         new.resize_with(len, RcuPtr::empty);
-        drop(self.slots.replace(Some(Arc::new(Slots(new.into_boxed_slice())))));
+        drop(self.slots.replace(Some(try_arc(Slots(new.into_boxed_slice()))?)));
         Ok(())
     }
 

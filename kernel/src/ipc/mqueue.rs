@@ -17,6 +17,7 @@ use abi::{Errno, Result, raw};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
+use mm::fallible::{try_arc, try_box};
 use mm::user::{UserPtr, UserSlice, UserStr};
 use mqueue::{Host, Message, Notification, NotifyInfo, Patience};
 use sched::{Clock, Deadline};
@@ -42,11 +43,12 @@ impl Host for Caller {
         Ok(current_ns()?.mqueue_mount()?.sb().clone())
     }
 
-    fn charge(&self, bytes: u64) -> Option<Box<dyn Any + Send + Sync>> {
+    fn charge(&self, bytes: u64) -> Result<Box<dyn Any + Send + Sync>> {
         let me = current();
-        let user = UserCounts::of(me.with_cred(|cred| cred.uid));
-        let charge = MsgqueueCharge::new(user, bytes, me.process.limits.cur(Resource::Msgqueue))?;
-        Some(Box::new(charge))
+        let user = UserCounts::of(me.with_cred(|cred| cred.uid))?;
+        let limit = me.process.limits.cur(Resource::Msgqueue);
+        let charge = MsgqueueCharge::new(user, bytes, limit).ok_or(Errno::EMFILE)?;
+        Ok(try_box(charge)?)
     }
 }
 
@@ -184,18 +186,18 @@ fn registration(event: &Sigevent) -> Result<Arc<dyn Notification>> {
     let me = current();
     let owner = Owner(me.process.pid.clone());
     match event.notify as u32 {
-        raw::SIGEV_NONE => Ok(Arc::new(Silent(owner))),
+        raw::SIGEV_NONE => Ok(try_arc(Silent(owner))?),
         raw::SIGEV_SIGNAL => {
             if !(0..=crate::signal::set::NSIG as i32).contains(&event.signo) {
                 return Err(Errno::EINVAL);
             }
-            Ok(Arc::new(BySignal {
+            Ok(try_arc(BySignal {
                 owner,
                 program: me.mm().map(|mm| mm.id()),
                 user_ns: me.with_cred(|cred| cred.user_ns.clone()),
                 signo: event.signo,
                 value: event.value,
-            }))
+            })?)
         }
         raw::SIGEV_THREAD => {
             let mut cookie = [0; NOTIFY_COOKIE_LEN];
@@ -205,7 +207,7 @@ fn registration(event: &Sigevent) -> Result<Arc<dyn Notification>> {
             if socket.family() != AF_NETLINK {
                 return Err(Errno::EINVAL);
             }
-            Ok(Arc::new(ByMessage { owner, socket: socket.ops().clone(), cookie }))
+            Ok(try_arc(ByMessage { owner, socket: socket.ops().clone(), cookie })?)
         }
         _ => Err(Errno::EINVAL),
     }

@@ -92,19 +92,25 @@ pub struct IpcNamespace {
 
 impl IpcNamespace {
     /// The namespace the system starts with.
-    pub fn initial() -> Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn initial() -> Result<Self> {
         Self::at(IPC_INIT_INO, UserNamespace::initial().clone())
     }
 
     /// A new one, owned by `user_ns`.
-    pub fn new(user_ns: Arc<UserNamespace>) -> Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(user_ns: Arc<UserNamespace>) -> Result<Self> {
         Self::at(next_inum(), user_ns)
     }
 
-    fn at(inum: u32, user_ns: Arc<UserNamespace>) -> Self {
-        Self {
+    fn at(inum: u32, user_ns: Arc<UserNamespace>) -> Result<Self> {
+        Ok(Self {
             inum,
-            mqueue: Instance::new(user_ns.clone()),
+            mqueue: Instance::new(user_ns.clone())?,
             user_ns,
             sem: Ids::new(),
             msg: Ids::new(),
@@ -113,7 +119,7 @@ impl IpcNamespace {
             used_sems: AtomicU32::new(0),
             shm_pages: AtomicUsize::new(0),
             mqueue_mount: Mutex::new(None),
-        }
+        })
     }
 
     /// The kernel's own mount of the message queues.

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use core::fmt::{self, Write};
 use kernfs::{Context, Entry, Node, Show, StaticDir, Text, next_ino};
+use mm::fallible::try_arc;
 
 /// One of the files, bound to who opened it.
 struct Listing {
@@ -102,7 +103,7 @@ pub fn init(dir: &StaticDir) {
     for (name, show) in files {
         let open = move |_: &Context<'_>, _: &mut vfs::file::OpenFile<'_>| {
             let listing = Listing { ns: current_ns()?, pid_ns: current().pid_ns(), show };
-            Ok(kernfs::open_text(Arc::new(listing)))
+            kernfs::open_text(try_arc(listing)?)
         };
         dir.add_entry(name, Entry::new(Node::Custom(Arc::new(open)), next_ino(), 0o444));
     }

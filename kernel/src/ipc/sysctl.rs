@@ -14,6 +14,7 @@ use core::fmt::Write;
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 use kernfs::{Context, Entry, Node, Show, StaticDir, Text, next_ino};
+use mm::fallible::try_arc;
 use vfs::cred::Credentials;
 use vfs::types::MayAccess;
 
@@ -210,7 +211,7 @@ fn next_permission(cred: &Credentials, mask: MayAccess) -> Result<()> {
 fn add(dir: &StaticDir, rows: &'static [Row]) {
     for row in rows {
         let open = move |_: &Context<'_>, _: &mut vfs::file::OpenFile<'_>| {
-            Ok(kernfs::open_text(Arc::new(Bound { ns: current_ns()?, row })))
+            kernfs::open_text(try_arc(Bound { ns: current_ns()?, row })?)
         };
         let permission = if row.mode == 0o644 { permission } else { next_permission };
         let entry = Entry::new(Node::Custom(Arc::new(open)), next_ino(), row.mode);

@@ -15,6 +15,7 @@ use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
+use mm::fallible::{TryVec, try_arc};
 
 struct Made {
     ns: Weak<IpcNamespace>,
@@ -30,21 +31,28 @@ pub struct TaskIpc {
 
 impl TaskIpc {
     /// The thread's adjustments; `me` is the thread.
-    pub fn undo_list(&self, me: &Thread) -> Arc<UndoList> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn undo_list(&self, me: &Thread) -> Result<Arc<UndoList>> {
         if let Some(list) = &*self.undo.lock() {
-            return list.clone();
+            return Ok(list.clone());
         }
         me.set(flags::IPC);
-        let list = Arc::new(UndoList::default());
+        let list = try_arc(UndoList::default())?;
         *self.undo.lock() = Some(list.clone());
-        list
+        Ok(list)
     }
 
     /// `CLONE_SYSVSEM`: `child` shares the adjustments of `parent`.
-    pub fn share_undo(parent: &Thread, child: &Thread) {
-        let list = parent.ipc.undo_list(parent);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn share_undo(parent: &Thread, child: &Thread) -> Result<()> {
+        let list = parent.ipc.undo_list(parent)?;
         *child.ipc.undo.lock() = Some(list);
         child.set(flags::IPC);
+        Ok(())
     }
 
     /// Makes room for one segment more, and forgets those that are gone.
@@ -62,7 +70,7 @@ impl TaskIpc {
 
     /// The thread has made `segment`; [`Self::reserve_segment`] came before.
     pub fn remember_segment(&self, ns: &Arc<IpcNamespace>, segment: &Arc<Segment>) {
-        self.made.lock().push(Made { ns: Arc::downgrade(ns), segment: Arc::downgrade(segment) });
+        self.made.lock().push_reserved(Made { ns: Arc::downgrade(ns), segment: Arc::downgrade(segment) });
     }
 }
 

@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::cpu::CpuMask;
 use core::sync::atomic::Ordering;
+use mm::fallible::TryCollect;
 use mm::user::{UserPtr, UserSlice, copy_struct_from_user};
 use sched::{Attr, DlParams, Policy, Task};
 use zerocopy::IntoBytes;
@@ -265,10 +266,11 @@ fn selected(which: i32, who: i32, first: i32) -> Result<Vec<Arc<Task>>> {
     let ns = me.pid_ns();
     let of = |p: &Arc<Process>| p.threads();
     match which.wrapping_sub(first) {
-        0 => Ok(find(who).into_iter().collect()),
+        0 => Ok(find(who).into_iter().try_collect_vec()?),
         1 => {
             let pgrp = if who == 0 { me.process.pgrp() } else { ns.find(who) };
-            Ok(pgrp.map(|g| g.group().iter().flat_map(of).collect()).unwrap_or_default())
+            let members = pgrp.map(|g| g.group()).unwrap_or_default();
+            Ok(members.iter().flat_map(of).try_collect_vec()?)
         }
         2 => {
             let cred = me.cred();
@@ -276,7 +278,7 @@ fn selected(which: i32, who: i32, first: i32) -> Result<Vec<Arc<Task>>> {
                 if who == 0 { cred.uid } else { cred.user_ns.make_uid(who as u32).ok_or(Errno::ESRCH)? };
             let owned =
                 |task: &Arc<Task>| task.data::<Thread>().is_some_and(|t| t.with_cred(|c| c.uid == uid));
-            Ok(ns.processes().flat_map(|p| p.threads()).filter(owned).collect())
+            Ok(ns.processes().flat_map(|p| p.threads()).filter(owned).try_collect_vec()?)
         }
         _ => Err(Errno::EINVAL),
     }

@@ -9,6 +9,7 @@ use crate::process::nsproxy::{CgroupNamespace, NetNamespace, NsProxy, TimeNamesp
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
+use mm::fallible::try_arc;
 use vfs::cred::Credentials;
 use vfs::path::FsStruct;
 
@@ -28,22 +29,22 @@ pub fn copy(old: &NsProxy, fs: &FsStruct, cred: &Arc<Credentials>, flags: u64) -
         new.mnt = vfs::mount::copy_namespace(&old.mnt, &cred.user_ns, Some(fs))?;
     }
     if has(raw::CLONE_NEWUTS) {
-        new.uts = Arc::new(old.uts.duplicate());
+        new.uts = try_arc(old.uts.duplicate())?;
     }
     if has(raw::CLONE_NEWIPC) {
-        new.ipc = Arc::new(IpcNamespace::new(cred.user_ns.clone()));
+        new.ipc = try_arc(IpcNamespace::new(cred.user_ns.clone())?)?;
     }
     if has(raw::CLONE_NEWNET) {
-        new.net = Arc::new(NetNamespace { inum: next_inum() });
+        new.net = try_arc(NetNamespace { inum: next_inum() })?;
     }
     if has(raw::CLONE_NEWCGROUP) {
-        new.cgroup = Arc::new(CgroupNamespace { inum: next_inum() });
+        new.cgroup = try_arc(CgroupNamespace { inum: next_inum() })?;
     }
     if has(raw::CLONE_NEWPID) {
         new.pid_for_children = PidNamespace::nested(&old.pid_for_children)?;
     }
     if has(raw::CLONE_NEWTIME) {
-        new.time_for_children = Arc::new(TimeNamespace::new(Some(&old.time), next_inum()));
+        new.time_for_children = try_arc(TimeNamespace::new(Some(&old.time), next_inum()))?;
     }
-    Ok(Arc::new(new))
+    Ok(try_arc(new)?)
 }

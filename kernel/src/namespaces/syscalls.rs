@@ -9,6 +9,7 @@ use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use mm::fallible::try_arc;
 use vfs::cred::{Credentials, UserNamespace};
 use vfs::fdtable::Fd as VfsFd;
 use vfs::file::File;
@@ -69,7 +70,7 @@ fn sys_unshare(flags: u64) -> Result<()> {
         ipc::task::leave_segments(&me);
     }
     if let Some(new) = new_cred {
-        crate::cred::commit::commit(&me, new);
+        crate::cred::commit::commit(&me, new)?;
     }
     if let Some(nsproxy) = nsproxy {
         drop(me.nsproxy.replace(Some(nsproxy)));
@@ -169,8 +170,8 @@ fn join(list: &[Namespace]) -> Result<()> {
                     return Err(Errno::EINVAL);
                 }
                 let root = mnt.root()?.root_path();
-                fs.set_root(root.clone());
-                fs.set_cwd(root);
+                fs.set_root(root.clone())?;
+                fs.set_cwd(root)?;
                 proxy.mnt = mnt.clone();
             }
             Namespace::Uts(uts) => proxy.uts = uts.clone(),
@@ -205,13 +206,13 @@ fn join(list: &[Namespace]) -> Result<()> {
                 new.cap_permitted = abi::cap::CapSet::FULL;
                 new.cap_effective = abi::cap::CapSet::FULL;
                 new.cap_bset = abi::cap::CapSet::FULL;
-                crate::cred::commit::commit(&me, new);
+                crate::cred::commit::commit(&me, new)?;
             }
         }
     }
     if list.iter().any(|ns| matches!(ns, Namespace::Ipc(_))) {
         ipc::task::leave_semaphores(&me);
     }
-    drop(me.nsproxy.replace(Some(Arc::new(proxy))));
+    drop(me.nsproxy.replace(Some(try_arc(proxy)?)));
     Ok(())
 }

@@ -3,9 +3,9 @@
 use crate::process::nsproxy::next_inum;
 use abi::cap::CapSet;
 use abi::{Errno, Result};
-use alloc::sync::Arc;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicBool, Ordering};
+use mm::fallible::try_arc;
 use vfs::cred::{Credentials, IdMap, UserNamespace};
 
 /// Deepest nesting.
@@ -23,7 +23,7 @@ pub fn enter_new(cred: &mut Credentials) -> Result<()> {
     if !parent.has_mapping(cred.euid.0, cred.egid.0) {
         return Err(Errno::EPERM);
     }
-    cred.user_ns = Arc::new(UserNamespace {
+    cred.user_ns = try_arc(UserNamespace {
         level: parent.level + 1,
         owner: cred.euid,
         group: cred.egid,
@@ -33,7 +33,7 @@ pub fn enter_new(cred: &mut Credentials) -> Result<()> {
         // What was denied outside stays denied inside.
         setgroups_denied: AtomicBool::new(parent.setgroups_denied.load(Ordering::Acquire)),
         parent: Some(parent),
-    });
+    })?;
     cred.securebits = 0;
     cred.cap_inheritable = CapSet::EMPTY;
     cred.cap_permitted = CapSet::FULL;

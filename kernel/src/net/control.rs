@@ -11,6 +11,8 @@ use abi::creds::{Gid, OVERFLOW_ID, Uid};
 use abi::raw_sys::net;
 use abi::socket::{Cmsghdr, SCM_CREDENTIALS, SCM_MAX_FD, SCM_RIGHTS};
 use abi::{Errno, Result};
+use mm::OutOfMemory;
+use mm::fallible::{TryVec, try_with_capacity};
 use mm::user::{UserPtr, UserSlice};
 use socket::{Control, Credentials, MessageFlags};
 use vfs::fdtable::Fd;
@@ -73,12 +75,11 @@ pub(super) fn read(addr: usize, len: usize) -> Result<Vec<Control>> {
             _ => Err(Errno::EINVAL),
         }
     })?;
-    let mut list = Vec::new();
-    list.try_reserve_exact(2).map_err(|_| Errno::ENOMEM)?;
+    let mut list = try_with_capacity(2)?;
     if !files.is_empty() {
-        list.push(Control::Rights(files));
+        list.push_reserved(Control::Rights(files));
     }
-    list.extend(credentials.map(Control::Credentials));
+    list.try_extend(credentials.map(Control::Credentials))?;
     Ok(list)
 }
 
@@ -87,10 +88,10 @@ fn take_files(data: &[u8], files: &mut Vec<Arc<File>>) -> Result<()> {
     if files.len() + count > SCM_MAX_FD {
         return Err(Errno::EINVAL);
     }
-    files.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
+    files.try_reserve(count).map_err(OutOfMemory::from)?;
     for fd in data.chunks_exact(size_of::<i32>()) {
         let fd = i32::read_from_bytes(fd).map_err(|_| Errno::EINVAL)?;
-        files.push(context::file_raw(Fd::from_raw(fd)?)?);
+        files.push_reserved(context::file_raw(Fd::from_raw(fd)?)?);
     }
     Ok(())
 }
@@ -201,7 +202,7 @@ impl Writer {
 }
 
 /// Hands received control messages to the user: credentials first, then files, as Linux orders them.
-pub(super) fn write(list: Vec<Control>, writer: &mut Writer, flags: MessageFlags) -> Result<()> {
+pub(super) fn write(list: socket::ControlList, writer: &mut Writer, flags: MessageFlags) -> Result<()> {
     let mut files = Vec::new();
     for control in list {
         match control {

@@ -1,8 +1,6 @@
 //! The files behind sockets. They live in a file system that only the kernel mounts; `/proc/PID/fd` shows them as
 //! `socket:[N]`.
 
-use alloc::boxed::Box;
-use alloc::format;
 use alloc::sync::Arc;
 
 use abi::socket::{SOCK_CLOEXEC, SOCK_NONBLOCK};
@@ -19,6 +17,7 @@ use vfs::path::Path;
 
 use crate::fs::context;
 use crate::process::current;
+use mm::fallible::{try_box, try_format};
 
 static SOCKFS: PseudoFs = PseudoFs { name: "sockfs", magic: raw::SOCKFS_MAGIC as u64 };
 static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| SOCKFS.kernel_mount());
@@ -42,14 +41,15 @@ pub(super) fn make_file(socket: Socket, flags: u32) -> Result<Arc<File>> {
     let cred = current().cred();
     let ino = next_ino();
     let init = InodeInit { uid: cred.fsuid, gid: cred.fsgid, ..InodeInit::new(ino, raw::S_IFSOCK | 0o777) };
-    let inode = Inode::new(mount.sb().clone(), init, Box::new(NoInodeOps));
-    let dentry = Dentry::new_disconnected(mount.sb(), format!("socket:[{ino}]").as_bytes(), inode);
+    let inode = Inode::new(mount.sb().clone(), init, NoInodeOps)?;
+    let dentry =
+        Dentry::new_disconnected(mount.sb(), try_format(format_args!("socket:[{ino}]"))?.as_bytes(), inode)?;
     let path = Path::new(mount.clone(), dentry);
     let nonblock = if flags & SOCK_NONBLOCK != 0 { raw::O_NONBLOCK } else { 0 };
     let mode = FileMode::READ | FileMode::WRITE | FileMode::STREAM | FileMode::NOWAIT;
     let open = OpenFile { path: &path, cred: &cred, flags: raw::O_RDWR | nonblock, mode };
     socket.set_ino(ino);
-    File::new(open, FileImpl::Owned(Box::new(socket)))
+    File::new(open, FileImpl::Owned(try_box(socket)?))
 }
 
 /// Gives a socket's file a descriptor.

@@ -7,6 +7,7 @@
 //!
 //! Levels are those of `syslog(2)`: 0 is an emergency, 7 is debugging.
 
+use abi::Result;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -19,6 +20,7 @@ use sched::wait::WaitQueue;
 
 pub mod ring;
 
+use mm::fallible::{TryVec, try_with_capacity};
 use ring::{Cursor, Header, Priority, Ring};
 
 /// Bytes of log that are kept.
@@ -121,19 +123,22 @@ pub fn register_console(console: Arc<dyn Console>) {
     if !shown && consoles.list.is_empty() {
         consoles.cursor = None;
     }
-    consoles.list.push(console);
+    consoles.list.push_reserved(console);
     drop(consoles);
     flush();
 }
 
 /// The consoles, the one behind `/dev/console` first.
-pub fn consoles() -> Vec<Arc<dyn Console>> {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn consoles() -> Result<Vec<Arc<dyn Console>>> {
     let preferred = drivers::tty::devices::console().map(|tty| tty.name());
     // More than this there never are; the list is copied under a lock that keeps interrupts off.
-    let mut list = Vec::with_capacity(16);
-    list.extend(CONSOLES.lock().list.iter().rev().take(16).cloned());
+    let mut list = try_with_capacity(16)?;
+    list.try_extend(CONSOLES.lock().list.iter().rev().take(16).cloned())?;
     list.sort_by_key(|console| preferred.as_deref() != Some(console.name()));
-    list
+    Ok(list)
 }
 
 /// Appends a record and shows it on the consoles.

@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arch::trap::TrapFrame;
 use core::sync::atomic::Ordering;
+use mm::fallible::{TryVec, try_arc};
 use sched::{NewTask, Task};
 use vfs::fdtable::FdTable;
 use vfs::path::FsStruct;
@@ -30,8 +31,8 @@ pub fn spawn_init(
     let ns = init_pid_ns();
     let pid = Pid::new(&ns, &[])?;
     let max_threads = crate::fork::MAX_THREADS.load(Ordering::Relaxed);
-    let sighand = Arc::new(SigHand::new());
-    let process = Arc::new(Process::new(pid.clone(), sighand, Limits::initial(max_threads), 0));
+    let sighand = try_arc(SigHand::new())?;
+    let process = try_arc(Process::new(pid.clone(), sighand, Limits::initial(max_threads), 0))?;
     process.unkillable.store(true, Ordering::Relaxed);
     ns.set_reaper(&process);
     let data = Thread::new(Parts {
@@ -40,14 +41,14 @@ pub fn spawn_init(
         cred: init_cred(),
         mm: None,
         fs,
-        files: Arc::new(FdTable::new()),
+        files: try_arc(FdTable::new())?,
         nsproxy,
-        charge: ThreadCharge::new(UserCounts::of(Uid(0))),
+        charge: ThreadCharge::new(UserCounts::of(Uid(0))?),
     });
     let task = Task::new_program(NewTask { comm: b"swapper", mm: None, data }, body)?;
     let thread = task.data::<Thread>().ok_or(Errno::ENOMEM)?;
     thread.set_task(&task);
-    process.sig.lock().threads.push(task.clone());
+    process.sig.lock().threads.try_push(task.clone())?;
     {
         // It is in the group and the session of the idle task, number 0, until it asks for its own.
         let tree = tree::lock();

@@ -8,6 +8,7 @@ use super::current;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use mm::fallible::try_arc;
 use vfs::fdtable::FdTable;
 use vfs::path::FsStruct;
 
@@ -22,7 +23,7 @@ pub fn share(files: &Arc<FdTable>) -> Arc<FdTable> {
 /// # Errors
 /// `ENOMEM`.
 pub fn copy(files: &FdTable) -> Result<Arc<FdTable>> {
-    Ok(Arc::new(files.copy(None)?))
+    Ok(try_arc(files.copy(None)?)?)
 }
 
 /// One user less; the last one closes everything.
@@ -53,7 +54,8 @@ pub fn unshare_files() -> Result<()> {
 /// `EINVAL` for an exiting thread.
 pub fn own_fs() -> Result<Option<Arc<FsStruct>>> {
     let fs = current().fs().ok_or(Errno::EINVAL)?;
-    Ok((fs.users.load(Ordering::Acquire) > 1).then(|| Arc::new(fs.copy())))
+    let shared = fs.users.load(Ordering::Acquire) > 1;
+    Ok(if shared { Some(try_arc(fs.copy())?) } else { None })
 }
 
 /// Gives the running thread directories and a mask of its own.

@@ -9,6 +9,7 @@ use abi::Result;
 use abi::creds::Uid;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use mm::fallible::{TryVec, try_arc};
 use sched::Task;
 use sync::Once;
 use vfs::fdtable::FdTable;
@@ -29,8 +30,8 @@ pub fn init(fs: Arc<FsStruct>, files: Arc<FdTable>, nsproxy: Arc<NsProxy>) {
 pub fn adopt(task: &Arc<Task>) -> Result<()> {
     let (fs, files, nsproxy) = PARTS.get().ok_or(abi::Errno::EAGAIN)?.clone();
     let pid = Pid::new(&init_pid_ns(), &[])?;
-    let sighand = Arc::new(SigHand::new());
-    let process = Arc::new(Process::new(pid.clone(), sighand, Limits::initial(u64::MAX), 0));
+    let sighand = try_arc(SigHand::new())?;
+    let process = try_arc(Process::new(pid.clone(), sighand, Limits::initial(u64::MAX), 0))?;
     let thread = Thread::new(Parts {
         process: process.clone(),
         pid: pid.clone(),
@@ -39,7 +40,7 @@ pub fn adopt(task: &Arc<Task>) -> Result<()> {
         fs,
         files: super::files::share(&files),
         nsproxy,
-        charge: ThreadCharge::new(UserCounts::of(Uid(0))),
+        charge: ThreadCharge::new(UserCounts::of(Uid(0))?),
     });
     thread.set(flags::KTHREAD);
     // Kernel threads take no signals.
@@ -49,7 +50,7 @@ pub fn adopt(task: &Arc<Task>) -> Result<()> {
     if let Some(thread) = task.data::<Thread>() {
         thread.set_task(task);
     }
-    process.sig.lock().threads.push(task.clone());
+    process.sig.lock().threads.try_push(task.clone())?;
     let tree = tree::lock();
     let parent = KTHREADD.call_once(|| process.clone()).clone();
     if !Arc::ptr_eq(&parent, &process) {

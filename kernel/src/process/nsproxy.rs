@@ -6,11 +6,13 @@
 
 use super::PidNamespace;
 use crate::ipc::IpcNamespace;
+use abi::Result;
 use abi::raw;
 use abi::system::Utsname;
 use alloc::sync::Arc;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicI64, Ordering};
+use mm::fallible::try_arc;
 use vfs::mount::MountNamespace;
 
 /// Inode numbers of the initial namespaces (`PROC_*_INIT_INO`).
@@ -104,18 +106,21 @@ pub struct NsProxy {
 
 impl NsProxy {
     /// The namespaces that the system starts with.
-    pub fn initial(mnt: Arc<MountNamespace>) -> Self {
-        let time = Arc::new(TimeNamespace::new(None, TIME_INIT_INO));
-        Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn initial(mnt: Arc<MountNamespace>) -> Result<Self> {
+        let time = try_arc(TimeNamespace::new(None, TIME_INIT_INO))?;
+        Ok(Self {
             mnt,
-            uts: Arc::new(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO)),
-            ipc: Arc::new(IpcNamespace::initial()),
-            net: Arc::new(NetNamespace { inum: NET_INIT_INO }),
-            cgroup: Arc::new(CgroupNamespace { inum: CGROUP_INIT_INO }),
+            uts: try_arc(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO))?,
+            ipc: try_arc(IpcNamespace::initial()?)?,
+            net: try_arc(NetNamespace { inum: NET_INIT_INO })?,
+            cgroup: try_arc(CgroupNamespace { inum: CGROUP_INIT_INO })?,
             time: time.clone(),
             time_for_children: time,
             pid_for_children: super::init_pid_ns(),
-        }
+        })
     }
 }
 

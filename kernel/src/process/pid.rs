@@ -15,12 +15,12 @@
 use super::{Process, Thread};
 use abi::{Errno, Result};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arch::sync::{RwSpinLock, SpinLock};
-use core::ops::Bound;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use mm::context::NoFailScope;
+use mm::fallible::{SortedMap, TryVec, try_arc, try_with_capacity};
 use sched::Task;
 use sched::wait::WaitQueue;
 
@@ -80,13 +80,12 @@ impl Pid {
     /// # Errors
     /// `EAGAIN`: no number is free; `ENOMEM`: the namespace's init is gone; with `wanted`: `EEXIST`, `EINVAL`.
     pub fn new(ns: &Arc<PidNamespace>, wanted: &[i32]) -> Result<Arc<Self>> {
-        let mut numbers = Vec::new();
-        numbers.try_reserve_exact(ns.level as usize + 1).map_err(|_| Errno::ENOMEM)?;
+        let mut numbers = try_with_capacity(ns.level as usize + 1)?;
         let mut level = Some(ns);
         let mut wanted = wanted.iter();
         while let Some(at) = level {
             match at.reserve(wanted.next().copied()) {
-                Ok(nr) => numbers.push(Upid { nr, ns: at.clone() }),
+                Ok(nr) => numbers.push_reserved(Upid { nr, ns: at.clone() }),
                 Err(errno) => {
                     numbers.iter().for_each(|n: &Upid| n.ns.forget(n.nr));
                     return Err(errno);
@@ -96,13 +95,13 @@ impl Pid {
         }
         numbers.reverse();
         let nr = numbers.last().map_or(0, |n| n.nr);
-        let pid = Arc::new(Self {
+        let pid = try_arc(Self {
             nr,
             numbers: numbers.into_boxed_slice(),
             links: SpinLock::new(Links::default()),
             released: AtomicBool::new(false),
             exit_wait: WaitQueue::new(),
-        });
+        })?;
         for number in &pid.numbers {
             number.ns.publish(number.nr, &pid);
         }
@@ -173,12 +172,12 @@ impl Pid {
 
     /// The members of the process group.
     pub fn group(&self) -> Vec<Arc<Process>> {
-        self.links.lock().group.clone()
+        snapshot(|take| take(&self.links.lock().group))
     }
 
     /// The processes of the session.
     pub fn session(&self) -> Vec<Arc<Process>> {
-        self.links.lock().session.clone()
+        snapshot(|take| take(&self.links.lock().session))
     }
 
     /// Changes what the pid names and gives its numbers back when it names nothing any more.
@@ -218,7 +217,7 @@ impl core::fmt::Debug for Pid {
 
 /// Numbers in use. A number whose pid is not published yet is reserved with an empty reference.
 struct Ids {
-    used: BTreeMap<i32, Weak<Pid>>,
+    used: SortedMap<i32, Weak<Pid>>,
     /// The number given out last.
     last: i32,
 }
@@ -248,7 +247,7 @@ impl PidNamespace {
         Self {
             level,
             parent,
-            ids: RwSpinLock::new(Ids { used: BTreeMap::new(), last: 0 }),
+            ids: RwSpinLock::new(Ids { used: SortedMap::new(), last: 0 }),
             reaper: SpinLock::new(None),
             closed: AtomicBool::new(false),
             inum,
@@ -264,7 +263,7 @@ impl PidNamespace {
         if parent.level >= MAX_LEVEL {
             return Err(Errno::ENOSPC);
         }
-        Ok(Arc::new(Self::at(parent.level + 1, Some(parent.clone()), super::nsproxy::next_inum())))
+        Ok(try_arc(Self::at(parent.level + 1, Some(parent.clone()), super::nsproxy::next_inum()))?)
     }
 
     /// How deep it is nested; 0 for the initial one.
@@ -312,7 +311,7 @@ impl PidNamespace {
         loop {
             let (nr, pid) = {
                 let ids = self.ids.read();
-                let (nr, pid) = ids.used.range((Bound::Included(from), Bound::Unbounded)).next()?;
+                let (nr, pid) = ids.used.range_from(&from).next()?;
                 (*nr, pid.upgrade())
             };
             if let Some(process) = pid.and_then(|p| p.process()) {
@@ -383,7 +382,7 @@ impl PidNamespace {
                 nr
             }
         };
-        ids.used.insert(nr, Weak::new());
+        ids.used.try_insert(nr, Weak::new())?;
         drop(ids);
         self.population.fetch_add(1, Ordering::Relaxed);
         Ok(nr)
@@ -403,14 +402,35 @@ impl PidNamespace {
     }
 }
 
+/// A copy of a list that a spin lock protects; `locked` passes it on under the lock. The memory is found outside of it, and waited for:
+/// a signal to a group must not miss a member.
+pub(super) fn snapshot<T: Clone>(locked: impl Fn(&mut dyn FnMut(&[T]))) -> Vec<T> {
+    let _no_fail = NoFailScope::enter();
+    let mut copy: Vec<T> = Vec::new();
+    loop {
+        let mut missing = 0;
+        locked(&mut |list| match copy.capacity() >= list.len() {
+            true => copy.extend_from_slice(list),
+            false => missing = list.len(),
+        });
+        if missing == 0 {
+            return copy;
+        }
+        if copy.try_reserve_exact(missing).is_err() {
+            log::error!("no memory for a list of {missing}");
+            return copy;
+        }
+    }
+}
+
 /// The first free number after `last`, wrapping once to [`RESERVED`].
-fn next_free(used: &BTreeMap<i32, Weak<Pid>>, last: i32, max: i32) -> Option<i32> {
+fn next_free(used: &SortedMap<i32, Weak<Pid>>, last: i32, max: i32) -> Option<i32> {
     let gap = |from: i32, end: i32| {
         if from >= end {
             return None;
         }
         let mut free = from;
-        for nr in used.range(from..end).map(|(nr, _)| *nr) {
+        for nr in used.range_from(&from).map(|(nr, _)| *nr).take_while(|nr| *nr < end) {
             if nr != free {
                 break;
             }
@@ -502,7 +522,7 @@ mod tests {
         fn next_free_finds_every_number(
             used in proptest::collection::btree_set(1i32..64, 0..64), last in 0i32..64, max in 2i32..64,
         ) {
-            let map: BTreeMap<i32, Weak<Pid>> = used.iter().map(|&n| (n, Weak::new())).collect();
+            let map: SortedMap<i32, Weak<Pid>> = used.iter().map(|&n| (n, Weak::new())).collect();
             let got = next_free(&map, last, max);
             let expect = (last.max(0) + 1..max).chain(1..(last + 1).min(max)).find(|n| !used.contains(n));
             prop_assert_eq!(got, expect);

@@ -261,7 +261,7 @@ impl Process {
 
     /// The live threads, leader first if it lives.
     pub fn threads(&self) -> Vec<Arc<Task>> {
-        self.sig.lock().threads.clone()
+        super::pid::snapshot(|take| take(&self.sig.lock().threads))
     }
 
     /// How many threads live.

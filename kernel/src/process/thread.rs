@@ -13,11 +13,13 @@ use super::user::{SignalCharge, ThreadCharge};
 use super::{NsProxy, Pid, PidNamespace, Process};
 use crate::signal::Pending;
 use crate::time::cpu::queue::Queue;
+use abi::Result;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use arch::sync::{SpinLock, SpinLockIrq};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use mm::AddressSpace;
+use mm::fallible::try_box;
 use sched::Task;
 use sched::completion::Completion;
 use sync::{Once, RcuPtr};
@@ -308,8 +310,15 @@ impl Thread {
     }
 
     /// Those who wait for its CPU time, now or later.
-    pub(crate) fn cpu_queue(&self) -> &Queue {
-        self.cpu_queue.call_once(|| Box::new(Queue::new()))
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn cpu_queue(&self) -> Result<&Queue> {
+        if let Some(queue) = self.cpu_queue.get() {
+            return Ok(queue);
+        }
+        let fresh = try_box(Queue::new())?;
+        Ok(self.cpu_queue.call_once(|| fresh))
     }
 
     /// The same, if there was ever one.

@@ -6,11 +6,12 @@
 
 use super::process::State;
 use super::{Pid, Process};
-use abi::{Errno, Result};
+use abi::Result;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use core::sync::atomic::Ordering;
+use mm::fallible::TryVec;
 
 static TREE: SpinLock<()> = SpinLock::new(());
 
@@ -32,9 +33,7 @@ pub fn remove(list: &mut Vec<Arc<Process>>, item: &Process) -> bool {
 }
 
 fn push(list: &mut Vec<Arc<Process>>, item: &Arc<Process>) -> Result<()> {
-    list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-    list.push(item.clone());
-    Ok(())
+    Ok(list.try_push(item.clone())?)
 }
 
 /// Makes `child` a child of `parent`.

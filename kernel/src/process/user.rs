@@ -5,10 +5,11 @@
 //! reference; the counts themselves are atomic. Ids are in the initial user namespace.
 
 use abi::creds::Uid;
-use alloc::collections::BTreeMap;
+use abi::{Errno, Result};
 use alloc::sync::{Arc, Weak};
 use arch::sync::SpinLockIrq;
 use core::sync::atomic::{AtomicU64, Ordering};
+use mm::fallible::{SortedMap, try_arc_with};
 
 /// Counts of one user (Linux: `user_struct` / `ucounts`).
 #[derive(Debug)]
@@ -24,20 +25,38 @@ pub struct UserCounts {
     pub shm_locked: AtomicU64,
 }
 
-static USERS: SpinLockIrq<BTreeMap<u32, Weak<UserCounts>>> = SpinLockIrq::new(BTreeMap::new());
+static USERS: SpinLockIrq<SortedMap<u32, Weak<UserCounts>>> = SpinLockIrq::new(SortedMap::new());
 
 impl UserCounts {
     /// The counts of user `uid`.
-    pub fn of(uid: Uid) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn of(uid: Uid) -> Result<Arc<Self>> {
         let mut users = USERS.lock();
         if let Some(user) = users.get(&uid.0).and_then(Weak::upgrade) {
-            return user;
+            return Ok(user);
         }
         let zero = || AtomicU64::new(0);
-        let user =
-            Arc::new(Self { uid, threads: zero(), signals: zero(), msgqueue: zero(), shm_locked: zero() });
-        users.insert(uid.0, Arc::downgrade(&user));
-        user
+        users.try_insert(uid.0, Weak::new())?;
+        // Dropped, it would want the table.
+        let made = try_arc_with(|| Self {
+            uid,
+            threads: zero(),
+            signals: zero(),
+            msgqueue: zero(),
+            shm_locked: zero(),
+        });
+        match (made, users.get_mut(&uid.0)) {
+            (Ok(user), Some(place)) => {
+                *place = Arc::downgrade(&user);
+                Ok(user)
+            }
+            _ => {
+                users.remove(&uid.0);
+                Err(Errno::ENOMEM)
+            }
+        }
     }
 
     /// Whose counts these are.
@@ -153,8 +172,8 @@ mod tests {
 
     #[test]
     fn counts_follow_their_charges() {
-        let user = UserCounts::of(Uid(4711));
-        assert!(Arc::ptr_eq(&user, &UserCounts::of(Uid(4711))));
+        let user = UserCounts::of(Uid(4711)).unwrap();
+        assert!(Arc::ptr_eq(&user, &UserCounts::of(Uid(4711)).unwrap()));
         let one = SignalCharge::new(&user, 1).unwrap();
         assert!(SignalCharge::new(&user, 1).is_none());
         drop(one);

@@ -39,11 +39,11 @@ fn text(result: fmt::Result) -> Result<()> {
 
 fn devices(out: &mut Text) -> fmt::Result {
     out.push(b"Character devices:\n");
-    for (major, name) in CHAR_DEVICES.majors() {
+    for (major, name) in CHAR_DEVICES.majors().map_err(|_| fmt::Error)? {
         writeln!(out, "{major:3} {name}")?;
     }
     out.push(b"\nBlock devices:\n");
-    for (major, name) in BLOCK_DEVICES.majors() {
+    for (major, name) in BLOCK_DEVICES.majors().map_err(|_| fmt::Error)? {
         writeln!(out, "{major:3} {name}")?;
     }
     Ok(())
@@ -52,6 +52,7 @@ fn devices(out: &mut Text) -> fmt::Result {
 fn misc(out: &mut Text) -> fmt::Result {
     CHAR_DEVICES
         .minors(MISC_MAJOR)
+        .map_err(|_| fmt::Error)?
         .into_iter()
         .rev()
         .try_for_each(|(minor, name)| writeln!(out, "{minor:3} {name}"))
@@ -59,9 +60,10 @@ fn misc(out: &mut Text) -> fmt::Result {
 
 /// What can be said of a console: enabled, preferred, shows what was logged before it came, usable at any time.
 fn consoles(out: &mut Text) -> fmt::Result {
-    for (index, console) in crate::printk::consoles().iter().enumerate() {
+    let terminals = tty::terminals().map_err(|_| fmt::Error)?;
+    for (index, console) in crate::printk::consoles().map_err(|_| fmt::Error)?.iter().enumerate() {
         write!(out, "{:<20} -W- (E{}  p a)", console.name(), if index == 0 { 'C' } else { ' ' })?;
-        let dev = tty::terminals().iter().find(|tty| tty.name() == console.name()).map(|tty| tty.dev());
+        let dev = terminals.iter().find(|tty| *tty.name() == *console.name()).map(|tty| tty.dev());
         match dev {
             Some(DevId { major, minor }) => writeln!(out, " {major:4}:{minor}")?,
             None => writeln!(out)?,
@@ -81,7 +83,7 @@ const TTY_DRIVERS: [(&str, &str, &str, &str); 6] = [
 ];
 
 fn tty_drivers(out: &mut Text) -> fmt::Result {
-    let ranges = CHAR_DEVICES.ranges();
+    let ranges = CHAR_DEVICES.ranges().map_err(|_| fmt::Error)?;
     for (registered, driver, node, kind) in TTY_DRIVERS {
         for Numbers { major, first, last, .. } in ranges.iter().filter(|range| range.name == registered) {
             write!(out, "{driver:<20} /dev/{node:<8} {major:3} ")?;

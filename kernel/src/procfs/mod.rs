@@ -23,6 +23,7 @@ use vfs::fs_context::{ParamError, ParamResult};
 use vfs::super_block::MountRequest;
 
 use crate::process::PidNamespace;
+use mm::fallible::try_arc;
 
 mod hardware;
 mod inside;
@@ -55,8 +56,8 @@ pub fn top() -> &'static Arc<StaticDir> {
 
 fn mount(_: &MountRequest<'_>) -> kernfs::RootOf {
     let ns = crate::process::current().pid_ns();
-    let mounted = Arc::new(Mounted { ns: ns.clone() });
-    Ok((Arc::new(root::Root::new(ns)), Some(mounted)))
+    let mounted = try_arc(Mounted { ns: ns.clone() })?;
+    Ok((try_arc(root::Root::new(ns))?, Some(mounted)))
 }
 
 /// Parameters of a mount. All processes are visible to everybody so far, whatever `hidepid=` says.

@@ -1,6 +1,5 @@
 //! The top directory: registered names first, then a directory per process.
 
-use alloc::format;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
@@ -10,6 +9,7 @@ use vfs::types::FileType;
 
 use super::{Mounted, task, top};
 use crate::process::{PidNamespace, current};
+use mm::fallible::{try_arc_slice, try_format};
 
 /// Positions of registered names lie below this, process `n` is at this plus `n`.
 const PROCESSES: u64 = 1 << 20;
@@ -42,7 +42,8 @@ impl Dir for Root {
             return Ok(Some(entry));
         }
         let Some(number) = parse_number(name) else { return Ok(None) };
-        Ok(self.ns.find(number).and_then(task::process_entry))
+        let Some(pid) = self.ns.find(number) else { return Ok(None) };
+        task::process_entry(pid)
     }
 
     fn list(&self, cx: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
@@ -59,7 +60,7 @@ impl Dir for Root {
         let mut number = i32::try_from(from.saturating_sub(PROCESSES)).unwrap_or(i32::MAX);
         while let Some((found, process)) = self.ns.next_process(number) {
             let ino = task::directory_ino(&process.pid);
-            let name = format!("{found}");
+            let name = try_format(format_args!("{found}"))?;
             if !emit(name.as_bytes(), ino, FileType::Directory, PROCESSES + found as u64 + 1) {
                 return Ok(());
             }
@@ -96,11 +97,11 @@ impl Link for SelfLink {
             return Err(Errno::ENOENT);
         }
         let text = if self.thread {
-            format!("{process}/task/{}", thread.tid_in(&mounted.ns))
+            try_format(format_args!("{process}/task/{}", thread.tid_in(&mounted.ns)))?
         } else {
-            format!("{process}")
+            try_format(format_args!("{process}"))?
         };
-        Ok(LinkTarget::Path(Arc::from(text.as_bytes())))
+        Ok(LinkTarget::Path(try_arc_slice(text.as_bytes())?))
     }
 }
 

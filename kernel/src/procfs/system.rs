@@ -52,7 +52,7 @@ fn ticks(ns: u64) -> u64 {
 }
 
 fn show_filesystems(out: &mut Text) -> Result<()> {
-    for fs in vfs::fs_type::filesystems() {
+    for fs in vfs::fs_type::filesystems()? {
         let device = fs.flags().contains(vfs::fs_type::FsFlags::REQUIRES_DEV);
         text(writeln!(out, "{}\t{}", if device { "" } else { "nodev" }, fs.name()))?;
     }

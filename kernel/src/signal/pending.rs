@@ -12,6 +12,7 @@
 use super::set::{SigSet, Signal};
 use abi::signal::Siginfo;
 use alloc::vec::Vec;
+use mm::fallible::TryVec;
 
 const NONE: u32 = u32::MAX;
 
@@ -86,7 +87,7 @@ impl<C> Pending<C> {
             index
         } else {
             self.slots.try_reserve(1).map_err(|_| NoMemory)?;
-            self.slots.push(slot);
+            self.slots.push_reserved(slot);
             (self.slots.len() - 1) as u32
         };
         match self.slots.get_mut(self.tail as usize) {

@@ -11,8 +11,8 @@ use crate::syscall::{Fd, Syscall};
 use abi::poll::PollEvents;
 use abi::signal::{SI_KERNEL, SI_TIMER, SignalfdSiginfo};
 use abi::{Errno, Result, raw};
-use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use mm::fallible::try_arc;
 use mm::iov::IovIter;
 use mm::user::UserPtr;
 use vfs::fdtable::Fd as VfsFd;
@@ -138,7 +138,7 @@ fn signalfd(fd: i32, mask: UserPtr<u64>, size: usize, flags: u32) -> Result<Fd> 
         current().process.signalfd_wait.wake_all();
         return Ok(Fd(fd));
     }
-    let object = Arc::new(SignalFile { set: AtomicU64::new(set.0) });
+    let object = try_arc(SignalFile { set: AtomicU64::new(set.0) })?;
     let file = vfs::anon::anon_file(
         &current().cred(),
         "[signalfd]",

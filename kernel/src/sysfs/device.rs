@@ -81,14 +81,14 @@ pub(super) fn init() {
         if name == "console" {
             // The one that `/dev/console` is comes last.
             add_file(&dir, "active", |out| {
-                for (index, console) in crate::printk::consoles().iter().rev().enumerate() {
+                for (index, console) in crate::printk::consoles()?.iter().rev().enumerate() {
                     print(out, format_args!("{}{}", if index > 0 { " " } else { "" }, console.name()))?;
                 }
                 print(out, format_args!("\n"))
             });
         }
     }
-    for terminal in tty::terminals() {
+    for terminal in tty::terminals().unwrap_or_default() {
         add_device(&Device { class: "tty", name: &terminal.name(), dev: terminal.dev(), mode: None });
     }
 }

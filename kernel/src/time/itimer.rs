@@ -28,20 +28,20 @@ pub(crate) struct RealTimer {
 }
 
 impl RealTimer {
-    fn new(process: &Arc<Process>) -> Self {
+    fn new(process: &Arc<Process>) -> Result<Self> {
         let owner = Arc::downgrade(process);
         let timer = HrTimer::new(move |_| {
             if let Some(process) = alive(&owner) {
                 send::kernel_signal(&process, Signal::SIGALRM);
             }
             Restart::No
-        });
-        Self {
+        })?;
+        Ok(Self {
             timer,
             expired_ns: AtomicU64::new(0),
             interval_ns: AtomicU64::new(0),
             setting: SpinLock::new(()),
-        }
+        })
     }
 
     /// Its signal is taken (or another `SIGALRM`): a repeating timer that has expired goes on, in rhythm. A signal that nobody
@@ -86,8 +86,12 @@ impl RealTimer {
     }
 }
 
-fn real(process: &Arc<Process>) -> &RealTimer {
-    process.timers.real.call_once(|| RealTimer::new(process))
+fn real(process: &Arc<Process>) -> Result<&RealTimer> {
+    if let Some(timer) = process.timers.real.get() {
+        return Ok(timer);
+    }
+    let fresh = RealTimer::new(process)?;
+    Ok(process.timers.real.call_once(|| fresh))
 }
 
 /// Time left and interval of timer `which`.
@@ -106,7 +110,7 @@ fn set(process: &Arc<Process>, which: u32, left: u64, interval: u64) -> Result<(
     match which {
         raw::ITIMER_REAL if left == 0 && process.timers.real.get().is_none() => return Ok(()),
         raw::ITIMER_REAL => {
-            real(process).set(left, interval);
+            real(process)?.set(left, interval);
             return Ok(());
         }
         raw::ITIMER_VIRTUAL => cpu.virt.set(process_time(process, Kind::Virt), left, interval),

@@ -4,7 +4,9 @@
 //! - [`idalloc`]: lowest-free and cyclic id allocation;
 //! - [`rangemap`]: disjoint address ranges with gap search (address spaces);
 //! - [`rbtree`]: intrusive red-black tree with a cached first node (run queues, timers);
-//! - [`bitmap`]: bit searches over word slices.
+//! - [`bitmap`]: bit searches over word slices;
+//! - [`sorted`]: ordered map;
+//! - [`fallible`]: growth of `alloc`'s own containers that can fail.
 //!
 //! None of them locks; the owner does. Allocation failures are reported, never a panic.
 #![cfg_attr(not(test), no_std)]
@@ -12,11 +14,19 @@
 extern crate alloc;
 
 pub mod bitmap;
+pub mod fallible;
 pub mod idalloc;
 pub mod rangemap;
 pub mod rbtree;
+pub mod sorted;
 pub mod xarray;
 
-/// The heap had no room for a node.
+/// No memory could be had. Becomes `ENOMEM` above `lib`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfMemory;
+
+impl From<OutOfMemory> for abi::Errno {
+    fn from(_: OutOfMemory) -> Self {
+        Self::ENOMEM
+    }
+}

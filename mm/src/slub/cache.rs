@@ -112,8 +112,21 @@ impl RawCache {
 
     /// An object. `gfp` is asked only if this CPU's stash is empty.
     #[inline]
-    pub fn alloc(&'static self, gfp: impl FnOnce() -> Gfp) -> Option<NonNull<u8>> {
+    pub fn alloc(&'static self, gfp: impl Fn() -> Gfp) -> Option<NonNull<u8>> {
+        if crate::inject::slab_fails(&gfp, self.size) {
+            return None;
+        }
         self.alloc_or(|cache| cache.alloc_slow(gfp()))
+    }
+
+    /// Whether this CPU's stash holds an object: then the next allocation here takes it.
+    #[inline]
+    pub(crate) fn is_stocked(&'static self, here: &PreemptGuard) -> bool {
+        let slots = self.slots.load(Ordering::Acquire);
+        // SAFETY: there is a slot for every possible CPU; this one is this CPU's, and preemption is off.
+        !slots.is_null()
+            && unsafe { (*slots.add(cpu::current().index())).0.with(here, |stash| !stash.head.is_null()) }
+                == Some(true)
     }
 
     /// An object from this CPU's stash, or else from `slow`. The guard goes along into the slow half, so that the fast one

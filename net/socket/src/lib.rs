@@ -20,7 +20,7 @@ mod socket;
 
 pub use family::{Family, Protocol, create, register};
 pub use message::{
-    Control, Credentials, MessageFlags, Received, SendMessage, SocketAddr, current_credentials,
+    Control, ControlList, Credentials, MessageFlags, Received, SendMessage, SocketAddr, current_credentials,
     set_credentials_source,
 };
 pub use ops::{Shutdown, SocketOps};

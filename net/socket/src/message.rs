@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use smallvec::SmallVec;
 
 use abi::{Errno, Result, raw_sys::net};
 use bitflags::bitflags;
@@ -114,6 +115,10 @@ pub struct SendMessage {
     pub nonblock: bool,
 }
 
+/// What control messages are received in: there is at most one of each kind, so that nothing is allocated once a message
+/// has been taken.
+pub type ControlList = SmallVec<[Control; 2]>;
+
 /// What came with received bytes.
 pub struct Received {
     /// Bytes copied, or with `MSG_TRUNC` the message's length.
@@ -121,7 +126,7 @@ pub struct Received {
     /// Sender's address.
     pub from: Option<SocketAddr>,
     /// Control messages.
-    pub control: Vec<Control>,
+    pub control: ControlList,
     /// `MSG_*` for `msg_flags`.
     pub flags: MessageFlags,
 }

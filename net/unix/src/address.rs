@@ -4,9 +4,7 @@
 //! identity. An abstract name (first byte NUL) is any bytes and lives in a map of its own. Both maps
 //! hold weak references: closing the socket frees the name, while a path stays until unlinked.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 
 use abi::{Errno, Result, raw_sys::net};
 use arch::sync::SpinLock;
@@ -14,6 +12,7 @@ use socket::SocketAddr;
 use vfs::inode::Inode;
 
 use crate::endpoint::Endpoint;
+use mm::fallible::{SortedMap, TryVec, try_arc_slice, try_format};
 
 /// Bytes of `sun_path`.
 const PATH_BYTES: usize = 108;
@@ -24,9 +23,9 @@ pub enum Name {
     /// `bind(2)` shall choose an abstract name; in `connect`, invalid.
     Unnamed,
     /// A path without its NUL.
-    Path(Vec<u8>),
+    Path(Arc<[u8]>),
     /// Bytes after the leading NUL.
-    Abstract(Vec<u8>),
+    Abstract(Arc<[u8]>),
 }
 
 impl Name {
@@ -54,39 +53,32 @@ impl Name {
 
     /// The address as users see it.
     pub fn to_addr(&self) -> Result<SocketAddr> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve(2 + PATH_BYTES + 1).map_err(|_| Errno::ENOMEM)?;
-        bytes.extend_from_slice(&(net::AF_UNIX as u16).to_ne_bytes());
-        match self {
-            Self::Unnamed => {}
-            Self::Path(path) => {
-                bytes.extend_from_slice(path);
-                bytes.push(0);
-            }
-            Self::Abstract(name) => {
-                bytes.push(0);
-                bytes.extend_from_slice(name);
-            }
-        }
-        SocketAddr::new(&bytes)
+        let mut bytes = [0; 2 + PATH_BYTES + 1];
+        let (family, rest) = bytes.split_at_mut(2);
+        family.copy_from_slice(&(net::AF_UNIX as u16).to_ne_bytes());
+        // A path ends in a NUL, an abstract name begins with one.
+        let (at, name, len) = match self {
+            Self::Unnamed => (0, &[][..], 0),
+            Self::Path(path) => (0, &**path, path.len() + 1),
+            Self::Abstract(name) => (1, &**name, name.len() + 1),
+        };
+        rest.get_mut(at..at + name.len()).ok_or(Errno::EINVAL)?.copy_from_slice(name);
+        SocketAddr::new(bytes.get(..2 + len).ok_or(Errno::EINVAL)?)
     }
 }
 
-fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    out.try_reserve_exact(bytes.len()).map_err(|_| Errno::ENOMEM)?;
-    out.extend_from_slice(bytes);
-    Ok(out)
+fn copy(bytes: &[u8]) -> Result<Arc<[u8]>> {
+    Ok(try_arc_slice(bytes)?)
 }
 
 struct Names {
-    by_name: BTreeMap<Vec<u8>, Weak<Endpoint>>,
-    by_inode: BTreeMap<usize, Weak<Endpoint>>,
+    by_name: SortedMap<Arc<[u8]>, Weak<Endpoint>>,
+    by_inode: SortedMap<usize, Weak<Endpoint>>,
     next_auto: u32,
 }
 
 static NAMES: SpinLock<Names> =
-    SpinLock::new(Names { by_name: BTreeMap::new(), by_inode: BTreeMap::new(), next_auto: 0 });
+    SpinLock::new(Names { by_name: SortedMap::new(), by_inode: SortedMap::new(), next_auto: 0 });
 
 fn key(inode: &Arc<Inode>) -> usize {
     Arc::as_ptr(inode).addr()
@@ -95,38 +87,46 @@ fn key(inode: &Arc<Inode>) -> usize {
 /// Binds `endpoint` to an abstract name.
 ///
 /// # Errors
-/// `EADDRINUSE`.
-pub fn bind_abstract(name: Vec<u8>, endpoint: &Arc<Endpoint>) -> Result<()> {
+/// `EADDRINUSE`, `ENOMEM`.
+pub fn bind_abstract(name: Arc<[u8]>, endpoint: &Arc<Endpoint>) -> Result<()> {
     let mut names = NAMES.lock();
     if names.by_name.get(&name).is_some_and(|other| other.strong_count() > 0) {
         return Err(Errno::EADDRINUSE);
     }
-    names.by_name.insert(name, Arc::downgrade(endpoint));
+    names.by_name.try_insert(name, Arc::downgrade(endpoint))?;
     Ok(())
 }
 
 /// Binds `endpoint` to a free name of five hexadecimal digits, as an empty address asks for.
 ///
 /// # Errors
-/// `ENOSPC` when all are taken.
-pub fn bind_auto(endpoint: &Arc<Endpoint>) -> Result<Vec<u8>> {
+/// `ENOSPC` when all are taken, `ENOMEM`.
+pub fn bind_auto(endpoint: &Arc<Endpoint>) -> Result<Arc<[u8]>> {
     const COUNT: u32 = 1 << 20;
     for _ in 0..COUNT {
         let mut names = NAMES.lock();
         let number = names.next_auto;
         names.next_auto = (number + 1) % COUNT;
         drop(names);
-        let name = alloc::format!("{number:05x}").into_bytes();
-        if bind_abstract(name.clone(), endpoint).is_ok() {
-            return Ok(name);
+        let name = copy(try_format(format_args!("{number:05x}"))?.as_bytes())?;
+        match bind_abstract(name.clone(), endpoint) {
+            Ok(()) => return Ok(name),
+            Err(Errno::EADDRINUSE) => {}
+            Err(error) => return Err(error),
         }
     }
     Err(Errno::ENOSPC)
 }
 
 /// Binds `endpoint` to the socket inode of a path.
-pub fn bind_inode(inode: &Arc<Inode>, endpoint: &Arc<Endpoint>) {
-    NAMES.lock().by_inode.insert(key(inode), Arc::downgrade(endpoint));
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn bind_inode(inode: &Arc<Inode>, endpoint: &Arc<Endpoint>) -> Result<()> {
+    // The socket has its place in the file system already.
+    let _no_fail = mm::context::NoFailScope::enter();
+    NAMES.lock().by_inode.try_insert(key(inode), Arc::downgrade(endpoint))?;
+    Ok(())
 }
 
 /// The endpoint with an abstract name.
@@ -151,9 +151,9 @@ pub fn release(endpoint: &Endpoint, name: &Name, inode: Option<&Arc<Inode>>) {
         |owner: Option<&Weak<Endpoint>>| owner.is_some_and(|owner| core::ptr::eq(owner.as_ptr(), endpoint));
     let mut names = NAMES.lock();
     if let Name::Abstract(name) = name
-        && owned(names.by_name.get(name))
+        && owned(names.by_name.get(&**name))
     {
-        names.by_name.remove(name);
+        names.by_name.remove(&**name);
     }
     if let Some(inode) = inode
         && owned(names.by_inode.get(&key(inode)))
@@ -163,11 +163,12 @@ pub fn release(endpoint: &Endpoint, name: &Name, inode: Option<&Arc<Inode>>) {
 }
 
 /// Every socket that has a descriptor, for `/proc/net/unix`, by address.
-static ALL: SpinLock<BTreeMap<usize, Weak<Endpoint>>> = SpinLock::new(BTreeMap::new());
+static ALL: SpinLock<SortedMap<usize, Weak<Endpoint>>> = SpinLock::new(SortedMap::new());
 
 /// Adds a socket to the listing.
+/// Without memory it works all the same and is not shown.
 pub fn list(endpoint: &Weak<Endpoint>) {
-    ALL.lock().insert(endpoint.as_ptr().addr(), endpoint.clone());
+    let _ = ALL.lock().try_insert(endpoint.as_ptr().addr(), endpoint.clone());
 }
 
 /// Takes a socket that closes off the listing.
@@ -179,8 +180,7 @@ pub fn unlist(endpoint: &Endpoint) {
 /// The listed socket with an address above `after`.
 pub fn next_listed(after: usize) -> Option<(usize, Arc<Endpoint>)> {
     let all = ALL.lock();
-    let from = (core::ops::Bound::Excluded(after), core::ops::Bound::Unbounded);
-    all.range(from).find_map(|(at, endpoint)| Some((*at, endpoint.upgrade()?)))
+    all.range_from(&after.checked_add(1)?).find_map(|(at, endpoint)| Some((*at, endpoint.upgrade()?)))
 }
 
 #[cfg(test)]
@@ -196,8 +196,8 @@ mod tests {
     #[test]
     fn names_are_parsed_as_unix_7_says() {
         assert_eq!(Name::parse(&addr(b"")).unwrap(), Name::Unnamed);
-        assert_eq!(Name::parse(&addr(b"/tmp/s\0junk")).unwrap(), Name::Path(b"/tmp/s".to_vec()));
-        assert_eq!(Name::parse(&addr(b"\0a\0b")).unwrap(), Name::Abstract(b"a\0b".to_vec()));
+        assert_eq!(Name::parse(&addr(b"/tmp/s\0junk")).unwrap(), Name::Path(b"/tmp/s".as_slice().into()));
+        assert_eq!(Name::parse(&addr(b"\0a\0b")).unwrap(), Name::Abstract(b"a\0b".as_slice().into()));
         assert!(Name::parse(&SocketAddr::new(&[2, 0, 1]).unwrap()).is_err());
         assert!(Name::parse(&SocketAddr::new(&[1]).unwrap()).is_err());
     }

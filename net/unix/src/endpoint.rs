@@ -9,6 +9,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::IovIter;
+use mm::fallible::{TryDeque, try_arc_cyclic};
 use sched::WaitError;
 use sched::wait::{Wait, WaitQueue};
 use socket::{
@@ -67,8 +68,11 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// A fresh socket.
-    pub fn new(kind: Kind) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(kind: Kind) -> Result<Arc<Self>> {
+        Ok(try_arc_cyclic(|me| Self {
             me: me.clone(),
             kind,
             inner: SpinLock::new(Inner {
@@ -86,7 +90,7 @@ impl Endpoint {
             closed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             ino: AtomicU64::new(0),
-        })
+        })?)
     }
 
     /// Connects two fresh sockets to each other (`socketpair(2)`).
@@ -149,7 +153,7 @@ impl Endpoint {
         options: &Options,
         nonblock: bool,
     ) -> Result<()> {
-        let server = Self::new(self.kind);
+        let server = Self::new(self.kind)?;
         self.claim(&server)?;
         match self.queue_at_listener(ctx, name, &server, options, nonblock) {
             Ok(listener) => {
@@ -227,8 +231,7 @@ impl Endpoint {
         if pending.len() > *backlog {
             return Ok(Queued::Full);
         }
-        pending.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        pending.push_back(server.clone());
+        pending.try_push_back(server.clone())?;
         Ok(Queued::Yes)
     }
 
@@ -290,7 +293,7 @@ impl SocketOps for Endpoint {
                 let made = namei::mknod(ctx, At::Cwd, &path, mode, DevId::default())
                     .map_err(|error| if error == Errno::EEXIST { Errno::EADDRINUSE } else { error })?;
                 let inode = made.inode()?.clone();
-                address::bind_inode(&inode, &me);
+                address::bind_inode(&inode, &me)?;
                 (Name::Path(path), Some(inode))
             }
         };

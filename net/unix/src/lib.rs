@@ -47,9 +47,9 @@ impl Unix {
             return Err(Errno::EPROTONOSUPPORT);
         }
         match protocol.kind {
-            Kind::Stream | Kind::Dgram | Kind::Seqpacket => Ok(Endpoint::new(protocol.kind)),
+            Kind::Stream | Kind::Dgram | Kind::Seqpacket => Ok(Endpoint::new(protocol.kind)?),
             // Linux makes a datagram socket of it.
-            Kind::Raw => Ok(Endpoint::new(Kind::Dgram)),
+            Kind::Raw => Ok(Endpoint::new(Kind::Dgram)?),
             _ => Err(Errno::ESOCKTNOSUPPORT),
         }
     }

@@ -9,6 +9,7 @@ use socket::Credentials;
 use vfs::file::File;
 
 use crate::address::Name;
+use mm::fallible::TryDeque;
 
 /// One message, or a piece of a stream.
 pub struct Message {
@@ -91,7 +92,7 @@ impl Queue {
         }
         self.bytes += message.rest().len();
         self.charge += charge_of(&message);
-        self.messages.push_back(message);
+        self.messages.push_back_reserved(message);
         Ok(())
     }
 

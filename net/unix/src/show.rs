@@ -28,7 +28,7 @@ impl Endpoint {
             Name::Abstract(name) => ("@", name),
         };
         write!(out, " {first}")?;
-        for byte in bytes {
+        for byte in &**bytes {
             // An abstract name is any bytes: NUL shows as its mark.
             out.write_char(if *byte == 0 { '@' } else { char::from(*byte) })?;
         }

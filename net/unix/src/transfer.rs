@@ -10,8 +10,9 @@ use core::sync::atomic::Ordering;
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use mm::IovIter;
+use mm::fallible::{TryVec, try_to_vec};
 use sched::wait::Wait;
-use socket::{Control, Credentials, Kind, MessageFlags, Options, Received, SendMessage};
+use socket::{Control, ControlList, Credentials, Kind, MessageFlags, Options, Received, SendMessage};
 use vfs::file::File;
 use vfs::path::LookupContext;
 
@@ -191,7 +192,8 @@ impl Endpoint {
             return Err(Errno::EINVAL);
         }
         let nonblock = nonblock || flags.contains(MessageFlags::DONTWAIT);
-        let mut received = Received { len: 0, from: None, control: Vec::new(), flags: MessageFlags::empty() };
+        let mut received =
+            Received { len: 0, from: None, control: ControlList::new(), flags: MessageFlags::empty() };
         let mut sender: Option<Credentials> = None;
         let passes = options.pass_credentials.load(Ordering::Relaxed);
         let mut chunk = Vec::new();
@@ -220,12 +222,14 @@ impl Endpoint {
                 peek_into(&queue, iter.count(), &mut chunk)?;
             } else {
                 let count = front.rest().len().min(iter.count()).min(PIECE);
-                chunk.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
-                chunk.extend_from_slice(front.rest().get(..count).unwrap_or_default());
+                chunk.try_extend_from_slice(front.rest().get(..count).unwrap_or_default())?;
             }
             let count = chunk.len();
-            let files =
-                if flags.contains(MessageFlags::PEEK) { front.files.clone() } else { queue.take_files() };
+            let files = if flags.contains(MessageFlags::PEEK) {
+                try_to_vec(&front.files)?
+            } else {
+                queue.take_files()
+            };
             let finished = if flags.contains(MessageFlags::PEEK) { None } else { queue.consume(count) };
             drop(queue);
             drop(finished);
@@ -267,7 +271,7 @@ impl Endpoint {
                 return Ok(Received {
                     len: 0,
                     from: None,
-                    control: Vec::new(),
+                    control: ControlList::new(),
                     flags: MessageFlags::empty(),
                 });
             }
@@ -291,7 +295,7 @@ impl Endpoint {
                 Name::Unnamed => None,
                 ref name => Some(name.to_addr()?),
             },
-            control: Vec::new(),
+            control: ControlList::new(),
             flags: MessageFlags::empty(),
         };
         if wanted < size {
@@ -325,8 +329,7 @@ fn peek_into(queue: &Queue, most: usize, chunk: &mut Vec<u8>) -> Result<()> {
         }
         let part = message.rest();
         let part = part.get(..room.min(part.len())).unwrap_or_default();
-        chunk.try_reserve(part.len()).map_err(|_| Errno::ENOMEM)?;
-        chunk.extend_from_slice(part);
+        chunk.try_extend_from_slice(part)?;
         if index == 0 && !message.files.is_empty() {
             break;
         }
@@ -354,13 +357,10 @@ fn copy_in(iter: &mut IovIter<'_>, most: usize) -> Result<Vec<u8>> {
 }
 
 fn copy_of(message: &Message) -> Result<Message> {
-    let mut data = Vec::new();
-    data.try_reserve_exact(message.data.len()).map_err(|_| Errno::ENOMEM)?;
-    data.extend_from_slice(&message.data);
     Ok(Message {
-        data,
+        data: try_to_vec(&message.data)?,
         read: message.read,
-        files: message.files.clone(),
+        files: try_to_vec(&message.files)?,
         sender: message.sender,
         from: message.from.clone(),
     })

@@ -269,6 +269,7 @@ pub(crate) fn timer_started(cpu: CpuId) {
             });
             Restart::At(now + crate::time::TICK_NS)
         })
+        .expect("the host has memory")
     });
     if !alarm.is_queued() {
         alarm.start(crate::Deadline::after_ns(crate::time::TICK_NS));

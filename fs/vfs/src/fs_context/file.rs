@@ -1,10 +1,10 @@
 //! The descriptor of a context: `fsopen(2)` and `fspick(2)` make it, `read(2)` takes messages out of it.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result, raw};
 use mm::IovIter;
+use mm::fallible::try_box;
 use sched::mutex::{Mutex, MutexGuard};
 
 use super::log::Log;
@@ -36,7 +36,7 @@ impl ContextFile {
 }
 
 fn make(cred: &Arc<Credentials>, context: FsContext) -> Result<Arc<File>> {
-    let ops = FileImpl::Owned(Box::new(ContextFile(Mutex::new(context))));
+    let ops = FileImpl::Owned(try_box(ContextFile(Mutex::new(context)))?);
     anon::anon_file(cred, "[fscontext]", ops, raw::O_RDWR)
 }
 

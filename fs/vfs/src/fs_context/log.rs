@@ -5,6 +5,7 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 
 use abi::{Errno, Result};
+use mm::fallible::{TryDeque, try_format};
 
 /// Messages that are kept; the oldest go first.
 const KEPT: usize = 8;
@@ -52,16 +53,12 @@ impl Log {
             Level::Warning => 'w',
             Level::Info => 'i',
         };
-        let mut message = String::new();
         // A message that finds no memory is lost; the error code says what matters.
-        if message.try_reserve(prefix.len() + 64).is_err() || kept.try_reserve(1).is_err() {
-            return;
-        }
-        if writeln!(message, "{letter} {prefix}{colon}{text}").is_ok() {
+        if let Ok(message) = try_format(format_args!("{letter} {prefix}{colon}{text}\n")) {
             if kept.len() >= KEPT {
                 kept.pop_front();
             }
-            kept.push_back(message);
+            let _ = kept.try_push_back(message);
         }
     }
 

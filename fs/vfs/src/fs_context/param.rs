@@ -1,5 +1,6 @@
 //! Parameters of a mount: what `fsconfig(2)` sets one by one and `mount(2)` as a text.
 
+use crate::util::Lossy;
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,6 +12,8 @@ use super::{FsContext, Phase};
 use crate::file::File;
 use crate::fs_type::FsFlags;
 use crate::super_block::{SB_DIRSYNC, SB_LAZYTIME, SB_RDONLY, SB_SYNCHRONOUS};
+use mm::OutOfMemory;
+use mm::fallible::TryVec;
 
 /// The most text that a file system of the old kind is given: a page, as `mount(2)` passes it.
 const TEXT_MAX: usize = 4096;
@@ -90,7 +93,7 @@ impl FsContext {
     /// A file system that looks at each parameter when it is given.
     fn set_checked(&mut self, key: &[u8], value: Value) -> Result<()> {
         let name = self.fs.name();
-        let shown = alloc::string::String::from_utf8_lossy(key);
+        let shown = Lossy(key);
         let answer = match core::str::from_utf8(key) {
             Err(_) | Ok("") => Err(ParamError::Unknown),
             Ok(key) => match &value {
@@ -132,7 +135,7 @@ impl FsContext {
 
     /// A file system that looks at its parameters when it is mounted: any text will do.
     fn set_unchecked(&mut self, key: &[u8], value: Value) -> Result<()> {
-        let shown = alloc::string::String::from_utf8_lossy(key);
+        let shown = Lossy(key);
         let text = match &value {
             Value::Flag => None,
             Value::Text(text) => Some(text.as_slice()),
@@ -158,14 +161,14 @@ impl FsContext {
 
     fn append(&mut self, key: &[u8], text: Option<&[u8]>) -> Result<()> {
         let length = key.len() + text.map_or(0, |text| text.len() + 1) + 1;
-        self.options.try_reserve(length).map_err(|_| Errno::ENOMEM)?;
+        self.options.try_reserve(length).map_err(OutOfMemory::from)?;
         if !self.options.is_empty() {
-            self.options.push(b',');
+            self.options.push_reserved(b',');
         }
-        self.options.extend_from_slice(key);
+        self.options.try_extend_from_slice(key)?;
         if let Some(text) = text {
-            self.options.push(b'=');
-            self.options.extend_from_slice(text);
+            self.options.push_reserved(b'=');
+            self.options.try_extend_from_slice(text)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use sched::wait::Wait;
 
 use super::{LockContext, LockKind, file_owner};
 use crate::file::{File, FileMode};
+use mm::fallible::TryVec;
 
 /// A flock lock that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum IfBusy {
 /// Takes (`Some`) or gives back (`None`) the lock of `file`. Changing the kind is not atomic: the old
 /// lock goes first, as on Linux.
 pub fn flock(file: &File, kind: Option<LockKind>, busy: IfBusy, pid: i32) -> Result<()> {
-    let locks = file.inode().locks_or_new();
+    let locks = file.inode().locks_or_new()?;
     let id = file_owner(file);
     let Some(kind) = kind else {
         locks.unlock(id);
@@ -86,7 +87,7 @@ impl LockContext {
         if state.flock.try_reserve(1).is_err() {
             return Some(Err(Errno::ENOLCK));
         }
-        state.flock.push(entry);
+        state.flock.push_reserved(entry);
         Some(Ok(()))
     }
 }

@@ -14,6 +14,7 @@ pub mod show;
 mod tests;
 
 use alloc::vec::Vec;
+use mm::fallible::TryVec;
 
 use arch::sync::SpinLock;
 use sched::wait::WaitQueue;
@@ -49,7 +50,7 @@ impl State {
     fn note<T>(&mut self, list: impl FnOnce(&mut Self) -> &mut Vec<T>, waiting: T) {
         let list = list(self);
         if list.try_reserve(1).is_ok() {
-            list.push(waiting);
+            list.push_reserved(waiting);
         }
     }
 }

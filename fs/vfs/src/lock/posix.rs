@@ -11,6 +11,7 @@ use sched::wait::Wait;
 use super::flock::IfBusy;
 use super::{LockContext, LockKind, PosixOwner, file_owner};
 use crate::file::{File, FileMode};
+use mm::fallible::TryVec;
 
 /// Whom a record lock belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +79,7 @@ pub fn apply(locks: &mut Vec<PosixLock>, new: PosixLock, kind: Option<LockKind>)
     let mut joined = PosixLock { kind: kind.unwrap_or(new.kind), ..new };
     for old in locks.drain(..) {
         if old.owner != new.owner {
-            kept.push(old);
+            kept.push_reserved(old);
             continue;
         }
         let same = kind == Some(old.kind);
@@ -86,21 +87,21 @@ pub fn apply(locks: &mut Vec<PosixLock>, new: PosixLock, kind: Option<LockKind>)
             || same
                 && (old.end.checked_add(1) == Some(new.start) || new.end.checked_add(1) == Some(old.start));
         if !touches {
-            kept.push(old);
+            kept.push_reserved(old);
         } else if same {
             joined.start = joined.start.min(old.start);
             joined.end = joined.end.max(old.end);
         } else {
             if old.start < new.start {
-                kept.push(PosixLock { end: new.start - 1, ..old });
+                kept.push_reserved(PosixLock { end: new.start - 1, ..old });
             }
             if old.end > new.end {
-                kept.push(PosixLock { start: new.end + 1, ..old });
+                kept.push_reserved(PosixLock { start: new.end + 1, ..old });
             }
         }
     }
     if kind.is_some() {
-        kept.push(joined);
+        kept.push_reserved(joined);
     }
     kept.sort_by_key(|lock| lock.start);
     *locks = kept;
@@ -161,7 +162,7 @@ pub fn setlk(file: &File, owner: Owner, lock: &Flock, busy: IfBusy, pid: i32) ->
     }
     let pid = if matches!(owner, Owner::File(_)) { -1 } else { pid };
     let new = PosixLock { owner, kind: kind.unwrap_or(LockKind::Read), start, end, pid };
-    let locks = file.inode().locks_or_new();
+    let locks = file.inode().locks_or_new()?;
     file.has_locks.store(true, Ordering::Release);
     let Some(_) = kind else {
         let result = apply(&mut locks.state.lock().posix, new, None);
@@ -245,7 +246,7 @@ impl LockContext {
             return Err(Errno::EDEADLK);
         }
         graph.try_reserve(1).map_err(|_| Errno::ENOLCK)?;
-        graph.push((new.owner, holder));
+        graph.push_reserved((new.owner, holder));
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use super::posix::{Owner, PosixLock};
 use super::{LockContext, LockKind, file_owner};
 use crate::file::File;
 use crate::inode::Inode;
+use mm::fallible::{TryVec, try_to_vec};
 
 /// The list is not looked through before it has this many entries.
 const FEW: usize = 64;
@@ -36,7 +37,7 @@ pub(crate) fn remember(inode: &Arc<Inode>) {
         registry.limit = (registry.inodes.len() * 2).max(FEW);
     }
     if registry.inodes.try_reserve(1).is_ok() {
-        registry.inodes.push(Arc::downgrade(inode));
+        registry.inodes.push_reserved(Arc::downgrade(inode));
     }
 }
 
@@ -106,25 +107,24 @@ impl LockContext {
             state.posix.len() + state.flock.len() + state.waiting_posix.len() + state.waiting_flock.len();
         list.try_reserve(room).map_err(|_| Errno::ENOMEM)?;
         for (index, held) in state.posix.iter().enumerate() {
-            list.push(Shown { what: What::Posix(*held), waits: false });
+            list.push_reserved(Shown { what: What::Posix(*held), waits: false });
             // A request waits for the first lock that is in its way.
             let first = |wanted: &&PosixLock| {
                 state.posix.iter().position(|lock| lock.conflicts(wanted)) == Some(index)
             };
             let waiting = state.waiting_posix.iter().filter(first);
-            list.extend(
-                waiting.take(room - list.len()).map(|lock| Shown { what: What::Posix(*lock), waits: true }),
-            );
+            let left = room - list.len();
+            list.try_extend(waiting.take(left).map(|lock| Shown { what: What::Posix(*lock), waits: true }))?;
         }
         for (index, held) in state.flock.iter().enumerate() {
             let info = FlockInfo { kind: held.kind, pid: held.pid, file: held.file };
-            list.push(Shown { what: What::Flock(info), waits: false });
+            list.push_reserved(Shown { what: What::Flock(info), waits: false });
             if index == 0 {
                 let waiting = state.waiting_flock.iter().take(room - list.len());
-                list.extend(waiting.map(|lock| {
+                list.try_extend(waiting.map(|lock| {
                     let info = FlockInfo { kind: lock.kind, pid: lock.pid, file: lock.file };
                     Shown { what: What::Flock(info), waits: true }
-                }));
+                }))?;
             }
         }
         Ok(list)
@@ -136,12 +136,7 @@ impl LockContext {
 /// # Errors
 /// `ENOMEM`.
 pub fn for_each(f: &mut dyn FnMut(&Inode, &Shown)) -> Result<()> {
-    let mut inodes = Vec::new();
-    {
-        let registry = REGISTRY.lock();
-        inodes.try_reserve(registry.inodes.len()).map_err(|_| Errno::ENOMEM)?;
-        inodes.extend(registry.inodes.iter().cloned());
-    }
+    let inodes = try_to_vec(&REGISTRY.lock().inodes)?;
     for inode in inodes.iter().filter_map(Weak::upgrade) {
         let Some(locks) = inode.locks() else { continue };
         for shown in locks.shown()? {

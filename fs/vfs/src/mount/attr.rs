@@ -9,7 +9,7 @@ use arch::sync::SpinLock;
 
 use super::object::{all_of, flags};
 use super::propagate::{self, Kind};
-use super::{Mount, NAMESPACE, tree};
+use super::{Mount, tree};
 use crate::path::{LookupContext, Path};
 use crate::super_block::{SB_RDONLY, SuperBlock};
 
@@ -194,7 +194,7 @@ pub fn setattr(ctx: &LookupContext<'_>, at: &Path, change: &Change, depth: Depth
     if !at.is_mount_root() {
         return Err(Errno::EINVAL);
     }
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     let ns = at.mnt.namespace().ok_or(Errno::EINVAL)?;
     // A tree that only a descriptor holds is changed at its root; everything else must be ours.
     let loose = ns.is_anonymous() && at.mnt.mountpoint().is_none();

@@ -3,17 +3,17 @@
 //! Such a tree is the content of an anonymous namespace, which the descriptor owns. It goes with the descriptor, unless
 //! `move_mount(2)` took it out of the namespace before.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result, raw};
 
 use super::tree::{self, CopyWhat, Going};
-use super::{Mount, MountNamespace, NAMESPACE};
+use super::{Mount, MountNamespace};
 use crate::cred::Credentials;
 use crate::file::{File, FileImpl, FileMode, OpenFile};
 use crate::file_ops::FileOps;
 use crate::path::{LookupContext, Path};
+use mm::fallible::try_box;
 
 /// What the descriptor owns.
 struct Tree(Arc<MountNamespace>);
@@ -22,7 +22,7 @@ impl FileOps for Tree {}
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        let shape = NAMESPACE.write();
+        let shape = super::change();
         let gone = self.0.take_root().map(|root| tree::umount_tree(&root, Going::Together));
         drop(shape);
         tree::finish(gone.unwrap_or_default());
@@ -31,7 +31,7 @@ impl Drop for Tree {
 
 /// A descriptor, as if from `O_PATH`, for the root of a tree that is attached nowhere.
 fn open(cred: &Arc<Credentials>, root: &Arc<Mount>, ns: Arc<MountNamespace>) -> Result<Arc<File>> {
-    let ops = FileImpl::Owned(Box::new(Tree(ns)));
+    let ops = FileImpl::Owned(try_box(Tree(ns))?);
     let path = root.root_path();
     let open = OpenFile { path: &path, cred, flags: raw::O_PATH, mode: FileMode::PATH };
     File::new(open, ops)
@@ -40,7 +40,7 @@ fn open(cred: &Arc<Credentials>, root: &Arc<Mount>, ns: Arc<MountNamespace>) -> 
 /// A descriptor for the new mount `mount`; `cred` are of who prepared it.
 pub fn open_mount(ctx: &LookupContext<'_>, cred: &Arc<Credentials>, mount: Arc<Mount>) -> Result<Arc<File>> {
     let ns = {
-        let _shape = NAMESPACE.write();
+        let _shape = super::change();
         MountNamespace::anonymous(ctx.ns.user_ns(), &mount)
     };
     open(cred, &mount, ns)
@@ -52,7 +52,7 @@ pub fn open_mount(ctx: &LookupContext<'_>, cred: &Arc<Credentials>, mount: Arc<M
 /// `EINVAL` if it is not ours, cannot be bound, or hides something that the copy would show.
 pub fn open_copy(ctx: &LookupContext<'_>, path: &Path, what: CopyWhat) -> Result<Arc<File>> {
     let (top, ns) = {
-        let _shape = NAMESPACE.write();
+        let _shape = super::change();
         let top = copy(ctx, path, what)?;
         let ns = MountNamespace::anonymous(ctx.ns.user_ns(), &top);
         (top, ns)

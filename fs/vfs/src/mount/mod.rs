@@ -40,7 +40,8 @@ pub mod tree;
 pub mod umount;
 
 use abi::raw;
-use sched::mutex::RwSemaphore;
+use mm::context::NoFailScope;
+use sched::mutex::{RwSemaphore, RwSemaphoreWriteGuard};
 
 use crate::dentry::{Dentry, DentryFlags};
 pub(crate) use attr::freeze_writers;
@@ -52,6 +53,19 @@ pub use ops::{kernel_mount, may_mount, mount, mount_path, new_mount, pivot_root,
 
 /// Everything about the shape of the mount trees of all namespaces (`namespace_sem`).
 pub(crate) static NAMESPACE: RwSemaphore<()> = RwSemaphore::new(());
+
+/// The right to change trees of mounts, while it lives.
+///
+/// A change has many steps, which cannot be undone: their small allocations wait for memory rather than fail.
+pub(crate) struct Change {
+    _shape: RwSemaphoreWriteGuard<'static, ()>,
+    _no_fail: NoFailScope,
+}
+
+/// Takes [`NAMESPACE`] for writing.
+pub(crate) fn change() -> Change {
+    Change { _shape: NAMESPACE.write(), _no_fail: NoFailScope::enter() }
+}
 
 /// Whether `dentry` has something mounted on it in some namespace.
 #[inline]

@@ -8,7 +8,7 @@ use abi::{Errno, Result};
 
 use super::ops::{attach_checked, check_mnt, locked_mountpoint};
 use super::propagate;
-use super::{Mount, NAMESPACE, tree};
+use super::{Mount, tree};
 use crate::inode::InodeFlags;
 use crate::namei::lookup::follow_down;
 use crate::path::{LookupContext, Path};
@@ -43,7 +43,7 @@ fn beneath(ctx: &LookupContext<'_>, from: &Path, to: &Path) -> Result<()> {
         if inode.flags().contains(InodeFlags::DEAD) || at.dentry.is_unlinked() {
             return Err(Errno::ENOENT);
         }
-        let _shape = NAMESPACE.write();
+        let _shape = super::change();
         if top.mnt.child(&top.dentry).is_none() && top.mnt.mountpoint().is_some_and(|now| now.same(&at)) {
             return place(ctx, from, &top, &at, Side::Beneath);
         }
@@ -134,7 +134,7 @@ fn may_go_beneath(ctx: &LookupContext<'_>, from: &Path, to: &Path, at: &Path) ->
 /// # Errors
 /// `EPERM` without rights over both namespaces; `EINVAL` for all that does not fit.
 pub fn set_group(ctx: &LookupContext<'_>, from: &Path, to: &Path) -> Result<()> {
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     let namespaces = [&from.mnt, &to.mnt].map(|mount| mount.namespace());
     let [Some(from_ns), Some(to_ns)] = namespaces else { return Err(Errno::EINVAL) };
     for ns in [from_ns, to_ns] {

@@ -18,6 +18,7 @@ use super::tree::{self, CopyWhat};
 use super::{NAMESPACE, attr};
 use crate::cred::UserNamespace;
 use crate::path::{FsStruct, Path};
+use mm::context::NoFailScope;
 
 static NEXT_NS: AtomicU32 = AtomicU32::new(FIRST_NS);
 static NEXT_ID: AtomicU64 = AtomicU64::new(2);
@@ -60,6 +61,7 @@ pub enum Neighbour {
 
 impl MountNamespace {
     fn make(user_ns: &Arc<UserNamespace>, inum: u32, id: u64) -> Arc<Self> {
+        let _no_fail = NoFailScope::enter();
         let ns = Arc::new(Self {
             root: SpinLock::new(None),
             inum,
@@ -161,6 +163,7 @@ impl MountNamespace {
     /// All mounts, parents before children, in the order of `/proc/PID/mounts`.
     pub fn mounts(&self) -> Vec<Arc<Mount>> {
         let _shape = NAMESPACE.read();
+        let _no_fail = NoFailScope::enter();
         let mut all = Vec::new();
         if let Ok(root) = self.root() {
             tree::collect(&root, &mut all);
@@ -210,7 +213,7 @@ impl Drop for MountNamespace {
 /// The first namespace: `mount` is its root.
 pub fn initial_namespace(mount: &Arc<Mount>) -> Arc<MountNamespace> {
     let ns = MountNamespace::new(UserNamespace::initial());
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     // There is nothing below the root of everything.
     mount.locked.store(true, Ordering::Relaxed);
     ns.set_root(mount.clone());
@@ -219,7 +222,7 @@ pub fn initial_namespace(mount: &Arc<Mount>) -> Arc<MountNamespace> {
 
 /// A namespace in which the kernel itself works on the file system of `mount`; no process ever sees it.
 pub fn kernel_namespace(mount: &Arc<Mount>) -> Arc<MountNamespace> {
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     MountNamespace::anonymous(UserNamespace::initial(), mount)
 }
 
@@ -231,7 +234,7 @@ pub fn copy_namespace(
 ) -> Result<Arc<MountNamespace>> {
     let ns = MountNamespace::new(user_ns);
     let less_privileged = !Arc::ptr_eq(old.user_ns(), user_ns);
-    let shape = NAMESPACE.write();
+    let shape = super::change();
     let root = old.root()?;
     let pairs = tree::copy_tree(&root.root_path(), CopyWhat::Namespace)?;
     let Some((_, top)) = pairs.first() else { return Err(Errno::EINVAL) };
@@ -249,10 +252,10 @@ pub fn copy_namespace(
             Some(Path::new(pair.1.clone(), path.dentry.clone()))
         };
         if let Some(path) = moved(&fs.root()?) {
-            fs.set_root(path);
+            fs.set_root(path)?;
         }
         if let Some(path) = moved(&fs.cwd()?) {
-            fs.set_cwd(path);
+            fs.set_cwd(path)?;
         }
     }
     Ok(ns)

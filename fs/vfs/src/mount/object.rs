@@ -21,6 +21,8 @@ use super::{MountNamespace, tree};
 use crate::dentry::Dentry;
 use crate::path::Path;
 use crate::super_block::{SB_RDONLY, SuperBlock};
+use mm::context::NoFailScope;
+use mm::fallible::try_arc;
 
 static MOUNT_IDS: SpinLock<IdAlloc> = SpinLock::new(IdAlloc::new(1, i32::MAX as u32));
 static NEXT_UNIQUE_ID: AtomicU64 = AtomicU64::new((1 << 31) + 1);
@@ -117,6 +119,7 @@ pub struct Mount {
 
 /// Every mount of `sb`.
 pub(crate) fn all_of(sb: &Arc<SuperBlock>) -> Vec<Arc<Mount>> {
+    let _no_fail = NoFailScope::enter();
     let all: Vec<Arc<Mount>> = ALL.lock().values().filter_map(Weak::upgrade).collect();
     all.into_iter().filter(|mount| Arc::ptr_eq(&mount.sb, sb)).collect()
 }
@@ -129,10 +132,10 @@ pub fn by_unique_id(id: u64) -> Option<Arc<Mount>> {
 impl Mount {
     /// A mount of `root` (a dentry of `sb`), attached nowhere.
     pub fn new(sb: Arc<SuperBlock>, root: Arc<Dentry>, flags: u32, devname: &[u8]) -> Result<Arc<Self>> {
-        let devname = crate::util::try_to_vec(devname)?.into_boxed_slice();
+        let devname = mm::try_to_vec(devname)?.into_boxed_slice();
         let id = MOUNT_IDS.lock().alloc().map_err(|_| Errno::ENOMEM)?;
         sb.activate();
-        let mount = Arc::new(Self {
+        let mount = try_arc(Self {
             id,
             unique_id: NEXT_UNIQUE_ID.fetch_add(1, Ordering::Relaxed),
             sb,
@@ -147,7 +150,8 @@ impl Mount {
             expiry_mark: AtomicBool::new(false),
             locked_flags: AtomicU32::new(0),
             locked: AtomicBool::new(false),
-        });
+        })?;
+        let _no_fail = NoFailScope::enter();
         ALL.lock().insert(mount.unique_id, Arc::downgrade(&mount));
         Ok(mount)
     }
@@ -246,6 +250,7 @@ impl Mount {
 
     /// The mounts on this one, in the order they were attached.
     pub fn children(&self) -> Vec<Arc<Mount>> {
+        let _no_fail = NoFailScope::enter();
         let guard = sched::rcu::read_lock();
         let mut all: Vec<_> = match self.children.load(&guard) {
             Some(children) => children.iter().map(|child| child.mount.clone()).collect(),
@@ -320,6 +325,7 @@ impl Mount {
 impl Drop for Mount {
     /// What was left on it goes along, one mount after the other however deep they are stacked.
     fn drop(&mut self) {
+        let _no_fail = NoFailScope::enter();
         let mut left = self.take_children();
         while let Some(child) = left.pop() {
             tree::forget_point(&child);

@@ -12,7 +12,7 @@ use abi::{Errno, Result, raw};
 use super::moving::{self, Side};
 use super::propagate::{self, Kind};
 use super::tree::{self, CopyWhat};
-use super::{Mount, NAMESPACE, attr, detached};
+use super::{Mount, attr, detached};
 use crate::dentry::DentryFlags;
 use crate::fs_context::{FsContext, Log, Sharing, Value};
 use crate::fs_type::{FsFlags, FsType, get_fs_type};
@@ -177,7 +177,7 @@ pub(super) fn locked_mountpoint<R>(at: &Path, f: impl FnOnce(&Path) -> Result<R>
         {
             return Err(Errno::ENOENT);
         }
-        let _shape = NAMESPACE.write();
+        let _shape = super::change();
         if at.mnt.child(&at.dentry).is_none() {
             return f(&at);
         }
@@ -211,7 +211,7 @@ fn change_type(ctx: &LookupContext<'_>, at: &Path, ms: u32) -> Result<()> {
     if !at.is_mount_root() {
         return Err(Errno::EINVAL);
     }
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     check_mnt(ctx, &at.mnt)?;
     let members = match ms & raw::MS_REC {
         0 => alloc::vec![at.mnt.clone()],
@@ -227,7 +227,7 @@ fn reconfigure(ctx: &LookupContext<'_>, at: &Path, ms: u32) -> Result<()> {
     if !at.is_mount_root() {
         return Err(Errno::EINVAL);
     }
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     check_mnt(ctx, &at.mnt)?;
     attr::set_mount_flags(&at.mnt, attr::from_remount(&at.mnt, ms))?;
     ctx.ns.changed();
@@ -246,7 +246,7 @@ fn remount(ctx: &LookupContext<'_>, at: &Path, ms: u32, options: &[u8]) -> Resul
     let mut context = FsContext::for_reconfigure(&at.dentry, ctx.cred, ms & SB_MASK, MS_RMT_MASK, log);
     context.set_monolithic(options)?;
     context.reconfigure(ctx.cred)?;
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     check_mnt(ctx, &at.mnt)?;
     attr::set_mount_flags(&at.mnt, mnt_flags)?;
     ctx.ns.changed();

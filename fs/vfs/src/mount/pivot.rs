@@ -8,7 +8,7 @@ use abi::{Errno, Result};
 
 use super::ops::{check_mnt, may_mount};
 use super::tree::is_reachable;
-use super::{Mount, NAMESPACE, propagate, tree};
+use super::{Mount, propagate, tree};
 use crate::namei::{At, LookupFlags, path_lookup};
 use crate::path::{LookupContext, Path};
 
@@ -23,7 +23,7 @@ pub fn pivot_root(ctx: &LookupContext<'_>, new_root: &[u8], put_old: &[u8]) -> R
     let put = path_lookup(ctx, At::Cwd, put_old, directory)?;
     let root = ctx.fs.root()?;
     let _place = put.inode()?.rwsem.write();
-    let _shape = NAMESPACE.write();
+    let _shape = super::change();
     check_mnt(ctx, &new.mnt)?;
     check_mnt(ctx, &put.mnt)?;
     check_mnt(ctx, &root.mnt)?;

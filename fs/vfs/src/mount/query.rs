@@ -16,6 +16,8 @@ use super::tree::is_reachable;
 use super::{Mount, MountNamespace, NAMESPACE, attr};
 use crate::path::{LookupContext, Path, render, within_super};
 use crate::super_block::{SB_DIRSYNC, SB_LAZYTIME, SB_RDONLY, SB_SYNCHRONOUS};
+use mm::OutOfMemory;
+use mm::fallible::TryVec;
 
 /// Ids up to this one are of the kind that is used again.
 pub const UNIQUE_ID_OFFSET: u64 = 1 << 31;
@@ -64,13 +66,13 @@ struct Strings(Vec<u8>);
 impl Strings {
     /// Adds `text` with its NUL and returns its offset. Offset zero is an empty string.
     fn add(&mut self, text: &[u8]) -> Result<u32> {
-        self.0.try_reserve(text.len() + 2).map_err(|_| Errno::ENOMEM)?;
+        self.0.try_reserve(text.len() + 2).map_err(OutOfMemory::from)?;
         if self.0.is_empty() {
-            self.0.push(0);
+            self.0.push_reserved(0);
         }
         let at = self.0.len() as u32;
-        self.0.extend_from_slice(text);
-        self.0.push(0);
+        self.0.try_extend_from_slice(text)?;
+        self.0.push_reserved(0);
         Ok(at)
     }
 }
@@ -217,8 +219,7 @@ pub fn listmount(
         if !later(id) || id == parent || !is_reachable(&mount.root_path(), &top) {
             continue;
         }
-        ids.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        ids.push(id);
+        ids.try_push(id)?;
     }
     Ok(ids)
 }

@@ -12,7 +12,7 @@ use arch::sync::SpinLock;
 
 use super::object::{Child, Children};
 use super::propagate;
-use super::{Mount, MountNamespace, MountPoint, NAMESPACE};
+use super::{Mount, MountNamespace, MountPoint};
 use crate::dentry::{Dentry, DentryFlags};
 use crate::path::Path;
 
@@ -178,7 +178,7 @@ pub(super) fn finish(gone: Vec<Arc<Mount>>) {
 
 /// A namespace ends: takes its tree apart.
 pub(super) fn dissolve(root: &Arc<Mount>) {
-    let shape = NAMESPACE.write();
+    let shape = super::change();
     let gone = umount_tree(root, Going::Apart);
     drop(shape);
     // Readers are let go by the normal grace periods.
@@ -289,7 +289,7 @@ pub fn detach_mounts(dentry: &Dentry) {
     }
     let mut gone = Vec::new();
     {
-        let _shape = NAMESPACE.write();
+        let _shape = super::change();
         for mount in mounts_on(dentry) {
             gone.extend(umount_tree(&mount, Going::Together));
         }

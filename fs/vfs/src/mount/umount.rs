@@ -8,7 +8,7 @@ use abi::{Errno, Result, raw};
 
 use super::ops::{check_mnt, may_mount};
 use super::tree::{self, Going};
-use super::{Mount, NAMESPACE, freeze_writers, propagate};
+use super::{Mount, freeze_writers, propagate};
 use crate::namei::{At, LookupFlags, path_lookup};
 use crate::path::LookupContext;
 
@@ -80,7 +80,7 @@ fn do_umount(ctx: &LookupContext<'_>, mount: &Arc<Mount>, umount_flags: u32) -> 
         settle(mount);
     }
     let gone = {
-        let _shape = NAMESPACE.write();
+        let _shape = super::change();
         check_mnt(ctx, mount)?;
         let in_use = || {
             !mount.children().is_empty()

@@ -58,7 +58,7 @@ fn create_with(
         may_create(dir, ctx.cred)?;
         let inode = make(&parent, dir, last.name())?;
         notify::on_entry(dir, notify::event::CREATE, last.name(), inode.is_dir(), 0);
-        let dentry = attach(&parent.dentry, &dentry, last.name(), inode);
+        let dentry = attach(&parent.dentry, &dentry, last.name(), inode)?;
         Ok(Path::new(parent.mnt.clone(), dentry))
     })();
     if write.is_ok() {
@@ -73,12 +73,14 @@ pub(crate) fn attach(
     dentry: &Arc<Dentry>,
     name: &[u8],
     inode: Arc<Inode>,
-) -> Arc<Dentry> {
+) -> Result<Arc<Dentry>> {
     if dentry.is_unlinked() {
+        // The file system has the name already.
+        let _no_fail = mm::context::NoFailScope::enter();
         return dcache::add(parent, name, Some(inode), 0);
     }
     dentry.instantiate(inode);
-    dentry.clone()
+    Ok(dentry.clone())
 }
 
 /// `mkdirat(2)`.

@@ -1,6 +1,5 @@
 //! `chdir(2)`, `chroot(2)`, `readlink(2)`, `access(2)`.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::cap::{Cap, CapSet};
@@ -12,6 +11,7 @@ use crate::file::File;
 use crate::path::LookupContext;
 use crate::permission::inode_permission;
 use crate::types::{FileType, MayAccess};
+use mm::fallible::try_arc;
 
 const DIRECTORY: LookupFlags = LookupFlags::FOLLOW.union(LookupFlags::DIRECTORY);
 
@@ -19,8 +19,7 @@ const DIRECTORY: LookupFlags = LookupFlags::FOLLOW.union(LookupFlags::DIRECTORY)
 pub fn chdir(ctx: &LookupContext<'_>, name: &[u8]) -> Result<()> {
     let path = path_lookup(ctx, At::Cwd, name, DIRECTORY)?;
     inode_permission(path.inode()?, ctx.cred, MayAccess::EXEC | MayAccess::CHDIR)?;
-    ctx.fs.set_cwd(path);
-    Ok(())
+    ctx.fs.set_cwd(path)
 }
 
 /// `fchdir(2)`.
@@ -29,8 +28,7 @@ pub fn fchdir(ctx: &LookupContext<'_>, file: &File) -> Result<()> {
         return Err(Errno::ENOTDIR);
     }
     inode_permission(file.inode(), ctx.cred, MayAccess::EXEC | MayAccess::CHDIR)?;
-    ctx.fs.set_cwd(file.path().clone());
-    Ok(())
+    ctx.fs.set_cwd(file.path().clone())
 }
 
 /// `chroot(2)`.
@@ -40,8 +38,7 @@ pub fn chroot(ctx: &LookupContext<'_>, name: &[u8]) -> Result<()> {
     if !ctx.cred.ns_capable(&ctx.cred.user_ns, Cap::SysChroot) {
         return Err(Errno::EPERM);
     }
-    ctx.fs.set_root(path);
-    Ok(())
+    ctx.fs.set_root(path)
 }
 
 /// `readlinkat(2)`: the whole text; the caller cuts it to the user's buffer. An empty name reads the
@@ -71,7 +68,7 @@ pub fn access(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32, flags
     let cred = if flags & raw::AT_EACCESS != 0 || is_plain(ctx.cred) {
         ctx.cred
     } else {
-        real = Arc::new(real_credentials(ctx.cred));
+        real = try_arc(real_credentials(ctx.cred))?;
         &real
     };
     let ctx = LookupContext { cred, ..*ctx };

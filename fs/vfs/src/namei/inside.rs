@@ -64,7 +64,7 @@ pub fn open_inside(
         may_create(inode, ctx.cred)?;
         let made = make(inode, name, raw::S_IFREG | mode & 0o7777 & !ctx.fs.umask())?;
         notify::on_entry(inode, notify::event::CREATE, name, false, 0);
-        Ok((attach(&dir.dentry, &dentry, name, made), FileMode::CREATED))
+        Ok((attach(&dir.dentry, &dentry, name, made)?, FileMode::CREATED))
     })();
     if write.is_ok() {
         dir.mnt.put_write();

@@ -48,9 +48,9 @@ pub(crate) fn lookup_locked(parent: &Arc<Dentry>, dir: &Arc<Inode>, name: &[u8])
     let revision = if dir.flags().contains(InodeFlags::OP_REVALIDATE) { dir.ops().revision() } else { 0 };
     let inode = dir.ops().lookup(dir, name)?;
     if inode.is_none() && dir.flags().contains(InodeFlags::NO_NEGATIVE) {
-        return Ok(Dentry::new_child(parent, name, None));
+        return Dentry::new_child(parent, name, None);
     }
-    Ok(dcache::add(parent, name, inode, revision))
+    dcache::add(parent, name, inode, revision)
 }
 
 /// What is mounted on top at `path`.

@@ -22,6 +22,7 @@ use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create, owner_or_capable};
 use crate::pipe;
 use crate::types::{AttrValid, FileType, Iattr, MayAccess, NAME_MAX};
+use mm::fallible::try_format;
 
 /// `O_TMPFILE` without the `O_DIRECTORY` that it contains.
 const TMPFILE_BIT: u32 = 0o20000000;
@@ -243,7 +244,7 @@ fn create_locked(
         let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
         let inode = dir.ops().create(ctx.cred, dir, name, mode)?;
         notify::on_entry(dir, notify::event::CREATE, name, false, 0);
-        Ok(Ok(attach(&parent.dentry, &dentry, name, inode)))
+        Ok(Ok(attach(&parent.dentry, &dentry, name, inode)?))
     })();
     if write.is_ok() {
         parent.mnt.put_write();
@@ -268,9 +269,9 @@ fn open_tmpfile(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], args: &OpenArg
         inode_permission(dir, ctx.cred, MayAccess::WRITE | MayAccess::EXEC)?;
         let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
         let inode = dir.ops().tmpfile(ctx.cred, dir, mode)?;
-        let text = alloc::format!("#{}", inode.ino());
+        let text = try_format(format_args!("#{}", inode.ino()))?;
         let dentry =
-            Dentry::new_unnamed(&parent.dentry, text.as_bytes(), inode, args.flags & raw::O_EXCL == 0);
+            Dentry::new_unnamed(&parent.dentry, text.as_bytes(), inode, args.flags & raw::O_EXCL == 0)?;
         let path = Path::new(parent.mnt.clone(), dentry);
         let fresh = OpenArgs { flags: args.flags & !(raw::O_TRUNC | raw::O_EXCL), ..*args };
         may_open(ctx, &path, &fresh, MayAccess::empty())?;

@@ -8,7 +8,7 @@ use bitflags::bitflags;
 
 use super::lookup::lookup_locked;
 use super::{At, LookupFlags, path_parent};
-use crate::dcache;
+use crate::dcache::{self, Renamed};
 use crate::dentry::{Dentry, DentryFlags};
 use crate::inode::{Inode, InodeFlags};
 use crate::inode_ops::Rename;
@@ -93,7 +93,6 @@ pub fn rename(
         }
         let step = Step {
             ctx,
-            old_parent: &old_parent.dentry,
             old_name: old_last.name(),
             source: &source,
             new_parent: &new_parent.dentry,
@@ -124,7 +123,6 @@ fn locked<R>(a: &Arc<Dentry>, b: &Arc<Dentry>, f: impl FnOnce() -> Result<R>) ->
 
 struct Step<'a> {
     ctx: &'a LookupContext<'a>,
-    old_parent: &'a Arc<Dentry>,
     old_name: &'a [u8],
     source: &'a Arc<Dentry>,
     new_parent: &'a Arc<Dentry>,
@@ -167,6 +165,7 @@ impl Step<'_> {
                 return Err(Errno::EBUSY);
             }
         }
+        let renamed = self.prepare()?;
         old_dir.ops().rename(&Rename {
             cred,
             old_dir,
@@ -177,16 +176,25 @@ impl Step<'_> {
             target: other,
             flags: self.flags,
         })?;
-        self.update_cache(inode, other);
+        self.update_cache(renamed, other);
         self.announce(old_dir, inode, new_dir, other);
         Ok(())
     }
 
-    fn update_cache(&self, inode: &Arc<Inode>, other: Option<&Arc<Inode>>) {
-        if self.flags.contains(RenameFlags::EXCHANGE) {
-            dcache::d_exchange(self.source, self.target);
-            return;
+    /// What the cache will need: the new name of the source, and in an exchange that of the target.
+    fn prepare(&self) -> Result<(Renamed, Option<Renamed>)> {
+        if !self.flags.contains(RenameFlags::EXCHANGE) {
+            return Ok((Renamed::new(self.source, self.new_parent, self.new_name)?, None));
         }
+        let back = Renamed::as_other(self.target, self.source)?;
+        Ok((Renamed::as_other(self.source, self.target)?, Some(back)))
+    }
+
+    fn update_cache(&self, renamed: (Renamed, Option<Renamed>), other: Option<&Arc<Inode>>) {
+        let to = match renamed {
+            (to, Some(back)) => return dcache::d_exchange(to, back),
+            (to, None) => to,
+        };
         match other {
             Some(other) => {
                 if other.is_dir() {
@@ -197,9 +205,7 @@ impl Step<'_> {
             }
             None => dcache::d_drop(self.target),
         }
-        let _ = inode;
-        dcache::d_move(self.source, self.new_parent, self.new_name);
-        let _ = self.old_parent;
+        dcache::d_move(to);
     }
 
     fn announce(

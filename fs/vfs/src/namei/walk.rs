@@ -17,6 +17,7 @@ use crate::mount::Mount;
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_search};
 use crate::types::{MayAccess, NAME_MAX, PATH_MAX};
+use mm::fallible::TryVec;
 
 /// Symbolic links in one walk (`MAXSYMLINKS`).
 const MAX_SYMLINKS: u32 = 40;
@@ -568,8 +569,7 @@ impl<'a> Walk<'a> {
         let rest = core::mem::replace(&mut self.text, Text::Shared(text));
         let cursor = core::mem::replace(&mut self.cursor, 0);
         if cursor < rest.bytes().len() || rest.bytes().last() == Some(&b'/') {
-            self.stack.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            self.stack.push((rest, cursor));
+            self.stack.try_push((rest, cursor))?;
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::{Preempt, SpinLock};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use mm::OutOfMemory;
+use mm::fallible::{TryDeque, try_arc};
 use sched::Task;
 use sync::SpinLockGuard;
 
@@ -104,9 +106,14 @@ impl Sleeper for Receiver {
 
 impl Receiver {
     /// A record for the running thread.
-    pub fn new(task: Arc<Task>, pid: Arc<crate::process::Pid>, select: Select, room: usize) -> Arc<Self> {
+    pub fn new(
+        task: Arc<Task>,
+        pid: Arc<crate::process::Pid>,
+        select: Select,
+        room: usize,
+    ) -> Result<Arc<Self>> {
         let status = AtomicI32::new(WAITING);
-        Arc::new(Self { task, pid, select, room, status, message: SpinLock::new(None) })
+        Ok(try_arc(Self { task, pid, select, room, status, message: SpinLock::new(None) })?)
     }
 
     /// The result, once somebody has ended the wait.
@@ -153,8 +160,11 @@ impl Sleeper for Sender {
 
 impl Sender {
     /// A record for the running thread, which has a text of `len` bytes.
-    pub fn new(task: Arc<Task>, len: usize) -> Arc<Self> {
-        Arc::new(Self { task, len, told: AtomicBool::new(false) })
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(task: Arc<Task>, len: usize) -> Result<Arc<Self>> {
+        Ok(try_arc(Self { task, len, told: AtomicBool::new(false) })?)
     }
 
     /// Whether it shall look again.
@@ -304,7 +314,7 @@ impl State {
     /// Puts a message at the end; there is room in the array.
     pub fn push(&mut self, message: Message) {
         self.cbytes += message.text.len();
-        self.messages.push_back(message);
+        self.messages.push_back_reserved(message);
     }
 
     /// Takes a message out.
@@ -340,8 +350,8 @@ impl State {
     /// # Errors
     /// `ENOMEM`.
     pub fn enqueue_receiver(&mut self, receiver: &Arc<Receiver>) -> Result<()> {
-        self.receivers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        self.receivers.push_back(receiver.clone());
+        self.receivers.try_reserve(1).map_err(OutOfMemory::from)?;
+        self.receivers.push_back_reserved(receiver.clone());
         Ok(())
     }
 
@@ -356,7 +366,7 @@ impl State {
     /// `ENOMEM`.
     pub fn enqueue_sender(&mut self, sender: &Arc<Sender>) -> Result<()> {
         self.senders.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        self.senders.push_back(sender.clone());
+        self.senders.push_back_reserved(sender.clone());
         Ok(())
     }
 

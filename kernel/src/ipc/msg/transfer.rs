@@ -10,6 +10,7 @@ use abi::ipc::flag::{IPC_NOWAIT, MSG_COPY, MSG_EXCEPT, MSG_NOERROR};
 use abi::{Errno, Result};
 use arch::sync::Preempt;
 use core::sync::atomic::Ordering::Relaxed;
+use mm::fallible::TryVec;
 use mm::user::{UserPtr, UserSlice};
 use sync::SpinLockGuard;
 
@@ -57,7 +58,7 @@ fn wait_for_room<'a>(
         if flags & IPC_NOWAIT != 0 {
             return Err(Errno::EAGAIN);
         }
-        let sender = Sender::new(me.task_arc(), len);
+        let sender = Sender::new(me.task_arc(), len)?;
         state.enqueue_sender(&sender)?;
         drop(state);
         wait_until(None, || sender.is_told());
@@ -133,7 +134,7 @@ fn receive(
         return Err(Errno::ENOMSG.into());
     }
     let room = if flags & MSG_NOERROR != 0 { usize::MAX } else { room };
-    let receiver = Receiver::new(me.task_arc(), me.process.pid.clone(), select, room);
+    let receiver = Receiver::new(me.task_arc(), me.process.pid.clone(), select, room)?;
     state.enqueue_receiver(&receiver)?;
     drop(state);
     wait_until(None, || receiver.is_done());
@@ -183,7 +184,7 @@ fn copy(ns: &IpcNamespace, msqid: i32, to: usize, room: usize, position: i64, fl
     if message.text.len() > most {
         return Err(Errno::EINVAL);
     }
-    text.extend_from_slice(&message.text);
+    text.try_extend_from_slice(&message.text)?;
     let kind = message.kind;
     drop(state);
     deliver(&Message { kind, text }, to, room)

@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::uapi::Semid64Ds;
 use core::sync::atomic::Ordering::Relaxed;
+use mm::fallible::TryVec;
 use mm::user::{UserPtr, UserSlice};
 
 /// The calls of this file.
@@ -139,8 +140,7 @@ fn number_in(set: &SemSet, semnum: i32) -> Result<u16> {
 
 fn values(len: usize) -> Result<Vec<u16>> {
     let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    values.resize(len, 0);
+    values.try_resize(len, 0)?;
     Ok(values)
 }
 

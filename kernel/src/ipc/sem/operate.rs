@@ -67,7 +67,7 @@ fn perform(ns: &IpcNamespace, semid: i32, ops: Ops, until: Option<Deadline>) -> 
     let me = current();
     let set = ns.sem.get(semid)?;
     let undo = if ops.iter().any(|op| op.flg & SEM_UNDO != 0) {
-        Some(me.ipc.undo_list(&me).of(&set)?)
+        Some(me.ipc.undo_list(&me)?.of(&set)?)
     } else {
         None
     };
@@ -110,7 +110,7 @@ fn start(
         }
         Attempt::Failed(error) => Err(error),
         Attempt::Blocked(at) => {
-            let waiter = Waiter::new(me.task_arc(), me.process.pid.clone(), ops, undo, at);
+            let waiter = Waiter::new(me.task_arc(), me.process.pid.clone(), ops, undo, at)?;
             state.enqueue(&waiter)?;
             Ok(Some(waiter))
         }

@@ -13,9 +13,10 @@ use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use arch::sync::{Preempt, SpinLock};
 use core::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use mm::fallible::try_with_capacity;
+use mm::fallible::{TryDeque, try_arc};
 use sched::Task;
 use smallvec::SmallVec;
 use sync::SpinLockGuard;
@@ -57,8 +58,8 @@ impl Waiter {
         ops: SmallVec<[Sembuf; INLINE_OPS]>,
         undo: Option<Arc<Undo>>,
         blocking: usize,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Result<Arc<Self>> {
+        Ok(try_arc(Self {
             task,
             pid,
             ops,
@@ -66,7 +67,7 @@ impl Waiter {
             blocking: AtomicUsize::new(blocking),
             status: AtomicI32::new(WAITING),
             ticket: AtomicU64::new(0),
-        })
+        })?)
     }
 
     /// The result, once somebody has ended the wait.
@@ -166,8 +167,7 @@ pub struct Parts {
 }
 
 fn boxed<T: Default>(len: usize) -> Result<Box<[T]>> {
-    let mut all = Vec::new();
-    all.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+    let mut all = try_with_capacity(len)?;
     all.resize_with(len, T::default);
     Ok(all.into_boxed_slice())
 }
@@ -268,8 +268,7 @@ impl State {
                 if alters { &mut pending.alter } else { &mut pending.zero }
             }
         };
-        let pushed = queue.try_reserve(1).map(|()| queue.push_back(waiter.clone()));
-        if pushed.is_err() {
+        if queue.try_push_back(waiter.clone()).is_err() {
             self.unmerge();
             return Err(Errno::ENOMEM);
         }
@@ -301,7 +300,7 @@ impl State {
         let count = self.pending.iter().map(|pending| pending.alter.len()).sum::<usize>();
         self.merged_alter.try_reserve(count + 1).map_err(|_| Errno::ENOMEM)?;
         for pending in &mut self.pending {
-            self.merged_alter.extend(pending.alter.drain(..));
+            pending.alter.drain(..).for_each(|waiter| self.merged_alter.push_back_reserved(waiter));
         }
         self.merged_alter.make_contiguous().sort_unstable_by_key(|waiter| waiter.ticket());
         self.merged = true;
@@ -331,7 +330,7 @@ impl State {
         }
         while let Some(waiter) = self.merged_alter.pop_front() {
             if let Some(pending) = self.pending.get_mut(waiter.first()) {
-                pending.alter.push_back(waiter);
+                pending.alter.push_back_reserved(waiter);
             }
         }
         self.merged = false;

@@ -14,6 +14,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicI16, AtomicUsize, Ordering::Relaxed};
+use mm::fallible::{TryVec, try_arc};
 
 /// The adjustments of one list to one set.
 pub struct Undo {
@@ -29,7 +30,7 @@ impl Undo {
         adjust.try_reserve_exact(set.len()).map_err(|_| Errno::ENOMEM)?;
         adjust.resize_with(set.len(), || AtomicI16::new(0));
         let adjust = adjust.into_boxed_slice();
-        Ok(Arc::new(Self { set: Arc::downgrade(set), adjust, slot: AtomicUsize::new(0) }))
+        Ok(try_arc(Self { set: Arc::downgrade(set), adjust, slot: AtomicUsize::new(0) })?)
     }
 
     /// The adjustment of a semaphore.
@@ -67,7 +68,7 @@ impl Known {
     fn add(&mut self, undo: &Arc<Undo>) -> Result<()> {
         self.0.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         undo.slot.store(self.0.len(), Relaxed);
-        self.0.push(undo.clone());
+        self.0.push_reserved(undo.clone());
         Ok(())
     }
 
@@ -110,7 +111,7 @@ impl UndoList {
         set.check_alive()?;
         state.undos.add(&new)?;
         drop(state);
-        undos.push(new.clone());
+        undos.push_reserved(new.clone());
         Ok(new)
     }
 

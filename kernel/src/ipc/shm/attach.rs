@@ -10,6 +10,7 @@ use abi::ipc::flag::{SHM_EXEC, SHM_RDONLY, SHM_REMAP, SHM_RND};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
+use mm::fallible::try_arc;
 use mm::{MmapRequest, VmFile};
 
 /// The calls of this file.
@@ -57,7 +58,7 @@ fn sys_shmat(shmid: i32, shmaddr: usize, shmflg: u32) -> Result<usize> {
     if at.is_some() {
         flags |= if shmflg & SHM_REMAP != 0 { raw::MAP_FIXED } else { raw::MAP_FIXED_NOREPLACE };
     }
-    let file: Arc<dyn VmFile> = Arc::new(ShmFile::new(ns.clone(), segment.clone(), object, access));
+    let file: Arc<dyn VmFile> = try_arc(ShmFile::new(ns.clone(), segment.clone(), object, access))?;
     let limits = current().process.mm_limits();
     let result = end.ok_or(Errno::EINVAL).and_then(|_| space()).and_then(|space| {
         space.mmap(&MmapRequest {

@@ -188,7 +188,7 @@ fn check_lock(ns: &IpcNamespace, segment: &Segment, command: i32) -> Result<()> 
 fn lock(ns: &IpcNamespace, shmid: i32) -> Result<i32> {
     let segment = ns.shm.get(shmid)?;
     let me = current();
-    let user = UserCounts::of(me.with_cred(|cred| cred.uid));
+    let user = UserCounts::of(me.with_cred(|cred| cred.uid))?;
     let limit = match me.process.limits.cur(Resource::Memlock) {
         u64::MAX => u64::MAX,
         bytes => bytes >> PAGE_SHIFT,

@@ -14,6 +14,7 @@ use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use arch::sync::{Preempt, SpinLock};
 use core::sync::atomic::Ordering::Relaxed;
+use mm::fallible::TryVec;
 use mm::shmem::AnonShared;
 use sync::SpinLockGuard;
 
@@ -210,7 +211,7 @@ pub fn destroy_orphans(ns: &IpcNamespace) {
         drop(state);
         // Without memory the rest stays until it is attached and detached.
         if orphan && orphans.try_reserve(1).is_ok() {
-            orphans.push(segment.clone());
+            orphans.push_reserved(segment.clone());
         }
         true
     });

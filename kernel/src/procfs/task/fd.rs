@@ -1,6 +1,5 @@
 //! `fd/`: a link per descriptor; `fdinfo/`: what is known of each. `proc_pid_fd(5)`.
 
-use alloc::format;
 use alloc::sync::Arc;
 use core::fmt::Write;
 
@@ -13,6 +12,7 @@ use vfs::types::FileType;
 
 use super::access::{self, Mode};
 use super::{Class, Subject, View};
+use mm::fallible::{try_arc, try_format};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
@@ -75,18 +75,20 @@ impl FdDir {
         }
     }
 
-    fn entry(&self, fd: Fd, file: &File) -> Entry {
+    fn entry(&self, fd: Fd, file: &File) -> Result<Entry> {
         let subject = self.subject.clone();
         // Whether the descriptor is open for something else now is part of the identity of a link: a new
         // inode then has the new permissions.
         let mode = link_mode(file);
         let ino = self.subject.ino(self.class(), u64::from(fd.0) << 3 | u64::from(mode >> 7));
         let (uid, gid) = self.subject.owner(false);
-        match self.what {
-            What::Links => Entry::new(Node::Link(Arc::new(FdLink { subject, fd })), ino, mode).sized(64),
-            What::Info => file_entry(ino, 0o444, move |cx, out| show_info(&View::new(&subject, cx), fd, out)),
-        }
-        .owned_by(uid, gid)
+        let entry = match self.what {
+            What::Links => Entry::new(Node::Link(try_arc(FdLink { subject, fd })?), ino, mode).sized(64),
+            What::Info => {
+                file_entry(ino, 0o444, move |cx, out| show_info(&View::new(&subject, cx), fd, out))?
+            }
+        };
+        Ok(entry.owned_by(uid, gid))
     }
 }
 
@@ -94,7 +96,7 @@ impl Dir for FdDir {
     fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
         let Some(fd) = parse(name) else { return Ok(None) };
         let Ok(file) = table(&self.subject)?.get_raw(fd) else { return Ok(None) };
-        Ok(Some(self.entry(fd, &file)))
+        self.entry(fd, &file).map(Some)
     }
 
     fn list(&self, _: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
@@ -104,7 +106,7 @@ impl Dir for FdDir {
         while let Some((fd, file)) = table.next_open(at) {
             let ino = self.subject.ino(self.class(), u64::from(fd.0) << 3 | u64::from(link_mode(&file) >> 7));
             drop(file);
-            if !emit(format!("{}", fd.0).as_bytes(), ino, kind, u64::from(fd.0) + 1) {
+            if !emit(try_format(format_args!("{}", fd.0))?.as_bytes(), ino, kind, u64::from(fd.0) + 1) {
                 break;
             }
             at = fd.0 + 1;
@@ -143,11 +145,11 @@ pub(super) fn count(subject: &Subject) -> u64 {
 }
 
 /// `fd/`.
-pub(super) fn dir(subject: &Subject) -> Arc<dyn Dir> {
-    Arc::new(FdDir { subject: subject.clone(), what: What::Links })
+pub(super) fn dir(subject: &Subject) -> Result<Arc<dyn Dir>> {
+    Ok(try_arc(FdDir { subject: subject.clone(), what: What::Links })?)
 }
 
 /// `fdinfo/`.
-pub(super) fn info_dir(subject: &Subject) -> Arc<dyn Dir> {
-    Arc::new(FdDir { subject: subject.clone(), what: What::Info })
+pub(super) fn info_dir(subject: &Subject) -> Result<Arc<dyn Dir>> {
+    Ok(try_arc(FdDir { subject: subject.clone(), what: What::Info })?)
 }

@@ -1,6 +1,5 @@
 //! `cwd`, `root`, `exe`, `map_files/`: links that lead to objects, whatever their names are by now.
 
-use alloc::format;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
@@ -12,6 +11,7 @@ use vfs::types::FileType;
 
 use super::access::{self, Mode};
 use super::{Class, Subject};
+use mm::fallible::{try_arc, try_format};
 
 /// `cwd`.
 pub(super) fn cwd(subject: &Subject) -> Result<Path> {
@@ -77,7 +77,7 @@ impl Dir for MapFiles {
         let Some(file) = file.and_then(|file| file.as_any().downcast::<File>().ok()) else { return Ok(None) };
         let ino = self.0.ino(Class::MapFiles, (start as u64) >> 12);
         let (uid, gid) = self.0.owner(false);
-        Ok(Some(Entry::new(Node::Link(Arc::new(MapLink(file))), ino, 0o700).owned_by(uid, gid)))
+        Ok(Some(Entry::new(Node::Link(try_arc(MapLink(file))?), ino, 0o700).owned_by(uid, gid)))
     }
 
     fn list(&self, _: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
@@ -92,7 +92,7 @@ impl Dir for MapFiles {
             });
             let Some((range, true)) = found else { return Ok(()) };
             at = range.end;
-            let name = format!("{:x}-{:x}", range.start, range.end);
+            let name = try_format(format_args!("{:x}-{:x}", range.start, range.end))?;
             let ino = self.0.ino(Class::MapFiles, (range.start as u64) >> 12);
             if !emit(name.as_bytes(), ino, FileType::Symlink, range.end as u64) {
                 return Ok(());
@@ -114,8 +114,8 @@ impl Dir for MapFiles {
 }
 
 /// `map_files/`.
-pub(super) fn map_files(subject: &Subject) -> Arc<dyn Dir> {
-    Arc::new(MapFiles(subject.clone()))
+pub(super) fn map_files(subject: &Subject) -> Result<Arc<dyn Dir>> {
+    Ok(try_arc(MapFiles(subject.clone()))?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! `mem`, `environ`, `cmdline`, `auxv`, `pagemap`: a process's memory as files.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -9,6 +8,7 @@ use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
 use core::sync::atomic::Ordering;
 use kernfs::Text;
+use mm::fallible::{try_box, try_vec};
 use mm::remote::{RemoteBuf, RemoteMode};
 use mm::{AddressSpace, IovIter};
 use vfs::file::{File, FileImpl, OpenFile};
@@ -23,10 +23,7 @@ const CHUNK: usize = PAGE_SIZE;
 const LONGEST: usize = 8 << 20;
 
 fn chunk() -> Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(CHUNK).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(CHUNK, 0);
-    Ok(buffer)
+    Ok(try_vec(0, CHUNK)?)
 }
 
 /// Appends `start..end` of `space` to `out`, as far as it can be read.
@@ -195,7 +192,7 @@ fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpac
 
 /// Opens `mem`.
 pub(super) fn open_mem(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
-    Ok(FileImpl::Owned(Box::new(Mem(checked_space(subject, Mode::Attach)?))))
+    Ok(FileImpl::Owned(try_box(Mem(checked_space(subject, Mode::Attach)?))?))
 }
 
 /// An open `pagemap`: eight bytes per page.
@@ -259,5 +256,5 @@ fn entry(space: &AddressSpace, addr: usize) -> u64 {
 
 /// Opens `pagemap`.
 pub(super) fn open_pagemap(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
-    Ok(FileImpl::Owned(Box::new(PageMap(checked_space(subject, Mode::Read)?))))
+    Ok(FileImpl::Owned(try_box(PageMap(checked_space(subject, Mode::Read)?))?))
 }

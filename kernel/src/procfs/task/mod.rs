@@ -36,6 +36,7 @@ use vfs::types::FileType;
 
 use super::Mounted;
 use crate::process::{Pid, PidNamespace, Process, State, Thread, init_pid_ns};
+use mm::fallible::try_arc;
 
 mod access;
 mod fd;
@@ -177,7 +178,7 @@ enum Kind {
     /// A link to an object.
     Link(fn(&Subject) -> Result<Path>),
     /// A directory.
-    Dir(fn(&Subject) -> Arc<dyn Dir>),
+    Dir(fn(&Subject) -> Result<Arc<dyn Dir>>),
     /// A file with operations of its own.
     Custom(fn(&Subject, &mut OpenFile<'_>) -> Result<FileImpl>),
 }
@@ -314,26 +315,27 @@ impl Link for TaskLink {
 }
 
 impl TaskDir {
-    fn entry(&self, index: usize, spec: &'static FileSpec) -> Entry {
+    fn entry(&self, index: usize, spec: &'static FileSpec) -> Result<Entry> {
         let subject = self.0.clone();
         let text = |show, store, mode| {
             let subject = subject.clone();
-            Node::Text(Arc::new(TaskText { subject, show, store, mode }))
+            Ok::<_, Errno>(Node::Text(try_arc(TaskText { subject, show, store, mode })?))
         };
         let node = match &spec.kind {
-            Kind::Text(show, mode) => text(*show, None, *mode),
-            Kind::Writable(show, store) => text(*show, Some(*store), None),
-            Kind::Link(path) => Node::Link(Arc::new(TaskLink { subject, path: *path })),
-            Kind::Dir(make) => Node::Dir(make(&subject)),
+            Kind::Text(show, mode) => text(*show, None, *mode)?,
+            Kind::Writable(show, store) => text(*show, Some(*store), None)?,
+            Kind::Link(path) => Node::Link(try_arc(TaskLink { subject, path: *path })?),
+            Kind::Dir(make) => Node::Dir(make(&subject)?),
             Kind::Custom(open) => {
                 let open = *open;
-                Node::Custom(Arc::new(move |_, file| open(&subject, file)))
+                Node::Custom(try_arc(move |_: &Context<'_>, file: &mut OpenFile<'_>| open(&subject, file))?)
             }
         };
         let public = spec.mode == 0o555;
         let (uid, gid) = self.0.owner(public);
         let size = if spec.name == "fd" { fd::count(&self.0) } else { 0 };
-        Entry::new(node, self.0.ino(Class::File, index as u64 + 1), spec.mode).owned_by(uid, gid).sized(size)
+        let ino = self.0.ino(Class::File, index as u64 + 1);
+        Ok(Entry::new(node, ino, spec.mode).owned_by(uid, gid).sized(size))
     }
 }
 
@@ -343,7 +345,8 @@ impl Dir for TaskDir {
             return Err(Errno::ENOENT);
         }
         let found = FILES.iter().enumerate().find(|(_, spec)| spec.name.as_bytes() == name);
-        Ok(found.filter(|(_, spec)| spec.is_in(self.0.scope)).map(|(index, spec)| self.entry(index, spec)))
+        let found = found.filter(|(_, spec)| spec.is_in(self.0.scope));
+        found.map(|(index, spec)| self.entry(index, spec)).transpose()
     }
 
     fn list(&self, _: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
@@ -381,10 +384,10 @@ impl Dir for TaskDir {
     }
 }
 
-fn directory(subject: Subject) -> Entry {
+fn directory(subject: Subject) -> Result<Entry> {
     let ino = subject.ino(Class::File, 0);
     let (uid, gid) = subject.owner(true);
-    Entry::new(Node::Dir(Arc::new(TaskDir(subject))), ino, 0o555).owned_by(uid, gid)
+    Ok(Entry::new(Node::Dir(try_arc(TaskDir(subject))?), ino, 0o555).owned_by(uid, gid))
 }
 
 /// The inode number of the directory of the process with id `pid`.
@@ -394,10 +397,11 @@ pub(super) fn directory_ino(pid: &Arc<Pid>) -> u64 {
 
 /// The directory of the process that `pid` belongs to: that of a thread's id shows the thread's process as the
 /// thread sees it, and is not listed.
-pub(super) fn process_entry(pid: Arc<Pid>) -> Option<Entry> {
-    if pid.process().is_some() {
-        return Some(directory(Subject { pid, scope: Scope::Process }));
-    }
-    pid.task()?;
-    Some(directory(Subject { pid, scope: Scope::Thread }))
+pub(super) fn process_entry(pid: Arc<Pid>) -> Result<Option<Entry>> {
+    let scope = match pid.process() {
+        Some(_) => Scope::Process,
+        None if pid.task().is_some() => Scope::Thread,
+        None => return Ok(None),
+    };
+    directory(Subject { pid, scope }).map(Some)
 }

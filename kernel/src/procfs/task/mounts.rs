@@ -3,7 +3,6 @@
 //! An open file keeps the mount namespace and the root directory of the process, as they were when it was
 //! opened. `poll(2)` reports a change of the namespace's mounts as an exceptional condition, once.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,6 +12,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use kernfs::Text;
 use mm::IovIter;
+use mm::fallible::try_box;
 use sched::mutex::Mutex;
 use vfs::file::{File, FileImpl, OpenFile};
 use vfs::file_ops::{FileOps, IoFlags, Whence};
@@ -82,7 +82,7 @@ fn open(subject: &Subject, show: ShowMounts) -> Result<FileImpl> {
     let ns = proxy.ok_or(Errno::EINVAL)?.mnt.clone();
     let root = fs.ok_or(Errno::ENOENT)?.root()?;
     let seen = AtomicU64::new(ns.event());
-    Ok(FileImpl::Owned(Box::new(Mounts { ns, root, show, seen, text: Mutex::new(None) })))
+    Ok(FileImpl::Owned(try_box(Mounts { ns, root, show, seen, text: Mutex::new(None) })?))
 }
 
 /// Opens `mounts`.

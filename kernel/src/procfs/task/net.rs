@@ -10,6 +10,7 @@ use kernfs::{Context, Dir, Entry, Listing, Text, file_entry};
 use vfs::types::FileType;
 
 use super::{Class, Subject};
+use mm::fallible::try_arc;
 
 /// A heading, padded with blanks to a width.
 struct Table {
@@ -81,7 +82,7 @@ impl Dir for NetDir {
     fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
         let found = TABLES.iter().enumerate().find(|(_, table)| table.name.as_bytes() == name);
         let Some((index, table)) = found else { return Ok(None) };
-        Ok(Some(file_entry(self.0.ino(Class::Net, index as u64), table.mode, |_, out| show(table, out))))
+        file_entry(self.0.ino(Class::Net, index as u64), table.mode, |_, out| show(table, out)).map(Some)
     }
 
     fn list(&self, _: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
@@ -119,6 +120,6 @@ fn show(table: &Table, out: &mut Text) -> Result<()> {
 }
 
 /// `net/`.
-pub(super) fn dir(subject: &Subject) -> Arc<dyn Dir> {
-    Arc::new(NetDir(subject.clone()))
+pub(super) fn dir(subject: &Subject) -> Result<Arc<dyn Dir>> {
+    Ok(try_arc(NetDir(subject.clone()))?)
 }

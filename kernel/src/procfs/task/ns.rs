@@ -3,8 +3,6 @@
 //! The objects live in a file system that only the kernel mounts (`nsfs`). A namespace's inode is made when it is
 //! asked for; its number is that of the namespace, so two links to one namespace compare equal in `stat(2)`.
 
-use alloc::boxed::Box;
-use alloc::format;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result, raw};
@@ -24,6 +22,7 @@ use super::access::{self, Mode};
 use super::{Class, Subject};
 use crate::fs::context::Caller;
 use crate::namespaces::syscalls::{Namespace, NamespaceFile};
+use mm::fallible::{try_arc, try_box, try_format};
 
 static NSFS: PseudoFs = PseudoFs { name: "nsfs", magic: 0x6e73_6673 };
 static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| NSFS.kernel_mount());
@@ -50,7 +49,7 @@ impl InodeOps for NsInode {
         if open.writable() {
             return Err(Errno::EPERM);
         }
-        Ok(FileImpl::Owned(Box::new(NamespaceFile(self.0.clone()))))
+        Ok(FileImpl::Owned(try_box(NamespaceFile(self.0.clone()))?))
     }
 }
 
@@ -73,8 +72,12 @@ fn path_of(ns: Namespace) -> Result<Path> {
     let mount = MOUNT.as_ref().map_err(|error| *error)?;
     let (kind, number) = identity(&ns);
     let init = InodeInit::new(u64::from(number), raw::S_IFREG | 0o444);
-    let inode = Inode::new(mount.sb().clone(), init, Box::new(NsInode(ns)));
-    let dentry = Dentry::new_disconnected(mount.sb(), format!("{kind}:[{number}]").as_bytes(), inode);
+    let inode = Inode::new(mount.sb().clone(), init, NsInode(ns))?;
+    let dentry = Dentry::new_disconnected(
+        mount.sb(),
+        try_format(format_args!("{kind}:[{number}]"))?.as_bytes(),
+        inode,
+    )?;
     Ok(Path::new(mount.clone(), dentry))
 }
 
@@ -118,7 +121,7 @@ impl Link for NsLink {
 
     fn text(&self, _: &Context<'_>) -> Result<Option<alloc::vec::Vec<u8>>> {
         let (kind, number) = identity(&namespace_of(&self.subject, self.index)?);
-        Ok(Some(format!("{kind}:[{number}]").into_bytes()))
+        Ok(Some(try_format(format_args!("{kind}:[{number}]"))?.into_bytes()))
     }
 
     fn is_magic(&self) -> bool {
@@ -131,7 +134,7 @@ struct NsDir(Subject);
 impl Dir for NsDir {
     fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
         let Some(index) = NAMES.iter().position(|known| known.as_bytes() == name) else { return Ok(None) };
-        let link = Node::Link(Arc::new(NsLink { subject: self.0.clone(), index }));
+        let link = Node::Link(try_arc(NsLink { subject: self.0.clone(), index })?);
         let (uid, gid) = self.0.owner(false);
         Ok(Some(Entry::new(link, self.0.ino(Class::Ns, index as u64), 0o777).owned_by(uid, gid)))
     }
@@ -160,6 +163,6 @@ impl Dir for NsDir {
 }
 
 /// `ns/`.
-pub(super) fn dir(subject: &Subject) -> Arc<dyn Dir> {
-    Arc::new(NsDir(subject.clone()))
+pub(super) fn dir(subject: &Subject) -> Result<Arc<dyn Dir>> {
+    Ok(try_arc(NsDir(subject.clone()))?)
 }

@@ -16,6 +16,7 @@ use super::View;
 use super::stat::comm_of;
 use crate::process::{Resource, Thread, current};
 use crate::procfs::sysctl::parse;
+use mm::fallible::{TryVec, try_to_vec};
 
 fn io_result(result: fmt::Result) -> Result<()> {
     result.map_err(|_| Errno::ENOMEM)
@@ -236,7 +237,7 @@ fn show_map(view: &View<'_>, ids: Ids, out: &mut Text) -> Result<()> {
         seer = parent.clone();
     }
     let map = if ids == Ids::Users { &ns.uid_map } else { &ns.gid_map };
-    let extents: Vec<IdExtent> = map.lock().extents().to_vec();
+    let extents = try_to_vec(map.lock().extents())?;
     for extent in extents {
         let lower = match (seer.is_initial(), ids) {
             (true, _) => extent.lower_first,
@@ -269,8 +270,7 @@ fn parse_map(data: &[u8]) -> Result<Vec<IdExtent>> {
         if extents.len() >= LINES || !extents.iter().all(free) {
             return Err(Errno::EINVAL);
         }
-        extents.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        extents.push(extent);
+        extents.try_push(extent)?;
     }
     if extents.is_empty() { Err(Errno::EINVAL) } else { Ok(extents) }
 }

@@ -1,6 +1,5 @@
 //! `task/`: a directory per thread; `children`.
 
-use alloc::format;
 use alloc::sync::Arc;
 use core::fmt::Write;
 
@@ -12,6 +11,7 @@ use super::{Class, Scope, Subject, View, directory};
 use crate::process::{PidNamespace, Thread, init_pid_ns};
 use crate::procfs::Mounted;
 use crate::procfs::root::parse_number;
+use mm::fallible::{TryVec, try_arc, try_format, try_to_vec};
 
 struct Threads(Subject);
 
@@ -31,7 +31,7 @@ impl Dir for Threads {
             return Ok(None);
         }
         let scope = if inside == Some(true) { Scope::Thread } else { Scope::Process };
-        Ok(Some(directory(Subject { pid, scope })))
+        directory(Subject { pid, scope }).map(Some)
     }
 
     fn list(&self, cx: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
@@ -42,12 +42,11 @@ impl Dir for Threads {
         let mut list = alloc::vec::Vec::new();
         for task in process.threads() {
             if let Some(thread) = task.data::<Thread>() {
-                list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                list.push((thread.tid_in(&ns), thread.pid()));
+                list.try_push((thread.tid_in(&ns), thread.pid()))?;
             }
         }
         if list.is_empty() {
-            list.push((process.id_in(&ns), process.pid.clone()));
+            list.try_push((process.id_in(&ns), process.pid.clone()))?;
         }
         list.sort_by_key(|(number, _)| *number);
         for (number, pid) in list.into_iter().filter(|(number, _)| *number > 0) {
@@ -56,7 +55,8 @@ impl Dir for Threads {
                 continue;
             }
             let ino = Subject { pid, scope: Scope::Thread }.ino(Class::File, 0);
-            if !emit(format!("{number}").as_bytes(), ino, FileType::Directory, position + 1) {
+            if !emit(try_format(format_args!("{number}"))?.as_bytes(), ino, FileType::Directory, position + 1)
+            {
                 break;
             }
         }
@@ -81,8 +81,8 @@ impl Dir for Threads {
 }
 
 /// `task/`.
-pub(super) fn dir(subject: &Subject) -> Arc<dyn Dir> {
-    Arc::new(Threads(subject.clone()))
+pub(super) fn dir(subject: &Subject) -> Result<Arc<dyn Dir>> {
+    Ok(try_arc(Threads(subject.clone()))?)
 }
 
 /// `children`: of the whole process, shown at its leader.
@@ -91,7 +91,7 @@ pub(super) fn children(view: &View<'_>, out: &mut Text) -> Result<()> {
     if !Arc::ptr_eq(&process.pid, &view.subject.pid) {
         return Ok(());
     }
-    let children = process.children.lock().clone();
+    let children = try_to_vec(&process.children.lock())?;
     for child in children {
         let id = child.id_in(&view.ns);
         if id != 0 {

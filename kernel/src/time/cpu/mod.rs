@@ -94,7 +94,7 @@ impl CpuClock {
     /// Those who wait for this clock or another one of the same process or thread.
     pub(crate) fn queue(&self) -> Option<&Queue> {
         match &self.whose {
-            Whose::Thread(task) => Some(task.data::<Thread>()?.cpu_queue()),
+            Whose::Thread(task) => task.data::<Thread>()?.cpu_queue().ok(),
             Whose::Process(process) => Some(&process.timers.cpu.queue),
         }
     }

@@ -6,11 +6,12 @@
 //! Locks: the list's is a leaf. Entries expire outside of it.
 
 use super::Kind;
-use abi::{Errno, Result};
+use abi::Result;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::SpinLockIrq;
 use core::sync::atomic::{AtomicU64, Ordering};
+use mm::fallible::TryVec;
 
 /// Something that waits for CPU time.
 pub(crate) trait Waiter: Send + Sync {
@@ -40,9 +41,7 @@ impl Queue {
     /// `ENOMEM`.
     pub(crate) fn add(&self, waiter: Arc<dyn Waiter>) -> Result<()> {
         let mut waiters = self.waiters.lock();
-        waiters.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        waiters.push(waiter);
-        Ok(())
+        Ok(waiters.try_push(waiter)?)
     }
 
     /// Takes a waiter out.

@@ -8,6 +8,7 @@ use abi::time::Timespec;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
+use mm::fallible::try_arc;
 use mm::user::UserPtr;
 use sched::Task;
 
@@ -46,7 +47,7 @@ fn sleep_until(clock: &CpuClock, ns: u64) -> Result<bool> {
     let me = current();
     // The last value there is means "done".
     let due_ns = AtomicU64::new(ns.min(u64::MAX - 1));
-    let sleeper = Arc::new(Sleeper { task: me.task_arc(), kind: clock.kind, due_ns });
+    let sleeper = try_arc(Sleeper { task: me.task_arc(), kind: clock.kind, due_ns })?;
     let queue = clock.queue().ok_or(Errno::EINVAL)?;
     let waiter: Arc<dyn Waiter> = sleeper.clone();
     queue.add(waiter.clone())?;

@@ -81,7 +81,11 @@ impl Timer {
     fn arm(&self, state: &mut State) {
         state.armed = true;
         match &self.core.source {
-            Source::System(..) => self.hr().start(Deadline::at(state.clock, state.expires_ns)),
+            Source::System(..) => {
+                if let Some(hr) = self.hr.get() {
+                    hr.start(Deadline::at(state.clock, state.expires_ns));
+                }
+            }
             Source::Cpu(clock, kind) => {
                 self.core.due_ns.store(state.expires_ns, Ordering::Relaxed);
                 if let Some(clock) = clock.upgrade()
@@ -94,15 +98,18 @@ impl Timer {
         }
     }
 
-    fn hr(&self) -> &HrTimer {
-        self.hr.call_once(|| {
+    /// Makes what the first setting will need.
+    fn prepare(&self) -> Result<()> {
+        if matches!(self.core.source, Source::System(..)) {
             let core = self.core.clone();
-            HrTimer::new(move |_| {
+            let hr = HrTimer::new(move |_| {
                 // The time of this interrupt may be that of its beginning.
                 let clock = core.state.lock().clock;
                 core.expired(sched::time::clock_ns(clock)).map_or(Restart::No, Restart::At)
-            })
-        })
+            })?;
+            let _ = self.hr.set(hr);
+        }
+        Ok(())
     }
 
     /// Time left and interval, for timer_gettime(2).

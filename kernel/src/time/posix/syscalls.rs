@@ -12,6 +12,7 @@ use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use arch::sync::{SpinLock, SpinLockIrq};
 use core::sync::atomic::AtomicU64;
+use mm::fallible::try_arc;
 use mm::user::UserPtr;
 use sched::Clock;
 use sync::Once;
@@ -72,7 +73,7 @@ fn sys_timer_create(clockid: i32, sevp: UserPtr<Sigevent>, timerid: UserPtr<i32>
         overrun: 0,
         charge: Some(charge),
     };
-    let core = Arc::new(Core {
+    let core = try_arc(Core {
         id,
         notify,
         signal,
@@ -81,8 +82,9 @@ fn sys_timer_create(clockid: i32, sevp: UserPtr<Sigevent>, timerid: UserPtr<i32>
         user,
         state: SpinLockIrq::new(state),
         due_ns: AtomicU64::new(u64::MAX),
-    });
-    let timer = Arc::new(Timer { core, hr: Once::new(), setting: SpinLock::new(()) });
+    })?;
+    let timer = try_arc(Timer { core, hr: Once::new(), setting: SpinLock::new(()) })?;
+    timer.prepare()?;
     timerid.write(&id)?;
     if let Some(clock) = cpu {
         timer.attach(clock)?;

@@ -143,6 +143,7 @@ pub(crate) fn synchronize() {
         fence(Ordering::SeqCst);
         return;
     }
+    let _no_fail = crate::heap::NoFailScope::enter();
     let done = alloc::sync::Arc::new(Completion::new());
     let signal = done.clone();
     crate::rcu::call(alloc::boxed::Box::new(move || signal.complete_all()));

@@ -36,7 +36,8 @@ pub(crate) fn start() {
             tick();
             // Keep the rhythm, but do not catch up on what was missed.
             Restart::At(now - now % TICK_NS + TICK_NS)
-        }),
+        })
+        .expect("memory while the CPU comes up"),
         deadline: HrTimer::new(|_| {
             with_this_rq(|queue, rq| {
                 rq.dl_next = u64::MAX;
@@ -44,7 +45,8 @@ pub(crate) fn start() {
                 rq.publish(&queue.hints);
             });
             Restart::No
-        }),
+        })
+        .expect("memory while the CPU comes up"),
         from_user: AtomicBool::new(false),
     });
     resume();

@@ -33,6 +33,7 @@ mod pseudofs;
 mod sched;
 mod signals;
 mod sys;
+mod sysctl_vm;
 mod sysv;
 mod sysv_msg;
 mod sysv_shm;
@@ -58,6 +59,7 @@ const TABLES: &[&[harness::Test]] = &[
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,
+    sysctl_vm::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
     hostile::TESTS,

@@ -31,6 +31,7 @@ mod process;
 mod pseudo;
 mod pseudofs;
 mod sched;
+mod seccomp;
 mod signals;
 mod sys;
 mod sysv;
@@ -55,6 +56,7 @@ const TABLES: &[&[harness::Test]] = &[
     timers::TESTS,
     sched::TESTS,
     creds::TESTS,
+    seccomp::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,

@@ -15,7 +15,6 @@ extern crate alloc;
 mod inode;
 mod options;
 
-use alloc::string::ToString;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::fmt;

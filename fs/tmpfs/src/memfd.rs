@@ -1,12 +1,7 @@
 //! `memfd_create(2)`: a file of a tmpfs that nobody mounted, and its seals.
 
 use alloc::sync::Arc;
-<<<<<<< HEAD
-use core::sync::atomic::{AtomicU32, Ordering};
-=======
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
->>>>>>> h5
 
 use abi::fs::DevId;
 use abi::{Errno, Result, raw};

@@ -101,6 +101,7 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     let image = Image::read(program)?;
     let interpreter = image.interpreter()?;
     let me = current();
+    let guard = me.process.exec_guard.lock_killable().map_err(|_| Errno::ERESTARTNOINTR)?;
     let cred = crate::cred::exec::prepare(&me, program.file())?;
     let space = AddressSpace::new()?;
     let limits = me.process.mm_limits();
@@ -109,6 +110,7 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
 
     exec.stage = Stage::Committed;
     let secure = commit::commit(&me, &space, program, cred)?;
+    drop(guard);
     me.personality.store(personality, Ordering::Relaxed);
     me.clear(flags::FORKNOEXEC);
 

@@ -189,6 +189,7 @@ pub(super) fn init() {
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
     kernel.mkdir("random").add_attrs(RANDOM);
+    kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);
     vm::init(&sys.mkdir("vm"));
     let fs = sys.mkdir("fs");
     fs.add_attrs(FS);

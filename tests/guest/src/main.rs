@@ -31,6 +31,7 @@ mod process;
 mod pseudo;
 mod pseudofs;
 mod sched;
+mod seccomp;
 mod signals;
 mod sys;
 mod sysctl_vm;
@@ -56,6 +57,7 @@ const TABLES: &[&[harness::Test]] = &[
     timers::TESTS,
     sched::TESTS,
     creds::TESTS,
+    seccomp::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,

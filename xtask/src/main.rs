@@ -21,6 +21,7 @@ mod qemu;
 mod run;
 mod session;
 mod setup;
+mod sweep;
 mod test;
 mod ui;
 
@@ -49,6 +50,8 @@ enum Command {
     Docs(docs::Args),
     /// Make random system calls in a guest, on a kernel with debug checks
     Fuzz(fuzz::Args),
+    /// Make each allocation of many workloads fail in a guest
+    Sweep(sweep::Args),
     /// Run the tests: on the build machine, then in guests
     Test(test::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Docs(args) => docs::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
+        Command::Sweep(args) => sweep::main(&args),
         Command::Test(args) => test::main(&args),
     };
     outcome.unwrap_or_else(|error| {

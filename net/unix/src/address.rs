@@ -12,7 +12,7 @@ use socket::SocketAddr;
 use vfs::inode::Inode;
 
 use crate::endpoint::Endpoint;
-use mm::fallible::{SortedMap, TryVec, try_arc_slice, try_format};
+use mm::fallible::{SortedMap, try_arc_slice, try_format};
 
 /// Bytes of `sun_path`.
 const PATH_BYTES: usize = 108;

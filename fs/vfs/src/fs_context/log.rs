@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
-use core::fmt::{self, Write};
+use core::fmt;
 
 use abi::{Errno, Result};
 use mm::fallible::{TryDeque, try_format};

@@ -222,3 +222,10 @@ pub fn handler() -> Option<&'static dyn TrapHandler> {
     // SAFETY: the Acquire load pairs with the Release store after the only write.
     unsafe { *HANDLER.0.get() }
 }
+
+/// Makes a memory access that no kernel survives: to see that it is reported.
+#[cfg(debug_assertions)]
+pub fn provoke_exception() {
+    // SAFETY: nothing is ever mapped there, so that nobody's memory is changed: the access traps.
+    unsafe { core::ptr::with_exposed_provenance_mut::<u8>(8).write_volatile(0) };
+}

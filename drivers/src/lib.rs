@@ -3,6 +3,7 @@
 //! A driver reaches its hardware only through the safe types of `arch` (`MmioRegion`, `PortRegion`)
 //! and `mm::dma`, and registers what it found with the layers above: terminals and consoles here,
 //! block and network devices later.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

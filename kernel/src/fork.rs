@@ -283,6 +283,8 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
             machine.set_tls(request.tls);
         }
     })?;
+    #[cfg(debug_assertions)]
+    child.faults().inherit_from(me.task().faults());
     let thread = child.data::<Thread>().ok_or(Errno::ENOMEM)?;
     thread.set_task(&child);
     if flags & f::CHILD_SETTID != 0 || thread.rseq.addr.load(Ordering::Relaxed) != 0 {

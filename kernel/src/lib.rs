@@ -7,12 +7,14 @@
 //! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
 //! - [`syscall`], [`traps`], [`oops`]: the ways into the kernel, and what happens when it breaks.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod cred;
+pub mod debugfs;
 pub mod dev;
 pub mod exec;
 pub mod exit;

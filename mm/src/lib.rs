@@ -35,6 +35,7 @@
 //!
 //! Lock order of virtual memory: see [`space`] and [`filemap`]. Below all of it: vmalloc areas → slab node list → (page allocator:) deferred memory → zone. All safe in interrupts.
 #![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 

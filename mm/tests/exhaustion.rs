@@ -1,4 +1,5 @@
 //! Memory used up to the end, in a process of its own: everything shares one arena.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use mm::pressure::{ReclaimRequest, Reclaimer, set_reclaimer};
 use mm::{Frame, Gfp, Order, alloc_page, alloc_pages, testing};

@@ -1,4 +1,5 @@
 //! Zones and nodes: who is asked first, what is kept back.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use arch::addr::PhysAddr;
 use boot::{Numa, NumaRange, PhysRange};

@@ -18,6 +18,7 @@
 //!
 //! sleeping locks → wait queue → `pi_lock` of a task → run queue (two: by CPU number) → timer base.
 #![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 // The host has no run queues of its own: the classes are used by simulations only.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 

@@ -84,6 +84,11 @@ pub struct Faults {
 
 #[cfg(debug_assertions)]
 impl Faults {
+    /// A child is as likely to fail as its parent.
+    pub fn inherit_from(&self, parent: &Self) {
+        self.make_it_fail.store(parent.make_it_fail.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Counts a call of the task itself: whether it fails, or `None` if nothing is counted.
     pub fn count_down(&self) -> Option<bool> {
         match self.fail_nth.load(Ordering::Relaxed) {

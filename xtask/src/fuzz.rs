@@ -66,7 +66,7 @@ pub struct Run {
 }
 
 /// What a kernel prints when something is wrong with it.
-const COMPLAINTS: &[&str] = &[
+pub const COMPLAINTS: &[&str] = &[
     "panicked",
     "Kernel panic",
     "Oops",

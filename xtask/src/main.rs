@@ -22,6 +22,7 @@ mod qemu;
 mod run;
 mod session;
 mod setup;
+mod sweep;
 mod test;
 mod ui;
 
@@ -52,6 +53,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run the tests of lock-free code under miri
     Miri(miri::Args),
+    /// Make each allocation of many workloads fail in a guest
+    Sweep(sweep::Args),
     /// Run the tests: on the build machine, then in guests
     Test(test::Args),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Docs(args) => docs::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Miri(args) => miri::main(&args),
+        Command::Sweep(args) => sweep::main(&args),
         Command::Test(args) => test::main(&args),
     };
     outcome.unwrap_or_else(|error| {

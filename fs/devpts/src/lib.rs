@@ -7,6 +7,7 @@
 //!
 //! Lock: `Instance::state`, a leaf. Names appear and go without a directory operation, so missing names are not cached and
 //! a removed name is taken out of the dentry cache here.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -6,6 +6,7 @@
 //! | [`decompress`] | gzip, zstd, xz and lz4 as streams in bounded memory |
 //!
 //! The archive format itself is `lib/cpio`.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -85,6 +85,10 @@ pub struct KernFs {
     root: RootFor,
     /// What is a parameter; without it everything is.
     check: Option<CheckParam>,
+    /// Permissions of the root directory.
+    mode: u32,
+    /// Whether root of a user namespace may mount it.
+    userns: bool,
     /// The one instance of a tree that is the same for everybody.
     single: Option<SpinLock<Option<Arc<SuperBlock>>>>,
 }
@@ -92,12 +96,19 @@ pub struct KernFs {
 impl KernFs {
     /// A tree that is the same however often it is mounted (sysfs).
     pub const fn single(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, single: Some(SpinLock::new(None)) }
+        Self { name, magic, root, check: None, mode: 0o555, userns: true, single: Some(SpinLock::new(None)) }
     }
 
     /// A tree that depends on who mounts it (procfs: the pid namespace).
     pub const fn per_mount(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, single: None }
+        Self { name, magic, root, check: None, mode: 0o555, userns: true, single: None }
+    }
+
+    /// Not for root of a user namespace, and with a root directory of this mode.
+    pub const fn for_administrators(mut self, mode: u32) -> Self {
+        self.userns = false;
+        self.mode = mode;
+        self
     }
 
     /// With parameters that `check` knows, and no others.
@@ -113,10 +124,10 @@ impl FsType for KernFs {
     }
 
     fn flags(&self) -> FsFlags {
-        match self.check {
-            Some(_) => FsFlags::USERNS_MOUNT | FsFlags::CHECKS_PARAMS,
-            None => FsFlags::USERNS_MOUNT,
-        }
+        let mut flags = FsFlags::empty();
+        flags.set(FsFlags::USERNS_MOUNT, self.userns);
+        flags.set(FsFlags::CHECKS_PARAMS, self.check.is_some());
+        flags
     }
 
     fn check_param(&self, key: &str, value: Option<&str>) -> ParamResult {
@@ -126,7 +137,11 @@ impl FsType for KernFs {
     fn mount(&'static self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
         let make = || {
             let (root, data) = (self.root)(request)?;
-            new_super(self, self.magic, request, root, data)
+            let sb = new_super(self, self.magic, request, root, data)?;
+            if let Some(root) = sb.root().as_ref().and_then(|root| root.inode()) {
+                root.set_permissions(self.mode);
+            }
+            Ok(sb)
         };
         let Some(single) = &self.single else { return make() };
         if let Some(sb) = single.lock().clone() {

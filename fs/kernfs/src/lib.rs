@@ -17,6 +17,7 @@
 //!
 //! Locks: [`StaticDir`] has one over its names; an open text file one over its text (sleeping: `show` may
 //! wait). Neither is held while another node is asked.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

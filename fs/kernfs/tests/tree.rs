@@ -1,4 +1,5 @@
 //! A small tree of nodes, mounted and used by name.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -14,6 +14,7 @@
 //!
 //! Locks: a queue's and the directory's spin locks are leaves; the directory's is taken under its inode's `rwsem`. Sleepers and
 //! those who poll are woken, and notifications sent, after the queue's lock is released.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -8,6 +8,7 @@
 //!
 //! Files: [`options`] (mount options), [`limits`] (accounting), [`dir`] (the directory map), [`inode`] (inode operations),
 //! [`file`] (file operations), [`xattrs`].
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -25,6 +25,7 @@
 //!
 //! `rename_mutex` of a super block; `rwsem` of directories, ancestor first; `rwsem` of other inodes; [`mount`]'s namespace
 //! lock; page cache locks (`mm`); spin locks: hash buckets, inode times, descriptor table, file locks.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
 //! A tmpfs under random operations, against a plain tree; and many threads at once.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Mounts, binds, propagation, namespaces.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod common;
 

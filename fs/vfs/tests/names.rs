@@ -1,4 +1,5 @@
 //! Names: making, finding, renaming, removing, and who may.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Descriptors, pipes, epoll, eventfd, timerfd, locks, splice.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod common;
 

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use sync::Once;
 
-use crate::oops::{PANIC_ON_OOPS, PANIC_TIMEOUT};
+use crate::oops::{PANIC_ON_OOPS, PANIC_ON_WARN, PANIC_TIMEOUT};
 use crate::params::{self, InitArgs, Invalid, Param, parse_number, same_name};
 use crate::printk;
 
@@ -95,6 +95,13 @@ const PARAMS: &[Param] = &[
                 PANIC_TIMEOUT.store(text.parse().map_err(|_| Invalid)?, Ordering::Relaxed);
                 Ok(())
             })
+        },
+    },
+    Param {
+        name: "panic_on_warn",
+        set: |_| {
+            PANIC_ON_WARN.store(true, Ordering::Relaxed);
+            Ok(())
         },
     },
     Param {

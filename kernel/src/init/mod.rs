@@ -116,6 +116,7 @@ fn late(info: &'static BootInfo) -> Result<()> {
     devices::init(info)?;
     crate::dev::init()?;
     crate::sysfs::init()?;
+    crate::debugfs::init()?;
     rootfs::unpack(info);
     Ok(())
 }

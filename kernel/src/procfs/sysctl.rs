@@ -10,7 +10,7 @@ use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
 
 use super::top;
-use crate::oops::{PANIC_ON_OOPS, PANIC_TIMEOUT};
+use crate::oops::{OOPS_LIMIT, PANIC_ON_OOPS, PANIC_ON_WARN, PANIC_TIMEOUT, TAINTED, WARN_LIMIT};
 use crate::process::current;
 
 /// Parses one number of a write; white space around it is fine.
@@ -67,6 +67,22 @@ const KERNEL: &[Attr] = &[
             Ok(())
         },
     ),
+    attr("panic_on_warn", |out| line(out, u8::from(PANIC_ON_WARN.load(Ordering::Relaxed)))).writable(
+        |data| {
+            PANIC_ON_WARN.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
+            Ok(())
+        },
+    ),
+    number!("oops_limit", OOPS_LIMIT, 0..=u32::MAX),
+    number!("warn_limit", WARN_LIMIT, 0..=u32::MAX),
+    // What has happened stays known: bits are added, none goes.
+    attr("tainted", |out| line(out, TAINTED.load(Ordering::Relaxed))).writable(|data| {
+        if !crate::process::current().with_cred(|cred| cred.capable(abi::cap::Cap::SysAdmin)) {
+            return Err(Errno::EPERM);
+        }
+        TAINTED.fetch_or(parse(data, 0..=(1 << 19) - 1)?, Ordering::Relaxed);
+        Ok(())
+    }),
     number!("dmesg_restrict", DMESG_RESTRICT, 0..=1),
     number!("kptr_restrict", KPTR_RESTRICT, 0..=2),
     attr("hostname", |out| uts_line(out, |uts| &uts.nodename))

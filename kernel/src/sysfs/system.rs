@@ -48,6 +48,12 @@ pub(super) fn init() {
     add_constant(&kernel, "kexec_crash_loaded", "0");
     add_constant(&kernel, "rcu_expedited", "0");
     add_constant(&kernel, "rcu_normal", "0");
+    super::add_file(&kernel, "warn_count", |out| {
+        super::print(
+            out,
+            format_args!("{}\n", crate::oops::WARNINGS.load(core::sync::atomic::Ordering::Relaxed)),
+        )
+    });
     super::add_file(&kernel, "oops_count", |out| {
         super::print(
             out,

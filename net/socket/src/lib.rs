@@ -6,6 +6,7 @@
 //! [`SocketOps`].
 //!
 //! Not owned: system calls (they decode user structures and call into here), devices, routing.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -18,6 +18,7 @@
 //!
 //! Sockets that are only referred to by messages waiting in each other are never freed: there is no collector for
 //! such cycles yet (`unix_gc`).
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -39,6 +39,8 @@ use crate::process::{Pid, PidNamespace, Process, State, Thread, init_pid_ns};
 use mm::fallible::try_arc;
 
 mod access;
+#[cfg(debug_assertions)]
+mod fault;
 mod fd;
 mod links;
 mod maps;
@@ -228,6 +230,10 @@ const FILES: &[FileSpec] = &[
     secret("personality", 0o400, settings::personality),
     text("limits", 0o444, settings::limits),
     row("sched", 0o644, Kind::Writable(stat::sched, stat::sched_store)),
+    #[cfg(debug_assertions)]
+    row("make-it-fail", 0o644, Kind::Writable(fault::make_it_fail, fault::make_it_fail_store)),
+    #[cfg(debug_assertions)]
+    row("fail-nth", 0o644, Kind::Custom(fault::open_fail_nth)),
     row("comm", 0o644, Kind::Writable(settings::comm, settings::comm_store)),
     text("syscall", 0o400, stat::syscall),
     text("cmdline", 0o444, memory::cmdline),

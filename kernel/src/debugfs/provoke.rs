@@ -1,0 +1,63 @@
+//! `provoke-crash`: breaks the kernel on purpose, to see that it copes. `Documentation/fault-injection/provoke-crashes.rst`.
+//!
+//! What is written to `DIRECT` happens in the system call that writes it. Reading lists what there is.
+
+use core::fmt::Write;
+
+use abi::{Errno, Result};
+use kernfs::{Attr, StaticDir, Text, attr};
+
+/// A way to break the kernel.
+struct Crash {
+    name: &'static str,
+    run: fn(),
+}
+
+const CRASHES: &[Crash] = &[
+    Crash { name: "PANIC", run: || crate::oops::die(format_args!("dumptest"), None) },
+    Crash { name: "BUG", run: || panic!("provoked") },
+    Crash { name: "WARNING", run: || crate::oops::warn(format_args!("provoked")) },
+    Crash {
+        name: "WARNING_MESSAGE",
+        run: || crate::oops::warn(format_args!("Warning message trigger count: 1")),
+    },
+    Crash { name: "EXCEPTION", run: arch::trap::provoke_exception },
+    Crash { name: "LOOP", run: spin },
+    Crash { name: "SOFTLOCKUP", run: spin_without_preemption },
+    Crash { name: "HUNG_TASK", run: hang },
+];
+
+fn spin() {
+    loop {
+        arch::cpu::relax();
+    }
+}
+
+fn spin_without_preemption() {
+    arch::preempt::disable();
+    spin();
+}
+
+/// Sleeps so that nothing wakes it.
+fn hang() {
+    sched::wait::WaitQueue::new().wait_event(|| false);
+}
+
+static FILES: &[Attr] = &[attr("DIRECT", show).writable(store)];
+
+fn show(out: &mut Text) -> Result<()> {
+    writeln!(out, "Available crash types:").map_err(|_| Errno::ENOMEM)?;
+    CRASHES.iter().try_for_each(|crash| writeln!(out, "{}", crash.name)).map_err(|_| Errno::ENOMEM)
+}
+
+fn store(data: &[u8]) -> Result<()> {
+    let name = data.strip_suffix(b"\n").unwrap_or(data);
+    let crash = CRASHES.iter().find(|crash| crash.name.as_bytes() == name).ok_or(Errno::EINVAL)?;
+    log::info!("lkdtm: Performing direct entry {}", crash.name);
+    (crash.run)();
+    Ok(())
+}
+
+pub(super) fn init(top: &StaticDir) {
+    top.mkdir_mode("provoke-crash", 0o755).add_attrs(FILES);
+}

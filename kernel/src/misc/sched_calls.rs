@@ -190,8 +190,9 @@ fn sys_sched_setattr(pid: i32, uattr: UserPtr<SchedAttr>, flags: u32) -> Result<
     if !has(raw::SCHED_FLAG_KEEP_PARAMS) {
         new.nice = attr.nice.clamp(-20, 19) as i8;
         new.priority = u8::try_from(attr.priority).map_err(|_| Errno::EINVAL)?;
-        new.deadline =
-            DlParams { runtime: attr.runtime_ns, deadline: attr.deadline_ns, period: attr.period_ns };
+        // Without a period it is the deadline.
+        let period = if attr.period_ns == 0 { attr.deadline_ns } else { attr.period_ns };
+        new.deadline = DlParams { runtime: attr.runtime_ns, deadline: attr.deadline_ns, period };
     }
     change(&task, new)
 }

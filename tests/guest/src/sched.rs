@@ -346,6 +346,10 @@ fn deadline_admission() -> Outcome {
     // A deadline task may not fork without the reset flag.
     check_err!(fork(|| 0), EAGAIN);
     sys!(SYS_sched_yield)?;
+    // Without a period it is the deadline.
+    set_attr(&Attr { deadline: 50_000_000, ..attr(10_000_000, 0) })?;
+    sys!(SYS_sched_getattr, 0, addr_mut(&mut got), 48, 0)?;
+    check_eq!((got.deadline, got.period), (50_000_000, 50_000_000));
     set_policy(0, SCHED_OTHER, 0)?;
     check_err!(set_attr(&attr(200_000_000, 100_000_000)), EINVAL);
     check_err!(set_attr(&attr(10, 100_000_000)), EINVAL);

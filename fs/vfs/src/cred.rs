@@ -75,6 +75,7 @@ pub struct UserNamespace {
     pub setgroups_denied: AtomicBool,
 }
 
+#[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "only while the system comes up")]
 static INIT_USER_NS: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
     let all = || IdMap(alloc::vec![IdExtent { first: 0, lower_first: 0, count: u32::MAX }]);
     Arc::new(UserNamespace {
@@ -177,6 +178,7 @@ pub struct Credentials {
     pub user_ns: Arc<UserNamespace>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 static ROOT: Lazy<Arc<Credentials>> = Lazy::new(|| Arc::new(Credentials::root()));
 
 impl Credentials {
@@ -208,6 +210,7 @@ impl Credentials {
     }
 
     /// An ordinary user without capabilities.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn user(uid: Uid, gid: Gid, groups: &[Gid]) -> Self {
         let mut groups = groups.to_vec();
         groups.sort_unstable();

@@ -13,6 +13,14 @@ pub struct AltStack {
     pub size: usize,
 }
 
+impl AltStack {
+    /// Whether a stack pointer is on it. A user may name any address and size: the sum may wrap.
+    #[inline]
+    pub fn holds(&self, sp: usize) -> bool {
+        sp > self.sp && sp - self.sp <= self.size
+    }
+}
+
 /// What to put into a signal frame.
 #[derive(Clone, Copy, Debug)]
 pub struct SigFrameInfo<'a> {

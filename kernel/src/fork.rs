@@ -393,6 +393,9 @@ fn link(
     }
     {
         let mut state = process.sig.lock();
+        state.threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        // Under the lock, so that a new thread cannot miss a filter that is set for all.
+        crate::seccomp::inherit(&current(), child, thread);
         state.threads.try_push(child.clone())?;
         if state.stop.count > 0 && Arc::ptr_eq(me, process) {
             // A group stop under way includes the new thread.

@@ -2,7 +2,7 @@
 //!
 //! - [`process`], [`fork`], [`exec`], [`exit`], [`wait`], [`pidfd`]: processes and their lives;
 //! - [`signal`], [`futex`], [`time`]: how they are interrupted, synchronised and timed;
-//! - [`cred`], [`namespaces`]: who acts, and what it sees;
+//! - [`cred`], [`namespaces`], [`seccomp`], [`landlock`]: who acts, what it sees, and which calls it may make;
 //! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine; [`ipc`]: System V IPC, message queues;
 //! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
@@ -24,6 +24,7 @@ pub mod futex;
 pub mod init;
 pub mod ipc;
 pub mod job;
+pub mod landlock;
 pub mod memory;
 pub mod misc;
 pub mod namespaces;
@@ -35,6 +36,7 @@ pub mod printk;
 pub mod process;
 pub mod procfs;
 pub mod pty;
+pub mod seccomp;
 pub mod signal;
 pub mod syscall;
 pub mod sysfs;

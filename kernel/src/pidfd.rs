@@ -151,23 +151,27 @@ fn sys_pidfd_send_signal(pidfd: Fd, sig: i32, info: UserPtr<Siginfo>, flags: u32
         return Err(Errno::EINVAL);
     }
     let file = file_raw(VfsFd::from_raw(pidfd.0)?)?;
-    let object = file.private::<PidFile>().ok_or(Errno::EBADF)?;
+    // A descriptor of /proc/PID does as well.
+    let (pid, of_thread) = match file.private::<PidFile>() {
+        Some(object) => (object.pid.clone(), object.thread),
+        None => (crate::procfs::process_of(&file).ok_or(Errno::EBADF)?, false),
+    };
     let me = current();
     // A process outside of the caller's namespace cannot be signalled through one.
-    if object.pid.nr_in(&me.pid_ns()) == 0 {
+    if pid.nr_in(&me.pid_ns()) == 0 {
         return Err(Errno::EINVAL);
     }
-    let to_self = Arc::ptr_eq(&object.pid, &me.process.pid);
+    let to_self = Arc::ptr_eq(&pid, &me.process.pid);
     let given = info.non_null().map(|i| given_info(i, sig, to_self)).transpose()?;
     let source = given.as_ref().map_or(Source::Kill, Source::Given);
     let signal = signal_or_probe(sig)?;
-    let by_thread = flags == 1 || flags == 0 && object.thread;
+    let by_thread = flags == 1 || flags == 0 && of_thread;
     if flags == 4 {
-        kill::group(&object.pid, signal, source)
+        kill::group(&pid, signal, source)
     } else if by_thread {
-        kill::thread(&object.pid.task().ok_or(Errno::ESRCH)?, signal, source)
+        kill::thread(&pid.task().ok_or(Errno::ESRCH)?, signal, source)
     } else {
-        kill::process(&object.pid.process().ok_or(Errno::ESRCH)?, signal, source)
+        kill::process(&pid.process().ok_or(Errno::ESRCH)?, signal, source)
     }
 }
 

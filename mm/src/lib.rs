@@ -31,6 +31,7 @@
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
 //! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
 //! | [`overcommit`] | the commit limit |
+//! | [`writeback`] | how much may be dirty |
 //!
 //! Lock order of virtual memory: see [`space`] and [`filemap`]. Below all of it: vmalloc areas → slab node list → (page allocator:) deferred memory → zone. All safe in interrupts.
 #![cfg_attr(target_os = "none", no_std)]
@@ -91,6 +92,7 @@ pub mod vma;
 pub mod vmalloc;
 pub mod vmemmap;
 mod vmemmap_grow;
+pub mod writeback;
 pub mod zone;
 pub mod zone_setup;
 
@@ -121,6 +123,7 @@ pub use page_alloc::{alloc_page, alloc_pages};
 /// allocator works. [`reclaim::start_kswapd`] follows when there are kernel threads.
 pub fn init_virtual() {
     frames::init();
+    overcommit::init(stats::meminfo().free);
     page_alloc::set_release_hook(lru::release);
     pressure::set_reclaimer(&reclaim::RECLAIMER);
     #[cfg(target_os = "none")]

@@ -10,7 +10,7 @@ use crate::ptable::TABLE_SPAN;
 use crate::rmap::{self, Inherit};
 use crate::seal::check_unsealed;
 use crate::shmem::{AnonShared, Reserve};
-use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR};
+use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR, mmap_min_addr};
 use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, VmFile, VmFlags, Vma, VmaTree};
 use abi::raw::{
     MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED,
@@ -116,8 +116,8 @@ impl AddressSpace {
         let mut hint = request.addr;
         if flags & MAP_FIXED == 0 {
             hint &= !(PAGE_SIZE - 1);
-            if hint != 0 && hint < MMAP_MIN_ADDR {
-                hint = MMAP_MIN_ADDR;
+            if hint != 0 {
+                hint = hint.max(mmap_min_addr());
             }
         }
         let len = page_align(request.len).filter(|l| *l != 0).ok_or(Errno::ENOMEM)?;
@@ -257,7 +257,7 @@ impl AddressSpace {
             if !is_aligned(hint) {
                 return Err(Errno::EINVAL);
             }
-            if hint < MMAP_MIN_ADDR && !limits.can_map_low {
+            if hint < MMAP_MIN_ADDR.load(Ordering::Relaxed) && !limits.can_map_low {
                 return Err(Errno::EPERM);
             }
             return Ok(hint);
@@ -265,16 +265,20 @@ impl AddressSpace {
         let guard = |vma: &Arc<Vma>| vma.guard_gap();
         if hint != 0
             && let Some(end) = hint.checked_add(len).filter(|end| *end <= TASK_SIZE)
-            && hint >= MMAP_MIN_ADDR
+            && hint >= mmap_min_addr()
         {
             let (next, _) = areas.first_ending_after_with_prev(hint);
             if next.is_none_or(|n| end <= n.start().saturating_sub(guard(&n.value))) {
                 return Ok(hint);
             }
         }
+        let legacy = self.layout.legacy_base.load(Ordering::Relaxed);
+        if legacy != 0 {
+            return areas.find_gap_bottom_up(legacy..TASK_SIZE, len, PAGE_SIZE, guard).ok_or(Errno::ENOMEM);
+        }
         let base = self.layout.mmap_base.load(Ordering::Relaxed);
         areas
-            .find_gap_top_down(MMAP_MIN_ADDR..base, len, PAGE_SIZE, guard)
+            .find_gap_top_down(mmap_min_addr()..base, len, PAGE_SIZE, guard)
             .or_else(|| areas.find_gap_bottom_up(base..TASK_SIZE, len, PAGE_SIZE, guard))
             .or_else(|| areas.find_gap_bottom_up(TASK_SIZE / 3..TASK_SIZE, len, PAGE_SIZE, guard))
             .ok_or(Errno::ENOMEM)
@@ -676,7 +680,7 @@ impl AddressSpace {
         if !vma.flags().contains(VmFlags::GROWSDOWN) {
             return Err(Errno::EFAULT);
         }
-        if addr < MMAP_MIN_ADDR {
+        if addr < mmap_min_addr() {
             return Err(Errno::EPERM);
         }
         if let Some(prev) = prev {

@@ -10,6 +10,7 @@ use crate::space::AddressSpace;
 use crate::stats::{self, Event};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SHIFT;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use sync::Once;
 
 /// `oom_score_adj` that exempts a process.
@@ -37,9 +38,20 @@ pub trait OomVictims: Sync {
     fn for_each(&self, f: &mut dyn FnMut(&Candidate<'_>));
     /// Kills the process, logs the choice (`Out of memory: Killed process …`), lets it use the reserves, and returns its memory.
     fn kill(&self, id: u64, points: i64) -> Option<Arc<AddressSpace>>;
+    /// Whom the running thread belongs to, if it is a process with memory.
+    fn allocating(&self) -> Option<u64>;
+    /// Logs who could be killed: memory, adjustment and name of each.
+    fn dump(&self);
     /// No process can be killed: `Out of memory and no killable processes...`.
     fn no_victim(&self);
 }
+
+/// `vm.panic_on_oom`: 0 kills a process, 1 and 2 stop the machine.
+pub static PANIC_ON_OOM: AtomicU32 = AtomicU32::new(0);
+/// `vm.oom_kill_allocating_task`: whoever asked for the memory dies, instead of the worst.
+pub static KILL_ALLOCATING_TASK: AtomicU32 = AtomicU32::new(0);
+/// `vm.oom_dump_tasks`: the candidates are logged before one is killed.
+pub static DUMP_TASKS: AtomicU32 = AtomicU32::new(1);
 
 static VICTIMS: Once<&'static dyn OomVictims> = Once::new();
 
@@ -96,6 +108,17 @@ impl Choice {
     }
 }
 
+/// The candidate `id`, if it may be killed.
+fn only(victims: &dyn OomVictims, id: u64, total: usize) -> Option<(u64, i64)> {
+    let mut choice = Choice::default();
+    victims.for_each(&mut |candidate| {
+        if candidate.id == id {
+            choice.consider(candidate, total);
+        }
+    });
+    choice.best
+}
+
 /// Called by the allocator with nothing left. True if memory will come free.
 pub(crate) fn out_of_memory(gfp: Gfp, _order: u8) -> bool {
     // An allocation that cannot even do I/O does not justify a death.
@@ -110,7 +133,17 @@ pub(crate) fn out_of_memory(gfp: Gfp, _order: u8) -> bool {
         sched::yield_now();
         return true;
     }
-    let Some((id, points)) = choice.best else {
+    if DUMP_TASKS.load(Relaxed) != 0 {
+        victims.dump();
+    }
+    match PANIC_ON_OOM.load(Relaxed) {
+        0 => {}
+        1 => panic!("Out of memory: system-wide panic_on_oom is enabled"),
+        _ => panic!("Out of memory: compulsory panic_on_oom is enabled"),
+    }
+    let own = victims.allocating().filter(|_| KILL_ALLOCATING_TASK.load(Relaxed) != 0);
+    let own = own.and_then(|id| only(*victims, id, total));
+    let Some((id, points)) = own.or(choice.best) else {
         victims.no_victim();
         return false;
     };

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// `vm.overcommit_memory`.
 pub static MODE: AtomicU32 = AtomicU32::new(0);
-/// `vm.overcommit_ratio`, per cent of memory; used when [`KBYTES`] is 0.
+/// `vm.overcommit_ratio`, per cent of memory; used when [`static@KBYTES`] is 0.
 pub static RATIO: AtomicUsize = AtomicUsize::new(50);
 /// `vm.overcommit_kbytes`.
 pub static KBYTES: AtomicUsize = AtomicUsize::new(0);
@@ -22,6 +22,13 @@ pub static USER_RESERVE_KBYTES: AtomicUsize = AtomicUsize::new(131_072);
 
 /// Pages promised.
 static COMMITTED: AtomicI64 = AtomicI64::new(0);
+
+/// Sets the two reserves as the memory that is free at boot asks for. Once, at boot.
+pub(crate) fn init(free_pages: usize) {
+    let share = free_pages * 4 / 32;
+    ADMIN_RESERVE_KBYTES.store(share.min(8 << 10), Relaxed);
+    USER_RESERVE_KBYTES.store(share.min(128 << 10), Relaxed);
+}
 
 /// Pages promised so far (`Committed_AS`).
 pub fn committed() -> usize {

@@ -31,8 +31,17 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sched::mutex::RwSemaphore;
 use sync::{RcuPtr, RcuReadSide};
 
-/// Lowest address that users can map without privilege (`vm.mmap_min_addr`).
-pub const MMAP_MIN_ADDR: usize = 65536;
+/// `vm.mmap_min_addr`: below it only `CAP_SYS_RAWIO` may map.
+pub static MMAP_MIN_ADDR: AtomicUsize = AtomicUsize::new(LOWEST_CHOICE);
+/// The kernel puts nothing below this by itself, whatever `vm.mmap_min_addr` says (`CONFIG_LSM_MMAP_MIN_ADDR`).
+const LOWEST_CHOICE: usize = 65536;
+
+/// The lowest address that the kernel chooses for a mapping.
+#[inline]
+pub fn mmap_min_addr() -> usize {
+    MMAP_MIN_ADDR.load(Ordering::Relaxed).max(LOWEST_CHOICE)
+}
+
 /// Most areas of one address space (`vm.max_map_count`).
 pub static MAX_MAP_COUNT: AtomicUsize = AtomicUsize::new(65530);
 
@@ -52,7 +61,7 @@ pub struct Limits {
     pub memlock: usize,
     /// `CAP_IPC_LOCK`: `memlock` does not count.
     pub can_lock: bool,
-    /// `CAP_SYS_RAWIO`: may map below [`MMAP_MIN_ADDR`].
+    /// `CAP_SYS_RAWIO`: may map below [`static@MMAP_MIN_ADDR`].
     pub can_map_low: bool,
     /// `CAP_SYS_ADMIN`: may use the last part of what overcommit allows.
     pub is_admin: bool,
@@ -76,6 +85,8 @@ impl Limits {
 #[allow(missing_docs)]
 pub struct Layout {
     pub mmap_base: AtomicUsize,
+    /// Where mappings begin if they are put upwards; 0 if they are put downwards from `mmap_base`.
+    pub legacy_base: AtomicUsize,
     pub start_code: AtomicUsize,
     pub end_code: AtomicUsize,
     pub start_data: AtomicUsize,
@@ -94,6 +105,7 @@ impl Layout {
     fn copy_from(&self, other: &Self) {
         let pairs = [
             (&self.mmap_base, &other.mmap_base),
+            (&self.legacy_base, &other.legacy_base),
             (&self.start_code, &other.start_code),
             (&self.end_code, &other.end_code),
             (&self.start_data, &other.start_data),
@@ -233,7 +245,14 @@ impl AddressSpace {
         let gap = stack_limit.saturating_add(pad).clamp(MIN_GAP, TASK_SIZE / 6 * 5);
         let random = random_pages.saturating_mul(PAGE_SIZE);
         let base = (TASK_SIZE - gap).saturating_sub(random) & !(PAGE_SIZE - 1);
-        self.layout.mmap_base.store(base.max(MMAP_MIN_ADDR), Ordering::Relaxed);
+        self.layout.mmap_base.store(base.max(mmap_min_addr()), Ordering::Relaxed);
+    }
+
+    /// Lets mappings grow upwards from a third (arm64: a quarter) of the address space, as Linux 2.4 did
+    /// (`vm.legacy_va_layout`, `personality(ADDR_COMPAT_LAYOUT)`), plus `random` pages.
+    pub fn set_legacy_layout(&self, random_pages: usize) {
+        let base = arch::layout::UNMAPPED_BASE.saturating_add(random_pages.saturating_mul(PAGE_SIZE));
+        self.layout.legacy_base.store(base.min(TASK_SIZE), Ordering::Relaxed);
     }
 
     // ---- the area cache --------------------------------------------------------------------

@@ -1,12 +1,31 @@
 //! Watermarks and reserves of all zones, from `min_free_kbytes` and the two ratios; recomputed when one of them is written.
 
-use crate::gfp::ZoneKind;
+use crate::gfp::{NR_ZONES, ZoneKind};
 use crate::node::{self, Node};
 use crate::zone::{LOWMEM_RESERVE_RATIO, default_min_free_kbytes, marks_for};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// `vm.min_free_kbytes`; 0 until computed.
 static MIN_FREE_KBYTES: AtomicUsize = AtomicUsize::new(0);
+/// `vm.lowmem_reserve_ratio`.
+static RESERVE_RATIO: [AtomicUsize; NR_ZONES] = {
+    let [dma, dma32, normal, movable] = LOWMEM_RESERVE_RATIO;
+    [AtomicUsize::new(dma), AtomicUsize::new(dma32), AtomicUsize::new(normal), AtomicUsize::new(movable)]
+};
+
+/// `vm.lowmem_reserve_ratio`, by zone kind.
+pub fn reserve_ratios() -> [usize; NR_ZONES] {
+    core::array::from_fn(|kind| RESERVE_RATIO[kind].load(Relaxed))
+}
+
+/// Sets `vm.lowmem_reserve_ratio`; the reserves follow. 0: no reserve.
+pub fn set_reserve_ratios(ratios: [usize; NR_ZONES]) {
+    for (slot, ratio) in RESERVE_RATIO.iter().zip(ratios) {
+        slot.store(ratio, Relaxed);
+    }
+    setup_watermarks();
+}
+
 /// `vm.watermark_scale_factor`, in ten-thousandths.
 static SCALE_FACTOR: AtomicUsize = AtomicUsize::new(10);
 
@@ -57,7 +76,7 @@ pub(crate) fn setup_watermarks() {
 
 /// What each zone keeps from requests that could be served higher up: a fraction of all memory above it.
 fn reserve_low_zones(node: &Node) {
-    for (low, ratio) in LOWMEM_RESERVE_RATIO.into_iter().enumerate() {
+    for (low, ratio) in reserve_ratios().into_iter().enumerate() {
         let Some(zone) = node.zone(ZoneKind::ALL[low]) else { continue };
         let mut above = 0;
         for kind in &ZoneKind::ALL[low + 1..] {

@@ -118,6 +118,12 @@ fn waits_time_out() {
 
 #[test]
 fn timers_fire_in_order() {
+    // On a loaded machine the first may be due before the last is started: then once more.
+    while !timers_fire_in_order_of_time() {}
+}
+
+/// Whether all timers were started before the first was due; if so, they fired in order.
+fn timers_fire_in_order_of_time() -> bool {
     let order = Arc::new(arch::sync::SpinLockIrq::new(Vec::new()));
     let done = Arc::new(Completion::new());
     let base = time::monotonic_ns() + 20_000_000;
@@ -129,16 +135,19 @@ fn timers_fire_in_order() {
                 order.lock().push(n);
                 done.complete();
                 Restart::No
-            });
+            })
+            .unwrap();
             timer.start(Deadline::at(Clock::Monotonic, base + n * 1_000_000));
             timer
         })
         .collect();
+    let in_time = time::monotonic_ns() < base;
     for _ in 0..timers.len() {
         done.wait();
     }
-    assert_eq!(*order.lock(), [1, 2, 3, 4, 5]);
+    assert!(!in_time || *order.lock() == [1, 2, 3, 4, 5]);
     assert!(timers.iter().all(|t| !t.is_queued()));
+    in_time
 }
 
 #[test]
@@ -148,12 +157,14 @@ fn periodic_timers_and_cancel() {
     let timer = HrTimer::new(move |now| {
         inner.fetch_add(1, Ordering::SeqCst);
         Restart::At(now + 1_000_000)
-    });
+    })
+    .unwrap();
     timer.start(Deadline::after_ms(1));
-    sleep_ns(30_000_000);
+    while ticks.load(Ordering::SeqCst) < 3 {
+        sleep_ns(1_000_000);
+    }
     assert!(timer.cancel());
     let after = ticks.load(Ordering::SeqCst);
-    assert!(after >= 3, "{after} ticks");
     sleep_ns(5_000_000);
     assert_eq!(ticks.load(Ordering::SeqCst), after);
 }
@@ -189,10 +200,14 @@ fn rcu_keeps_what_readers_see() {
                 rcu::synchronize();
             }
         }
+        // However late the readers get to run.
+        while seen.load(Ordering::Relaxed) == 0 {
+            drop(shared.replace(Some(Arc::new(Canary(AtomicBool::new(true))))));
+            std::thread::yield_now();
+        }
         stop.store(true, Ordering::Relaxed);
     });
     rcu::barrier();
-    assert!(seen.load(Ordering::Relaxed) > 0);
 }
 
 #[test]
@@ -256,7 +271,7 @@ fn payload_is_typed() {
 fn coarse_timers_fire_and_cancel() {
     let fired = Arc::new(Completion::new());
     let inner = fired.clone();
-    let timer = timer::Timer::new(move || inner.complete());
+    let timer = timer::Timer::new(move || inner.complete()).unwrap();
     assert!(!timer.start_in_ms(8));
     assert!(fired.wait_timeout(Deadline::after_ms(2000)));
     assert!(!timer.is_queued());
@@ -264,6 +279,41 @@ fn coarse_timers_fire_and_cancel() {
     assert!(timer.is_queued());
     assert!(timer.cancel());
     assert!(!timer.cancel());
+}
+
+#[test]
+fn work_never_runs_beside_itself() {
+    let queue = workqueue::WorkQueue::new("test").unwrap();
+    let inside = Arc::new(AtomicUsize::new(0));
+    let runs = Arc::new(AtomicUsize::new(0));
+    let (gate, entered) = (Arc::new(Completion::new()), Arc::new(Completion::new()));
+    let work = workqueue::Work::new({
+        let (inside, runs, gate, entered) = (inside.clone(), runs.clone(), gate.clone(), entered.clone());
+        move || {
+            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+            entered.complete();
+            gate.wait();
+            inside.fetch_sub(1, Ordering::SeqCst);
+            runs.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .unwrap();
+    assert!(queue.queue_work(&work));
+    entered.wait();
+    // A second thread is there for it, but it waits for its own end.
+    assert!(queue.queue_work(&work));
+    assert!(!queue.queue_work(&work));
+    let other = Arc::new(Completion::new());
+    let done = other.clone();
+    queue.queue(move || done.complete());
+    other.wait();
+    assert_eq!((inside.load(Ordering::SeqCst), runs.load(Ordering::SeqCst)), (1, 0));
+    gate.complete();
+    entered.wait();
+    gate.complete();
+    queue.flush();
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert!(!work.is_pending());
 }
 
 #[test]
@@ -276,7 +326,8 @@ fn work_runs_once_per_queueing() {
     queue.queue(move || wait.wait());
     let work = workqueue::Work::new(move || {
         inner.fetch_add(1, Ordering::SeqCst);
-    });
+    })
+    .unwrap();
     assert!(queue.queue_work(&work));
     assert!(!queue.queue_work(&work), "it waits already");
     gate.complete();

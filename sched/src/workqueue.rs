@@ -5,18 +5,19 @@
 //! ordered queue has one thread and runs one item at a time.
 //!
 //! A [`Work`] is an item that can be queued again and again without allocating, also from interrupt
-//! handlers; while it waits, queueing it again does nothing.
+//! handlers; while it waits, queueing it again does nothing. It never runs on two threads at once: queued
+//! while it runs, it waits for its own end, so its function needs no lock against itself.
 //!
 //! Locks: a queue's lock (interrupts off), never held while an item runs.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::Result;
 use arch::sync::SpinLockIrq;
+use intrusive_collections::{LinkedList, LinkedListAtomicLink, intrusive_adapter};
 use sync::Once;
 
 use crate::heap::NoFailScope;
@@ -25,19 +26,13 @@ use crate::state::State;
 use crate::task::{TaskFlags, current};
 use crate::timer::Timer;
 use crate::wait::WaitQueue;
-use collections::OutOfMemory;
-use collections::fallible::{TryDeque, try_box, try_format};
+use collections::fallible::{try_box, try_format};
 
 /// The most threads of a queue that is not ordered.
 const MAX_THREADS: u32 = 16;
 
-enum Item {
-    Once(Box<dyn FnOnce() + Send>),
-    Work(Arc<WorkInner>),
-}
-
 struct Inner {
-    items: SpinLockIrq<VecDeque<Item>>,
+    items: SpinLockIrq<LinkedList<Items>>,
     /// Woken when there are items.
     idle: WaitQueue,
     /// Woken when an item is finished.
@@ -57,10 +52,42 @@ pub struct WorkQueue {
     inner: Arc<Inner>,
 }
 
+/// State of a [`Work`]: it is to run, and is in the items of a queue unless it also runs.
+const PENDING: u32 = 1;
+/// State of a [`Work`]: a thread is inside its function.
+const RUNNING: u32 = 2;
+
 struct WorkInner {
-    pending: AtomicBool,
-    running: AtomicU32,
-    f: Box<dyn Fn() + Send + Sync>,
+    /// Membership in the items of a queue, under its lock.
+    link: LinkedListAtomicLink,
+    /// `PENDING` and `RUNNING`. A queue's lock covers the way from `RUNNING` to the items.
+    state: AtomicU32,
+    f: Function,
+}
+
+enum Function {
+    Again(Box<dyn Fn() + Send + Sync>),
+    Once(SpinLockIrq<Option<Box<dyn FnOnce() + Send>>>),
+}
+
+intrusive_adapter!(Items = Arc<WorkInner>: WorkInner { link: LinkedListAtomicLink });
+
+impl WorkInner {
+    fn new(f: Function) -> Self {
+        Self { link: LinkedListAtomicLink::new(), state: AtomicU32::new(0), f }
+    }
+
+    fn call(&self) {
+        match &self.f {
+            Function::Again(f) => f(),
+            Function::Once(f) => {
+                let f = f.lock().take();
+                if let Some(f) = f {
+                    f();
+                }
+            }
+        }
+    }
 }
 
 /// An item that can be queued again and again.
@@ -74,12 +101,12 @@ impl Work {
     /// `ENOMEM`.
     pub fn new(f: impl Fn() + Send + Sync + 'static) -> Result<Self> {
         let f: Box<dyn Fn() + Send + Sync> = try_box(f)?;
-        Ok(Self(try_arc(WorkInner { pending: AtomicBool::new(false), running: AtomicU32::new(0), f })?))
+        Ok(Self(try_arc(WorkInner::new(Function::Again(f)))?))
     }
 
     /// Whether it waits to run.
     pub fn is_pending(&self) -> bool {
-        self.0.pending.load(Ordering::Acquire)
+        self.0.state.load(Ordering::Acquire) & PENDING != 0
     }
 }
 
@@ -101,10 +128,8 @@ impl WorkQueue {
     }
 
     fn with_limit(name: &str, limit: u32) -> Result<Self> {
-        let mut items = VecDeque::new();
-        items.try_reserve(32).map_err(OutOfMemory::from)?;
         let inner = try_arc(Inner {
-            items: SpinLockIrq::new(items),
+            items: SpinLockIrq::new(LinkedList::new(Items::new())),
             idle: WaitQueue::new(),
             finished: WaitQueue::new(),
             waiting: AtomicU32::new(0),
@@ -121,28 +146,28 @@ impl WorkQueue {
     /// Runs `f` soon. Waits for the memory to note it, or with preemption off uses the reserves.
     pub fn queue(&self, f: impl FnOnce() + Send + 'static) {
         let _no_fail = NoFailScope::enter();
-        match try_box(f) {
-            Ok(f) => drop(self.push(Item::Once(f))),
+        let once = || -> Result<Work> {
+            let f: Box<dyn FnOnce() + Send> = try_box(f)?;
+            Ok(Work(try_arc(WorkInner::new(Function::Once(SpinLockIrq::new(Some(f)))))?))
+        };
+        match once() {
+            Ok(work) => drop(self.queue_work(&work)),
             Err(_) => log::error!("{}: no memory for an item of work", self.inner.name),
         }
     }
 
-    /// Queues `work`; false if it waits already, or if there is no memory to let the queue grow. Callable from interrupt handlers.
+    /// Queues `work`; false if it waits already. Callable from interrupt handlers.
     pub fn queue_work(&self, work: &Work) -> bool {
-        if work.0.pending.swap(true, Ordering::AcqRel) {
-            return false;
+        match work.0.state.fetch_or(PENDING, Ordering::AcqRel) {
+            0 => {
+                self.inner.items.lock().push_back(work.0.clone());
+                self.inner.idle.wake_one();
+                true
+            }
+            // Whoever runs it queues it again.
+            RUNNING => true,
+            _ => false,
         }
-        let queued = self.push(Item::Work(work.0.clone()));
-        if !queued {
-            work.0.pending.store(false, Ordering::Release);
-        }
-        queued
-    }
-
-    fn push(&self, item: Item) -> bool {
-        let queued = self.inner.items.lock().try_push_back(item).is_ok();
-        self.inner.idle.wake_one();
-        queued
     }
 
     /// Waits until everything queued so far has run.
@@ -154,17 +179,25 @@ impl WorkQueue {
 
     /// Takes `work` off the queue, or waits until it has run; whether it was taken off.
     pub fn cancel(&self, work: &Work) -> bool {
-        let removed = {
+        let state = &work.0.state;
+        let taken = {
             let mut items = self.inner.items.lock();
-            let at = items.iter().position(|i| matches!(i, Item::Work(w) if Arc::ptr_eq(w, &work.0)));
-            at.and_then(|at| items.remove(at))
+            let mut at = items.front_mut();
+            while at.get().is_some_and(|item| !core::ptr::eq(item, &raw const *work.0)) {
+                at.move_next();
+            }
+            let removed = at.remove();
+            let waits_for_itself = removed.is_none() && state.load(Ordering::Acquire) == PENDING | RUNNING;
+            if removed.is_some() || waits_for_itself {
+                state.fetch_and(!PENDING, Ordering::AcqRel);
+            }
+            (removed, waits_for_itself)
         };
-        if removed.is_some() {
-            work.0.pending.store(false, Ordering::Release);
+        if taken.0.is_some() {
             return true;
         }
-        self.inner.finished.wait_event(|| work.0.running.load(Ordering::Acquire) == 0 && !work.is_pending());
-        false
+        self.inner.finished.wait_event(|| state.load(Ordering::Acquire) == 0);
+        taken.1
     }
 }
 
@@ -218,13 +251,12 @@ fn run(queue: &Arc<Inner>) {
             let _ = add_thread(queue);
         }
         current().set_flags(TaskFlags::WORKER);
-        match item {
-            Item::Once(f) => f(),
-            Item::Work(work) => {
-                work.running.fetch_add(1, Ordering::AcqRel);
-                work.pending.store(false, Ordering::Release);
-                (work.f)();
-                work.running.fetch_sub(1, Ordering::AcqRel);
+        item.state.store(RUNNING, Ordering::Release);
+        item.call();
+        {
+            let mut items = queue.items.lock();
+            if item.state.fetch_and(!RUNNING, Ordering::AcqRel) & PENDING != 0 {
+                items.push_back(item);
             }
         }
         current().clear_flags(TaskFlags::WORKER);

@@ -15,6 +15,7 @@ mod docs;
 mod fuzz;
 mod image;
 mod initramfs;
+mod miri;
 mod paths;
 mod proc;
 mod qemu;
@@ -50,6 +51,8 @@ enum Command {
     Docs(docs::Args),
     /// Make random system calls in a guest, on a kernel with debug checks
     Fuzz(fuzz::Args),
+    /// Run the tests of lock-free code under miri
+    Miri(miri::Args),
     /// Make each allocation of many workloads fail in a guest
     Sweep(sweep::Args),
     /// Run the tests: on the build machine, then in guests
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Docs(args) => docs::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
+        Command::Miri(args) => miri::main(&args),
         Command::Sweep(args) => sweep::main(&args),
         Command::Test(args) => test::main(&args),
     };

@@ -27,6 +27,12 @@ pub const STACK_TOP: usize = TASK_SIZE;
 pub const ELF_ET_DYN_BASE: usize = (2 * (TASK_SIZE / 3)) & !(PAGE_SIZE - 1);
 /// Bits of randomness for mmap bases (`vm.mmap_rnd_bits`: 18 by default, 18 to 33 allowed).
 pub const MMAP_RND_BITS: u32 = 18;
+/// What `vm.mmap_rnd_bits` may say.
+pub const MMAP_RND_RANGE: core::ops::RangeInclusive<u32> = 18..=33;
+/// Where mappings begin when they are put upwards (`vm.legacy_va_layout`).
+pub const UNMAPPED_BASE: usize = TASK_SIZE / 4;
+/// Whether mappings are put upwards for a program whose stack has no limit.
+pub const LEGACY_WITHOUT_STACK_LIMIT: bool = true;
 /// Bits of randomness for the stack, in pages.
 pub const STACK_RND_PAGES: usize = 0x3_ffff;
 

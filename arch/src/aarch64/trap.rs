@@ -142,6 +142,11 @@ impl TrapFrame {
         *self = Self { pc: entry as u64, sp: sp as u64, syscallno: u64::MAX, ..Self::default() };
     }
 
+    /// Puts the registers back as the system call found them, without going back to its instruction.
+    pub fn rollback_syscall(&mut self) {
+        self.regs[0] = self.orig_x0;
+    }
+
     /// Goes back to the system call instruction, with the first argument as it was: ERESTART*.
     pub fn restart_syscall(&mut self) {
         self.regs[0] = self.orig_x0;

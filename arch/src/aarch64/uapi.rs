@@ -16,3 +16,6 @@ pub const MACHINE: &str = "aarch64";
 pub const fn clone_args(arg3: usize, arg4: usize) -> (usize, usize) {
     (arg4, arg3)
 }
+
+/// How seccomp and audit name the system call convention: `linux/audit.h`.
+pub const AUDIT_ARCH: u32 = abi::seccomp::c::AUDIT_ARCH_AARCH64;

@@ -91,6 +91,11 @@ impl TrapFrame {
         *self = Self { ip: entry as u64, sp: sp as u64, user: 1, ..Self::new() };
     }
 
+    /// Puts the registers back as the system call found them, without going back to its instruction.
+    pub fn rollback_syscall(&mut self) {
+        self.result = self.nr;
+    }
+
     /// Goes back to the system call instruction, with the first argument as it was: ERESTART*.
     pub fn restart_syscall(&mut self) {
         self.ip -= SYSCALL_LEN;

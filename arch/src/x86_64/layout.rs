@@ -21,6 +21,12 @@ pub const STACK_TOP: usize = TASK_SIZE;
 pub const ELF_ET_DYN_BASE: usize = (TASK_SIZE / 3 * 2) & !0xfff;
 /// Bits of randomness for mmap bases.
 pub const MMAP_RND_BITS: u32 = 28;
+/// What `vm.mmap_rnd_bits` may say.
+pub const MMAP_RND_RANGE: core::ops::RangeInclusive<u32> = 28..=32;
+/// Where mappings begin when they are put upwards (`vm.legacy_va_layout`).
+pub const UNMAPPED_BASE: usize = (TASK_SIZE / 3 + 0xfff) & !0xfff;
+/// Whether mappings are put upwards for a program whose stack has no limit.
+pub const LEGACY_WITHOUT_STACK_LIMIT: bool = false;
 /// Mask of the randomness of the stack, in pages.
 pub const STACK_RND_PAGES: usize = 0x3f_ffff;
 /// Bytes of a kernel stack.

@@ -82,6 +82,9 @@ pub(super) const FRAME_SIZE: usize = size_of::<Frame>();
 const _: () =
     assert!(FRAME_SIZE == 440 && offset_of!(Frame, context) == 48 && offset_of!(Frame, mask) == 304);
 
+/// The stack is given up while a handler runs, so nothing is nested on it (sigaltstack(2)).
+const SS_AUTODISARM: i32 = i32::MIN;
+
 /// Pushes an `rt_sigframe` and points the frame at the handler. On failure nothing is changed (and the kernel sends
 /// SIGSEGV).
 pub fn setup_rt_frame(
@@ -100,8 +103,8 @@ pub fn setup_rt_frame(
 
     // A handler that would not fit onto its alternate stack must not run into what lies below.
     let alt = sig.altstack;
-    let on_alt = sig.on_stack.is_some() || frame.sp().wrapping_sub(alt.sp) < alt.size;
-    if alt.size != 0 && on_alt && (at < alt.sp || at >= alt.sp.saturating_add(alt.size)) {
+    let nested = alt.flags & SS_AUTODISARM == 0 && alt.holds(top);
+    if (sig.on_stack.is_some() || nested) && !alt.holds(at) {
         return Err(UserFault);
     }
 

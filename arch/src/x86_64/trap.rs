@@ -145,6 +145,11 @@ impl TrapFrame {
         };
     }
 
+    /// Puts the registers back as the system call found them, without going back to its instruction.
+    pub fn rollback_syscall(&mut self) {
+        self.rax = self.orig_rax;
+    }
+
     /// Goes back to the system call instruction, with the first argument as it was: ERESTART*.
     pub fn restart_syscall(&mut self) {
         self.rax = self.orig_rax;

@@ -13,3 +13,6 @@ pub const fn syscall_nr(nr: abi::nr::Nr) -> Option<u16> {
 pub const fn clone_args(arg3: usize, arg4: usize) -> (usize, usize) {
     (arg3, arg4)
 }
+
+/// How seccomp and audit name the system call convention: `linux/audit.h`.
+pub const AUDIT_ARCH: u32 = abi::seccomp::c::AUDIT_ARCH_X86_64;

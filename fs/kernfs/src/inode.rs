@@ -59,6 +59,11 @@ pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Result<Arc<Inode>> {
     Inode::new(sb.clone(), init, ops)
 }
 
+/// The directory behind an inode of a tree of this crate.
+pub fn directory(inode: &Inode) -> Option<&Arc<dyn Dir>> {
+    inode.private::<KernInode>()?.dir().ok()
+}
+
 impl KernInode {
     fn dir(&self) -> Result<&Arc<dyn Dir>> {
         match &self.node {

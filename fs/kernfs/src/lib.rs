@@ -31,6 +31,7 @@ mod text;
 
 pub use dir::{StaticDir, next_ino};
 pub use fs::{KernFs, KernSuper, RootOf, new_super};
+pub use inode::directory;
 pub use node::{
     Access, Attr, Context, Dir, Entry, Link, Listing, Node, PermissionFn, Show, attr, file_entry,
 };

@@ -126,6 +126,11 @@ pub trait Dir: Send + Sync {
     fn nlink(&self) -> u32 {
         2
     }
+
+    /// The object that the directory stands for, for whoever is given a descriptor of it.
+    fn stands_for(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// Decides who may use a node, in place of its owner and mode.

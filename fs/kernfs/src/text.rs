@@ -86,6 +86,8 @@ impl Source {
     fn store(&self, cx: &Context<'_>, data: &[u8]) -> Result<()> {
         match self {
             Self::Shared(show) => show.store(cx, data),
+            // An empty write changes nothing.
+            Self::Constant(attr) if data.is_empty() => attr.store.ok_or(Errno::EIO).map(drop),
             Self::Constant(attr) => attr.store.ok_or(Errno::EIO)?(data),
         }
     }

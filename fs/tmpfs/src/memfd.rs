@@ -1,7 +1,7 @@
 //! `memfd_create(2)`: a file of a tmpfs that nobody mounted, and its seals.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 use abi::fs::DevId;
 use abi::{Errno, Result, raw};
@@ -29,9 +29,6 @@ const ALL_SEALS: u32 = raw::F_SEAL_SEAL
     | raw::F_SEAL_GROW
     | raw::F_SEAL_WRITE
     | raw::F_SEAL_FUTURE_WRITE;
-
-/// `/proc/sys/vm/memfd_noexec`.
-pub static MEMFD_NOEXEC: AtomicU32 = AtomicU32::new(0);
 
 static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| {
     let request = MountRequest {
@@ -82,24 +79,35 @@ pub fn kernel_file(
     File::new(open, FileImpl::Static(&FILE_OPS))
 }
 
-/// `memfd_create(2)`, `MFD_CLOEXEC` left to the caller.
+/// Checks and completes the flags of `memfd_create(2)`; `noexec` is `vm.memfd_noexec` of the caller's pid namespace: with 1 what says
+/// nothing is not executable, with 2 nothing is.
+///
+/// # Errors
+/// `EINVAL`; `EACCES`: an executable file is asked for, but there are none.
+pub fn check_flags(flags: u32, noexec: u32) -> Result<u32> {
+    let huge = if flags & MFD_HUGETLB != 0 { MFD_HUGETLB | 0x3f << raw::MAP_HUGE_SHIFT } else { 0 };
+    let known = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC | huge;
+    if flags & !known != 0 || flags & (MFD_EXEC | MFD_NOEXEC_SEAL) == MFD_EXEC | MFD_NOEXEC_SEAL {
+        return Err(Errno::EINVAL);
+    }
+    let flags = match flags & (MFD_EXEC | MFD_NOEXEC_SEAL) {
+        0 if noexec >= 1 => flags | MFD_NOEXEC_SEAL,
+        0 => flags | MFD_EXEC,
+        _ => flags,
+    };
+    if noexec >= 2 && flags & MFD_NOEXEC_SEAL == 0 { Err(Errno::EACCES) } else { Ok(flags) }
+}
+
+/// `memfd_create(2)` with the flags of [`check_flags`], `MFD_CLOEXEC` left to the caller.
 pub fn memfd_create(cred: &Arc<Credentials>, name: &[u8], flags: u32) -> Result<Arc<File>> {
     if flags & MFD_HUGETLB != 0 {
         // No huge pages are set aside.
         return Err(Errno::ENOENT);
     }
-    if flags & !(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC) != 0
-        || flags & (MFD_EXEC | MFD_NOEXEC_SEAL) == MFD_EXEC | MFD_NOEXEC_SEAL
-        || name.len() > NAME_LIMIT
-    {
+    if name.len() > NAME_LIMIT {
         return Err(Errno::EINVAL);
     }
-    let noexec = MEMFD_NOEXEC.load(Ordering::Relaxed);
-    if noexec >= 2 && flags & MFD_NOEXEC_SEAL == 0 {
-        return Err(Errno::EACCES);
-    }
-    let sealed_exec = flags & MFD_NOEXEC_SEAL != 0 || flags & MFD_EXEC == 0 && noexec == 1;
-    let (mode, seals) = if sealed_exec {
+    let (mode, seals) = if flags & MFD_NOEXEC_SEAL != 0 {
         (0o666, raw::F_SEAL_EXEC)
     } else if flags & MFD_ALLOW_SEALING != 0 {
         (0o777, 0)

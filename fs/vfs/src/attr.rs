@@ -16,6 +16,7 @@ use crate::namei::{At, LookupFlags, path_lookup};
 use crate::notify;
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, owner_or_capable};
+use crate::security::{self, Rights};
 use crate::types::{AttrValid, FileType, Iattr, MAX_LFS_FILESIZE, MayAccess, Timestamp};
 
 /// Mode of a new entry of `dir`: a set-group-id directory passes its group on (and the bit, to
@@ -428,6 +429,7 @@ pub fn truncate(ctx: &LookupContext<'_>, name: &[u8], size: i64) -> Result<()> {
         if inode.flags().contains(InodeFlags::APPEND) {
             return Err(Errno::EPERM);
         }
+        security::check(ctx.cred, &path, Rights::TRUNCATE)?;
         inode.get_write_access()?;
         let change = Iattr { valid: AttrValid::SIZE, size, ..Iattr::default() };
         let result = do_truncate(ctx.cred, inode, change);
@@ -447,6 +449,9 @@ pub fn ftruncate(file: &File, size: i64) -> Result<()> {
     }
     if inode.flags().contains(InodeFlags::APPEND) {
         return Err(Errno::EPERM);
+    }
+    if file.mode().contains(FileMode::NO_TRUNCATE) {
+        return Err(Errno::EACCES);
     }
     let change = Iattr { valid: AttrValid::SIZE | AttrValid::OPEN, size, ..Iattr::default() };
     do_truncate(file.cred(), inode, change)

@@ -15,6 +15,8 @@ use abi::{Errno, Result};
 use arch::sync::SpinLock;
 use sync::Lazy;
 
+use crate::security::Domain;
+
 /// One line of `/proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdExtent {
@@ -175,6 +177,8 @@ pub struct Credentials {
     pub cap_ambient: CapSet,
     /// Supplementary groups, sorted.
     pub groups: Arc<[Gid]>,
+    /// What restricts it beyond these; see [`crate::security`].
+    pub domain: Option<Arc<dyn Domain>>,
     pub user_ns: Arc<UserNamespace>,
 }
 
@@ -200,6 +204,7 @@ impl Credentials {
             cap_bset: CapSet::FULL,
             cap_ambient: CapSet::EMPTY,
             groups: Arc::from([]),
+            domain: None,
             user_ns: UserNamespace::initial().clone(),
         }
     }

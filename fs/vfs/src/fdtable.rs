@@ -199,7 +199,14 @@ impl FdTable {
         if u64::from(to.0) >= limit.min(u64::from(NR_OPEN)) {
             return Err(Errno::EBADF);
         }
-        let file = self.get_raw(from)?;
+        self.put_at(to, self.get_raw(from)?, limit, flags)
+    }
+
+    /// Makes `to` a descriptor of `file`, closing what it was. `EBADF` beyond the limit.
+    pub fn put_at(&self, to: Fd, file: Arc<File>, limit: u64, flags: FdFlags) -> Result<Fd> {
+        if u64::from(to.0) >= limit.min(u64::from(NR_OPEN)) {
+            return Err(Errno::EBADF);
+        }
         self.ensure_chunk(to.0)?;
         let old = {
             let mut state = self.state.lock();

@@ -62,6 +62,10 @@ bitflags! {
         const WRITE_COUNTED = 1 << 13;
         /// A stream: no position at all, `read` passes none.
         const STREAM = 1 << 14;
+        /// The opener's domain forbids to change the size ([`crate::security`]).
+        const NO_TRUNCATE = 1 << 15;
+        /// The opener's domain forbids `ioctl(2)` on the device.
+        const NO_IOCTL = 1 << 16;
     }
 }
 

@@ -3,7 +3,7 @@
 use abi::{Errno, Result, raw};
 use mm::UserPtr;
 
-use crate::file::File;
+use crate::file::{File, FileMode};
 use crate::inode::InodeFlags;
 
 /// Close on exec.
@@ -37,6 +37,9 @@ pub enum Handled {
 /// `ioctl(2)`. An unknown command gives `ENOTTY`.
 pub fn ioctl(file: &File, cmd: u32, arg: usize) -> Result<Handled> {
     let done = |()| Handled::Done(0);
+    if file.mode().contains(FileMode::NO_IOCTL) && !crate::security::is_generic_ioctl(cmd) {
+        return Err(Errno::EACCES);
+    }
     match cmd {
         FIOCLEX => Ok(Handled::SetCloexec(true)),
         FIONCLEX => Ok(Handled::SetCloexec(false)),

@@ -60,6 +60,7 @@ pub mod permission;
 pub mod pipe;
 pub mod poll;
 pub mod rw;
+pub mod security;
 pub mod splice;
 pub mod stat;
 pub mod super_block;

@@ -422,8 +422,10 @@ fn take(ring: &mut Ring, iter: &mut IovIter<'_>) -> Taken {
         let packet = front.packet;
         if front.len == 0 || packet && moved == want {
             taken.buffers += 1;
+            // A copy of the buffer in another pipe still shows the page's bytes.
             if let Some(used) = ring.bufs.pop_front()
                 && used.can_merge
+                && used.page.page().refcount() == 1
             {
                 ring.spare = Some(used.page);
             }

@@ -175,7 +175,14 @@ fn namespaces_and_pivot() {
     namei::chdir(&other, b"/").unwrap();
     mount::umount(&other, b"/m", 0).unwrap();
     assert_eq!(points(&w), ["/", "/m"]);
-    // A new root, as an initramfs or a container does it.
+    // The root of the namespace stays where it is.
+    namei::mkdir(&other, vfs::At::Cwd, b"/outer", 0o755).unwrap();
+    mount::mount(&other, b"o", b"/outer", Some(b"tmpfs"), 0, b"", None).unwrap();
+    namei::mkdir(&other, vfs::At::Cwd, b"/outer/put", 0o755).unwrap();
+    assert_eq!(mount::pivot_root(&other, b"/outer", b"/outer/put").err(), Some(Errno::EINVAL));
+    // A new root, as a container makes it, on a root that is mounted on another.
+    namei::chroot(&other, b"/outer").unwrap();
+    namei::chdir(&other, b"/").unwrap();
     namei::mkdir(&other, vfs::At::Cwd, b"/new", 0o755).unwrap();
     mount::mount(&other, b"n", b"/new", Some(b"tmpfs"), 0, b"", None).unwrap();
     namei::mkdir(&other, vfs::At::Cwd, b"/new/old", 0o755).unwrap();

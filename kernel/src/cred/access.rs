@@ -5,6 +5,7 @@ use abi::cap::Cap;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use vfs::security::{self, Reach};
 
 /// Whether `me` may read the state of `target` (`/proc/<pid>/maps`, `process_vm_readv`, `get_robust_list`).
 ///
@@ -30,5 +31,8 @@ pub fn may_inspect(me: &Thread, target: &Thread, cap: Cap) -> Result<()> {
     }
     let within =
         Arc::ptr_eq(&mine.user_ns, &theirs.user_ns) && mine.cap_permitted.contains(theirs.cap_permitted);
-    if within || capable { Ok(()) } else { Err(Errno::EPERM) }
+    if !within && !capable {
+        return Err(Errno::EPERM);
+    }
+    security::check_reach(&mine, theirs.domain.as_ref(), Reach::Inspect)
 }

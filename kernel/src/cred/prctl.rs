@@ -117,8 +117,8 @@ fn sys_prctl(option: i32, arg2: usize, arg3: usize, arg4: usize, arg5: usize) ->
             permit(me.with_cred(|c| c.capable(Cap::SysResource)))?;
             Ok(me.has(flags::IO_FLUSHER).into())
         }
-        // No filter can be installed yet: the mode is "disabled".
-        pr::PR_GET_SECCOMP => Ok(0),
+        pr::PR_GET_SECCOMP => Ok(me.seccomp.mode().into()),
+        pr::PR_SET_SECCOMP => crate::seccomp::syscalls::prctl_set(arg2, arg3),
         _ => Err(Errno::EINVAL),
     }
 }

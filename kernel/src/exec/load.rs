@@ -8,8 +8,8 @@ use crate::process::{current, thread::flags};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
-use arch::layout::{ELF_ET_DYN_BASE, MMAP_RND_BITS, TASK_SIZE};
-use core::sync::atomic::Ordering;
+use arch::layout::{ELF_ET_DYN_BASE, LEGACY_WITHOUT_STACK_LIMIT, MMAP_RND_BITS, TASK_SIZE};
+use core::sync::atomic::{AtomicU32, Ordering};
 use mm::AddressSpace;
 use mm::fallible::try_vec;
 use mm::mmap::{MmapRequest, StackKind};
@@ -18,8 +18,14 @@ use vfs::file::File;
 
 /// `personality(2)`: no randomisation.
 pub const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+/// `personality(2)`: mappings are put upwards.
+const ADDR_COMPAT_LAYOUT: u32 = 0x0020_0000;
 /// `/proc/sys/kernel/randomize_va_space`: 0 off, 1 without the heap, 2 all.
-pub static RANDOMIZE: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(2);
+pub static RANDOMIZE: AtomicU32 = AtomicU32::new(2);
+/// `/proc/sys/vm/mmap_rnd_bits`: random bits, in pages, of where mappings begin.
+pub static RND_BITS: AtomicU32 = AtomicU32::new(MMAP_RND_BITS);
+/// `/proc/sys/vm/legacy_va_layout`: mappings are put upwards.
+pub static LEGACY_LAYOUT: AtomicU32 = AtomicU32::new(0);
 
 /// A file with its headers.
 struct Image {
@@ -83,7 +89,7 @@ impl Random {
     }
 
     fn mmap_pages(&self) -> usize {
-        self.below(1 << MMAP_RND_BITS)
+        self.below(1 << RND_BITS.load(Ordering::Relaxed))
     }
 }
 
@@ -95,6 +101,7 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     let image = Image::read(program)?;
     let interpreter = image.interpreter()?;
     let me = current();
+    let guard = me.process.exec_guard.lock_killable().map_err(|_| Errno::ERESTARTNOINTR)?;
     let cred = crate::cred::exec::prepare(&me, program.file())?;
     let space = AddressSpace::new()?;
     let limits = me.process.mm_limits();
@@ -103,10 +110,14 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
 
     exec.stage = Stage::Committed;
     let secure = commit::commit(&me, &space, program, cred)?;
+    drop(guard);
     me.personality.store(personality, Ordering::Relaxed);
     me.clear(flags::FORKNOEXEC);
 
     let stack_top = set_up_stack(&space, &image, exec, &random, &limits)?;
+    if is_legacy(personality, &limits) {
+        space.set_legacy_layout(random.mmap_pages());
+    }
     let placed = place_program(&space, &image, interpreter.is_some(), &random, &limits)?;
     let loader = match &interpreter {
         Some(image) => Some(place_anywhere(&space, image, &limits)?),
@@ -127,6 +138,13 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     sched::current().with_thread(arch::thread::Thread::reset_for_exec);
     exec.frame.set_user_entry(entry, sp);
     Ok(Loaded::Done)
+}
+
+/// Whether mappings are put upwards (`mmap_is_legacy`).
+fn is_legacy(personality: u32, limits: &Limits) -> bool {
+    personality & ADDR_COMPAT_LAYOUT != 0
+        || LEGACY_LAYOUT.load(Ordering::Relaxed) != 0
+        || LEGACY_WITHOUT_STACK_LIMIT && limits.stack == usize::MAX
 }
 
 fn random_hint(random: &Random, stack_top: usize) -> usize {

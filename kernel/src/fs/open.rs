@@ -10,6 +10,7 @@ use vfs::namei::{self, At, OpenArgs};
 use vfs::path::LookupContext;
 
 use super::context::{Caller, DirFd, at, at_dir, fd_flags, files, install, nofile, path};
+use crate::process::current;
 use crate::syscall::Syscall;
 
 fn open(dirfd: DirFd, name: UserStr, args: &OpenArgs, cloexec: bool) -> Result<Fd> {
@@ -73,6 +74,7 @@ fn sys_close_range(first: u32, last: u32, flags: u32) -> Result<()> {
 #[syscall(memfd_create)]
 fn sys_memfd_create(name: UserStr, flags: u32) -> Result<Fd> {
     const CLOEXEC: u32 = 1;
+    let flags = memfd::check_flags(flags, current().pid_ns().memfd_noexec())?;
     let name = name.read(memfd::NAME_LIMIT + 1, Errno::EINVAL)?;
     let file = memfd::memfd_create(Caller::current()?.cred(), &name, flags)?;
     install(file, flags & CLOEXEC != 0)

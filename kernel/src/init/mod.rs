@@ -107,6 +107,7 @@ fn late(info: &'static BootInfo) -> Result<()> {
     drivers::tty::job::set_job_control(&crate::job::Jobs);
     crate::tty_hooks::set(&crate::job::Jobs);
     socket::set_credentials_source(crate::process::socket_credentials);
+    socket::set_domain_source(|| crate::process::current().cred().domain.clone());
     unix::init();
     mqueue::set_host(&crate::ipc::mqueue::Caller);
     rootfs::register_types()?;

@@ -67,6 +67,37 @@ impl OomVictims for Victims {
         Some(space)
     }
 
+    fn allocating(&self) -> Option<u64> {
+        crate::process::with_current(|thread| thread.process.pid.global() as u64)
+    }
+
+    fn dump(&self) {
+        log::info!("Tasks state (memory values in pages):");
+        log::info!(
+            "[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents oom_score_adj name"
+        );
+        for process in init_pid_ns().processes() {
+            let Some(space) = space_of(&process) else { continue };
+            let counters = space.counters();
+            let pid = process.pid.global();
+            process.with_thread(|task, thread| {
+                log::info!(
+                    "[{pid:7}] {:5} {pid:5} {:8} {:8} {:8} {:8} {:9} {:8} {:8}         {:5} {}",
+                    thread.with_cred(|c| c.uid.0),
+                    counters.total_vm(),
+                    counters.rss(),
+                    counters.anon(),
+                    counters.file(),
+                    counters.shmem(),
+                    space.pgtables_bytes(),
+                    counters.swap(),
+                    process.oom_score_adj.load(Ordering::Relaxed),
+                    task.comm(),
+                );
+            });
+        }
+    }
+
     fn no_victim(&self) {
         log::error!("Out of memory and no killable processes...");
     }

@@ -236,6 +236,8 @@ pub struct PidNamespace {
     pub inum: u32,
     /// Threads and processes with a number here.
     population: AtomicU32,
+    /// `vm.memfd_noexec` as it was set here.
+    memfd_noexec: AtomicU32,
 }
 
 impl PidNamespace {
@@ -253,7 +255,27 @@ impl PidNamespace {
             closed: AtomicBool::new(false),
             inum,
             population: AtomicU32::new(0),
+            memfd_noexec: AtomicU32::new(0),
         }
+    }
+
+    /// `vm.memfd_noexec`: the strictest of what was set here and in the namespaces around.
+    pub fn memfd_noexec(&self) -> u32 {
+        let own = self.memfd_noexec.load(Ordering::Relaxed);
+        self.parent.as_ref().map_or(own, |parent| own.max(parent.memfd_noexec()))
+    }
+
+    /// Sets `vm.memfd_noexec`.
+    ///
+    /// # Errors
+    /// `EINVAL`: not 0 to 2, or less strict than the namespaces around.
+    pub fn set_memfd_noexec(&self, level: u32) -> Result<()> {
+        let least = self.parent.as_ref().map_or(0, |parent| parent.memfd_noexec());
+        if !(least..=2).contains(&level) {
+            return Err(Errno::EINVAL);
+        }
+        self.memfd_noexec.store(level, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A namespace inside `parent`.

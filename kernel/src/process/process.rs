@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 use arch::sync::{SpinLock, SpinLockIrq};
 use core::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use sched::Task;
+use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
 use sync::RcuPtr;
 
@@ -154,6 +155,9 @@ pub struct Process {
     pub tty_old_pgrp: SpinLock<Option<Arc<Pid>>>,
     /// `autogroup`, `coredump_filter` and other small settings of `/proc/<pid>`.
     pub coredump_filter: AtomicU32,
+    /// Held from the moment exec works out new credentials until they are in force, and by whoever changes in
+    /// between what that depends on: filters for other threads. Outside of all locks here.
+    pub exec_guard: Mutex<()>,
     /// The program it runs.
     pub exe: SpinLock<Option<Arc<crate::exec::Exe>>>,
     /// User id when the last thread went, for `wait`.
@@ -193,6 +197,7 @@ impl Process {
             tty: SpinLock::new(None),
             tty_old_pgrp: SpinLock::new(None),
             coredump_filter: AtomicU32::new(0x33),
+            exec_guard: Mutex::new(()),
             exe: SpinLock::new(None),
             last_uid: AtomicU32::new(0),
             last_comm: SpinLock::new([0; sched::task::COMM_LEN]),

@@ -174,6 +174,8 @@ pub struct Thread {
     pub files: RcuPtr<FdTable>,
     /// Its namespaces.
     pub nsproxy: RcuPtr<NsProxy>,
+    /// Which system calls it may make.
+    pub seccomp: crate::seccomp::State,
     /// Signals.
     pub signals: ThreadSignals,
     /// Counts against its user's `RLIMIT_NPROC`; senders of signals look at it, also in interrupts.
@@ -251,6 +253,7 @@ impl Thread {
             fs: RcuPtr::new(Some(parts.fs)),
             files: RcuPtr::new(Some(parts.files)),
             nsproxy: RcuPtr::new(Some(parts.nsproxy)),
+            seccomp: crate::seccomp::State::default(),
             signals: ThreadSignals {
                 blocked: AtomicU64::new(0),
                 saved_mask: AtomicU64::new(0),

@@ -106,6 +106,9 @@ fn show_vmstat(out: &mut Text) -> Result<()> {
     for counter in Item::ALL.into_iter().filter(kept) {
         writeln!(out, "{} {}", counter.name(), item(counter)).map_err(|_| Errno::ENOMEM)?;
     }
+    let (hard, soft) = mm::writeback::thresholds();
+    writeln!(out, "nr_dirty_threshold {hard}\nnr_dirty_background_threshold {soft}")
+        .map_err(|_| Errno::ENOMEM)?;
     for counter in Event::ALL {
         writeln!(out, "{} {}", counter.name(), event(counter)).map_err(|_| Errno::ENOMEM)?;
     }

@@ -35,7 +35,7 @@ pub mod sysctl;
 mod system;
 mod task;
 
-pub use task::open_namespace;
+pub use task::{open_namespace, process_of};
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;

@@ -3,7 +3,7 @@
 //! A value that lives in an atomic is a row of a table; others have functions of their own.
 
 use core::fmt::Write;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
 use kernfs::{Access, Attr, StaticDir, Text, attr};
@@ -41,8 +41,8 @@ macro_rules! number {
     };
 }
 
-/// `kernel.randomize_va_space`.
-pub static RANDOMIZE_VA_SPACE: AtomicU32 = AtomicU32::new(2);
+mod vm;
+
 /// `kernel.dmesg_restrict`.
 pub static DMESG_RESTRICT: AtomicU32 = AtomicU32::new(0);
 /// `kernel.kptr_restrict`.
@@ -59,7 +59,7 @@ const KERNEL: &[Attr] = &[
     attr("ngroups_max", |out| line(out, 65536)),
     attr("overflowuid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
-    number!("randomize_va_space", RANDOMIZE_VA_SPACE, 0..=2),
+    number!("randomize_va_space", crate::exec::load::RANDOMIZE, 0..=2),
     number!("panic", PANIC_TIMEOUT, i32::MIN..=i32::MAX),
     attr("panic_on_oops", |out| line(out, u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)))).writable(
         |data| {
@@ -114,26 +114,6 @@ const RANDOM: &[Attr] = &[
     attr("urandom_min_reseed_secs", |out| line(out, 60)),
 ];
 
-const VM: &[Attr] = &[
-    number!("overcommit_memory", mm::overcommit::MODE, 0..=2),
-    number!("overcommit_ratio", mm::overcommit::RATIO, 0..=i32::MAX as usize),
-    number!("overcommit_kbytes", mm::overcommit::KBYTES, 0..=usize::MAX),
-    number!("max_map_count", mm::space::MAX_MAP_COUNT, 0..=i32::MAX as usize),
-    attr("mmap_min_addr", |out| line(out, mm::space::MMAP_MIN_ADDR)),
-    number!("swappiness", SWAPPINESS, 0..=200),
-    number!("admin_reserve_kbytes", mm::overcommit::ADMIN_RESERVE_KBYTES, 0..=usize::MAX),
-    number!("user_reserve_kbytes", mm::overcommit::USER_RESERVE_KBYTES, 0..=usize::MAX),
-    attr("drop_caches", |out| line(out, 0))
-        .writable(|data| {
-            match parse(data, 1..=4)? {
-                1 | 3 => drop_caches(true),
-                _ => drop_caches(false),
-            }
-            Ok(())
-        })
-        .mode(0o200),
-];
-
 /// A random identifier: RFC 9562, version 4.
 #[derive(Clone, Copy)]
 struct Uuid([u8; 16]);
@@ -166,15 +146,6 @@ fn boot_id() -> Uuid {
     *BOOT_ID.call_once(Uuid::random)
 }
 
-static SWAPPINESS: AtomicUsize = AtomicUsize::new(60);
-
-fn drop_caches(pages: bool) {
-    vfs::dcache::shrink(usize::MAX);
-    if pages {
-        mm::reclaim::drop_pagecache();
-    }
-}
-
 const FS: &[Attr] = &[
     attr("file-max", |out| line(out, vfs::file::max_files())).writable(|data| {
         vfs::file::set_max_files(parse(data, 0..=usize::MAX)?);
@@ -192,6 +163,14 @@ const FS: &[Attr] = &[
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
     number!("mount-max", vfs::mount::namespace::MOUNT_MAX, 1..=i32::MAX as u32),
+    attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(
+        |data| {
+            // Pipes have a power of two of pages.
+            let bytes = parse(data, 0..=1u32 << 31)?.max(arch::addr::PAGE_SIZE as u32).next_power_of_two();
+            vfs::pipe::PIPE_MAX_SIZE.store(bytes, Ordering::Relaxed);
+            Ok(())
+        },
+    ),
     number!("protected_symlinks", vfs::namei::PROTECTED_SYMLINKS, 0..=1),
     number!("protected_hardlinks", vfs::namei::PROTECTED_HARDLINKS, 0..=1),
     number!("protected_fifos", vfs::namei::PROTECTED_FIFOS, 0..=2),
@@ -226,7 +205,8 @@ pub(super) fn init() {
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
     kernel.mkdir("random").add_attrs(RANDOM);
-    sys.mkdir("vm").add_attrs(VM);
+    kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);
+    vm::init(&sys.mkdir("vm"));
     let fs = sys.mkdir("fs");
     fs.add_attrs(FS);
     crate::ipc::sysctl::init(&kernel, &fs);

@@ -26,9 +26,17 @@ pub fn fatal(signal: Signal) {
     force(signal, Siginfo::new(signal.number(), SI_KERNEL), Mode::Fatal);
 }
 
-#[derive(PartialEq, Eq)]
-enum Mode {
+/// `SIGSYS` for a system call that a filter stopped.
+pub fn bad_syscall(info: Siginfo, mode: Mode) {
+    force(Signal::SIGSYS, info, mode);
+}
+
+/// Whether a handler may run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// If the program has one and does not block the signal.
     Catchable,
+    /// No: the process ends.
     Fatal,
 }
 

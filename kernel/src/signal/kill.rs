@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use mm::user::UserPtr;
 use sched::Task;
 use vfs::cred::Credentials;
+use vfs::security::{self, Reach};
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[KILL, TKILL, TGKILL, RT_SIGQUEUEINFO, RT_TGSIGQUEUEINFO];
@@ -58,14 +59,13 @@ pub fn check(target: &Thread, signal: Option<Signal>) -> Result<()> {
     let same = |a: &Credentials, b: &Credentials| {
         a.euid == b.suid || a.euid == b.uid || a.uid == b.suid || a.uid == b.uid
     };
-    if same(&mine, &theirs) || mine.ns_capable(&theirs.user_ns, Cap::Kill) {
-        return Ok(());
-    }
     // Job control: a shell may continue what it started in its session, whoever it is now.
-    if signal == Some(Signal::SIGCONT) && me.process.session.as_ptr() == target.process.session.as_ptr() {
-        return Ok(());
+    let continues =
+        || signal == Some(Signal::SIGCONT) && me.process.session.as_ptr() == target.process.session.as_ptr();
+    if !same(&mine, &theirs) && !mine.ns_capable(&theirs.user_ns, Cap::Kill) && !continues() {
+        return Err(Errno::EPERM);
     }
-    Err(Errno::EPERM)
+    security::check_reach(&mine, theirs.domain.as_ref(), Reach::Signal)
 }
 
 /// Sends to a process after a check of rights. A zombie accepts everything.

@@ -21,6 +21,7 @@ pub mod nr;
 pub mod poll;
 pub mod process;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod system;

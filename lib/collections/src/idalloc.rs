@@ -151,7 +151,7 @@ mod tests {
         let mut ids = IdAlloc::new(3, 700);
         let mut model = BTreeSet::new();
         let mut seed = 7u64;
-        for _ in 0..20_000 {
+        for _ in 0..if cfg!(miri) { 300 } else { 20_000 } {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let pick = (seed >> 33) as u32;
             if pick % 5 < 3 {

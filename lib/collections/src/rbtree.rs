@@ -379,7 +379,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
         /// Any sequence of insertions and removals leaves a balanced tree with the model's contents.
         #[test]
         fn behaves_like_a_sorted_list(ops in prop::collection::vec((any::<bool>(), 0u32..64), 1..300)) {

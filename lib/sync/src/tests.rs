@@ -5,6 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::*;
 
+/// How often a test repeats: miri, which looks at every access, needs few rounds.
+const fn rounds(n: u64) -> u64 {
+    if cfg!(miri) { n.div_ceil(50) } else { n }
+}
+
 fn threads(n: usize, f: impl Fn(usize) + Sync) {
     std::thread::scope(|scope| {
         for i in 0..n {
@@ -18,11 +23,11 @@ fn threads(n: usize, f: impl Fn(usize) + Sync) {
 fn spin_locks_exclude() {
     let counter = SpinLock::<u64, Bare>::new(0);
     threads(4, |_| {
-        for _ in 0..2000 {
+        for _ in 0..rounds(2000) {
             *counter.lock() += 1;
         }
     });
-    assert_eq!(counter.into_inner(), 8000);
+    assert_eq!(counter.into_inner(), 4 * rounds(2000));
 }
 
 #[test]
@@ -30,20 +35,20 @@ fn pairs_do_not_deadlock() {
     let a = SpinLock::<u64, Bare>::new(0);
     let b = SpinLock::<u64, Bare>::new(0);
     threads(2, |i| {
-        for _ in 0..1000 {
+        for _ in 0..rounds(1000) {
             let (mut x, mut y) = if i == 0 { lock_pair(&a, &b) } else { lock_pair(&b, &a) };
             *x += 1;
             *y += 1;
         }
     });
-    assert_eq!((a.into_inner(), b.into_inner()), (2000, 2000));
+    assert_eq!((a.into_inner(), b.into_inner()), (2 * rounds(1000), 2 * rounds(1000)));
 }
 
 #[test]
 fn rw_locks_share_and_exclude() {
     let pair = RwSpinLock::<(u64, u64), Bare>::new((0, 0));
     threads(4, |i| {
-        for _ in 0..500 {
+        for _ in 0..rounds(500) {
             if i == 0 {
                 let mut guard = pair.write();
                 guard.0 += 1;
@@ -63,7 +68,7 @@ fn sequence_locks_never_show_half_a_change() {
     let stop = AtomicBool::new(false);
     threads(3, |i| {
         if i == 0 {
-            for n in 0..5000u64 {
+            for n in 0..rounds(5000) {
                 *pair.write() = [n, n * 2, n * 3, n * 4];
             }
             stop.store(true, Ordering::Release);

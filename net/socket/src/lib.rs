@@ -22,7 +22,7 @@ mod socket;
 pub use family::{Family, Protocol, create, register};
 pub use message::{
     Control, ControlList, Credentials, MessageFlags, Received, SendMessage, SocketAddr, current_credentials,
-    set_credentials_source,
+    current_domain, set_credentials_source, set_domain_source,
 };
 pub use ops::{Shutdown, SocketOps};
 pub use options::{BUFFER_DEFAULT, Options, Timeouts, timeout_ns};

@@ -8,6 +8,7 @@ use abi::{Errno, Result, raw_sys::net};
 use bitflags::bitflags;
 use sync::Once;
 use vfs::file::File;
+use vfs::security::Domain;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of the largest address (`struct sockaddr_storage`).
@@ -63,6 +64,18 @@ pub fn set_credentials_source(source: fn() -> Credentials) {
 /// Who calls: pid, effective user and group.
 pub fn current_credentials() -> Credentials {
     SOURCE.get().map(|source| source()).unwrap_or_default()
+}
+
+static DOMAIN: Once<fn() -> Option<Arc<dyn Domain>>> = Once::new();
+
+/// Says how to find out what restricts who calls; the process layer does so at boot.
+pub fn set_domain_source(source: fn() -> Option<Arc<dyn Domain>>) {
+    DOMAIN.call_once(|| source);
+}
+
+/// What restricts who calls.
+pub fn current_domain() -> Option<Arc<dyn Domain>> {
+    DOMAIN.get().and_then(|source| source())
 }
 
 /// One control message.

@@ -20,6 +20,7 @@ use vfs::namei::{self, At, LookupFlags};
 use vfs::path::LookupContext;
 use vfs::permission::inode_permission;
 use vfs::poll::PollTable;
+use vfs::security::{self, Domain, Reach};
 use vfs::types::{FileType, MayAccess};
 
 use crate::address::{self, Name};
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
 /// A unix socket.
 pub struct Endpoint {
     me: Weak<Endpoint>,
+    /// What restricted who made it.
+    domain: Option<Arc<dyn Domain>>,
     pub(crate) kind: Kind,
     pub(crate) inner: SpinLock<Inner>,
     pub(crate) queue: SpinLock<Queue>,
@@ -74,6 +77,7 @@ impl Endpoint {
     pub fn new(kind: Kind) -> Result<Arc<Self>> {
         Ok(try_arc_cyclic(|me| Self {
             me: me.clone(),
+            domain: socket::current_domain(),
             kind,
             inner: SpinLock::new(Inner {
                 state: State::Idle,
@@ -117,6 +121,12 @@ impl Endpoint {
         Ok(peer.filter(|peer| !peer.closed.load(Ordering::Acquire)))
     }
 
+    /// The connected peer, if it has the abstract name `name`: what was allowed once stays allowed.
+    pub(crate) fn connected_to(&self, name: &Name) -> Option<Arc<Self>> {
+        let peer = self.peer().ok()??;
+        (matches!(name, Name::Abstract(_)) && peer.name() == *name).then_some(peer)
+    }
+
     /// Whether `from` may send to this datagram socket: one that is connected hears its peer only.
     pub(crate) fn accepts_from(&self, from: &Self) -> bool {
         match &self.inner.lock().state {
@@ -135,10 +145,17 @@ impl Endpoint {
     }
 
     /// Finds who is bound to `name`.
+    ///
+    /// # Errors
+    /// `ECONNREFUSED`; those of path lookup; `EPERM`: the caller's domain does not reach that far.
     pub(crate) fn find(ctx: &LookupContext<'_>, name: &Name) -> Result<Arc<Self>> {
         match name {
             Name::Unnamed => Err(Errno::EINVAL),
-            Name::Abstract(name) => address::find_abstract(name),
+            Name::Abstract(name) => {
+                let found = address::find_abstract(name)?;
+                security::check_reach(ctx.cred, found.domain.as_ref(), Reach::AbstractSocket)?;
+                Ok(found)
+            }
             Name::Path(path) => {
                 let inode = find_socket(ctx, path)?;
                 address::find_inode(&inode)

@@ -97,7 +97,13 @@ impl Endpoint {
             return Err(Errno::EOPNOTSUPP);
         }
         let peer = match (&message.to, ctx) {
-            (Some(addr), Some(ctx)) if self.kind == Kind::Dgram => Self::find(ctx, &Name::parse(addr)?)?,
+            (Some(addr), Some(ctx)) if self.kind == Kind::Dgram => {
+                let name = Name::parse(addr)?;
+                match self.connected_to(&name) {
+                    Some(peer) => peer,
+                    None => Self::find(ctx, &name)?,
+                }
+            }
             // A sequenced-packet socket is connected; what address comes with a message does not matter.
             _ => {
                 let gone = if self.kind == Kind::Dgram { Errno::ECONNREFUSED } else { Errno::EPIPE };

@@ -10,6 +10,7 @@ mod ipc;
 mod measure;
 mod memory;
 mod process;
+mod seccomp;
 mod sys;
 
 use measure::Rows;
@@ -32,6 +33,7 @@ fn main() {
     rows.each("null", || {
         call!(SYS_getppid);
     });
+    seccomp::run(&rows);
     files::run(&rows);
     ipc::run(&rows);
     process::run(&rows);

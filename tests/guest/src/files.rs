@@ -29,6 +29,7 @@ tests![
     sendfile_copies,
     copy_file_range_copies,
     splice_and_tee,
+    tee_keeps_what_it_copied,
     openat2_resolve,
     memfd_and_seals,
     file_size_limits,
@@ -538,6 +539,26 @@ fn splice_and_tee() -> Outcome {
     let part = iovec { iov_base: b"hello".as_ptr() as *mut _, iov_len: 5 };
     check_eq!(sys!(SYS_vmsplice, one[1], addr(&part), 1, 0)?, 5);
     check_eq!(read_vec(one[0], 100)?, b"hello");
+    Ok(())
+}
+
+fn tee_keeps_what_it_copied() -> Outcome {
+    // The source goes on: what it writes next is not what the copy shows.
+    let (one, two) = (pipe(0)?, pipe(0)?);
+    for round in 0..4_u8 {
+        write(one[1], &[round; 100])?;
+        check_eq!(sys!(SYS_tee, one[0], two[1], 100, 0)?, 100);
+        check_eq!(read_vec(one[0], 100)?, [round; 100]);
+        write(one[1], &[round + 100; 50])?;
+        check_eq!(read_vec(two[0], 100)?, [round; 100]);
+        check_eq!(read_vec(one[0], 100)?, [round + 100; 50]);
+    }
+    // A part that was spliced away shares the page as well.
+    write(one[1], b"0123456789")?;
+    check_eq!(sys!(SYS_splice, one[0], 0, two[1], 0, 5, 0)?, 5);
+    check_eq!(read_vec(one[0], 100)?, b"56789");
+    write(one[1], b"abcdefghij")?;
+    check_eq!(read_vec(two[0], 100)?, b"01234");
     Ok(())
 }
 

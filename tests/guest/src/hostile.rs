@@ -135,6 +135,7 @@ fn skipped(number: i64) -> bool {
         SYS_rt_tgsigqueueinfo,
         SYS_pidfd_send_signal,
         SYS_mq_notify,
+        SYS_shmat,
     ]
     .contains(&number)
         || platform_skipped(number)

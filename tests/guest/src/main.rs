@@ -31,8 +31,10 @@ mod process;
 mod pseudo;
 mod pseudofs;
 mod sched;
+mod seccomp;
 mod signals;
 mod sys;
+mod sysctl_vm;
 mod sysv;
 mod sysv_msg;
 mod sysv_shm;
@@ -55,9 +57,11 @@ const TABLES: &[&[harness::Test]] = &[
     timers::TESTS,
     sched::TESTS,
     creds::TESTS,
+    seccomp::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,
+    sysctl_vm::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
     hostile::TESTS,

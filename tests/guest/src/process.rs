@@ -749,6 +749,16 @@ fn pidfd_basics() -> Outcome {
     let me = sys!(SYS_pidfd_open, getpid(), 0)? as i32;
     let copy = sys!(SYS_pidfd_getfd, me, ends[1], 0)? as i32;
     check_eq!(fstat(copy)?.st_ino, fstat(ends[1])?.st_ino);
+    // Signals go through a descriptor of /proc/PID too, but not of a thread or of anything else.
+    for (path, flags) in [(c"/proc/self", O_RDONLY), (c"/proc/self", O_PATH)] {
+        let dir = open(path, flags | O_DIRECTORY, 0)?;
+        sys!(SYS_pidfd_send_signal, dir, 0, 0, 0)?;
+        check_err!(sys!(SYS_pidfd_send_signal, dir, 99, 0, 0), EINVAL);
+    }
+    for path in [c"/proc/thread-self", c"/proc", c"/proc/self/ns", c"/"] {
+        let dir = open(path, O_RDONLY | O_DIRECTORY, 0)?;
+        check_err!(sys!(SYS_pidfd_send_signal, dir, 0, 0, 0), EBADF);
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ tests![
     sigtimedwait_takes,
     altstack_used,
     altstack_errors,
+    altstack_of_any_size,
     restart_read,
     interrupted_read,
     interrupted_sleep,
@@ -282,6 +283,21 @@ fn altstack_used() -> Outcome {
     check_eq!((old.ss_sp as usize, old.ss_size, old.ss_flags), (at, size, 0));
     // A child has it after fork, not after exec; a thread does not.
     check_eq!(in_child(|| i32::from(!has_altstack()))?, 0);
+    Ok(())
+}
+
+fn altstack_of_any_size() -> Outcome {
+    // The end of the stack wraps around: our own stack is not part of it, and handlers run there.
+    let high = 1_usize << 55;
+    for size in [usize::MAX, usize::MAX - high + 4096, 0_usize.wrapping_sub(high - (1 << 48))] {
+        let stack = stack_t { ss_sp: high as *mut _, ss_flags: 0, ss_size: size };
+        sys!(SYS_sigaltstack, addr(&stack), 0)?;
+        check!(has_altstack());
+        counter(SIGUSR1, 0)?;
+        let before = counted();
+        kill(getpid(), SIGUSR1)?;
+        check_eq!(counted(), before + 1);
+    }
     Ok(())
 }
 

@@ -692,8 +692,11 @@ fn ctrl_z_stops_foreground() -> Outcome {
     let child = in_session(&pty, || {
         // As shells do.
         let _ = c!(signal(SIGTTOU, SIG_IGN));
+        // The job begins when it is in the foreground.
+        let Ok([begin, started]) = pipe(0) else { return 7 };
         let Ok(job) = fork(|| {
             let _ = sys!(SYS_setpgid, 0, 0);
+            let _ = read_vec(begin, 1);
             let _ = write(1, b"running");
             let line = read_vec(0, 100);
             i32::from(line != Ok(b"go\n".to_vec()))
@@ -702,6 +705,7 @@ fn ctrl_z_stops_foreground() -> Outcome {
         };
         let _ = sys!(SYS_setpgid, job, job);
         let _ = ioctl(0, TIOCSPGRP as u64, addr(&job));
+        let _ = write(started, b".");
         let Ok((_, status)) = wait_options(job, WUNTRACED) else { return 2 };
         if !(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTSTP) {
             return 3;
@@ -718,10 +722,7 @@ fn ctrl_z_stops_foreground() -> Outcome {
         let _ = write(1, b"foreground");
         wait_exit(job).map_or(6, |status| status * 10)
     })?;
-    // The job may reach its read before it is in the foreground: it is then stopped by TTIN first,
-    // which the test would report. Give it the time a shell gives.
     check!(expect(pty.master, "running"));
-    sleep_ms(50);
     write(pty.master, b"\x1a")?;
     check!(expect(pty.master, "foreground"));
     write(pty.master, b"go\n")?;

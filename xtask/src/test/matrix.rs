@@ -194,8 +194,11 @@ fn boot(context: &Context, case: &Case) -> Result<Result<(), String>> {
             let status = run::capture(&machine, LIMIT, &mut output)?;
             let text = String::from_utf8_lossy(&output).into_owned();
             Ok(match status {
-                Some(_) if text == *expected => Ok(()),
-                Some(_) => Err(format!("printed {text:?}, expected {expected:?}")),
+                Some(0) if text == *expected => Ok(()),
+                Some(status) => Err(format!(
+                    "exit status {status}, printed {text:?}, expected {expected:?}: {}",
+                    tail(&run::console_text(&machine)?)
+                )),
                 None => Err(format!("did not get there: {}", tail(&run::console_text(&machine)?))),
             })
         }

@@ -229,7 +229,7 @@ impl FsContext {
         }
         let Some(sb) = self.held.as_ref().map(|held| held.sb.clone()) else { return Err(Errno::EBUSY) };
         let changed = match cred.ns_capable(sb.user_ns(), Cap::SysAdmin) {
-            true => self.change(&sb),
+            true => crate::security::check_mounts(cred).and_then(|()| self.change(&sb)),
             false => Err(Errno::EPERM),
         };
         match changed {

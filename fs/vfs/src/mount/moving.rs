@@ -27,6 +27,7 @@ pub enum Side {
 /// # Errors
 /// `EINVAL` for what cannot be moved, or not there; `ELOOP` for a move into itself.
 pub fn move_mount(ctx: &LookupContext<'_>, from: &Path, to: &Path, side: Side) -> Result<()> {
+    crate::security::check_mounts(ctx.cred)?;
     match side {
         Side::Above => locked_mountpoint(to, |at| place(ctx, from, at, at, Side::Above)),
         Side::Beneath => beneath(ctx, from, to),

@@ -61,6 +61,7 @@ pub fn mount(
         return Err(Errno::EINVAL);
     }
     let at = path_lookup(ctx, At::Cwd, target, LookupFlags::FOLLOW)?;
+    crate::security::check_mounts(ctx.cred)?;
     if !may_mount(ctx) {
         return Err(Errno::EPERM);
     }

@@ -21,6 +21,7 @@ pub fn pivot_root(ctx: &LookupContext<'_>, new_root: &[u8], put_old: &[u8]) -> R
     let directory = LookupFlags::FOLLOW | LookupFlags::DIRECTORY;
     let new = path_lookup(ctx, At::Cwd, new_root, directory)?;
     let put = path_lookup(ctx, At::Cwd, put_old, directory)?;
+    crate::security::check_mounts(ctx.cred)?;
     let root = ctx.fs.root()?;
     let _place = put.inode()?.rwsem.write();
     let _shape = super::change();

@@ -50,6 +50,7 @@ pub fn umount(ctx: &LookupContext<'_>, target: &[u8], umount_flags: u32) -> Resu
     if umount_flags & raw::MNT_FORCE != 0 && !ctx.cred.capable(Cap::SysAdmin) {
         return Err(Errno::EPERM);
     }
+    crate::security::check_mounts(ctx.cred)?;
     let mount = path.mnt.clone();
     drop(path);
     do_umount(ctx, &mount, umount_flags)

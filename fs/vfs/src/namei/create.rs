@@ -17,6 +17,7 @@ use crate::inode::{Inode, InodeFlags};
 use crate::notify;
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create, owner_or_capable};
+use crate::security::{self, Move, MoveKind, Rights};
 use crate::types::{FileType, MayAccess, NAME_MAX};
 
 /// Whether the name to be made may end in a slash.
@@ -33,6 +34,7 @@ fn create_with(
     at: At<'_>,
     name: &[u8],
     kind: NewKind,
+    rights: Rights,
     make: impl FnOnce(&Path, &Arc<Inode>, &[u8]) -> Result<Arc<Inode>>,
 ) -> Result<Path> {
     let (parent, last) = path_parent(ctx, at, name, LookupFlags::empty())?;
@@ -55,6 +57,7 @@ fn create_with(
             return Err(Errno::ENOENT);
         }
         write?;
+        security::check(ctx.cred, &parent, rights)?;
         may_create(dir, ctx.cred)?;
         let inode = make(&parent, dir, last.name())?;
         notify::on_entry(dir, notify::event::CREATE, last.name(), inode.is_dir(), 0);
@@ -85,7 +88,7 @@ pub(crate) fn attach(
 
 /// `mkdirat(2)`.
 pub fn mkdir(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32) -> Result<Path> {
-    create_with(ctx, at, name, NewKind::Directory, |_, dir, name| {
+    create_with(ctx, at, name, NewKind::Directory, Rights::MAKE_DIR, |_, dir, name| {
         if dir.nlink() == u32::MAX {
             return Err(Errno::EMLINK);
         }
@@ -105,7 +108,7 @@ pub fn mknod(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32, dev: D
     if kind == FileType::Symlink {
         return Err(Errno::EINVAL);
     }
-    create_with(ctx, at, name, NewKind::Other, |_, dir, name| {
+    create_with(ctx, at, name, NewKind::Other, Rights::to_make(kind), |_, dir, name| {
         let permissions = mode & 0o7777 & !ctx.fs.umask();
         let mode = new_entry_mode(dir, ctx.cred, kind as u32 | permissions);
         if kind == FileType::Regular {
@@ -127,7 +130,9 @@ pub fn symlink(ctx: &LookupContext<'_>, target: &[u8], at: At<'_>, name: &[u8]) 
     if target.len() >= crate::types::PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
-    create_with(ctx, at, name, NewKind::Other, |_, dir, name| dir.ops().symlink(ctx.cred, dir, name, target))
+    create_with(ctx, at, name, NewKind::Other, Rights::MAKE_SYM, |_, dir, name| {
+        dir.ops().symlink(ctx.cred, dir, name, target)
+    })
 }
 
 /// `linkat(2)`; flags are `AT_SYMLINK_FOLLOW` and `AT_EMPTY_PATH`.
@@ -154,11 +159,13 @@ pub fn link(
     }
     let source = path_lookup(ctx, old_at, old, lookup)?;
     let inode = source.inode()?.clone();
-    create_with(ctx, new_at, new, NewKind::Other, |parent, dir, name| {
+    create_with(ctx, new_at, new, NewKind::Other, Rights::empty(), |parent, dir, name| {
         if !Arc::ptr_eq(&parent.mnt, &source.mnt) || !Arc::ptr_eq(dir.sb(), inode.sb()) {
             return Err(Errno::EXDEV);
         }
         may_linkat(&inode, ctx.cred)?;
+        let request = Move { source: &source.dentry, to: parent, target: None, kind: MoveKind::Link };
+        security::check_move(ctx.cred, &request)?;
         if inode.flags().intersects(InodeFlags::APPEND | InodeFlags::IMMUTABLE) || inode.is_dir() {
             return Err(Errno::EPERM);
         }

@@ -81,7 +81,7 @@ pub fn open_inside(
 /// `EACCES` for a name that is a path; `ENOENT`; those of `unlink(2)`.
 pub fn unlink_inside(ctx: &LookupContext<'_>, dir: &Path, name: &[u8]) -> Result<()> {
     dir.mnt.get_write()?;
-    let result = check_name(name).and_then(|()| unlink_entry(ctx, dir, name, super::remove::Spelling::Plain));
+    let result = check_name(name).and_then(|()| unlink_entry(ctx, dir, name, super::remove::Spelling::Alone));
     dir.mnt.put_write();
     result
 }

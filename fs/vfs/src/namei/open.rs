@@ -21,6 +21,7 @@ use crate::notify;
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create, owner_or_capable};
 use crate::pipe;
+use crate::security::{self, Rights};
 use crate::types::{AttrValid, FileType, Iattr, MayAccess, NAME_MAX};
 use mm::fallible::try_format;
 
@@ -240,6 +241,7 @@ fn create_locked(
             return Ok(Err(dentry));
         }
         write?;
+        security::check(ctx.cred, parent, Rights::MAKE_REG)?;
         may_create(dir, ctx.cred)?;
         let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
         let inode = dir.ops().create(ctx.cred, dir, name, mode)?;
@@ -366,6 +368,7 @@ pub(super) fn do_open(
         path.mnt.get_write()?;
         undo.mount = true;
     }
+    mode |= security::check_open(ctx.cred, path, mode)?;
     let mut open = OpenFile { path, cred: ctx.cred, flags: args.flags, mode };
     let ops = match inode.file_type() {
         FileType::CharDevice => chrdev::open(inode, &mut open)?,
@@ -381,6 +384,10 @@ pub(super) fn do_open(
         let change = Iattr { valid: AttrValid::SIZE | AttrValid::OPEN, size: 0, ..Iattr::default() };
         // Also an open for reading only counts as a writer while it truncates: not of a program that runs.
         inode.get_write_access()?;
+        if mode.contains(FileMode::NO_TRUNCATE) {
+            inode.put_write_access();
+            return Err(Errno::EACCES);
+        }
         let truncated = attr::do_truncate(ctx.cred, inode, change);
         inode.put_write_access();
         truncated?;

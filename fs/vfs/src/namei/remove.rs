@@ -11,6 +11,7 @@ use crate::mount;
 use crate::notify;
 use crate::path::{LookupContext, Path};
 use crate::permission::{Removal, may_delete, may_search};
+use crate::security::{self, Rights};
 
 /// `unlinkat(2)` without `AT_REMOVEDIR`.
 pub fn unlink(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
@@ -34,6 +35,8 @@ pub(super) enum Spelling {
     Plain,
     /// With one: it must be a directory.
     TrailingSlash,
+    /// Not as a path: no rule about paths applies.
+    Alone,
 }
 
 /// Removes `name` from the directory `parent`, of which a write reference is held.
@@ -49,6 +52,9 @@ pub(super) fn unlink_entry(
     let inode = dentry.inode().ok_or(Errno::ENOENT)?;
     if spelling == Spelling::TrailingSlash {
         return Err(if inode.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
+    }
+    if spelling != Spelling::Alone {
+        security::check(ctx.cred, parent, Rights::to_remove(inode))?;
     }
     may_delete(dir, inode, ctx.cred, Removal::File)?;
     {
@@ -85,6 +91,7 @@ pub fn rmdir(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
         let _names = dir.rwsem.write();
         let dentry = lookup_locked(&parent.dentry, dir, last.name())?;
         let inode = dentry.inode().ok_or(Errno::ENOENT)?;
+        security::check(ctx.cred, &parent, Rights::REMOVE_DIR)?;
         may_delete(dir, inode, ctx.cred, Removal::Directory)?;
         {
             let _victim = inode.rwsem.write_nested();

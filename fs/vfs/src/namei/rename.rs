@@ -16,6 +16,7 @@ use crate::mount;
 use crate::notify;
 use crate::path::LookupContext;
 use crate::permission::{Removal, inode_permission, may_create, may_delete};
+use crate::security::{self, Move, MoveKind};
 use crate::types::{MayAccess, NAME_MAX};
 
 bitflags! {
@@ -91,6 +92,10 @@ pub fn rename(
         if old_parent.dentry.is_below(&target) {
             return Err(if flags.contains(RenameFlags::EXCHANGE) { Errno::EINVAL } else { Errno::ENOTEMPTY });
         }
+        let kind = if flags.contains(RenameFlags::EXCHANGE) { MoveKind::Exchange } else { MoveKind::Rename };
+        let request =
+            Move { source: &source, to: &new_parent, target: target.inode().map(|_| &target), kind };
+        security::check_move(ctx.cred, &request)?;
         let step = Step {
             ctx,
             old_name: old_last.name(),

@@ -155,18 +155,15 @@ fn stat(ns: &IpcNamespace, shmid: i32, command: i32) -> Result<(Shmid64Ds, i32)>
 fn remove(ns: &IpcNamespace, shmid: i32) -> Result<i32> {
     let mut index = ns.shm.write();
     let segment = ns.shm.get_to_control(ns, shmid)?;
-    let unused = {
+    while !segment.destroy(ns, &mut index) {
         let state = segment.lock();
-        segment.perm().check_alive()?;
+        // The last detach finds the mark. If it was just now, there is none to come.
         if state.attached > 0 {
             segment.perm().insert_mode(SHM_DEST);
+            drop(state);
+            ns.shm.forget_key(&mut index, &segment);
+            break;
         }
-        state.attached == 0
-    };
-    if unused {
-        segment.destroy(ns, &mut index);
-    } else {
-        ns.shm.forget_key(&mut index, &segment);
     }
     Ok(0)
 }

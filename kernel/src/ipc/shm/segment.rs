@@ -164,18 +164,23 @@ impl Segment {
     /// Destroys the segment unless somebody has attached it meanwhile.
     pub fn destroy_if_unused(&self, ns: &IpcNamespace) {
         let mut index = ns.shm.write();
-        let unused = self.may_go(ns, &self.lock());
-        if unused {
+        let may_go = self.may_go(ns, &self.lock());
+        if may_go {
             self.destroy(ns, &mut index);
         }
     }
 
-    /// Destroys the segment: nobody is attached. The table is locked for changes.
-    pub fn destroy(&self, ns: &IpcNamespace, index: &mut Index) {
+    /// Destroys the segment unless somebody is attached, or begins to be; whether it is gone. The table is locked for
+    /// changes.
+    pub fn destroy(&self, ns: &IpcNamespace, index: &mut Index) -> bool {
         let (object, charge) = {
             let mut state = self.lock();
             if self.perm.is_removed() {
-                return;
+                return true;
+            }
+            // `hold` does not wait for the table.
+            if state.attached > 0 {
+                return false;
             }
             self.perm.mark_removed();
             (state.object.take(), state.locked.take())
@@ -186,6 +191,7 @@ impl Segment {
             object.cache().truncate(0);
         }
         drop((object, charge));
+        true
     }
 
     /// The thread that made it exits, or changes its namespace.

@@ -23,13 +23,14 @@
 //! that, what shows memory or open files asks for the right to trace it ([`access`]).
 
 use alloc::sync::Arc;
+use core::any::Any;
 
 use abi::creds::{Gid, Uid};
 use abi::{Errno, Result};
 use kernfs::{Context, Dir, Entry, Link, Listing, Node, Show, Text};
 use sched::Task;
 use vfs::cred::Credentials;
-use vfs::file::{FileImpl, OpenFile};
+use vfs::file::{File, FileImpl, OpenFile};
 use vfs::inode_ops::LinkTarget;
 use vfs::path::Path;
 use vfs::types::FileType;
@@ -345,7 +346,18 @@ impl TaskDir {
     }
 }
 
+/// The process that an open `/proc/PID` stands for.
+pub fn process_of(file: &File) -> Option<Arc<Pid>> {
+    let inode = file.path().dentry.inode()?;
+    let subject = kernfs::directory(&inode)?.stands_for()?.downcast_ref::<Subject>()?;
+    (subject.scope == Scope::Process).then(|| subject.pid.clone())
+}
+
 impl Dir for TaskDir {
+    fn stands_for(&self) -> Option<&dyn Any> {
+        Some(&self.0)
+    }
+
     fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
         if !self.0.is_alive() {
             return Err(Errno::ENOENT);

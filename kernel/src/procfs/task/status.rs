@@ -168,9 +168,11 @@ fn capability_lines(view: &View<'_>, out: &mut Text) -> Result<()> {
 
 fn security_lines(view: &View<'_>, out: &mut Text) -> Result<()> {
     let locked = view.with_thread(|_, thread| thread.has(flags::NO_NEW_PRIVS)).unwrap_or(false);
+    let (mode, filters) =
+        view.with_thread(|_, thread| (thread.seccomp.mode(), thread.seccomp.count())).unwrap_or_default();
     io(write!(
         out,
-        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n",
+        "NoNewPrivs:\t{}\nSeccomp:\t{mode}\nSeccomp_filters:\t{filters}\nSpeculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n",
         u8::from(locked)
     ))
 }

@@ -26,6 +26,7 @@ struct Action {
 
 static TABLE: Once<Box<[RcuPtr<Action>]>> = Once::new();
 
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 fn table() -> &'static [RcuPtr<Action>] {
     TABLE.call_once(|| (0..intc::nr_irqs()).map(|_| RcuPtr::new(None)).collect())
 }
@@ -34,6 +35,7 @@ fn table() -> &'static [RcuPtr<Action>] {
 ///
 /// # Errors
 /// `EINVAL` for a number that the controller does not have, `EBUSY` if it has a handler, `ENOMEM`.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub fn request(irq: IrqNumber, trigger: Trigger, name: &'static str, handler: Handler) -> Result<()> {
     let slot = table().get(irq.0 as usize).ok_or(Errno::EINVAL)?;
     if !slot.is_none() {

@@ -237,6 +237,7 @@ fn leave(code: i32) {
 }
 
 /// The last thread is gone: hands the children on, hangs up orphaned groups, tells the parent.
+#[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
 fn end_process(process: &Arc<Process>) {
     if process.pid.is_reaper() {
         end_namespace(process);
@@ -302,6 +303,7 @@ fn find_reaper(process: &Arc<Process>) -> Option<Arc<Process>> {
     init
 }
 
+#[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
 fn hand_children_on(
     tree: &tree::TreeGuard,
     process: &Arc<Process>,

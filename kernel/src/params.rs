@@ -31,6 +31,7 @@ pub struct InitArgs {
 
 /// Splits a command line into parameters and hands each to `handle`, which returns whether it
 /// knew the name. The rest is for init.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub fn parse(
     line: &'static str,
     mut handle: impl FnMut(&'static str, Option<&'static str>) -> bool,

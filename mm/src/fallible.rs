@@ -36,6 +36,7 @@ const fn arc_layout(contents: Layout) -> Layout {
 /// # Errors
 /// `OutOfMemory`; `value` is dropped then.
 #[inline]
+#[expect(clippy::disallowed_methods, reason = "the allocation has been committed to")]
 pub fn try_arc<T>(value: T) -> Result<Arc<T>> {
     let committed = commit(const { arc_layout(Layout::new::<T>()) })?;
     let arc = Arc::new(value);
@@ -48,6 +49,7 @@ pub fn try_arc<T>(value: T) -> Result<Arc<T>> {
 /// # Errors
 /// `OutOfMemory`.
 #[inline]
+#[expect(clippy::disallowed_methods, reason = "the allocation has been committed to")]
 pub fn try_arc_with<T>(make: impl FnOnce() -> T) -> Result<Arc<T>> {
     let committed = commit(const { arc_layout(Layout::new::<T>()) })?;
     let arc = Arc::new(make());
@@ -60,6 +62,7 @@ pub fn try_arc_with<T>(make: impl FnOnce() -> T) -> Result<Arc<T>> {
 /// # Errors
 /// `OutOfMemory`; `make` is not called then.
 #[inline]
+#[expect(clippy::disallowed_methods, reason = "the allocation has been committed to")]
 pub fn try_arc_cyclic<T>(make: impl FnOnce(&Weak<T>) -> T) -> Result<Arc<T>> {
     let committed = commit(const { arc_layout(Layout::new::<T>()) })?;
     Ok(Arc::new_cyclic(|me| {

@@ -267,6 +267,10 @@ fn alloc_reclaiming(gfp: Gfp, order: u8, node: &'static Node, reserve: Reserve) 
         if gfp.contains(Gfp::NORETRY) || (order > COSTLY_ORDER && !gfp.contains(Gfp::RETRY_MAYFAIL)) {
             return None;
         }
+        // Who is being killed goes on with the reserves, or fails: its end gives memory back.
+        if !gfp.contains(Gfp::NOFAIL) && sched::current().has_fatal_signal() {
+            return alloc_from_zones(gfp, order, node, Mark::Min, Reserve::All);
+        }
         idle_rounds = if freed == 0 { idle_rounds + 1 } else { 0 };
         // Nothing at all on the first rounds: no use in more of the same.
         if freed == 0 && idle_rounds >= 3 || idle_rounds >= MAX_RECLAIM_RETRIES {

@@ -65,6 +65,7 @@ impl Reclaimer for VmReclaimer {
 }
 
 /// Starts the background thread of each node. Once, when kernel threads can run.
+#[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "only while the system comes up")]
 pub fn start_kswapd() -> abi::Result<()> {
     for node in node::nodes() {
         let id = node.id();

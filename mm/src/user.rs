@@ -262,6 +262,7 @@ impl<T: FromBytes + IntoBytes> UserSlice<T> {
 
     /// Reads everything into kernel memory. The caller has bounded the length by what the
     /// system call allows.
+    #[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
     pub fn to_vec(self) -> Result<Vec<T>> {
         let mut all = try_with_capacity(self.len)?;
         all.resize_with(self.len, T::new_zeroed);

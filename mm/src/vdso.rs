@@ -17,6 +17,7 @@ type Areas = [Arc<SpecialMapping>; 2];
 
 static AREAS: Once<Areas> = Once::new();
 
+#[expect(clippy::disallowed_methods, reason = "once, for the first program")]
 fn areas() -> &'static Areas {
     AREAS.call_once(|| {
         let data = arch::vdso::vvar_page().pfn();

@@ -25,6 +25,7 @@ pub fn set_heap(heap: &'static dyn Commit) {
 }
 
 /// `Arc::new`, or `ENOMEM`. (Above the memory manager: `mm::fallible::try_arc`.)
+#[expect(clippy::disallowed_methods, reason = "the allocation has been committed to")]
 pub(crate) fn try_arc<T>(value: T) -> Result<Arc<T>> {
     let Some(heap) = HEAP.get() else { return Ok(Arc::new(value)) };
     let (layout, _) =

@@ -248,6 +248,7 @@ impl TaskGroup {
     ///
     /// # Errors
     /// `ENOMEM`.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn new(parent: Option<&GroupRef>) -> Result<GroupRef> {
         let _irqs_off = IrqGuard::new();
         let cpus = arch::cpu::possible().iter().last().map_or(1, |cpu| cpu.index() + 1);

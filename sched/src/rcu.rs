@@ -146,6 +146,7 @@ pub(crate) unsafe fn call_head(head: &RcuHead, func: unsafe fn(NonNull<RcuHead>)
     drop(stay);
 }
 
+#[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
 fn defer(value: NonNull<()>, release: unsafe fn(NonNull<()>)) {
     let stay = PreemptGuard::new();
     // A value that could not be noted would be lost.
@@ -179,6 +180,7 @@ fn defer(value: NonNull<()>, release: unsafe fn(NonNull<()>)) {
 }
 
 /// Calls `f` after a grace period.
+#[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
 pub fn call(f: Box<dyn FnOnce() + Send>) {
     let _no_fail = NoFailScope::enter();
     /// # Safety
@@ -219,6 +221,7 @@ pub fn synchronize() {
 }
 
 /// Waits until every callback queued so far, on any CPU, has run. Sleeps.
+#[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
 pub fn barrier() {
     let _no_fail = NoFailScope::enter();
     let done = alloc::sync::Arc::new((core::sync::atomic::AtomicUsize::new(1), Completion::new()));

@@ -82,6 +82,7 @@ unsafe impl Send for Rq {}
 
 impl RunQueue {
     /// An empty run queue of `cpu`, on which `idle` runs. Never freed.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn new(cpu: CpuId, idle: TaskPtr) -> Self {
         let fair = alloc::boxed::Box::leak(alloc::boxed::Box::new(CfsRq::new()));
         Self {
@@ -129,6 +130,7 @@ pub(crate) fn try_of(cpu: CpuId) -> Option<&'static RunQueue> {
 }
 
 /// Makes `rq` the run queue of its CPU.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(crate) fn install(rq: RunQueue) -> &'static RunQueue {
     let rq = alloc::boxed::Box::leak(alloc::boxed::Box::new(rq));
     // What runs there is an idle task.

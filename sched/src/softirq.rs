@@ -79,6 +79,7 @@ pub fn done(cpu: CpuId, kind: Kind) -> u64 {
 }
 
 /// Makes the threads of the CPUs that are up. Task context.
+#[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(crate) fn start_threads() -> abi::Result<()> {
     for cpu in arch::cpu::online().iter() {
         if CPUS[cpu.index()].thread.is_completed() {
@@ -114,6 +115,7 @@ pub(crate) fn wake_if_needed(cpu: CpuId) -> bool {
 }
 
 /// Runs `f` in the thread of `cpu`.
+#[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
 pub(crate) fn run_on(cpu: CpuId, f: Function) {
     CPUS[cpu.index()].functions.lock().push(f);
     wake(cpu);

@@ -67,8 +67,6 @@ bitflags! {
         const FATAL_SIGNAL = 1 << 4;
         /// Runs work items (must not wait for its own queue).
         const WORKER = 1 << 5;
-        /// Allocates from the reserves: reclaim and its helpers.
-        const MEMALLOC = 1 << 6;
     }
 }
 

@@ -54,6 +54,7 @@ impl SerialPort {
     ///
     /// # Errors
     /// `ENOMEM`.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn new(name: String, uart: Box<dyn Uart>) -> Result<Arc<Self>> {
         let mut ring = VecDeque::new();
         ring.try_reserve_exact(RING).map_err(|_| Errno::ENOMEM)?;

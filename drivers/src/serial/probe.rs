@@ -40,6 +40,7 @@ fn claimed(claim: Result<()>) {
 ///
 /// # Errors
 /// `ENOMEM`.
+#[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "only while the system comes up")]
 pub fn probe() -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for candidate in arch::serial::ports() {

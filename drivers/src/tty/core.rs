@@ -26,6 +26,7 @@ use abi::tty::{Termios, Winsize};
 use abi::{Errno, Result};
 use arch::sync::{SpinLock, SpinLockIrq};
 use mm::IovIter;
+use mm::fallible::TryVec;
 use mm::fallible::{try_arc, try_arc_cyclic, try_with_capacity};
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
@@ -252,7 +253,8 @@ impl Tty {
         let mut input = self.input.lock();
         let room = INPUT - input.bytes.len();
         let bytes = bytes.get(..room).unwrap_or(bytes);
-        input.bytes.extend_from_slice(bytes);
+        // There is room: the buffer was made as large as it ever is.
+        let _ = input.bytes.try_extend_from_slice(bytes);
         input.breaks += breaks;
         drop(input);
         workqueue::system().queue_work(&self.input_work);
@@ -833,7 +835,7 @@ impl Port for Device<'_> {
     fn echo(&mut self, bytes: &[u8]) {
         // Echo is a courtesy: far behind the device it is dropped.
         if ECHO - self.echo.len() >= bytes.len() {
-            self.echo.extend_from_slice(bytes);
+            let _ = self.echo.try_extend_from_slice(bytes);
         }
     }
 

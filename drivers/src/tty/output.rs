@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use abi::tty::Termios;
 
 use super::termios::{Settings, oflag};
+use mm::fallible::TryVec;
 
 /// The longest form one byte can take: a tab as eight spaces.
 const LONGEST: usize = 8;
@@ -85,7 +86,7 @@ impl Output {
             if out.try_reserve(count).is_err() {
                 return 0;
             }
-            out.extend_from_slice(&bytes[..count]);
+            let _ = out.try_extend_from_slice(&bytes[..count]);
             return count;
         }
         let start = out.len();
@@ -94,7 +95,7 @@ impl Output {
                 return taken;
             }
             let (form, length) = self.expand(byte, settings);
-            out.extend_from_slice(&form[..length]);
+            let _ = out.try_extend_from_slice(&form[..length]);
         }
         bytes.len()
     }

@@ -77,6 +77,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// [`Corrupt`] for a damaged header or a format that is not supported.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn new(format: Format, data: &'a [u8]) -> Result<Self, Corrupt> {
         Ok(match format {
             Format::Gzip => Self::Gzip(Gzip::new(data)?),
@@ -233,6 +234,7 @@ impl<'a> Lz4<'a> {
         Ok(count)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     fn next_block(&mut self) -> Result<bool, Corrupt> {
         loop {
             let Some(size) = self.data.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)) else {

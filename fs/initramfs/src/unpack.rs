@@ -73,6 +73,7 @@ struct Unpacker<'a> {
 }
 
 impl<'a> Unpacker<'a> {
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     fn new(ctx: &'a LookupContext<'a>) -> Result<Self> {
         let mut chunk = Vec::new();
         chunk.try_reserve_exact(CHUNK).map_err(|_| Errno::ENOMEM)?;
@@ -195,6 +196,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     fn symlink<R: cpio::Read>(
         &mut self,
         entry: &Entry,
@@ -221,6 +223,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     fn directory(&mut self, entry: &Entry, name: Vec<u8>) {
         self.clear(&name, entry.mode);
         // It may be there already: the attributes of the later entry count.
@@ -243,6 +246,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Makes `name` a link to the file that an earlier entry with the same inode made; whether it did.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     fn link(&mut self, entry: &Entry, name: &[u8]) -> bool {
         if entry.nlink < 2 {
             return false;
@@ -306,6 +310,7 @@ impl<'a> Unpacker<'a> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     out.try_reserve_exact(bytes.len()).map_err(|_| Errno::ENOMEM)?;

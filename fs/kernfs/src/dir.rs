@@ -55,6 +55,7 @@ impl StaticDir {
     }
 
     /// An empty directory with a rule for opening what is in it and below.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn with_access(access: Access) -> Arc<Self> {
         Arc::new(Self { children: SpinLock::new(Children::default()), revision: AtomicUsize::new(1), access })
     }
@@ -74,6 +75,7 @@ impl StaticDir {
         drop(replaced);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     fn insert(&self, children: &mut Children, child: Child) -> Option<Child> {
         let name = child.name.clone();
         let position = children.by_name.get(&name).copied().unwrap_or_else(|| {
@@ -105,6 +107,7 @@ impl StaticDir {
         self.insert_link(name, target, target.len() as u64);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     fn insert_link(&self, name: &str, target: &str, size: u64) {
         let link = Node::Link(Arc::new(Path(target.as_bytes().into())));
         self.add_entry(name, Entry::new(link, next_ino(), 0o777).sized(size));

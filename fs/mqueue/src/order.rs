@@ -72,6 +72,7 @@ impl Messages {
     }
 
     /// Moves into `room` if that is larger; what is left over goes back to the caller, to be dropped without a lock.
+    #[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
     pub(crate) fn move_to(&mut self, mut room: Room) -> Room {
         if room.0.capacity() <= self.heap.capacity() {
             return room;

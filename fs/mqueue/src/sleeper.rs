@@ -79,6 +79,7 @@ impl Sleeper {
 pub(crate) struct Sleepers(VecDeque<Arc<Sleeper>>);
 
 impl Sleepers {
+    #[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
     pub(crate) fn add(&mut self, sleeper: &Arc<Sleeper>) -> Result<()> {
         self.0.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let at = self.0.partition_point(|other| other.priority <= sleeper.priority);

@@ -77,6 +77,7 @@ pub struct UserNamespace {
     pub setgroups_denied: AtomicBool,
 }
 
+#[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "only while the system comes up")]
 static INIT_USER_NS: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
     let all = || IdMap(alloc::vec![IdExtent { first: 0, lower_first: 0, count: u32::MAX }]);
     Arc::new(UserNamespace {
@@ -181,6 +182,7 @@ pub struct Credentials {
     pub user_ns: Arc<UserNamespace>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 static ROOT: Lazy<Arc<Credentials>> = Lazy::new(|| Arc::new(Credentials::root()));
 
 impl Credentials {
@@ -213,6 +215,7 @@ impl Credentials {
     }
 
     /// An ordinary user without capabilities.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn user(uid: Uid, gid: Gid, groups: &[Gid]) -> Self {
         let mut groups = groups.to_vec();
         groups.sort_unstable();

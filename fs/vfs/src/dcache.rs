@@ -71,6 +71,7 @@ const SWEEP_BUCKETS: usize = 8;
 static BUCKETS: AtomicUsize = AtomicUsize::new(1024);
 /// Above this many dentries new ones push old ones out.
 static LIMIT: AtomicUsize = AtomicUsize::new(16 * 1024);
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 static TABLE: Lazy<Table> = Lazy::new(|| {
     let count = BUCKETS.load(Ordering::Relaxed).next_power_of_two();
     let buckets = (0..count).map(|_| Bucket { head: RcuPtr::empty(), lock: SpinLock::new(()) });

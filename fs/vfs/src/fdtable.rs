@@ -27,6 +27,7 @@ use sync::Once;
 
 use crate::file::{File, FileMode};
 use crate::lock::PosixOwner;
+use mm::fallible::{TryVec, try_with_capacity};
 
 /// The most descriptors a table can ever have (`/proc/sys/fs/nr_open`).
 pub const NR_OPEN: u32 = 1024 * 1024;
@@ -139,9 +140,8 @@ impl FdTable {
         if once.get().is_some() {
             return Ok(());
         }
-        let mut slots: Vec<Slot> = Vec::new();
-        slots.try_reserve_exact(chunk_len(chunk)).map_err(|_| Errno::ENOMEM)?;
-        slots.resize_with(chunk_len(chunk), || SpinLock::new(None));
+        let mut slots: Vec<Slot> = try_with_capacity(chunk_len(chunk))?;
+        slots.try_extend((0..chunk_len(chunk)).map(|_| SpinLock::new(None)))?;
         let _ = once.set(slots.into_boxed_slice());
         Ok(())
     }
@@ -217,7 +217,7 @@ impl FdTable {
                 return Err(Errno::EBUSY);
             }
             if !state.used.is_used(to.0) {
-                state.used.reserve(to.0).map_err(|_| Errno::EMFILE)?;
+                state.used.reserve(to.0).map_err(|_| Errno::ENOMEM)?;
             }
             set_cloexec(&mut state, to.0, flags)?;
             slot.replace(file)

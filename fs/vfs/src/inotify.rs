@@ -90,14 +90,17 @@ impl Usage {
 static USAGE: SpinLock<SortedMap<u32, Usage>> = SpinLock::new(SortedMap::new());
 
 /// Changes what `uid` uses; `false`, and no change, if `change` refuses.
-fn account(uid: u32, change: impl FnOnce(&mut Usage) -> bool) -> bool {
+///
+/// # Errors
+/// `ENOMEM`, not for a user that is counted already.
+fn account(uid: u32, change: impl FnOnce(&mut Usage) -> bool) -> Result<bool> {
     let mut usage = USAGE.lock();
-    let Ok(entry) = usage.try_get_or_insert_with(uid, Usage::default) else { return false };
+    let entry = usage.try_get_or_insert_with(uid, Usage::default)?;
     let allowed = change(entry);
     if entry.instances == 0 && entry.watches == 0 {
         usage.remove(&uid);
     }
-    allowed
+    Ok(allowed)
 }
 
 struct Event {
@@ -162,7 +165,7 @@ pub fn inotify_init(cred: &Arc<Credentials>, flags: u32) -> Result<Arc<File>> {
         let allowed = usage.instances < limit;
         usage.instances += u32::from(allowed);
         allowed
-    });
+    })?;
     if !counted {
         return Err(Errno::EMFILE);
     }
@@ -179,7 +182,7 @@ pub fn inotify_init(cred: &Arc<Credentials>, flags: u32) -> Result<Arc<File>> {
         .and_then(|instance| anon::anon_file(cred, "inotify", FileImpl::Shared(instance), open));
     if file.is_err() {
         // Otherwise the last close does it.
-        account(uid, Usage::one_instance_less);
+        let _ = account(uid, Usage::one_instance_less);
     }
     file
 }
@@ -270,7 +273,7 @@ impl Inotify {
                 let allowed = usage.watches < limit;
                 usage.watches += u32::from(allowed);
                 allowed
-            });
+            })?;
             if !counted {
                 return Err(Errno::ENOSPC);
             }
@@ -280,7 +283,7 @@ impl Inotify {
                 Err(error) => {
                     let watch = state.watches.remove(&wd);
                     drop(state);
-                    account(self.uid, Usage::one_watch_less);
+                    let _ = account(self.uid, Usage::one_watch_less);
                     drop(watched);
                     drop(watch);
                     return Err(error.into());
@@ -300,7 +303,7 @@ impl Inotify {
         }
         self.push(Event { wd: watch.wd, mask: raw::IN_IGNORED, cookie: 0, name: Vec::new() });
         let gone = self.state.lock().watches.remove(&watch.wd);
-        account(self.uid, Usage::one_watch_less);
+        let _ = account(self.uid, Usage::one_watch_less);
         drop(gone);
     }
 
@@ -405,7 +408,7 @@ impl FileOps for Inotify {
         for watch in watches.values() {
             unlink(watch);
         }
-        account(self.uid, |usage| {
+        let _ = account(self.uid, |usage| {
             usage.watches = usage.watches.saturating_sub(watches.len() as u32);
             usage.one_instance_less()
         });

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result, raw};
 use arch::addr::PAGE_SIZE;
+use mm::fallible::TryVec;
 use mm::{Folio, Gfp, IovIter, Order};
 
 use crate::file::{File, FileMode};
@@ -76,7 +77,7 @@ fn copy_loop(
     let mut buffer = Vec::new();
     let chunk = count.min(16 * PAGE_SIZE);
     buffer.try_reserve_exact(chunk).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(chunk, 0);
+    buffer.try_resize(chunk, 0)?;
     let mut done = 0;
     while done < count {
         let want = chunk.min(count - done);

@@ -8,6 +8,7 @@ use abi::creds::Gid;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use mm::fallible::TryVec;
+use mm::fallible::try_arc_slice;
 use mm::user::UserPtr;
 use vfs::cred::Credentials;
 
@@ -53,7 +54,7 @@ fn sys_setgroups(size: usize, list: UserPtr<u32>) -> Result<()> {
     }
     groups.sort_unstable();
     let mut new = Credentials::clone(&old);
-    new.groups = groups.into();
+    new.groups = try_arc_slice(&groups)?;
     commit(&me, new)?;
     Ok(())
 }

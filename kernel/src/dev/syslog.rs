@@ -267,6 +267,7 @@ impl FileOps for ProcKmsg {
 ///
 /// # Errors
 /// None at present.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(super) fn init() -> Result<()> {
     let open = Node::Custom(Arc::new(|_, open| {
         check(action::OPEN)?;

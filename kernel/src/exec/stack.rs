@@ -111,7 +111,7 @@ pub fn write(space: &Arc<AddressSpace>, exec: &Exec<'_>, aux: &Aux, top: usize) 
     crate::misc::random::fill(&mut random);
     copy_to_user(random_at, &random)?;
 
-    let list = aux_vector(aux, platform_at, random_at, filename_at);
+    let list = aux_vector(aux, platform_at, random_at, filename_at)?;
     let words = 1 + vectors.argc() + 1 + vectors.envp.count() + 1 + list.len();
     let sp = (random_at - words * 8) & !15;
     write_pointers(vectors, &list, sp, args_at, env_at)?;
@@ -138,15 +138,18 @@ fn write_pointers(vectors: &Vectors, list: &[usize], sp: usize, args_at: usize, 
 }
 
 /// The auxiliary vector, in Linux's order.
-fn aux_vector(aux: &Aux, platform_at: usize, random_at: usize, filename_at: usize) -> Vec<usize> {
+fn aux_vector(aux: &Aux, platform_at: usize, random_at: usize, filename_at: usize) -> Result<Vec<usize>> {
     let me = current();
     let ids = me.with_cred(|c| {
         let ns = &c.user_ns;
         [ns.from_uid(c.uid), ns.from_uid(c.euid), ns.from_gid(c.gid), ns.from_gid(c.egid)]
             .map(|id| id as usize)
     });
-    let mut list = Vec::with_capacity(48);
-    let mut put = |kind: u32, value: usize| list.extend_from_slice(&[kind as usize, value]);
+    let mut list = try_with_capacity(48)?;
+    let mut put = |kind: u32, value: usize| {
+        list.push_reserved(kind as usize);
+        list.push_reserved(value);
+    };
     if aux.vdso != 0 {
         put(auxvec::AT_SYSINFO_EHDR, aux.vdso);
     }
@@ -172,5 +175,5 @@ fn aux_vector(aux: &Aux, platform_at: usize, random_at: usize, filename_at: usiz
     put(auxvec::AT_RSEQ_FEATURE_SIZE, crate::misc::rseq::FEATURE_SIZE);
     put(auxvec::AT_RSEQ_ALIGN, crate::misc::rseq::ALIGN);
     put(auxvec::AT_NULL, 0);
-    list
+    Ok(list)
 }

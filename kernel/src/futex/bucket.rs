@@ -57,6 +57,7 @@ pub struct Bucket {
 /// A locked queue.
 pub type Queue<'a> = SpinLockGuard<'a, VecDeque<Entry>, Preempt>;
 
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 static TABLE: Lazy<Box<[CachePadded<Bucket>]>> = Lazy::new(|| {
     let count = (PER_CPU * arch::cpu::count()).next_power_of_two();
     (0..count).map(|_| CachePadded::new(Bucket::new())).collect::<Vec<_>>().into_boxed_slice()
@@ -131,6 +132,7 @@ pub fn lock_two(a: usize, b: usize) -> (Queue<'static>, Option<Queue<'static>>) 
 ///
 /// # Errors
 /// `ENOMEM` if the bucket has to grow and cannot.
+#[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
 pub fn push(queue: &mut VecDeque<Entry>, entry: Entry) -> Result<()> {
     reserve(queue)?;
     let rank = entry.task.queue_rank();

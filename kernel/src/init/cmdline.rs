@@ -150,6 +150,7 @@ fn named(
 }
 
 /// Takes all other parameters.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(super) fn parse(line: &'static str) {
     let mut consoles = Vec::new();
     let rest = params::parse(line, |name, value| {

@@ -263,6 +263,7 @@ impl<T: Object> Ids<T> {
     }
 
     /// Makes room for `count` slots; the table is locked for changes.
+    #[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
     fn grow_to(&self, count: usize) -> Result<()> {
         let old = self.slots.load_arc(&sched::rcu::read_lock());
         let old = old.as_ref().map_or(&[][..], |slots| &slots.0);

@@ -54,7 +54,7 @@ impl OomVictims for Victims {
                 process.oom_score_adj.load(Ordering::Relaxed),
             );
             thread.set(flags::OOM_VICTIM);
-            task.set_flags(sched::TaskFlags::MEMALLOC);
+            task.thread_flags().set(arch::thread::ThreadFlags::MEMALLOC);
         });
         send::kill_process(&process);
         // Others that share the memory keep it alive: they go too.

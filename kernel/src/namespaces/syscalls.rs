@@ -47,7 +47,10 @@ fn sys_unshare(flags: u64) -> Result<()> {
     } else {
         None
     };
-    let acting = new_cred.clone().map_or(cred, Arc::new);
+    let acting = match &new_cred {
+        Some(new) => try_arc(new.clone())?,
+        None => cred,
+    };
     let new_fs = if flags & fs != 0 { crate::process::files::own_fs()? } else { None };
     let nsproxy = match flags & NEW_FLAGS {
         0 => None,

@@ -41,7 +41,9 @@ use sched::{Current, Task};
 use sync::Lazy;
 use vfs::cred::Credentials;
 
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 static INIT_PID_NS: Lazy<Arc<PidNamespace>> = Lazy::new(|| Arc::new(PidNamespace::initial()));
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 static INIT_CRED: Lazy<Arc<Credentials>> = Lazy::new(|| Arc::new(Credentials::root()));
 
 /// The pid namespace the system starts with.

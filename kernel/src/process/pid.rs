@@ -110,6 +110,7 @@ impl Pid {
 
     /// Number 0 of `ns`: the idle task's, which names the group and session of process 1 at boot and which nobody
     /// can look up.
+    #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
     pub fn idle(ns: &Arc<PidNamespace>) -> Arc<Self> {
         Arc::new(Self {
             nr: 0,
@@ -426,6 +427,7 @@ impl PidNamespace {
 
 /// A copy of a list that a spin lock protects; `locked` passes it on under the lock. The memory is found outside of it, and waited for:
 /// a signal to a group must not miss a member.
+#[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
 pub(super) fn snapshot<T: Clone>(locked: impl Fn(&mut dyn FnMut(&[T]))) -> Vec<T> {
     let _no_fail = NoFailScope::enter();
     let mut copy: Vec<T> = Vec::new();

@@ -146,6 +146,7 @@ fn claim_memory() {
 }
 
 /// Declares the files.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(super) fn init() {
     claim_memory();
     top().add_attrs(FILES);

@@ -102,6 +102,7 @@ fn show_timer(number: usize, timer: &Listed, out: &mut Text) -> fmt::Result {
 }
 
 /// Declares the files.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(super) fn init() {
     const TIMERS: &[kernfs::Attr] = &[attr("timer_list", show_timers).mode(0o400)];
     top().add_attrs(TIMERS);

@@ -106,6 +106,7 @@ impl Link for SelfLink {
 }
 
 /// Declares the links of the top directory.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(super) fn init() {
     top().add("self", Node::Link(Arc::new(SelfLink { thread: false })), 0o777);
     top().add("thread-self", Node::Link(Arc::new(SelfLink { thread: true })), 0o777);

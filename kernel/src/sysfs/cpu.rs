@@ -19,6 +19,7 @@ fn list(out: &mut Text, set: CpuMask) -> Result<()> {
 }
 
 /// Adds a set of CPUs twice: as a mask, and as a list under another name.
+#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
 fn add_set(dir: &StaticDir, name: &str, set: fn(CpuId) -> CpuMask, cpu: CpuId) {
     add_file(dir, name, move |out| {
         write_mask(out, set(cpu), cpu::possible()).map_err(|_| Errno::ENOMEM)?;
@@ -36,6 +37,7 @@ fn all(_: CpuId) -> CpuMask {
     cpu::online()
 }
 
+#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
 fn add_cpu(top: &StaticDir, cpu: CpuId) {
     let dir = top.mkdir_mode(&format!("cpu{}", cpu.0), 0o755);
     add_uevent(&dir, String::new());

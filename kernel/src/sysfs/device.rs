@@ -43,6 +43,7 @@ pub(super) fn add_uevent(dir: &StaticDir, text: String) {
 }
 
 /// Shows a device; returns its directory for files of its own.
+#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
 pub fn add_device(device: &Device<'_>) -> Arc<StaticDir> {
     let Device { class, name, dev, mode } = device;
     let dir = directory(&format!("devices/virtual/{class}/{name}"));

@@ -68,12 +68,14 @@ impl<F: Fn(&mut Text) -> Result<()> + Send + Sync> Show for Attribute<F> {
 }
 
 /// Adds a file that can be read.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub fn add_file(dir: &StaticDir, name: &str, show: impl Fn(&mut Text) -> Result<()> + Send + Sync + 'static) {
     let node = Node::Text(Arc::new(Attribute { show, store: None }));
     dir.add_entry(name, Entry::new(node, next_ino(), 0o444).sized(FILE_SIZE));
 }
 
 /// Adds a file that root can also write.
+#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub fn add_writable(
     dir: &StaticDir,
     name: &str,

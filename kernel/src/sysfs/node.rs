@@ -10,6 +10,7 @@ use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
 use arch::cpu::{self, CpuId, CpuMask};
 use kernfs::Text;
+use mm::fallible::try_format;
 use mm::stats::{Event, Item, item};
 
 use super::device::add_uevent;
@@ -89,10 +90,10 @@ fn meminfo(node: u32, out: &mut Text) -> Result<()> {
         ("FilePmdMapped", 0),
     ];
     for (name, value) in rows {
-        print(out, format_args!("Node {node} {:<15} {value:>8} kB\n", format!("{name}:")))?;
+        print(out, format_args!("Node {node} {:<15} {value:>8} kB\n", try_format(format_args!("{name}:"))?))?;
     }
     for name in ["HugePages_Total", "HugePages_Free", "HugePages_Surp"] {
-        print(out, format_args!("Node {node} {:<16} {:>5}\n", format!("{name}:"), 0))?;
+        print(out, format_args!("Node {node} {:<16} {:>5}\n", try_format(format_args!("{name}:"))?, 0))?;
     }
     Ok(())
 }
@@ -122,6 +123,7 @@ fn distances(node: u32, out: &mut Text) -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
 fn add_node(id: u32) {
     let dir = directory(&format!("devices/system/node/node{id}"));
     add_uevent(&dir, String::new());
@@ -144,6 +146,7 @@ fn add_node(id: u32) {
 }
 
 /// Memory in blocks, as `lsmem(1)` wants it: each one that holds usable memory.
+#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
 fn add_memory() {
     let dir = directory("devices/system/memory");
     add_constant(&dir, "block_size_bytes", format!("{BLOCK:x}"));

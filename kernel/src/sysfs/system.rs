@@ -30,6 +30,7 @@ const DIRECTORIES: [&str; 17] = [
 const BUSES: [&str; 5] = ["cpu", "node", "memory", "platform", "pci"];
 
 /// Declares the files.
+#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
 pub(super) fn init() {
     DIRECTORIES.iter().for_each(|path| drop(directory(path)));
     for bus in BUSES {

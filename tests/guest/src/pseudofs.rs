@@ -2,7 +2,15 @@
 
 use crate::prelude::*;
 
-tests![ramfs_is_plain, ramfs_options, sysctl_bits_count, sysfs_bits_count, proc_root_overrides];
+tests![
+    ramfs_is_plain,
+    ramfs_options,
+    sysctl_bits_count,
+    sysfs_bits_count,
+    proc_root_overrides,
+    debugfs_is_roots,
+    sysctl_of_oopses
+];
 
 fn mount(kind: &std::ffi::CStr, data: &std::ffi::CStr) -> crate::sys::Result<usize> {
     sys!(SYS_mount, c"none".as_ptr(), c"m".as_ptr(), kind.as_ptr(), 0, data.as_ptr())
@@ -101,5 +109,36 @@ fn proc_root_overrides() -> Outcome {
         i32::from(mkdir(c"/proc/new", 0o755) != Err(Errno(ENOENT)))
     })?;
     check_eq!(status, 0);
+    Ok(())
+}
+
+/// debugfs can be mounted, and only root may look into it.
+fn debugfs_is_roots() -> Outcome {
+    mounted(c"debugfs", c"", || {
+        let mut fs: statfs = zeroed();
+        sys!(SYS_statfs, c"m".as_ptr(), addr_mut(&mut fs))?;
+        check_eq!(fs.f_type as u64, 0x6462_6720);
+        check_eq!(stat(c"m")?.st_mode & 0o7777, 0o700);
+        Ok(())
+    })?;
+    check!(slurp(c"/proc/filesystems")?.contains("nodev\tdebugfs\n"));
+    Ok(())
+}
+
+/// What the kernel does about its own faults can be read and set; what has happened cannot be taken back.
+fn sysctl_of_oopses() -> Outcome {
+    check_eq!(slurp(c"/proc/sys/kernel/oops_limit")?, "10000\n");
+    check_eq!(slurp(c"/proc/sys/kernel/warn_limit")?, "0\n");
+    for path in ["/proc/sys/kernel/panic_on_oops", "/proc/sys/kernel/panic_on_warn"] {
+        check_eq!(std::fs::read_to_string(path)?, "0\n");
+        check!(std::fs::write(path, "2").is_err());
+        std::fs::write(path, "0")?;
+    }
+    let before = slurp(c"/proc/sys/kernel/tainted")?;
+    std::fs::write("/proc/sys/kernel/tainted", "0")?;
+    check_eq!(slurp(c"/proc/sys/kernel/tainted")?, before);
+    for path in ["/sys/kernel/oops_count", "/sys/kernel/warn_count"] {
+        check!(std::fs::read_to_string(path)?.trim().parse::<u32>().is_ok());
+    }
     Ok(())
 }

@@ -5,8 +5,10 @@
 //! gets that far. Each call must succeed or fail with an error that a lack of memory may have; the kernel must not stop,
 //! hang, or lose memory.
 //!
-//! Words of the kernel command line: `sweep_only` (part of the names of the workloads to run), `sweep_from` (first n).
+//! Words of the kernel command line: `sweep_only` (part of the names of the workloads to run), `sweep_from` (first n); `sweep_crash`: runs
+//! [`crash`] instead.
 
+mod crash;
 mod sys;
 mod work;
 
@@ -36,6 +38,9 @@ fn main() {
     let only = std::env::var("sweep_only").unwrap_or_default();
     let from = std::env::var("sweep_from").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     sys::mount_system();
+    if std::env::var_os("sweep_crash").is_some() {
+        crash::run();
+    }
     let (mut points, mut workloads, mut failures) = (0, 0, 0);
     if let Err(why) = sys::prepare() {
         println!("sweep: {why}");
@@ -63,6 +68,7 @@ fn sweep(workload: &work::Workload, from: u32) -> (u32, usize) {
         }
     }
     let before = sys::in_use_kib();
+    let numbers = sys::numbers();
     let (mut reached, mut wrong) = (0, 0);
     for n in from..MOST {
         match run(workload, n) {
@@ -81,6 +87,11 @@ fn sweep(workload: &work::Workload, from: u32) -> (u32, usize) {
     let lost = sys::in_use_kib() - before;
     if lost > SLACK_KIB {
         println!("sweep: {}: {lost} KiB lost", workload.name);
+        for ((name, old), (_, new)) in numbers.iter().zip(sys::numbers()) {
+            if (new - old).abs() > 100 {
+                println!("sweep:    {name} {old} -> {new} KiB");
+            }
+        }
         wrong += 1;
     }
     println!(

@@ -50,19 +50,41 @@ pub fn power_off() -> ! {
 
 /// KiB that are not available to programs, after caches have been dropped.
 pub fn in_use_kib() -> i64 {
-    let _ = write("/proc/sys/vm/drop_caches", "3");
-    // What waits for a grace period or a worker.
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    // A first round only takes marks of use away, and a directory goes when what was in it has gone: with the end of a grace period.
+    for _ in 0..6 {
+        let _ = write("/proc/sys/vm/drop_caches", "3");
+        std::thread::sleep(std::time::Duration::from_millis(40));
+    }
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let of = |name: &str| -> i64 {
         let line = text.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
     };
-    of("MemTotal:") - of("MemFree:")
+    // Pages that CPUs keep at hand count as used there.
+    let zones = std::fs::read_to_string("/proc/zoneinfo").unwrap_or_default();
+    let counts = zones.lines().filter_map(|line| line.trim().strip_prefix("count:"));
+    let at_hand: i64 = counts.filter_map(|count| count.trim().parse::<i64>().ok()).sum();
+    of("MemTotal:") - of("MemFree:") - at_hand * 4
 }
 
 const REACHED: u32 = 1;
 const NOT_REACHED: u32 = 2;
+
+/// Numbers of the kernel's memory, by name.
+pub fn numbers() -> Vec<(String, i64)> {
+    let mut all = Vec::new();
+    for (file, column, unit) in [("/proc/meminfo", 1, 1), ("/proc/slabinfo", 2, 0)] {
+        for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let value = words.get(column).and_then(|word| word.parse::<i64>().ok());
+            let size = words.get(3).and_then(|word| word.parse::<i64>().ok()).unwrap_or(1024);
+            if let (Some(name), Some(value)) = (words.first(), value) {
+                all.push((name.to_string(), if unit == 1 { value } else { value * size / 1024 }));
+            }
+        }
+    }
+    all
+}
 
 /// What a child tells, in memory that it shares with its parent.
 pub struct Report(&'static [AtomicU32; 3]);

@@ -102,7 +102,13 @@ workloads! {
 fn nothing() {}
 
 fn clean_names() {
-    for path in [c"a", c"b", c"c", c"link", c"s"] {
+    let inside = [
+        c"a/a-name-that-is-much-longer-than-what-fits-into-the-entry-itself",
+        c"b/a-name-that-is-much-longer-than-what-fits-into-the-entry-itself",
+        c"a/another-name-that-is-longer-than-thirty-bytes",
+        c"b/another-name-that-is-longer-than-thirty-bytes",
+    ];
+    for path in inside.into_iter().chain([c"a", c"b", c"c", c"link", c"s"]) {
         // SAFETY: a path.
         unsafe {
             libc::unlink(path.as_ptr());
@@ -303,25 +309,20 @@ fn vfork() -> Outcome {
     Ok(())
 }
 
-extern "C" fn thread_body(_: *mut libc::c_void) -> i32 {
-    0
+extern "C" fn thread_body(_: *mut libc::c_void) -> *mut libc::c_void {
+    null_mut()
 }
 
 fn thread() -> Outcome {
-    let size = 64 << 10;
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let stack = step!(1, libc::mmap(null_mut(), size, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0));
-    let flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
     for _ in 0..2 {
-        let tid = step!(2, libc::clone(thread_body, stack.byte_add(size), flags, null_mut()));
-        // SAFETY: only asks.
-        while unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } == 0 {
-            std::hint::spin_loop();
+        // SAFETY: only a place to write to.
+        let mut thread: libc::pthread_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the thread touches nothing; it is waited for.
+        unsafe {
+            match libc::pthread_create(&mut thread, null(), thread_body, null_mut()) {
+                0 => libc::pthread_join(thread, null_mut()),
+                error => return Err((1, error)),
+            };
         }
     }
     Ok(())
@@ -830,8 +831,7 @@ fn futex() -> Outcome {
 fn prctl() -> Outcome {
     step!(1, libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
     step!(2, libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0));
-    step!(3, libc::setsid());
-    step!(4, libc::setpriority(libc::PRIO_PGRP as _, 0, 1));
+    step!(3, libc::setpriority(libc::PRIO_PGRP as _, 0, 1));
     Ok(())
 }
 

@@ -26,6 +26,12 @@
 //! Busy check: an attached mount has one reference from its parent's vector. References waiting for
 //! a grace period are let go with a barrier before `EBUSY` is reported, with no lock held.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "who changes trees waits for memory: Change"
+)]
+
 pub mod attr;
 pub mod detached;
 pub mod moving;

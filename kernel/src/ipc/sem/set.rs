@@ -166,6 +166,7 @@ pub struct Parts {
     pending: Box<[Pending]>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
 fn boxed<T: Default>(len: usize) -> Result<Box<[T]>> {
     let mut all = try_with_capacity(len)?;
     all.resize_with(len, T::default);

@@ -25,6 +25,7 @@ pub struct Undo {
 }
 
 impl Undo {
+    #[expect(clippy::disallowed_methods, reason = "there is room: it was reserved before")]
     fn new(set: &Arc<SemSet>) -> Result<Arc<Self>> {
         let mut adjust = Vec::new();
         adjust.try_reserve_exact(set.len()).map_err(|_| Errno::ENOMEM)?;

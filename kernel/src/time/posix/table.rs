@@ -7,6 +7,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
+use mm::fallible::TryVec;
 
 struct Slots {
     timers: Vec<(i32, Arc<Timer>)>,
@@ -54,7 +55,7 @@ impl Table {
         match slots.timers.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(_) => Err(Errno::EAGAIN),
             Err(at) => {
-                slots.timers.insert(at, (id, timer));
+                slots.timers.try_insert(at, (id, timer)).map_err(|_| Errno::EAGAIN)?;
                 Ok(())
             }
         }

@@ -16,6 +16,7 @@ use crate::stack::Stack;
 use crate::state::State;
 use crate::task::{Task, TaskFlags, current};
 
+#[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "only while the system comes up")]
 fn idle_task(cpu: CpuId) -> Arc<Task> {
     let name = alloc::format!("swapper/{cpu}");
     let task = Arc::new(Task::build(

@@ -68,6 +68,7 @@ pub(crate) fn on_each_cpu(f: fn(usize), arg: usize) {
 }
 
 /// Runs `f` in task context on `cpu`.
+#[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
 pub(crate) fn queue_on(cpu: CpuId, f: impl FnOnce() + Send + 'static) {
     crate::softirq::run_on(cpu, alloc::boxed::Box::new(f));
 }

@@ -138,6 +138,7 @@ pub(crate) fn is_over(seq: Seq) -> bool {
 }
 
 /// Waits for a grace period, and hurries it.
+#[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
 pub(crate) fn synchronize() {
     if arch::cpu::online().count() == 1 {
         fence(Ordering::SeqCst);

@@ -22,6 +22,8 @@ mod harness;
 mod helpers;
 mod hostile;
 mod ipc;
+#[cfg(target_arch = "x86_64")]
+mod legacy;
 mod memory;
 mod mountapi;
 mod mounts;
@@ -42,6 +44,8 @@ mod threads;
 mod time;
 mod timers;
 mod tty;
+mod unix;
+mod xattrs;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
@@ -65,6 +69,10 @@ const TABLES: &[&[harness::Test]] = &[
     mounts::TESTS,
     mountapi::TESTS,
     hostile::TESTS,
+    unix::TESTS,
+    xattrs::TESTS,
+    #[cfg(target_arch = "x86_64")]
+    legacy::TESTS,
     sysv::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,

@@ -17,6 +17,7 @@ use vfs::cred::securebits;
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[PRCTL];
 
+/// Missing: `PR_SET_MM`, `PR_SET_MDWE`, `PR_GET_AUXV`, `PR_SET_TSC`, `PR_SET_SPECULATION_CTRL`, `PR_SCHED_CORE`, `PR_SET_MEMORY_MERGE`.
 #[macros::syscall(prctl)]
 fn sys_prctl(option: i32, arg2: usize, arg3: usize, arg4: usize, arg5: usize) -> Result<isize> {
     let me = current();

@@ -80,6 +80,7 @@ fn allowed_on_path(cmd: u32) -> bool {
     matches!(cmd, raw::F_DUPFD | raw::F_DUPFD_CLOEXEC | raw::F_GETFD | raw::F_SETFD | raw::F_GETFL)
 }
 
+/// Missing: leases (`F_SETLEASE`), `F_NOTIFY`, hints (`F_GET_RW_HINT` and relatives).
 #[syscall(fcntl)]
 fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
     let file = file_raw(fd)?;

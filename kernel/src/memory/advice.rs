@@ -10,6 +10,7 @@ use mm::user::UserPtr;
 pub const SYSCALLS: &[Syscall] =
     &[MADVISE, MLOCK, MLOCK2, MUNLOCK, MLOCKALL, MUNLOCKALL, MINCORE, MSYNC, MSEAL];
 
+/// Missing: `MADV_COLLAPSE`, `MADV_MERGEABLE`, `MADV_UNMERGEABLE`, `MADV_HWPOISON`, `MADV_SOFT_OFFLINE`.
 #[macros::syscall(madvise)]
 fn sys_madvise(addr: usize, length: usize, advice: u32) -> Result<()> {
     space()?.madvise(addr, length, advice)

@@ -20,6 +20,7 @@ fn check(addr: usize) -> Result<()> {
     if addr < arch::layout::TASK_SIZE { Ok(()) } else { Err(Errno::EPERM) }
 }
 
+/// Missing: `ARCH_GET_CPUID`, `ARCH_SET_CPUID`, `ARCH_GET_XCOMP_SUPP` and relatives, `ARCH_MAP_VDSO_64`, `ARCH_SHSTK_ENABLE` and relatives.
 #[macros::syscall(arch_prctl)]
 fn sys_arch_prctl(op: i32, addr: usize) -> Result<()> {
     let task = sched::current();

@@ -32,6 +32,7 @@ fn barrier_everywhere() {
     arch::smp::call_on(all, |_| fence(Ordering::SeqCst), 0);
 }
 
+/// Missing: `MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ`, `MEMBARRIER_CMD_GET_REGISTRATIONS`.
 #[macros::syscall(membarrier)]
 fn sys_membarrier(command: u32, options: u32, _cpu: i32) -> Result<u32> {
     if options != 0 {

@@ -46,6 +46,7 @@ fn number(socket: &Socket, option: u32) -> Result<i32> {
     })
 }
 
+/// Missing: `SO_PEERPIDFD`, `SO_PASSPIDFD`, `SO_PEERGROUPS`, `SO_PEEK_OFF`, `SO_PRIORITY`, `SO_MARK`; options of other levels.
 #[syscall(getsockopt)]
 fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i32>) -> Result<()> {
     let file = socket_file(fd)?;
@@ -85,6 +86,7 @@ fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i3
     }
 }
 
+/// Missing: `SO_PASSPIDFD`, `SO_PEEK_OFF`, `SO_PRIORITY`, `SO_MARK`, `SO_ATTACH_FILTER` and relatives; time stamps are kept but not delivered.
 #[syscall(setsockopt)]
 fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Result<()> {
     if len < 0 {

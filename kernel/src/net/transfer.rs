@@ -56,6 +56,7 @@ fn receive(file: &SocketFile, iter: &mut IovIter<'_>, flags: MessageFlags) -> Re
     socket.ops().receive(iter, flags, nonblock, socket.options())
 }
 
+/// Missing: `MSG_OOB`; naming the socket itself under `SO_PASSCRED`.
 #[syscall(sendto)]
 fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: i32) -> Result<usize> {
     let mut iter = IovIter::user(Direction::Source, buf, len)?;
@@ -64,6 +65,7 @@ fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: 
     send(&file, &mut iter, to, Vec::new(), MessageFlags::from_bits_retain(flags))
 }
 
+/// Missing: `MSG_OOB`.
 #[syscall(recvfrom)]
 fn sys_recvfrom(
     fd: Fd,
@@ -141,11 +143,13 @@ fn receive_one(file: &SocketFile, user: UserPtr<Msghdr>, flags: MessageFlags) ->
     Ok(received.len)
 }
 
+/// Missing: `MSG_OOB`; sockets that only messages in flight refer to are never freed.
 #[syscall(sendmsg)]
 fn sys_sendmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     send_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))
 }
 
+/// Missing: `MSG_OOB`, `SCM_PIDFD`, `SCM_TIMESTAMP`.
 #[syscall(recvmsg)]
 fn sys_recvmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     receive_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))

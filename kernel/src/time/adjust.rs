@@ -84,6 +84,7 @@ fn step(tx: &Timex, nano: bool) -> Result<()> {
     super::clock::set_wall_ns(wall.ok_or(Errno::EINVAL)?)
 }
 
+/// Missing: `ADJ_MAXERROR`, `ADJ_ESTERROR`, `ADJ_STATUS`, `ADJ_TIMECONST`, `ADJ_TICK`, leap seconds.
 #[macros::syscall(adjtimex)]
 fn sys_adjtimex(buf: UserPtr<Timex>) -> Result<i32> {
     let mut tx = buf.read()?;
@@ -92,6 +93,7 @@ fn sys_adjtimex(buf: UserPtr<Timex>) -> Result<i32> {
     Ok(state)
 }
 
+/// Missing: as for `adjtimex`.
 #[macros::syscall(clock_adjtime)]
 fn sys_clock_adjtime(clockid: i32, buf: UserPtr<Timex>) -> Result<i32> {
     match super::clock::ClockId::new(clockid)? {

@@ -109,8 +109,8 @@ fn access_uses_the_real_ids() -> Outcome {
     check_err!(sys!(SYS_access, BAD, F_OK), EFAULT);
     // Effective root, real user: the real one counts.
     let status = in_child(|| {
-        let _ = sys!(SYS_setresgid, 1000, -1, -1);
-        let _ = sys!(SYS_setresuid, 1000, -1, -1);
+        let _ = sys!(SYS_setresgid, 1000, -1_i32, -1_i32);
+        let _ = sys!(SYS_setresuid, 1000, -1_i32, -1_i32);
         let denied = sys!(SYS_access, c"f".as_ptr(), R_OK) == Err(crate::sys::Errno(EACCES));
         let opens = open(c"f", O_RDONLY, 0).is_ok();
         i32::from(denied) | i32::from(opens) << 1
@@ -208,7 +208,7 @@ fn symlink_and_readlink() -> Outcome {
     check_eq!(&buffer[..11], b"some/where\xaa");
     check_eq!(sys!(SYS_readlink, c"l".as_ptr(), buffer.as_mut_ptr(), 4)?, 4);
     check_err!(sys!(SYS_readlink, c"l".as_ptr(), buffer.as_mut_ptr(), 0), EINVAL);
-    check_err!(sys!(SYS_readlink, c"l".as_ptr(), buffer.as_mut_ptr(), -1), EINVAL);
+    check_err!(sys!(SYS_readlink, c"l".as_ptr(), buffer.as_mut_ptr(), -1_i32), EINVAL);
     check_err!(sys!(SYS_readlink, c"l".as_ptr(), BAD, 16), EFAULT);
     check_err!(sys!(SYS_readlink, BAD, buffer.as_mut_ptr(), 16), EFAULT);
     create(c"f", b"")?;
@@ -246,17 +246,17 @@ fn chown_and_lchown() -> Outcome {
     check_eq!(of(stat(c"f")?), (1000, 1001));
     check_eq!(of(lstat(c"l")?), (0, 0));
     check_eq!(stat(c"f")?.st_mode & 0o7777, 0o777);
-    sys!(SYS_lchown, c"l".as_ptr(), 5, -1)?;
+    sys!(SYS_lchown, c"l".as_ptr(), 5, -1_i32)?;
     check_eq!(of(lstat(c"l")?), (5, 0));
-    sys!(SYS_chown, c"f".as_ptr(), -1, 7)?;
+    sys!(SYS_chown, c"f".as_ptr(), -1_i32, 7)?;
     check_eq!(of(stat(c"f")?), (1000, 7));
     check_err!(sys!(SYS_chown, c"no".as_ptr(), 1, 1), ENOENT);
     check_err!(sys!(SYS_lchown, c"no".as_ptr(), 1, 1), ENOENT);
     check_err!(sys!(SYS_chown, BAD, 1, 1), EFAULT);
     check_err!(sys!(SYS_lchown, BAD, 1, 1), EFAULT);
     let status = crate::sysv::as_user(1000, || {
-        let stolen = sys!(SYS_chown, c"f".as_ptr(), 0, -1) == Err(crate::sys::Errno(EPERM));
-        let own_group = sys!(SYS_chown, c"f".as_ptr(), -1, 1000).is_ok();
+        let stolen = sys!(SYS_chown, c"f".as_ptr(), 0, -1_i32) == Err(crate::sys::Errno(EPERM));
+        let own_group = sys!(SYS_chown, c"f".as_ptr(), -1_i32, 1000).is_ok();
         i32::from(stolen) | i32::from(own_group) << 1
     })?;
     check_eq!(status, 3);
@@ -380,7 +380,7 @@ fn time_is_seconds() -> Outcome {
 
 fn epoll_create_and_wait() -> Outcome {
     check_err!(sys!(SYS_epoll_create, 0), EINVAL);
-    check_err!(sys!(SYS_epoll_create, -1), EINVAL);
+    check_err!(sys!(SYS_epoll_create, -1_i32), EINVAL);
     let ep = sys!(SYS_epoll_create, 1)? as i32;
     check_eq!(flags_of(ep)?.0, false);
     let ends = pipe(0)?;
@@ -392,11 +392,11 @@ fn epoll_create_and_wait() -> Outcome {
     check!(start.elapsed().as_millis() >= 30);
     write(ends[1], b"x")?;
     event.u64 = 0;
-    check_eq!(sys!(SYS_epoll_wait, ep, addr_mut(&mut event), 1, -1)?, 1);
+    check_eq!(sys!(SYS_epoll_wait, ep, addr_mut(&mut event), 1, -1_i32)?, 1);
     check_eq!({ event.u64 }, 77);
     check_eq!({ event.events }, EPOLLIN as u32);
     check_err!(sys!(SYS_epoll_wait, ep, addr_mut(&mut event), 0, 0), EINVAL);
-    check_err!(sys!(SYS_epoll_wait, ep, addr_mut(&mut event), -1, 0), EINVAL);
+    check_err!(sys!(SYS_epoll_wait, ep, addr_mut(&mut event), -1_i32, 0), EINVAL);
     check_err!(sys!(SYS_epoll_wait, ep, BAD, 1, 0), EFAULT);
     check_err!(sys!(SYS_epoll_wait, ends[0], addr_mut(&mut event), 1, 0), EINVAL);
     check_err!(sys!(SYS_epoll_wait, 9999, addr_mut(&mut event), 1, 0), EBADF);
@@ -419,15 +419,15 @@ fn signalfd_and_eventfd() -> Outcome {
     let mask = 1_u64 << (SIGUSR1 - 1);
     let mut old = 0_u64;
     sys!(SYS_rt_sigprocmask, SIG_BLOCK, addr(&mask), addr_mut(&mut old), 8)?;
-    let fd = sys!(SYS_signalfd, -1, addr(&mask), 8)? as i32;
+    let fd = sys!(SYS_signalfd, -1_i32, addr(&mask), 8)? as i32;
     check_eq!(flags_of(fd)?, (false, false));
     kill(getpid(), SIGUSR1)?;
     let info = read_vec(fd, 128)?;
     check_eq!(info.len(), 128);
     check_eq!(info[..4], (SIGUSR1 as u32).to_ne_bytes());
     check_eq!(sys!(SYS_signalfd, fd, addr(&mask), 8)? as i32, fd);
-    check_err!(sys!(SYS_signalfd, -1, addr(&mask), 4), EINVAL);
-    check_err!(sys!(SYS_signalfd, -1, BAD, 8), EFAULT);
+    check_err!(sys!(SYS_signalfd, -1_i32, addr(&mask), 4), EINVAL);
+    check_err!(sys!(SYS_signalfd, -1_i32, BAD, 8), EFAULT);
     check_err!(sys!(SYS_signalfd, 9999, addr(&mask), 8), EBADF);
     check_err!(sys!(SYS_signalfd, pipe(0)?[0], addr(&mask), 8), EINVAL);
 
@@ -471,7 +471,7 @@ fn dup2_to_itself() -> Outcome {
     check_eq!(flags_of(77)?.0, false);
     check_err!(sys!(SYS_dup2, 9999, 9999), EBADF);
     check_err!(sys!(SYS_dup2, 9999, 3), EBADF);
-    check_err!(sys!(SYS_dup2, fd, -1), EBADF);
+    check_err!(sys!(SYS_dup2, fd, -1_i32), EBADF);
     Ok(())
 }
 

@@ -278,7 +278,7 @@ fn bind_checks_addresses() -> Outcome {
     check_err!(sys!(SYS_bind, pipe(0)?[0], name.as_ptr(), name.len()), ENOTSOCK);
     check_err!(sys!(SYS_bind, fd, BAD, name.len()), EFAULT);
     check_err!(sys!(SYS_bind, fd, name.as_ptr(), 1), EINVAL);
-    check_err!(sys!(SYS_bind, fd, name.as_ptr(), -1), EINVAL);
+    check_err!(sys!(SYS_bind, fd, name.as_ptr(), -1_i32), EINVAL);
     check_err!(sys!(SYS_bind, fd, name.as_ptr(), 129), EINVAL);
     check_err!(bind(fd, &[b'x'; 109]), EINVAL);
     check_err!(bind(fd, b"no/s\0"), ENOENT);
@@ -387,7 +387,7 @@ fn connect_errors() -> Outcome {
     check_err!(sys!(SYS_connect, 9999, name.as_ptr(), name.len()), EBADF);
     check_err!(sys!(SYS_connect, pipe(0)?[0], name.as_ptr(), name.len()), ENOTSOCK);
     check_err!(sys!(SYS_connect, fd, BAD, name.len()), EFAULT);
-    check_err!(sys!(SYS_connect, fd, name.as_ptr(), -1), EINVAL);
+    check_err!(sys!(SYS_connect, fd, name.as_ptr(), -1_i32), EINVAL);
     check_err!(sys!(SYS_connect, fd, name.as_ptr(), 129), EINVAL);
     let other = [AF_INET as u8, 0, b's', 0];
     check_err!(sys!(SYS_connect, fd, other.as_ptr(), 4), EINVAL);
@@ -724,7 +724,7 @@ fn shutdown_halves() -> Outcome {
     check_err!(send(ends[1], b"x", MSG_NOSIGNAL), EPIPE);
     check_eq!(receive(ends[0], 16, 0)?, b"");
     check_err!(sys!(SYS_shutdown, ends[0], 3), EINVAL);
-    check_err!(sys!(SYS_shutdown, ends[0], -1), EINVAL);
+    check_err!(sys!(SYS_shutdown, ends[0], -1_i32), EINVAL);
     check_err!(sys!(SYS_shutdown, 9999, 0), EBADF);
     check_err!(sys!(SYS_shutdown, pipe(0)?[0], 0), ENOTSOCK);
     // Not connected: nothing to say, but allowed.
@@ -1057,7 +1057,7 @@ fn option_errors() -> Outcome {
     sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), addr_mut(&mut len))?;
     check_eq!((value, len), (1, 4));
     check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, addr(&value), 3), EINVAL);
-    check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, addr(&value), -1), EINVAL);
+    check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, addr(&value), -1_i32), EINVAL);
     check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, BAD, 4), EFAULT);
     check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, addr(&value), 4), EINVAL);
     check_err!(set_option(9999, SO_REUSEADDR, 1), EBADF);

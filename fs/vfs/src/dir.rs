@@ -1,4 +1,4 @@
-//! Listing directories: `getdents64(2)`.
+//! Listing directories: `getdents64(2)`, `getdents(2)`.
 //!
 //! A file system calls [`DirContext::emit`] for each entry, starting with the entry whose cookie is
 //! [`DirContext::pos`], and stops when it returns `false`. The position after an entry is its
@@ -105,10 +105,29 @@ pub fn iterate_dir<R: Receiver>(file: &Arc<File>, receiver: &mut R) -> Result<()
     result
 }
 
-/// `getdents64(2)`: fills `out` with as many records as fit. `EINVAL` when the first does not fit.
-pub fn getdents64(file: &Arc<File>, out: &mut IovIter<'_>) -> Result<usize> {
+/// Where a record has the type of its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Before the name: `struct linux_dirent64`.
+    TypeBeforeName,
+    /// In the record's last byte: `struct linux_dirent`, which had none at first.
+    TypeLast,
+}
+
+impl Layout {
+    /// Bytes before the name.
+    fn fixed(self) -> usize {
+        match self {
+            Self::TypeBeforeName => size_of::<Dirent64Header>(),
+            Self::TypeLast => size_of::<Dirent64Header>() - 1,
+        }
+    }
+}
+
+/// `getdents64(2)`, `getdents(2)`: fills `out` with as many records as fit. `EINVAL` when the first does not fit.
+pub fn getdents(file: &Arc<File>, out: &mut IovIter<'_>, layout: Layout) -> Result<usize> {
     file.want_read()?;
-    let mut records = Records::new(out);
+    let mut records = Records::new(out, layout);
     iterate_dir(file, &mut records)?;
     match records.failure {
         _ if records.done > 0 => Ok(records.done),
@@ -123,6 +142,7 @@ const STAGE: usize = 1024;
 /// Collects records and copies them out many at a time: a copy to user space costs more than making a record.
 struct Records<'o, 'm> {
     out: &'o mut IovIter<'m>,
+    layout: Layout,
     stage: [u8; STAGE],
     staged: usize,
     /// Cookie of the first staged record.
@@ -133,8 +153,8 @@ struct Records<'o, 'm> {
 }
 
 impl<'o, 'm> Records<'o, 'm> {
-    fn new(out: &'o mut IovIter<'m>) -> Self {
-        Self { out, stage: [0; STAGE], staged: 0, first: 0, done: 0, failure: None }
+    fn new(out: &'o mut IovIter<'m>, layout: Layout) -> Self {
+        Self { out, layout, stage: [0; STAGE], staged: 0, first: 0, done: 0, failure: None }
     }
 
     /// Copies the staged records out; whether all of them arrived.
@@ -171,11 +191,14 @@ impl<'o, 'm> Records<'o, 'm> {
             type_: entry.kind.map_or(0, FileType::dirent_type),
         };
         let record = self.stage.get_mut(self.staged..self.staged + reclen)?;
-        let (fixed, name) = record.split_at_mut_checked(size_of::<Dirent64Header>())?;
-        fixed.copy_from_slice(header.as_bytes());
+        let (fixed, name) = record.split_at_mut_checked(self.layout.fixed())?;
+        fixed.copy_from_slice(header.as_bytes().get(..fixed.len())?);
         let (name, end) = name.split_at_mut_checked(entry.name.len())?;
         name.copy_from_slice(entry.name);
         end.fill(0);
+        if self.layout == Layout::TypeLast {
+            *end.last_mut()? = header.type_;
+        }
         if self.staged == 0 {
             self.first = entry.at;
         }
@@ -190,6 +213,7 @@ impl Receiver for Records<'_, '_> {
             self.failure = Some(Errno::EIO);
             return false;
         }
+        // The same for both layouts: the type takes one byte in each.
         let reclen = (size_of::<Dirent64Header>() + entry.name.len() + 1).next_multiple_of(8);
         if reclen > self.out.count() - self.staged {
             self.failure = Some(Errno::EINVAL);

@@ -128,6 +128,27 @@ pub fn sync_all() {
     }
 }
 
+/// The super block of a mounted file system with device number `dev`.
+pub fn with_device(dev: DevId) -> Option<Arc<SuperBlock>> {
+    // An upgraded one that is not the right one must not be dropped under the lock.
+    let mut index = 0;
+    loop {
+        let candidate = {
+            let all = ALL.lock();
+            let rest = all.get(index..)?;
+            let step = rest.iter().position(|sb| sb.strong_count() > 0)?;
+            index += step + 1;
+            rest.get(step)?.upgrade()
+        };
+        if let Some(sb) = candidate
+            && sb.dev() == dev
+            && sb.active() > 0
+        {
+            return Some(sb);
+        }
+    }
+}
+
 /// `syncfs(2)`.
 pub fn sync_one(sb: &SuperBlock) -> Result<()> {
     let _mounted = sb.umount.read();

@@ -380,7 +380,9 @@ fn listings_stay_stable() {
     let mut round = 0;
     loop {
         let mut buffer = [0; 300];
-        let n = vfs::dir::getdents64(&dir, &mut mm::IovIter::dest(&mut buffer)).unwrap();
+        let n =
+            vfs::dir::getdents(&dir, &mut mm::IovIter::dest(&mut buffer), vfs::dir::Layout::TypeBeforeName)
+                .unwrap();
         if n == 0 {
             break;
         }
@@ -401,7 +403,11 @@ fn listings_stay_stable() {
     assert_eq!(files.len(), 100);
     assert!(files.is_sorted());
     assert_eq!(
-        vfs::dir::getdents64(&w.open("/", 0).unwrap(), &mut mm::IovIter::dest(&mut [0; 10])),
+        vfs::dir::getdents(
+            &w.open("/", 0).unwrap(),
+            &mut mm::IovIter::dest(&mut [0; 10]),
+            vfs::dir::Layout::TypeBeforeName
+        ),
         Err(Errno::EINVAL)
     );
 }

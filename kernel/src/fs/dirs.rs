@@ -6,8 +6,9 @@ use mm::IovIter;
 use mm::fallible::TryVec;
 use mm::iov::Direction;
 use mm::user::{UserSlice, UserStr};
+use vfs::dir::{self, Layout};
 use vfs::fdtable::Fd;
-use vfs::{dir, namei};
+use vfs::namei;
 
 use super::context::{Caller, file, file_raw, path};
 use crate::syscall::Syscall;
@@ -53,8 +54,15 @@ fn sys_umask(mask: u32) -> Result<u32> {
 fn sys_getdents64(fd: Fd, buf: usize, size: u32) -> Result<usize> {
     let file = file(fd)?;
     let mut out = IovIter::user(Direction::Dest, buf, size as usize)?;
-    dir::getdents64(&file, &mut out)
+    dir::getdents(&file, &mut out, Layout::TypeBeforeName)
+}
+
+#[syscall(getdents)]
+fn sys_getdents(fd: Fd, buf: usize, size: u32) -> Result<usize> {
+    let file = file(fd)?;
+    let mut out = IovIter::user(Direction::Dest, buf, size as usize)?;
+    dir::getdents(&file, &mut out, Layout::TypeLast)
 }
 
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[CHDIR, FCHDIR, CHROOT, GETCWD, UMASK, GETDENTS64];
+pub const SYSCALLS: &[Syscall] = &[CHDIR, FCHDIR, CHROOT, GETCWD, UMASK, GETDENTS64, GETDENTS];

@@ -9,6 +9,7 @@ pub mod dirs;
 pub mod event;
 pub mod fd;
 mod ioctl;
+pub mod legacy;
 pub mod mount;
 pub mod mountapi;
 pub mod names;

@@ -185,7 +185,9 @@ fn receive_with(fd: i32, room: usize, control_room: usize, flags: i32) -> SysRes
     let bytes: Vec<u8> = space.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let mut rest = &bytes[..header.msg_controllen as usize];
     let mut control = Vec::new();
-    let word = |bytes: &[u8], at: usize| i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word = |bytes: &[u8], at: usize| {
+        i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
     while rest.len() >= 16 {
         let len = word(rest, 0) as usize;
         control.push((word(rest, 8), word(rest, 12), rest[16..len.min(rest.len())].to_vec()));
@@ -557,17 +559,18 @@ fn datagrams_keep_bounds() -> Outcome {
     let client = socket(SOCK_DGRAM)?;
     check_eq!(send_to(client, b"one", b"s\0")?, 3);
     check_eq!(send_to(client, b"", b"s\0")?, 0);
-    bind(client, b"c\0")?;
-    check_eq!(send_to(client, b"three", b"s\0")?, 5);
     let mut from = [0_u8; 128];
     let mut buffer = [0_u8; 16];
     let mut take = |room: usize| -> SysResult<(Vec<u8>, Vec<u8>)> {
         let mut len = 128_i32;
-        let count = sys!(SYS_recvfrom, server, buffer.as_mut_ptr(), room, 0, from.as_mut_ptr(), addr_mut(&mut len))?;
+        let count =
+            sys!(SYS_recvfrom, server, buffer.as_mut_ptr(), room, 0, from.as_mut_ptr(), addr_mut(&mut len))?;
         Ok((buffer[..count].to_vec(), from[..len as usize].to_vec()))
     };
     check_eq!(take(16)?, (b"one".to_vec(), vec![]));
     check_eq!(take(16)?, (vec![], vec![]));
+    bind(client, b"c\0")?;
+    check_eq!(send_to(client, b"three", b"s\0")?, 5);
     check_eq!(take(3)?, (b"thr".to_vec(), address(b"c\0")));
     check_err!(receive(server, 1, MSG_DONTWAIT), EAGAIN);
     check_err!(send(client, b"x", 0), ENOTCONN);
@@ -769,7 +772,8 @@ fn poll_states() -> Outcome {
     let ends = pair(SOCK_DGRAM)?;
     while send(ends[0], b"x", MSG_DONTWAIT).is_ok() {}
     check_eq!(poll(ends[0], POLLOUT)?, 0);
-    receive(ends[1], 1, 0)?;
+    // Room for one more message is not enough: most of the buffer has to be free.
+    while receive(ends[1], 1, MSG_DONTWAIT).is_ok() {}
     check_eq!(poll(ends[0], POLLOUT)?, POLLOUT);
     Ok(())
 }
@@ -898,7 +902,12 @@ fn credentials_travel() -> Outcome {
         check_eq!(message.flags, MSG_CTRUNC);
         let status = crate::sysv::as_user(1000, || {
             let as_who = |pid, uid, gid| {
-                send_with(ends[0], b"x", &control(&[(SOL_SOCKET, SCM_CREDENTIALS, &ucred_bytes(pid, uid, gid))]), 0)
+                send_with(
+                    ends[0],
+                    b"x",
+                    &control(&[(SOL_SOCKET, SCM_CREDENTIALS, &ucred_bytes(pid, uid, gid))]),
+                    0,
+                )
             };
             let cases = [
                 as_who(1, 1000, 1000) == Err(Errno(EPERM)),
@@ -999,7 +1008,8 @@ fn socket_options() -> Outcome {
     set_option(fd, SO_RCVBUF, 1)?;
     check_eq!(option(fd, SO_RCVBUF)?, 2304);
     set_option(fd, SO_SNDBUF, i32::MAX)?;
-    check_eq!(option(fd, SO_SNDBUF)?, 425_984);
+    // net.core.wmem_max, doubled.
+    check!(option(fd, SO_SNDBUF)? >= 425_984);
     set_option(fd, SO_SNDBUFFORCE, 1_000_000)?;
     check_eq!(option(fd, SO_SNDBUF)?, 2_000_000);
     set_option(fd, SO_RCVBUFFORCE, 1_000_000)?;
@@ -1047,7 +1057,10 @@ fn option_errors() -> Outcome {
     check_err!(sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), BAD), EFAULT);
     check_err!(sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, BAD, addr_mut(&mut len)), EFAULT);
     len = -1;
-    check_err!(sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), addr_mut(&mut len)), EINVAL);
+    check_err!(
+        sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), addr_mut(&mut len)),
+        EINVAL
+    );
     // As much of the value as there is room for.
     len = 1;
     value = -1;
@@ -1065,7 +1078,10 @@ fn option_errors() -> Outcome {
     check_err!(option(9999, SO_TYPE), EBADF);
     check_err!(option(pipe(0)?[0], SO_TYPE), ENOTSOCK);
     check_err!(sys!(SYS_setsockopt, fd, IPPROTO_TCP, 1, addr(&value), 4), EOPNOTSUPP);
-    check_err!(sys!(SYS_getsockopt, fd, IPPROTO_TCP, 1, addr_mut(&mut value), addr_mut(&mut len)), EOPNOTSUPP);
+    check_err!(
+        sys!(SYS_getsockopt, fd, IPPROTO_TCP, 1, addr_mut(&mut value), addr_mut(&mut len)),
+        EOPNOTSUPP
+    );
     Ok(())
 }
 

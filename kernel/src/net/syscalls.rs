@@ -73,7 +73,6 @@ fn sys_socketpair(domain: i32, kind: u32, protocol: i32, pair: UserPtr<[i32; 2]>
     Ok(())
 }
 
-/// Missing: abstract names of one type are taken for every type.
 #[syscall(bind)]
 fn sys_bind(fd: Fd, addr: usize, len: i32) -> Result<()> {
     let file = socket_file(fd)?;
@@ -81,7 +80,6 @@ fn sys_bind(fd: Fd, addr: usize, len: i32) -> Result<()> {
     file.socket()?.ops().bind(&Caller::current()?.ctx(), &addr)
 }
 
-/// Missing: a socket with `SO_PASSCRED` gets no name of its own.
 #[syscall(connect)]
 fn sys_connect(fd: Fd, addr: usize, len: i32) -> Result<()> {
     let file = socket_file(fd)?;

@@ -56,7 +56,7 @@ fn receive(file: &SocketFile, iter: &mut IovIter<'_>, flags: MessageFlags) -> Re
     socket.ops().receive(iter, flags, nonblock, socket.options())
 }
 
-/// Missing: `MSG_OOB`; naming the socket itself under `SO_PASSCRED`.
+/// Missing: `MSG_OOB`.
 #[syscall(sendto)]
 fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: i32) -> Result<usize> {
     let mut iter = IovIter::user(Direction::Source, buf, len)?;
@@ -65,7 +65,7 @@ fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: 
     send(&file, &mut iter, to, Vec::new(), MessageFlags::from_bits_retain(flags))
 }
 
-/// Missing: `MSG_OOB`.
+/// Missing: `MSG_OOB`; bytes of a stream that a bad address loses are gone.
 #[syscall(recvfrom)]
 fn sys_recvfrom(
     fd: Fd,
@@ -149,7 +149,7 @@ fn sys_sendmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     send_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))
 }
 
-/// Missing: `MSG_OOB`, `SCM_PIDFD`, `SCM_TIMESTAMP`.
+/// Missing: `MSG_OOB`, `SCM_PIDFD`, `SCM_TIMESTAMP`; bytes of a stream that a bad address loses are gone.
 #[syscall(recvmsg)]
 fn sys_recvmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     receive_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))

@@ -1,14 +1,14 @@
 //! Names of unix sockets.
 //!
 //! A path name is an inode of type socket; the endpoint bound to it is found by the inode's
-//! identity. An abstract name (first byte NUL) is any bytes and lives in a map of its own. Both maps
+//! identity. An abstract name (first byte NUL) is any bytes; each type of socket has its own, in one map. Both maps
 //! hold weak references: closing the socket frees the name, while a path stays until unlinked.
 
 use alloc::sync::{Arc, Weak};
 
 use abi::{Errno, Result, raw_sys::net};
 use arch::sync::SpinLock;
-use socket::SocketAddr;
+use socket::{Kind, SocketAddr};
 use vfs::inode::Inode;
 
 use crate::endpoint::Endpoint;
@@ -72,7 +72,7 @@ fn copy(bytes: &[u8]) -> Result<Arc<[u8]>> {
 }
 
 struct Names {
-    by_name: SortedMap<Arc<[u8]>, Weak<Endpoint>>,
+    by_name: SortedMap<(i32, Arc<[u8]>), Weak<Endpoint>>,
     by_inode: SortedMap<usize, Weak<Endpoint>>,
     next_auto: u32,
 }
@@ -89,6 +89,7 @@ fn key(inode: &Arc<Inode>) -> usize {
 /// # Errors
 /// `EADDRINUSE`, `ENOMEM`.
 pub fn bind_abstract(name: Arc<[u8]>, endpoint: &Arc<Endpoint>) -> Result<()> {
+    let name = (endpoint.kind as i32, name);
     let mut names = NAMES.lock();
     if names.by_name.get(&name).is_some_and(|other| other.strong_count() > 0) {
         return Err(Errno::EADDRINUSE);
@@ -129,12 +130,13 @@ pub fn bind_inode(inode: &Arc<Inode>, endpoint: &Arc<Endpoint>) -> Result<()> {
     Ok(())
 }
 
-/// The endpoint with an abstract name.
+/// The endpoint of type `kind` with an abstract name.
 ///
 /// # Errors
 /// `ECONNREFUSED`.
-pub fn find_abstract(name: &[u8]) -> Result<Arc<Endpoint>> {
-    NAMES.lock().by_name.get(name).and_then(Weak::upgrade).ok_or(Errno::ECONNREFUSED)
+pub fn find_abstract(kind: Kind, name: &Arc<[u8]>) -> Result<Arc<Endpoint>> {
+    let name = (kind as i32, name.clone());
+    NAMES.lock().by_name.get(&name).and_then(Weak::upgrade).ok_or(Errno::ECONNREFUSED)
 }
 
 /// The endpoint bound to a socket inode.
@@ -150,10 +152,11 @@ pub fn release(endpoint: &Endpoint, name: &Name, inode: Option<&Arc<Inode>>) {
     let owned =
         |owner: Option<&Weak<Endpoint>>| owner.is_some_and(|owner| core::ptr::eq(owner.as_ptr(), endpoint));
     let mut names = NAMES.lock();
-    if let Name::Abstract(name) = name
-        && owned(names.by_name.get(&**name))
-    {
-        names.by_name.remove(&**name);
+    if let Name::Abstract(name) = name {
+        let name = (endpoint.kind as i32, name.clone());
+        if owned(names.by_name.get(&name)) {
+            names.by_name.remove(&name);
+        }
     }
     if let Some(inode) = inode
         && owned(names.by_inode.get(&key(inode)))

@@ -140,19 +140,31 @@ impl Endpoint {
         self.ino.load(Ordering::Relaxed)
     }
 
+    /// With `SO_PASSCRED`, who connects or sends has a name (`unix(7)`, "Autobind feature").
+    ///
+    /// # Errors
+    /// `ENOSPC`, `ENOMEM`.
+    pub(crate) fn name_if_passing(&self, options: &Options) -> Result<()> {
+        if options.pass_credentials.load(Ordering::Relaxed) && self.name() == Name::Unnamed {
+            let name = address::bind_auto(&self.me()?)?;
+            self.inner.lock().name = Name::Abstract(name);
+        }
+        Ok(())
+    }
+
     fn name(&self) -> Name {
         self.inner.lock().name.clone()
     }
 
-    /// Finds who is bound to `name`.
+    /// Finds who is bound to `name`; an abstract one means a socket of type `kind`.
     ///
     /// # Errors
     /// `ECONNREFUSED`; those of path lookup; `EPERM`: the caller's domain does not reach that far.
-    pub(crate) fn find(ctx: &LookupContext<'_>, name: &Name) -> Result<Arc<Self>> {
+    pub(crate) fn find(ctx: &LookupContext<'_>, kind: Kind, name: &Name) -> Result<Arc<Self>> {
         match name {
             Name::Unnamed => Err(Errno::EINVAL),
             Name::Abstract(name) => {
-                let found = address::find_abstract(name)?;
+                let found = address::find_abstract(kind, name)?;
                 security::check_reach(ctx.cred, found.domain.as_ref(), Reach::AbstractSocket)?;
                 Ok(found)
             }
@@ -206,7 +218,7 @@ impl Endpoint {
         nonblock: bool,
     ) -> Result<Arc<Self>> {
         loop {
-            let listener = Self::find(ctx, name)?;
+            let listener = Self::find(ctx, self.kind, name)?;
             if listener.kind != self.kind {
                 return Err(Errno::EPROTOTYPE);
             }
@@ -328,14 +340,17 @@ impl SocketOps for Endpoint {
         nonblock: bool,
     ) -> Result<()> {
         if self.kind != Kind::Dgram {
-            return self.connect_stream(ctx, &Name::parse(addr)?, options, nonblock);
+            let name = Name::parse(addr)?;
+            self.name_if_passing(options)?;
+            return self.connect_stream(ctx, &name, options, nonblock);
         }
         if addr.family() == Some(0) {
             self.inner.lock().state = State::Idle;
             return Ok(());
         }
         let name = Name::parse(addr)?;
-        let peer = Self::find(ctx, &name)?;
+        self.name_if_passing(options)?;
+        let peer = Self::find(ctx, self.kind, &name)?;
         if peer.kind != Kind::Dgram {
             return Err(Errno::EPROTOTYPE);
         }

@@ -96,12 +96,15 @@ impl Endpoint {
         if message.flags.contains(MessageFlags::OOB) {
             return Err(Errno::EOPNOTSUPP);
         }
+        if self.kind == Kind::Dgram {
+            self.name_if_passing(options)?;
+        }
         let peer = match (&message.to, ctx) {
             (Some(addr), Some(ctx)) if self.kind == Kind::Dgram => {
                 let name = Name::parse(addr)?;
                 match self.connected_to(&name) {
                     Some(peer) => peer,
-                    None => Self::find(ctx, &name)?,
+                    None => Self::find(ctx, self.kind, &name)?,
                 }
             }
             // A sequenced-packet socket is connected; what address comes with a message does not matter.

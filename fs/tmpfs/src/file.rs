@@ -89,6 +89,8 @@ impl FileOps for TmpfsFile {
                 mapping.punch_hole(offset..end);
             }
             0 => {
+                // Even where the size stays: what is allocated beyond the limit could never be used.
+                vfs::rw::may_grow(inode.size(), end)?;
                 let grows = mode & raw::FALLOC_FL_KEEP_SIZE == 0 && end > inode.size();
                 if grows && seals & raw::F_SEAL_GROW != 0 {
                     return Err(Errno::EPERM);

@@ -23,7 +23,7 @@ use vfs::types::FileType;
 use super::access::{self, Mode};
 use super::{Class, Subject};
 use crate::fs::context::Caller;
-use crate::namespaces::syscalls::{Namespace, NamespaceFile};
+use crate::namespaces::{Namespace, NamespaceFile};
 
 static NSFS: PseudoFs = PseudoFs { name: "nsfs", magic: 0x6e73_6673 };
 static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| NSFS.kernel_mount());

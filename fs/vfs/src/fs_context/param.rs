@@ -110,7 +110,10 @@ impl FsContext {
             _ => None,
         };
         match answer {
-            Ok(()) => self.append(key, text),
+            Ok(()) => {
+                self.forget(key);
+                self.append(key, text)
+            }
             Err(ParamError::Unknown) => {
                 self.log.add(Level::Error, name, format_args!("Unknown parameter '{shown}'"));
                 Err(Errno::EINVAL)
@@ -154,6 +157,26 @@ impl FsContext {
             return Err(Errno::EINVAL);
         }
         self.append(key, text)
+    }
+
+    /// A parameter that is given again replaces what was said before: there are no more of them than the file system knows.
+    fn forget(&mut self, key: &[u8]) {
+        let mut from = 0;
+        while from < self.options.len() {
+            let rest = self.options.get(from..).unwrap_or_default();
+            let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+            let part = rest.get(..len).unwrap_or_default();
+            let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+            // With the comma behind it, or the one before the last part.
+            let to = (from + len + 1).min(self.options.len());
+            if name != key {
+                from += len + 1;
+            } else if to == self.options.len() {
+                self.options.truncate(from.saturating_sub(1));
+            } else {
+                self.options.drain(from..to);
+            }
+        }
     }
 
     fn append(&mut self, key: &[u8], text: Option<&[u8]>) -> Result<()> {

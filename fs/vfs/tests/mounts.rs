@@ -174,6 +174,11 @@ fn namespaces_and_pivot() {
     namei::chdir(&other, b"/").unwrap();
     mount::umount(&other, b"/m", 0).unwrap();
     assert_eq!(points(&w), ["/", "/m"]);
+    // The first mount of a namespace stays where it is; a root on top of it can be exchanged.
+    namei::mkdir(&other, vfs::At::Cwd, b"/r", 0o755).unwrap();
+    mount::mount(&other, b"r", b"/r", Some(b"tmpfs"), 0, b"", None).unwrap();
+    namei::chroot(&other, b"/r").unwrap();
+    namei::chdir(&other, b"/").unwrap();
     // A new root, as an initramfs or a container does it.
     namei::mkdir(&other, vfs::At::Cwd, b"/new", 0o755).unwrap();
     mount::mount(&other, b"n", b"/new", Some(b"tmpfs"), 0, b"", None).unwrap();

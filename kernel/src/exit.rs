@@ -205,9 +205,10 @@ impl Drop for MmGuard {
 fn leave(code: i32) {
     let me = current();
     let process = me.process.clone();
-    process.accounts.lock().dead.add(&Usage::of(me.task()));
     let last = {
         let mut state = process.sig.lock();
+        // With the list, so that who sums up counts the thread once.
+        process.accounts.lock().dead.add(&Usage::of(me.task()));
         state.threads.retain(|t| !core::ptr::eq(Arc::as_ptr(t), me.task()));
         let last = state.threads.is_empty();
         if last {

@@ -98,6 +98,8 @@ pub struct Layout {
     pub arg_end: AtomicUsize,
     pub env_start: AtomicUsize,
     pub env_end: AtomicUsize,
+    pub auxv_start: AtomicUsize,
+    pub auxv_end: AtomicUsize,
     pub vdso: AtomicUsize,
 }
 
@@ -117,6 +119,8 @@ impl Layout {
             (&self.arg_end, &other.arg_end),
             (&self.env_start, &other.env_start),
             (&self.env_end, &other.env_end),
+            (&self.auxv_start, &other.auxv_start),
+            (&self.auxv_end, &other.auxv_end),
             (&self.vdso, &other.vdso),
         ];
         for (to, from) in pairs {

@@ -130,7 +130,11 @@ impl InodeOps for KernInode {
 
     fn get_link(&self, inode: &Arc<Inode>, cred: &Arc<Credentials>) -> Result<LinkTarget> {
         match &self.node {
-            Node::Link(link) => link.target(&Context { sb: inode.sb(), cred }),
+            Node::Link(link) => {
+                let cx = Context { sb: inode.sb(), cred };
+                link.may_follow(&cx)?;
+                link.target(&cx)
+            }
             _ => Err(Errno::EINVAL),
         }
     }

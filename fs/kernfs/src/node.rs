@@ -65,6 +65,15 @@ pub trait Link: Send + Sync {
     /// What following it shall answer.
     fn target(&self, cx: &Context<'_>) -> Result<LinkTarget>;
 
+    /// Whether the caller may follow it, and not only read it.
+    ///
+    /// # Errors
+    /// What following it shall answer.
+    fn may_follow(&self, cx: &Context<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// The text that `readlink(2)` shows, where it is not the path that the link leads to.
     fn text(&self, cx: &Context<'_>) -> Result<Option<alloc::vec::Vec<u8>>> {
         let _ = cx;

@@ -174,14 +174,12 @@ impl Pipe {
             drop(ring);
             done += taken.bytes;
             wake_writers |= was_full && taken.buffers > 0;
-            if done > 0 {
+            if done > 0 || taken.faulted {
+                // Whatever becomes of this reader: the wake-up that it got was for all that is there.
                 if left {
                     self.wake_readers();
                 }
-                break Ok(done);
-            }
-            if taken.faulted {
-                break Err(Errno::EFAULT);
+                break if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
             }
             if taken.buffers > 0 {
                 // Only empty packets so far.
@@ -223,15 +221,12 @@ impl Pipe {
             drop(ring);
             done += put.bytes;
             wake_readers |= (was_empty || self.polled.load(Ordering::Acquire)) && put.bytes > 0;
-            if let Some(error) = put.error {
-                break Err(error);
-            }
-            if iter.is_empty() {
+            if put.error.is_some() || iter.is_empty() {
                 if room {
                     // Another writer may wait for the slots that are left.
                     self.wake_writers_if_waiting();
                 }
-                break Ok(done);
+                break put.error.map_or(Ok(done), Err);
             }
             if nonblock {
                 break Err(Errno::EAGAIN);
@@ -394,6 +389,18 @@ impl Pipe {
     fn is_idle(&self) -> bool {
         !self.has_readers() && !self.has_writers()
     }
+
+    /// Counts an end out; the last one takes the pipe away from its inode, unless that has another one by now.
+    fn leave(&self, inode: &Inode, mode: FileMode) {
+        self.detach(mode);
+        if self.is_idle() {
+            let mut slot = inode.pipe().lock();
+            let idle = slot.as_ref().is_some_and(|pipe| core::ptr::eq(&**pipe, self) && pipe.is_idle());
+            let gone = if idle { slot.take() } else { None };
+            drop(slot);
+            drop(gone);
+        }
+    }
 }
 
 /// The ends of a pipe at the moment of an open.
@@ -422,10 +429,10 @@ fn take(ring: &mut Ring, iter: &mut IovIter<'_>) -> Taken {
         let packet = front.packet;
         if front.len == 0 || packet && moved == want {
             taken.buffers += 1;
-            // A copy of the buffer in another pipe still shows the page's bytes.
+            // A page that `tee` or `splice` gave to somebody else as well is not ours to write to.
             if let Some(used) = ring.bufs.pop_front()
                 && used.can_merge
-                && used.page.page().refcount() == 1
+                && used.page.refcount() == 1
             {
                 ring.spare = Some(used.page);
             }
@@ -555,14 +562,7 @@ impl FileOps for Pipe {
     }
 
     fn release(&self, file: &File) {
-        self.detach(file.mode());
-        if self.is_idle() {
-            let mut slot = file.inode().pipe().lock();
-            let idle = slot.as_ref().is_some_and(|pipe| core::ptr::eq(&**pipe, self) && pipe.is_idle());
-            let gone = if idle { slot.take() } else { None };
-            drop(slot);
-            drop(gone);
-        }
+        self.leave(file.inode(), file.mode());
     }
 }
 
@@ -618,7 +618,12 @@ pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<F
     let is_pipe = inode.sb().magic() == u64::from(raw::PIPEFS_MAGIC);
     let (reads, writes) = (mode.contains(FileMode::READ), mode.contains(FileMode::WRITE));
     let result = match (reads, writes) {
-        (true, true) => Ok(()),
+        (true, true) => {
+            // Readers and writers wait in queues of their own.
+            pipe.readable.wake_all();
+            pipe.writable.wake_all();
+            Ok(())
+        }
         (true, false) => {
             pipe.writable.wake_all();
             if is_pipe || others.writers || open.nonblock() {
@@ -642,11 +647,7 @@ pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<F
         (false, false) => Err(Errno::EINVAL),
     };
     if let Err(error) = result {
-        pipe.detach(mode);
-        let mut slot = inode.pipe().lock();
-        let gone = if pipe.is_idle() { slot.take() } else { None };
-        drop(slot);
-        drop(gone);
+        pipe.leave(inode, mode);
         return Err(error);
     }
     Ok(FileImpl::Shared(pipe))

@@ -256,19 +256,22 @@ pub fn splice(
 
 /// Moves buffers. Waits for the first only.
 fn pipe_to_pipe(from: &Pipe, to: &Pipe, len: usize, nonblock: bool) -> Result<usize> {
-    if !from.wait_readable(nonblock)? {
-        return Ok(0);
-    }
-    to.wait_writable(nonblock)?;
+    // Others may be faster than who has waited: nothing moved does not mean the end of the data.
     let mut done = 0;
-    while done < len {
-        let Some(buffer) = from.pop(len - done) else { break };
-        let count = buffer.len;
-        if let Err(buffer) = to.push(buffer) {
-            from.unpop(buffer);
-            break;
+    while done == 0 {
+        if !from.wait_readable(nonblock)? {
+            return Ok(0);
         }
-        done += count;
+        to.wait_writable(nonblock)?;
+        while done < len {
+            let Some(buffer) = from.pop(len - done) else { break };
+            let count = buffer.len;
+            if let Err(buffer) = to.push(buffer) {
+                from.unpop(buffer);
+                break;
+            }
+            done += count;
+        }
     }
     Ok(done)
 }
@@ -419,21 +422,23 @@ pub fn tee(input: &File, output: &File, len: usize, flags: u32) -> Result<usize>
         return Ok(0);
     }
     let nonblock = flags & raw::SPLICE_F_NONBLOCK != 0 || input.nonblock() || output.nonblock();
-    if !from.wait_readable(nonblock)? {
-        return Ok(0);
-    }
-    to.wait_writable(nonblock)?;
     let mut done = 0;
-    let mut index = 0;
-    while done < len
-        && let Some(buffer) = from.peek(index, len - done)
-    {
-        let count = buffer.len;
-        if to.push(buffer).is_err() {
-            break;
+    while done == 0 {
+        if !from.wait_readable(nonblock)? {
+            return Ok(0);
         }
-        done += count;
-        index += 1;
+        to.wait_writable(nonblock)?;
+        let mut index = 0;
+        while done < len
+            && let Some(buffer) = from.peek(index, len - done)
+        {
+            let count = buffer.len;
+            if to.push(buffer).is_err() {
+                break;
+            }
+            done += count;
+            index += 1;
+        }
     }
     Ok(done)
 }

@@ -17,6 +17,7 @@
 
 mod creds;
 mod files;
+mod futex;
 mod futex_pi;
 mod harness;
 mod helpers;
@@ -25,7 +26,9 @@ mod ipc;
 mod memory;
 mod mountapi;
 mod mounts;
+mod namespaces;
 mod paths;
+mod pipes;
 mod prelude;
 mod process;
 mod pseudo;
@@ -52,7 +55,10 @@ const TABLES: &[&[harness::Test]] = &[
     signals::TESTS,
     ipc::TESTS,
     threads::TESTS,
+    futex::TESTS,
     futex_pi::TESTS,
+    pipes::TESTS,
+    namespaces::TESTS,
     time::TESTS,
     timers::TESTS,
     sched::TESTS,
@@ -75,11 +81,12 @@ fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if sys::getpid() == 1 {
         harness::mount_system();
-        // The kernel passes what it does not know on its command line: `guest_filter=NAME`.
+        // The kernel passes what it does not know on its command line: `guest_filter=NAME,NAME…`.
         let filters: Vec<String> = args
             .iter()
             .chain(std::env::vars().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().iter())
-            .filter_map(|word| word.strip_prefix("guest_filter=").map(str::to_string))
+            .filter_map(|word| word.strip_prefix("guest_filter="))
+            .flat_map(|names| names.split(',').map(str::to_string))
             .collect();
         harness::run(TABLES, &filters);
         harness::power_off();

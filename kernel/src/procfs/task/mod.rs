@@ -178,6 +178,8 @@ enum Kind {
     Text(ShowFn, Option<Mode>),
     /// Text that can be written.
     Writable(ShowFn, StoreFn),
+    /// Text about the memory that the process has when the file is opened.
+    Memory(memory::ShowMemory),
     /// A link to an object.
     Link(fn(&Subject) -> Result<Path>),
     /// A directory.
@@ -203,6 +205,10 @@ const fn text(name: &'static str, mode: u32, show: ShowFn) -> FileSpec {
     row(name, mode, Kind::Text(show, None))
 }
 
+const fn memory(name: &'static str, mode: u32, show: memory::ShowMemory) -> FileSpec {
+    row(name, mode, Kind::Memory(show))
+}
+
 const fn secret(name: &'static str, mode: u32, show: ShowFn) -> FileSpec {
     row(name, mode, Kind::Text(show, Some(Mode::Read)))
 }
@@ -225,8 +231,8 @@ const FILES: &[FileSpec] = &[
     row("fdinfo", 0o555, Kind::Dir(fd::info_dir)),
     row("ns", 0o511, Kind::Dir(ns::dir)),
     row("net", 0o555, Kind::Dir(net::dir)),
-    secret("environ", 0o400, memory::environ),
-    secret("auxv", 0o400, memory::auxv),
+    memory("environ", 0o400, memory::environ),
+    memory("auxv", 0o400, memory::auxv),
     text("status", 0o444, status::status),
     secret("personality", 0o400, settings::personality),
     text("limits", 0o444, settings::limits),
@@ -240,7 +246,7 @@ const FILES: &[FileSpec] = &[
     text("cmdline", 0o444, memory::cmdline),
     text("stat", 0o444, stat::stat),
     text("statm", 0o444, stat::statm),
-    secret("maps", 0o444, maps::maps),
+    memory("maps", 0o444, maps::maps),
     text("children", 0o444, threads::children).only(Scope::Thread),
     row("mem", 0o600, Kind::Custom(memory::open_mem)),
     row("cwd", 0o777, Kind::Link(links::cwd)),
@@ -250,8 +256,8 @@ const FILES: &[FileSpec] = &[
     row("mountinfo", 0o444, Kind::Custom(mounts::open_mountinfo)),
     row("mountstats", 0o400, Kind::Custom(mounts::open_mountstats)).only(Scope::Process),
     row("clear_refs", 0o200, Kind::Writable(settings::write_only, settings::clear_refs)),
-    secret("smaps", 0o444, maps::smaps),
-    secret("smaps_rollup", 0o444, maps::smaps_rollup),
+    memory("smaps", 0o444, maps::smaps),
+    memory("smaps_rollup", 0o444, maps::smaps_rollup),
     text("stack", 0o400, stat::stack),
     row("pagemap", 0o400, Kind::Custom(memory::open_pagemap)),
     text("wchan", 0o444, stat::wchan),
@@ -285,6 +291,10 @@ struct TaskText {
 
 impl Show for TaskText {
     fn show(&self, cx: &Context<'_>, out: &mut Text) -> Result<()> {
+        // Since the file was opened the process may have become another user's.
+        if let Some(mode) = self.mode {
+            self.subject.with_thread(|_, thread| access::check(thread, mode))??;
+        }
         (self.show)(&View::new(&self.subject, cx), out)
     }
 
@@ -331,6 +341,10 @@ impl TaskDir {
         let node = match &spec.kind {
             Kind::Text(show, mode) => text(*show, None, *mode)?,
             Kind::Writable(show, store) => text(*show, Some(*store), None)?,
+            Kind::Memory(show) => {
+                let show = *show;
+                Node::Custom(try_arc(move |_: &Context<'_>, _: &mut OpenFile<'_>| memory::open_text(&subject, show))?)
+            }
             Kind::Link(path) => Node::Link(try_arc(TaskLink { subject, path: *path })?),
             Kind::Dir(make) => Node::Dir(make(&subject)?),
             Kind::Custom(open) => {

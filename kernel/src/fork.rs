@@ -268,6 +268,7 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         charge,
     });
     inherit(&me, &thread, request);
+    crate::keys::slots::inherit(&me, &thread, has(f::THREAD))?;
     let done = has(f::VFORK).then(|| Arc::new(Completion::new()));
     *thread.vfork_done.lock() = done.clone();
 

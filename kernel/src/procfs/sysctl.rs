@@ -210,6 +210,7 @@ pub(super) fn init() {
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
     kernel.mkdir("random").add_attrs(RANDOM);
+    kernel.mkdir("keys").add_attrs(crate::keys::show::SYSCTLS);
     kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);
     sys.mkdir("vm").add_attrs(VM);
     let fs = sys.mkdir("fs");

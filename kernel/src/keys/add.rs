@@ -137,7 +137,7 @@ pub fn request(kind: Option<Kind>, description: &[u8], callout: bool, dest: i32)
         id => Some(lookup(id, Missing::Create, Need::Use(perm::WRITE))?.key),
     };
     let kind = kind.ok_or(Errno::ENOKEY)?;
-    let search = Search { cred: &cred, wanted: Wanted::Named(kind, description) };
+    let search = Search { cred: &cred, wanted: Wanted::Requested(kind, description) };
     match search_own(&me, &search) {
         Ok(found) => {
             if let Some(dest) = dest {

@@ -19,6 +19,7 @@ pub struct Ref {
 }
 
 /// Special numbers: `KEY_SPEC_*`.
+#[allow(missing_docs)]
 pub mod spec {
     pub const THREAD: i32 = -1;
     pub const PROCESS: i32 = -2;

@@ -15,6 +15,8 @@ pub const MAX_DEPTH: usize = 6;
 pub enum Wanted<'a> {
     /// A usable key of that type and description.
     Named(Kind, &'a [u8]),
+    /// The same, but one that has expired is as good as none.
+    Requested(Kind, &'a [u8]),
     /// That key, in whatever state.
     Exactly(&'a Arc<Key>),
 }
@@ -43,7 +45,7 @@ impl Search<'_> {
             Wanted::Exactly(wanted) if !Arc::ptr_eq(wanted, key) => Look::Other,
             Wanted::Exactly(_) if may(key) => Look::Found,
             Wanted::Exactly(_) => Look::Unusable(Errno::EACCES),
-            Wanted::Named(kind, description) => {
+            Wanted::Named(kind, description) | Wanted::Requested(kind, description) => {
                 if !key.matches(kind, description) {
                     return Look::Other;
                 }
@@ -55,6 +57,9 @@ impl Search<'_> {
                     return Look::Unusable(Errno::EKEYREVOKED);
                 }
                 if expiry.is_some_and(|expiry| now() >= expiry) {
+                    if matches!(self.wanted, Wanted::Requested(..)) {
+                        return Look::Other;
+                    }
                     return Look::Unusable(Errno::EKEYEXPIRED);
                 }
                 if !may(key) {

@@ -61,6 +61,7 @@ pub fn exit(code: i32) -> ! {
     me.exit_code.store(code, Ordering::Relaxed);
     stop_signals(&me);
     me.seccomp.release();
+    crate::keys::slots::exit(&me);
     release_user_view(&me);
     release_mm(&me);
     crate::ipc::task::exit(&me);

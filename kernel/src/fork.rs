@@ -269,6 +269,7 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         charge,
     });
     inherit(&me, &thread, request)?;
+    crate::keys::slots::inherit(&me, &thread, has(f::THREAD))?;
     let done = if has(f::VFORK) { Some(try_arc(Completion::new())?) } else { None };
     *thread.vfork_done.lock() = done.clone();
 

@@ -2,7 +2,7 @@
 //!
 //! - [`process`], [`fork`], [`exec`], [`exit`], [`wait`], [`pidfd`]: processes and their lives;
 //! - [`signal`], [`futex`], [`time`]: how they are interrupted, synchronised and timed;
-//! - [`cred`], [`namespaces`], [`seccomp`], [`landlock`]: who acts, what it sees, and which calls it may make;
+//! - [`cred`], [`namespaces`], [`seccomp`], [`landlock`], [`keys`]: who acts, what it sees, and which calls it may make;
 //! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine; [`ipc`]: System V IPC, message queues;
 //! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
@@ -24,6 +24,7 @@ pub mod futex;
 pub mod init;
 pub mod ipc;
 pub mod job;
+pub mod keys;
 pub mod landlock;
 pub mod memory;
 pub mod misc;

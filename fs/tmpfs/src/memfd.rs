@@ -40,6 +40,7 @@ static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| {
         private: None,
     };
     let sb = new_super(&crate::TMPFS, &request, crate::Flavor::Tmpfs)?;
+    sb.set_flags(sb.flags() | vfs::super_block::SB_NOUSER);
     vfs::mount::kernel_mount(&sb, 0, b"tmpfs")
 });
 

@@ -28,6 +28,8 @@ use mm::fallible::{TryCollect, TryVec, try_arc};
 
 /// Flags of a super block that `mount(2)` may set (`SB_*`, same values as `MS_*`).
 pub const SB_RDONLY: u32 = raw::MS_RDONLY;
+/// The kernel's own: users cannot mount it, and no rule names what is on it.
+pub const SB_NOUSER: u32 = raw::MS_NOUSER;
 /// Writes are synchronous.
 pub const SB_SYNCHRONOUS: u32 = raw::MS_SYNCHRONOUS;
 /// Directory changes are synchronous.

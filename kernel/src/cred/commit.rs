@@ -71,6 +71,9 @@ pub fn commit(me: &CurrentThread, new: Credentials) -> Result<()> {
         let before = me.charge.lock().replace(charge);
         drop(before);
     }
+    if old.fsuid != new.fsuid || old.fsgid != new.fsgid {
+        crate::keys::slots::fs_ids_changed(me, new.fsuid.0, new.fsgid.0);
+    }
     drop(me.cred.replace(Some(new)));
     Ok(())
 }

@@ -49,6 +49,7 @@ pub fn commit(
         me.pdeath_signal.store(0, Ordering::Relaxed);
     }
     cred.install(me)?;
+    crate::keys::slots::exec(me);
     if let Some(files) = me.files() {
         files.close_on_exec();
     }

@@ -121,7 +121,7 @@ fn add_path(ruleset: &Ruleset, attr: UserPtr<PathBeneathAttr>) -> Result<()> {
     if !inode.is_dir() && !Rights::FILE.contains(rights) {
         return Err(Errno::EINVAL);
     }
-    ruleset.add_path(inode, rights | Rights::all() - handled)
+    ruleset.add_path(inode, rights | (Rights::all() - handled))
 }
 
 fn add_port(ruleset: &Ruleset, attr: UserPtr<NetPortAttr>) -> Result<()> {

@@ -11,6 +11,8 @@ use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use mm::context::NoFailScope;
+use mm::fallible::try_arc;
 use vfs::cred::{Credentials, UserNamespace};
 use vfs::file::File;
 use vfs::file_ops::FileOps;
@@ -154,17 +156,20 @@ impl Joining {
 
     fn commit(self, me: &CurrentThread) -> Result<()> {
         let fs = me.fs().ok_or(Errno::EINVAL)?;
+        // From here on it is done whole.
+        let _no_fail = NoFailScope::enter();
+        let proxy = try_arc(self.proxy)?;
         if let Some(new) = self.new_cred {
-            crate::cred::commit::commit(me, new);
+            crate::cred::commit::commit(me, new)?;
         }
         if let Some(root) = self.root {
-            fs.set_root(root.clone());
-            fs.set_cwd(root);
+            fs.set_root(root.clone())?;
+            fs.set_cwd(root)?;
         }
         if self.leaves_ipc {
             ipc::task::leave_semaphores(me);
         }
-        drop(me.nsproxy.replace(Some(Arc::new(self.proxy))));
+        drop(me.nsproxy.replace(Some(proxy)));
         Ok(())
     }
 }

@@ -8,7 +8,6 @@ use crate::process::nsproxy::NEW_FLAGS;
 use crate::syscall::{Fd, Syscall};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
-use alloc::sync::Arc;
 use mm::fallible::try_arc;
 use vfs::cred::Credentials;
 use vfs::fdtable::Fd as VfsFd;

@@ -174,6 +174,8 @@ pub struct Thread {
     pub files: RcuPtr<FdTable>,
     /// Its namespaces.
     pub nsproxy: RcuPtr<NsProxy>,
+    /// Its keyrings.
+    pub keys: crate::keys::Slots,
     /// Which system calls it may make.
     pub seccomp: crate::seccomp::State,
     /// Signals.
@@ -253,6 +255,7 @@ impl Thread {
             fs: RcuPtr::new(Some(parts.fs)),
             files: RcuPtr::new(Some(parts.files)),
             nsproxy: RcuPtr::new(Some(parts.nsproxy)),
+            keys: crate::keys::Slots::default(),
             seccomp: crate::seccomp::State::default(),
             signals: ThreadSignals {
                 blocked: AtomicU64::new(0),

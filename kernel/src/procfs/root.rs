@@ -112,6 +112,8 @@ pub(super) fn init() {
     top().add("thread-self", Node::Link(Arc::new(SelfLink { thread: true })), 0o777);
     top().add_sized_link("mounts", "self/mounts");
     top().add_sized_link("net", "self/net");
+    top().add("keys", Node::Text(Arc::new(crate::keys::show::Keys)), 0o444);
+    top().add("key-users", Node::Text(Arc::new(crate::keys::show::Users)), 0o444);
 }
 
 #[cfg(test)]

@@ -205,6 +205,7 @@ pub(super) fn init() {
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
     kernel.mkdir("random").add_attrs(RANDOM);
+    kernel.mkdir("keys").add_attrs(crate::keys::show::SYSCTLS);
     kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);
     vm::init(&sys.mkdir("vm"));
     let fs = sys.mkdir("fs");

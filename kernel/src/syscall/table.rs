@@ -42,6 +42,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::ipc::sem::operate::SYSCALLS,
     crate::ipc::shm::attach::SYSCALLS,
     crate::ipc::shm::control::SYSCALLS,
+    crate::keys::syscalls::SYSCALLS,
     crate::landlock::syscalls::SYSCALLS,
     crate::memory::advice::SYSCALLS,
     crate::memory::map::SYSCALLS,

@@ -23,6 +23,8 @@ mod harness;
 mod helpers;
 mod hostile;
 mod ipc;
+mod keys;
+mod landlock;
 mod memory;
 mod mountapi;
 mod mounts;
@@ -64,6 +66,8 @@ const TABLES: &[&[harness::Test]] = &[
     sched::TESTS,
     creds::TESTS,
     seccomp::TESTS,
+    landlock::TESTS,
+    keys::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,

@@ -8,7 +8,7 @@ use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernfs::{Context, Show, Text};
-use mm::fallible::{try_box, try_vec};
+use mm::fallible::{try_arc, try_box, try_vec};
 use mm::remote::{RemoteBuf, RemoteMode};
 use mm::{AddressSpace, IovIter};
 use vfs::file::{File, FileImpl, OpenFile};
@@ -90,7 +90,7 @@ impl Show for MemoryText {
 /// Opens a file about a memory.
 pub(super) fn open_text(subject: &Subject, show: ShowMemory) -> Result<FileImpl> {
     let space = checked_space(subject, Mode::Read)?;
-    Ok(kernfs::open_text(Arc::new(MemoryText { space, show })))
+    kernfs::open_text(try_arc(MemoryText { space, show })?)
 }
 
 /// A part of the stack as exec laid it out.

@@ -343,7 +343,9 @@ impl TaskDir {
             Kind::Writable(show, store) => text(*show, Some(*store), None)?,
             Kind::Memory(show) => {
                 let show = *show;
-                Node::Custom(try_arc(move |_: &Context<'_>, _: &mut OpenFile<'_>| memory::open_text(&subject, show))?)
+                Node::Custom(try_arc(move |_: &Context<'_>, _: &mut OpenFile<'_>| {
+                    memory::open_text(&subject, show)
+                })?)
             }
             Kind::Link(path) => Node::Link(try_arc(TaskLink { subject, path: *path })?),
             Kind::Dir(make) => Node::Dir(make(&subject)?),

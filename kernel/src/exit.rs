@@ -59,6 +59,7 @@ pub fn exit(code: i32) -> ! {
     me.set(flags::EXITING);
     me.exit_code.store(code, Ordering::Relaxed);
     stop_signals(&me);
+    crate::io_uring::exit(&me);
     release_user_view(&me);
     release_mm(&me);
     crate::ipc::task::exit(&me);
@@ -127,6 +128,9 @@ fn release_mm(me: &Thread) {
         accounts.dead.max_rss = accounts.dead.max_rss.max(peak);
         drop(accounts);
         mm.put_user();
+        if mm.users() == 0 {
+            crate::aio::exit(&mm);
+        }
     }
 }
 

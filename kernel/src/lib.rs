@@ -4,6 +4,7 @@
 //! - [`signal`], [`futex`], [`time`]: how they are interrupted, synchronised and timed;
 //! - [`cred`], [`namespaces`]: who acts, and what it sees;
 //! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine; [`ipc`]: System V IPC, message queues;
+//! - [`io_uring`], [`aio`]: asynchronous system calls, asynchronous I/O;
 //! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
 //! - [`syscall`], [`traps`], [`oops`]: the ways into the kernel, and what happens when it breaks.
@@ -12,6 +13,7 @@
 
 extern crate alloc;
 
+pub mod aio;
 pub mod cred;
 pub mod dev;
 pub mod exec;
@@ -20,6 +22,7 @@ pub mod fork;
 pub mod fs;
 pub mod futex;
 pub mod init;
+pub mod io_uring;
 pub mod ipc;
 pub mod job;
 pub mod memory;

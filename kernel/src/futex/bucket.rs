@@ -27,6 +27,8 @@ pub struct Entry {
     pub index: u32,
     /// How it waits.
     pub kind: Kind,
+    /// Who hears of the wake-up in place of the thread ([`super::detached`]).
+    pub notify: Option<Arc<dyn super::detached::Notify>>,
 }
 
 /// How a thread waits, and so who may wake it.
@@ -43,7 +45,7 @@ pub enum Kind {
 impl Entry {
     /// An entry for the thread that runs as `task`.
     pub fn new(key: Key, task: Arc<Task>, kind: Kind) -> Self {
-        Self { key, task, bitset: u32::MAX, index: 0, kind }
+        Self { key, task, bitset: u32::MAX, index: 0, kind, notify: None }
     }
 }
 
@@ -71,6 +73,11 @@ pub fn index_of(key: &Key) -> usize {
 pub fn bucket(index: usize) -> &'static Bucket {
     let table: &'static [CachePadded<Bucket>] = &TABLE;
     &table[index & (table.len() - 1)]
+}
+
+/// How many buckets there are.
+pub fn count() -> usize {
+    TABLE.len()
 }
 
 impl Bucket {

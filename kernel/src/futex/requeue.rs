@@ -75,7 +75,9 @@ pub fn requeue(
                     at += 1;
                 } else if let Some(mut entry) = queue.remove(at) {
                     entry.key = key2;
-                    if let Some(thread) = entry.task.data::<Thread>() {
+                    if let Some(notify) = &entry.notify {
+                        notify.moved();
+                    } else if let Some(thread) = entry.task.data::<Thread>() {
                         thread.futex.moved_to(to);
                     }
                     if let Some(second) = second.as_mut()

@@ -73,7 +73,8 @@ fn dequeue_all(me: &CurrentThread, words: &[Watched]) {
         let bucket = bucket(index_of(&word.key));
         loop {
             let mut queue = bucket.lock();
-            let at = queue.iter().position(|e| core::ptr::eq(&raw const *e.task, me.task()));
+            let at =
+                queue.iter().position(|e| e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task()));
             let entry = at.and_then(|at| queue.remove(at));
             drop(queue);
             if entry.is_none() {

@@ -15,12 +15,14 @@
     clippy::neg_cmp_op_on_partial_ord
 )]
 
+mod aio;
 mod creds;
 mod files;
 mod futex_pi;
 mod harness;
 mod helpers;
 mod hostile;
+mod io_uring;
 mod ipc;
 mod memory;
 mod mountapi;
@@ -40,6 +42,8 @@ mod threads;
 mod time;
 mod timers;
 mod tty;
+mod uring;
+mod uring_ops;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
@@ -64,6 +68,9 @@ const TABLES: &[&[harness::Test]] = &[
     sysv::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,
+    io_uring::TESTS,
+    uring_ops::TESTS,
+    aio::TESTS,
 ];
 
 fn main() {

@@ -9,7 +9,7 @@ use abi::{Errno, Result};
 use vfs::file::File;
 
 use super::complete::Cx;
-use super::op::{Op, Prep};
+use super::op::{self, Op, Prep};
 use super::request::{Place, Request, flags};
 use super::ring::Ring;
 use super::task::TaskCtx;
@@ -105,7 +105,8 @@ pub fn matching(cx: &mut Cx<'_>, target: &Target, except: Option<&Arc<Request>>)
         }
         match one(cx, &req) {
             Ok(()) if every => count += 1,
-            Ok(()) => return Ok(0),
+            // What Linux counts even where only one is meant.
+            Ok(()) => return Ok(usize::from(op::is_counted(req.opcode))),
             Err(Errno::EALREADY) if every => count += 1,
             Err(Errno::EALREADY) => {
                 running = true;

@@ -1,7 +1,8 @@
 //! Provided buffers: groups from which an operation takes a buffer when it has data.
 //!
 //! A group is a list filled by `IORING_OP_PROVIDE_BUFFERS`, or a ring in shared memory (`IORING_REGISTER_PBUF_RING`) whose tail the user
-//! moves. Lock: `Ring::kbufs`, sleeping, inside of the submission lock.
+//! moves. Lock: `Ring::kbufs`, sleeping, inside of the submission lock and of `mmap_lock`: page faults on a mapped ring take it, so no
+//! user memory is touched under it.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -190,45 +191,34 @@ impl Groups {
         }
     }
 
-    /// Registers a ring of `entries` buffers: in the user's memory at `addr`, or in memory to be mapped.
-    ///
-    /// # Errors
-    /// `EINVAL`, `EEXIST`, `EFAULT`, `ENOMEM`.
-    pub fn register(&mut self, group: u16, addr: u64, entries: u32, flags: u16) -> Result<()> {
-        let flags = u32::from(flags);
-        const MMAP: u32 = 1;
-        const INC: u32 = 2;
-        if flags & !(MMAP | INC) != 0 {
-            return Err(Errno::EINVAL);
-        }
-        let mapped = flags & MMAP != 0;
-        if mapped == (addr != 0) || !mapped && !addr.is_multiple_of(arch::addr::PAGE_SIZE as u64) {
-            return Err(if mapped || addr != 0 { Errno::EINVAL } else { Errno::EFAULT });
-        }
-        if !entries.is_power_of_two() || entries >= MAX_BUFFERS {
-            return Err(Errno::EINVAL);
-        }
+    /// Adds a ring in pinned memory, or in the kernel's, which is to be mapped.
+    fn insert(
+        &mut self,
+        group: u16,
+        pinned: Option<PinnedPages>,
+        entries: u32,
+        incremental: bool,
+    ) -> Result<()> {
         match self.groups.get(&group) {
             None => {}
             Some(Group::List(list)) if list.is_empty() => {}
             Some(_) => return Err(Errno::EEXIST),
         }
         let len = entries as usize * ENTRY;
-        let memory = if mapped {
+        let mapped = pinned.is_none();
+        let memory = match pinned {
+            Some(memory) => memory,
             // One of the same size that was removed serves again: what may be mapped does not pile up.
-            match self.retired.iter().position(|ring| ring.entries == entries) {
+            None => match self.retired.iter().position(|ring| ring.entries == entries) {
                 Some(at) => {
                     let memory = self.retired.swap_remove(at).memory;
                     memory.zero(0, len);
                     memory
                 }
                 None => PinnedPages::alloc(len)?,
-            }
-        } else {
-            let mm = crate::process::current().mm().ok_or(Errno::EFAULT)?;
-            PinnedPages::pin_user(&mm, addr as usize, len)?
+            },
         };
-        let ring = BufRing { memory, entries, head: 0, mapped, incremental: flags & INC != 0 };
+        let ring = BufRing { memory, entries, head: 0, mapped, incremental };
         drop(self.groups.insert(group, Group::Ring(ring)));
         Ok(())
     }
@@ -275,6 +265,33 @@ impl Groups {
             _ => Err(Errno::EINVAL),
         }
     }
+}
+
+/// Registers a ring of `entries` buffers: in the user's memory at `addr`, or in memory to be mapped.
+///
+/// # Errors
+/// `EINVAL`, `EEXIST`, `EFAULT`, `ENOMEM`.
+pub fn register(ring: &Ring, group: u16, addr: u64, entries: u32, flags: u16) -> Result<()> {
+    let flags = u32::from(flags);
+    const MMAP: u32 = 1;
+    const INC: u32 = 2;
+    if flags & !(MMAP | INC) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mapped = flags & MMAP != 0;
+    if mapped == (addr != 0) || !mapped && !addr.is_multiple_of(arch::addr::PAGE_SIZE as u64) {
+        return Err(if mapped || addr != 0 { Errno::EINVAL } else { Errno::EFAULT });
+    }
+    if !entries.is_power_of_two() || entries >= MAX_BUFFERS {
+        return Err(Errno::EINVAL);
+    }
+    let pinned = if mapped {
+        None
+    } else {
+        let mm = crate::process::current().mm().ok_or(Errno::EFAULT)?;
+        Some(PinnedPages::pin_user(&mm, addr as usize, entries as usize * ENTRY)?)
+    };
+    ring.kbufs.lock().insert(group, pinned, entries, flags & INC != 0)
 }
 
 /// Takes a buffer for `len` bytes.

@@ -6,7 +6,6 @@
 //! Linux's.
 
 use abi::io_uring::{Params, RingOffsets, raw};
-use arch::addr::PAGE_SIZE;
 
 /// Consumed by the kernel up to here.
 pub const SQ_HEAD: usize = 0;
@@ -129,11 +128,6 @@ impl Layout {
             user_addr: cq_addr,
         };
     }
-}
-
-/// Bytes rounded up to pages.
-pub fn page_align(len: usize) -> usize {
-    len.next_multiple_of(PAGE_SIZE)
 }
 
 #[cfg(test)]

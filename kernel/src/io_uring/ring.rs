@@ -29,7 +29,7 @@ use vfs::poll::PollTable;
 
 use super::cq::Completions;
 use super::kbuf::Groups;
-use super::layout::{Layout, SQ_HEAD, SQ_TAIL, page_align};
+use super::layout::{Layout, SQ_HEAD, SQ_TAIL};
 use super::register::restrict::Restrictions;
 use super::request::{Request, flags};
 use super::rsrc::{BufferTable, FileTable};
@@ -337,14 +337,9 @@ impl FileOps for Ring {
     }
 
     fn mmap(&self, _: &File, setup: &mut MmapSetup) -> Result<()> {
-        let (area, within) = self.area(setup.pgoff)?;
-        let len = match area {
-            Area::Rings => self.rings.len(),
-            Area::Sqes => self.sqes.len(),
-            Area::Buffers(group) => self.kbufs.lock().mapped_ring(group)?.len(),
-        };
-        if within as usize + setup.len > page_align(len) {
-            return Err(Errno::EINVAL);
+        // Linux looks for an address first and says that there is none.
+        if let Area::Buffers(group) = self.area(setup.pgoff).map_err(|_| Errno::ENOMEM)?.0 {
+            self.kbufs.lock().mapped_ring(group).map_err(|_| Errno::ENOMEM)?;
         }
         if !setup.flags.contains(VmFlags::SHARED) {
             return Err(Errno::EINVAL);
@@ -371,12 +366,20 @@ impl FileOps for Ring {
     fn release(&self, _: &File) {
         self.dying.store(true, Ordering::Release);
         let Some(me) = self.me.upgrade() else { return };
+        // The last reference may be a mapping's, which goes under `mmap_lock`: nothing is waited for here.
+        sched::workqueue::queue(move || me.tear_down());
+    }
+}
+
+impl Ring {
+    /// The file is closed: what is under way ends.
+    fn tear_down(self: &Arc<Self>) {
         if let Some(thread) = &self.sq_thread {
-            thread.remove(&me);
+            thread.remove(self);
         }
-        super::cancel::all(&me, None);
+        super::cancel::all(self, None);
         if self.defers_work() {
-            me.run_deferred(None);
+            self.run_deferred(None);
         }
         // What refers back to the ring goes, so that the ring can.
         drop(self.submitter.lock().take());

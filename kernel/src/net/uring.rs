@@ -108,7 +108,12 @@ impl ReceiveHeader {
     /// # Errors
     /// `EFAULT`, `EINVAL`, `EMSGSIZE`, `EOVERFLOW`.
     pub fn read(user: UserPtr<Msghdr>, selects: bool, multishot: bool) -> Result<Self> {
-        let header = transfer::read_header(user)?;
+        let mut header = transfer::read_header(user)?;
+        if multishot {
+            // Room for the name is in the buffer, whether there is an address for it or not.
+            let room = user.byte_add::<i32>(core::mem::offset_of!(Msghdr, namelen)).read()?;
+            header.namelen = usize::try_from(room).map_err(|_| Errno::EINVAL)?.min(SOCKADDR_MAX) as i32;
+        }
         let iov = KeptIovec::import(header.iov as usize, header.iovlen as usize)?;
         if selects && header.iovlen > 1 {
             return Err(Errno::EINVAL);

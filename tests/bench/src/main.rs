@@ -5,6 +5,7 @@
 //! for each row, `end`, and powers off. The variable `bench_rows` (a kernel command line word)
 //! names the rows to run. Nothing here knows which kernel it runs on.
 
+mod asynchronous;
 mod files;
 mod ipc;
 mod measure;
@@ -33,6 +34,7 @@ fn main() {
         call!(SYS_getppid);
     });
     files::run(&rows);
+    asynchronous::run(&rows);
     ipc::run(&rows);
     process::run(&rows);
     memory::run(&rows);

@@ -69,6 +69,7 @@ pub struct Ring {
     pub params: Params,
     rings: usize,
     sqes: usize,
+    lens: (usize, usize),
     sq_tail: u32,
 }
 
@@ -112,8 +113,9 @@ impl Ring {
         let both = PROT_READ | PROT_WRITE;
         let shared = MAP_SHARED | MAP_POPULATE;
         let rings = mmap(0, len, both, shared, fd, 0)?;
-        let sqes = mmap(0, (sqe_size * params.sq_entries) as usize, both, shared, fd, 0x1000_0000)?;
-        Ok(Self { fd, params, rings, sqes, sq_tail: 0 })
+        let sqes_len = (sqe_size * params.sq_entries) as usize;
+        let sqes = mmap(0, sqes_len, both, shared, fd, 0x1000_0000)?;
+        Ok(Self { fd, params, rings, sqes, lens: (len, sqes_len), sq_tail: 0 })
     }
 
     fn word(&self, offset: u32) -> &AtomicU32 {
@@ -230,6 +232,9 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        // The mappings keep the ring as the descriptor does.
+        let _ = munmap(self.rings, self.lens.0);
+        let _ = munmap(self.sqes, self.lens.1);
         let _ = close(self.fd);
     }
 }

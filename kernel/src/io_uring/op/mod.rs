@@ -39,6 +39,11 @@ pub const TIMEOUT: u8 = 11;
 /// `IORING_OP_LINK_TIMEOUT`.
 pub const LINK_TIMEOUT: u8 = 15;
 
+/// Whether cancelling one such request is reported as 1: children and futexes.
+pub fn is_counted(opcode: u8) -> bool {
+    matches!(opcode, 50 | 51 | 53)
+}
+
 /// What came of issuing a request.
 pub enum Issue {
     /// Complete: result and flags.

@@ -15,6 +15,7 @@ use vfs::fdtable::Fd;
 
 use super::super::cancel::{self, Target};
 use super::super::complete::Cx;
+use super::super::kbuf;
 use super::super::ring::{RegisteredEventFd, Ring};
 use super::super::task::TaskCtx;
 use crate::fs::context;
@@ -112,10 +113,7 @@ pub fn pbuf_ring(ring: &Ring, arg: usize) -> Result<usize> {
     if request.resv != [0; 3] {
         return Err(Errno::EINVAL);
     }
-    ring.kbufs
-        .lock()
-        .register(request.bgid, request.ring_addr, request.ring_entries, request.flags)
-        .map(|()| 0)
+    kbuf::register(ring, request.bgid, request.ring_addr, request.ring_entries, request.flags).map(|()| 0)
 }
 
 /// `IORING_UNREGISTER_PBUF_RING`.

@@ -62,6 +62,7 @@ pub fn exit(code: i32) -> ! {
     stop_signals(&me);
     me.seccomp.release();
     crate::keys::slots::exit(&me);
+    crate::io_uring::exit(&me);
     release_user_view(&me);
     release_mm(&me);
     crate::ipc::task::exit(&me);
@@ -130,6 +131,9 @@ fn release_mm(me: &Thread) {
         accounts.dead.max_rss = accounts.dead.max_rss.max(peak);
         drop(accounts);
         mm.put_user();
+        if mm.users() == 0 {
+            crate::aio::exit(&mm);
+        }
     }
 }
 

@@ -190,15 +190,38 @@ fn sys_wait4(pid: i32, status: UserPtr<i32>, options: i32, rusage: UserPtr<Rusag
     Ok(found.pid)
 }
 
-#[macros::syscall(waitid)]
-fn sys_waitid(
-    idtype: i32,
-    id: i32,
-    infop: UserPtr<Siginfo>,
-    options: i32,
-    rusage: UserPtr<Rusage>,
-) -> Result<()> {
-    let mut options = options as u32;
+/// What a call of `waitid(2)` asks for.
+pub struct WaitId {
+    filter: Filter,
+    /// The pid descriptor does not wait: nothing to report is an error.
+    nonblock: bool,
+}
+
+/// What there is to report; `None` for nothing, with `WNOHANG`.
+pub struct Report(Option<Found>);
+
+impl WaitId {
+    /// From the arguments of the call.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ECHILD`, `EBADF`.
+    pub fn new(idtype: i32, id: i32, options: u32) -> Result<Self> {
+        waitid_filter(idtype, id, options)
+    }
+
+    /// Looks once at the children of `process`, the running one. `None`: there is nothing to report yet.
+    pub fn look(&self, process: &Arc<Process>) -> Option<Result<Report>> {
+        match search(process, &self.filter) {
+            Search::Found(found) => Some(Ok(Report(Some(found)))),
+            Search::NoChild => Some(Err(Errno::ECHILD)),
+            Search::Nothing if self.nonblock => Some(Err(Errno::EAGAIN)),
+            Search::Nothing if self.filter.options & raw::WNOHANG != 0 => Some(Ok(Report(None))),
+            Search::Nothing => None,
+        }
+    }
+}
+
+fn waitid_filter(idtype: i32, id: i32, mut options: u32) -> Result<WaitId> {
     let kinds = raw::WEXITED | raw::WSTOPPED | raw::WCONTINUED;
     let known = kinds | raw::WNOHANG | raw::WNOWAIT | raw::__WNOTHREAD | raw::__WCLONE | raw::__WALL;
     if options & !known != 0 || options & kinds == 0 {
@@ -224,29 +247,53 @@ fn sys_waitid(
     if nonblock {
         options |= raw::WNOHANG;
     }
-    let found = wait_for(&Filter { which, options })?;
-    if found.is_none() && nonblock {
+    Ok(WaitId { filter: Filter { which, options }, nonblock })
+}
+
+impl Report {
+    /// Writes it to the user's structure, if there is one.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn write(&self, infop: UserPtr<Siginfo>) -> Result<()> {
+        let mut info = Siginfo::default();
+        if let Some(found) = &self.0 {
+            let status = match found.code {
+                raw::CLD_STOPPED => found.status >> 8 & 0xff,
+                raw::CLD_CONTINUED => raw::SIGCONT as i32,
+                _ => exit_info(found.status).1,
+            };
+            info = Siginfo::from_child(found.code as i32, found.pid, found.uid, status, 0, 0);
+        }
+        if infop.is_null() {
+            return Ok(());
+        }
+        // The call writes these six fields and leaves the rest of the structure alone.
+        let at = infop.cast::<u8>();
+        at.byte_add::<i32>(0).write(&info.signo)?;
+        at.byte_add::<i32>(4).write(&0)?;
+        at.byte_add::<i32>(8).write(&info.code)?;
+        at.byte_add::<i32>(16).write(&info.pid())?;
+        at.byte_add::<u32>(20).write(&info.uid())?;
+        at.byte_add::<i32>(24).write(&info.status())
+    }
+}
+
+#[macros::syscall(waitid)]
+fn sys_waitid(
+    idtype: i32,
+    id: i32,
+    infop: UserPtr<Siginfo>,
+    options: i32,
+    rusage: UserPtr<Rusage>,
+) -> Result<()> {
+    let wait = WaitId::new(idtype, id, options as u32)?;
+    let found = wait_for(&wait.filter)?;
+    if found.is_none() && wait.nonblock {
         return Err(Errno::EAGAIN);
     }
-    let mut info = Siginfo::default();
     if let Some(found) = &found {
         rusage.write_opt(&rusage_of(&found.usage))?;
-        let status = match found.code {
-            raw::CLD_STOPPED => found.status >> 8 & 0xff,
-            raw::CLD_CONTINUED => raw::SIGCONT as i32,
-            _ => exit_info(found.status).1,
-        };
-        info = Siginfo::from_child(found.code as i32, found.pid, found.uid, status, 0, 0);
     }
-    if infop.is_null() {
-        return Ok(());
-    }
-    // The call writes these six fields and leaves the rest of the structure alone.
-    let at = infop.cast::<u8>();
-    at.byte_add::<i32>(0).write(&info.signo)?;
-    at.byte_add::<i32>(4).write(&0)?;
-    at.byte_add::<i32>(8).write(&info.code)?;
-    at.byte_add::<i32>(16).write(&info.pid())?;
-    at.byte_add::<u32>(20).write(&info.uid())?;
-    at.byte_add::<i32>(24).write(&info.status())
+    Report(found).write(infop)
 }

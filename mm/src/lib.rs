@@ -27,6 +27,7 @@
 //! | [`mmap`], `protect`, `remap`, `advise`, `mlock`, `query` | the system calls |
 //! | [`vdso`] | the vDSO's pages in an address space |
 //! | [`remote`] | other processes' memory, futex keys |
+//! | [`pinned`] | pages that kernel and user share: rings, registered buffers |
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
 //! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
@@ -70,6 +71,7 @@ pub mod page_alloc;
 pub mod pageblock;
 pub mod pcp;
 pub mod pgtable;
+pub mod pinned;
 pub mod pressure;
 mod protect;
 pub mod ptable;
@@ -107,6 +109,7 @@ pub use filemap::{AddressSpaceOps, Mapping};
 pub use folio_lock::FolioGuard;
 pub use iov::{IovIter, import_iovec};
 pub use mmap::MmapRequest;
+pub use pinned::PinnedPages;
 pub use space::{AddressSpace, Limits};
 pub use user::{UserPtr, UserSlice, UserStr};
 pub use vma::{VmFile, VmFlags};

@@ -23,6 +23,8 @@ pub fn commit(
     cred: NewCred,
 ) -> Result<bool> {
     end_other_threads(me)?;
+    // Nothing may go on that uses the old memory.
+    crate::io_uring::exit(me);
     // Closing on exec must not close another process's descriptors.
     crate::process::unshare_files()?;
     unshare_sighand(me)?;
@@ -130,5 +132,8 @@ fn switch_memory(me: &CurrentThread, space: &Arc<AddressSpace>) {
         accounts.dead.max_rss = accounts.dead.max_rss.max(mm.counters().hiwater_rss() as u64);
         drop(accounts);
         mm.put_user();
+        if mm.users() == 0 {
+            crate::aio::exit(&mm);
+        }
     }
 }

@@ -130,8 +130,15 @@ fn sys_syncfs(fd: Fd) -> Result<()> {
 
 #[syscall(sync_file_range)]
 fn sys_sync_file_range(fd: Fd, offset: i64, count: i64, flags: u32) -> Result<()> {
+    sync_range(&file(fd)?, offset, count, flags)
+}
+
+/// `sync_file_range(2)` of an open file.
+///
+/// # Errors
+/// `EINVAL`, `ESPIPE`, those of writing.
+pub fn sync_range(file: &Arc<File>, offset: i64, count: i64, flags: u32) -> Result<()> {
     const KNOWN: u32 = 7;
-    let file = file(fd)?;
     if flags & !KNOWN != 0 || offset < 0 || count < 0 {
         return Err(Errno::EINVAL);
     }
@@ -144,7 +151,7 @@ fn sys_sync_file_range(fd: Fd, offset: i64, count: i64, flags: u32) -> Result<()
         FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink => {}
         _ => return Err(Errno::ESPIPE),
     }
-    rw::vfs_fsync(&file, offset as u64, end as u64, true)
+    rw::vfs_fsync(file, offset as u64, end as u64, true)
 }
 
 #[syscall(truncate)]
@@ -171,14 +178,21 @@ fn sys_fallocate(fd: Fd, mode: u32, offset: i64, len: i64) -> Result<()> {
 
 #[syscall(fadvise64)]
 fn sys_fadvise64(fd: Fd, offset: i64, len: i64, advice: u32) -> Result<()> {
-    let file = file(fd)?;
+    fadvise(&file(fd)?, offset, len, advice)
+}
+
+/// `posix_fadvise(2)` of an open file.
+///
+/// # Errors
+/// `ESPIPE`, `EINVAL`.
+pub fn fadvise(file: &Arc<File>, offset: i64, len: i64, advice: u32) -> Result<()> {
     if file.file_type() == vfs::types::FileType::Fifo {
         return Err(Errno::ESPIPE);
     }
     if len < 0 || advice > 5 {
         return Err(Errno::EINVAL);
     }
-    file.ops().fadvise(&file, offset as u64, len as u64, advice)
+    file.ops().fadvise(file, offset as u64, len as u64, advice)
 }
 
 #[syscall(readahead)]

@@ -30,6 +30,8 @@ pub struct Entry {
     pub places: Option<Arc<Places>>,
     /// How it waits.
     pub kind: Kind,
+    /// Who hears of the wake-up in place of the thread ([`super::detached`]).
+    pub notify: Option<Arc<dyn super::detached::Notify>>,
 }
 
 /// How a thread waits, and so who may wake it.
@@ -74,14 +76,15 @@ impl Places {
 impl Entry {
     /// An entry for the thread that runs as `task`.
     pub fn new(key: Key, task: Arc<Task>, kind: Kind) -> Self {
-        Self { key, task, bitset: u32::MAX, index: 0, places: None, kind }
+        Self { key, task, bitset: u32::MAX, index: 0, places: None, kind, notify: None }
     }
 
     /// It is in `bucket` from now on; under the locks of that one and the old one.
     pub fn moved_to(&self, bucket: usize) {
-        match &self.places {
-            Some(places) => places.set(self.index as usize, bucket),
-            None => {
+        match (&self.notify, &self.places) {
+            (Some(notify), _) => notify.moved(),
+            (None, Some(places)) => places.set(self.index as usize, bucket),
+            (None, None) => {
                 if let Some(thread) = self.task.data::<Thread>() {
                     thread.futex.moved_to(bucket);
                 }
@@ -115,6 +118,11 @@ pub fn index_of(key: &Key) -> usize {
 pub fn bucket(index: usize) -> &'static Bucket {
     let table: &'static [CachePadded<Bucket>] = &TABLE;
     &table[index & (table.len() - 1)]
+}
+
+/// How many buckets there are.
+pub fn count() -> usize {
+    TABLE.len()
 }
 
 impl Bucket {

@@ -253,7 +253,9 @@ pub(super) fn settle(me: &CurrentThread, addr: usize) -> Result<Settled> {
             // Requeued between the look and the lock.
             continue;
         }
-        let Some(at) = queue.iter().position(|e| core::ptr::eq(&raw const *e.task, me.task())) else {
+        let Some(at) =
+            queue.iter().position(|e| e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task()))
+        else {
             me.futex.finish();
             return Ok(Settled::Withdrawn);
         };
@@ -281,7 +283,8 @@ pub(super) fn settle(me: &CurrentThread, addr: usize) -> Result<Settled> {
                 mutex.take_abandoned();
             }
         }
-        let mine = queue.iter().position(|e| core::ptr::eq(&raw const *e.task, me.task()));
+        let mine =
+            queue.iter().position(|e| e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task()));
         let entry = mine.and_then(|at| queue.remove(at));
         drop(queue);
         place.leave(usize::from(entry.is_some()));

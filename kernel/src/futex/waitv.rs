@@ -84,7 +84,9 @@ fn dequeue_all(me: &CurrentThread, words: &[Watched], places: &Places) {
             // Requeued between the look and the lock.
             continue;
         }
-        let mine = |e: &Entry| e.index as usize == number && core::ptr::eq(&raw const *e.task, me.task());
+        let mine = |e: &Entry| {
+            e.index as usize == number && e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task())
+        };
         let at = queue.iter().position(mine);
         let entry = at.and_then(|at| queue.remove(at));
         drop(queue);

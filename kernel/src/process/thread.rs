@@ -194,6 +194,8 @@ pub struct Thread {
     cpu_queue: Once<Box<Queue>>,
     /// Semaphore adjustments and segments it made.
     pub ipc: crate::ipc::task::TaskIpc,
+    /// What it has under way with `io_uring(7)`; none before its first ring. Only the thread itself replaces it.
+    pub io_uring: RcuPtr<crate::io_uring::TaskCtx>,
     /// `rseq(2)`.
     pub rseq: Rseq,
     /// What `restart_syscall(2)` does.
@@ -273,6 +275,7 @@ impl Thread {
             futex: crate::futex::Waiter::default(),
             cpu_queue: Once::new(),
             ipc: crate::ipc::task::TaskIpc::default(),
+            io_uring: RcuPtr::empty(),
             rseq: Rseq::default(),
             restart: SpinLock::new(Restart::None),
             vfork_done: SpinLock::new(None),

@@ -99,6 +99,8 @@ const KERNEL: &[Attr] = &[
         Ok(())
     }),
     number!("pid_max", crate::process::pid::PID_MAX, 301..=4_194_304),
+    number!("io_uring_disabled", crate::io_uring::setup::DISABLED, 0..=2),
+    number!("io_uring_group", crate::io_uring::setup::GROUP, -1..=i32::MAX),
     number!("threads-max", crate::fork::MAX_THREADS, 20..=0x3fff_ffff),
     attr("core_pattern", |out| line(out, "core")),
     attr("core_uses_pid", |out| line(out, 0)),
@@ -154,6 +156,8 @@ const FS: &[Attr] = &[
     attr("file-nr", |out| {
         writeln!(out, "{}\t0\t{}", vfs::file::nr_files(), vfs::file::max_files()).map_err(|_| Errno::ENOMEM)
     }),
+    number!("aio-max-nr", crate::aio::MAX_NR, 0..=usize::MAX),
+    attr("aio-nr", |out| line(out, crate::aio::total())),
     attr("nr_open", |out| line(out, vfs::fdtable::NR_OPEN)),
     attr("dentry-state", |out| {
         writeln!(out, "{}\t0\t45\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)

@@ -88,6 +88,7 @@ impl SignalState {
         let busy = !self.deliverable(thread).is_empty()
             || thread.signals.jobctl.load(Ordering::Relaxed) & super::stop::PENDING_MASK != 0
             || self.stop.notify.is_some()
+            || crate::io_uring::has_work(thread)
             || self.is_exiting();
         if busy {
             task.thread_flags().set(ThreadFlags::SIGPENDING);

@@ -9,6 +9,7 @@ use super::{Enter, Syscall};
 
 /// The lists that make up the table, one per file that declares calls.
 const GROUPS: &[&[Syscall]] = &[
+    crate::aio::syscalls::SYSCALLS,
     crate::cred::caps::SYSCALLS,
     crate::cred::groups::SYSCALLS,
     crate::cred::ids::SYSCALLS,
@@ -35,6 +36,9 @@ const GROUPS: &[&[Syscall]] = &[
     crate::futex::robust::SYSCALLS,
     crate::futex::syscalls::SYSCALLS,
     crate::futex::waitv::SYSCALLS,
+    crate::io_uring::enter::SYSCALLS,
+    crate::io_uring::register::SYSCALLS,
+    crate::io_uring::setup::SYSCALLS,
     crate::ipc::mqueue::SYSCALLS,
     crate::ipc::msg::control::SYSCALLS,
     crate::ipc::msg::transfer::SYSCALLS,

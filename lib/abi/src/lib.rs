@@ -11,11 +11,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod aio;
 pub mod cap;
 pub mod creds;
 mod errno;
 pub mod fs;
 pub mod generic;
+pub mod io_uring;
 pub mod ipc;
 pub mod nr;
 pub mod poll;

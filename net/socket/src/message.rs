@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const ADDRESS_MAX: usize = 128;
 
 /// A socket address in the form users pass it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SocketAddr {
     bytes: [u8; ADDRESS_MAX],
     len: usize,

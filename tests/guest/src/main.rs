@@ -15,6 +15,7 @@
     clippy::neg_cmp_op_on_partial_ord
 )]
 
+mod aio;
 mod creds;
 mod files;
 mod futex;
@@ -22,6 +23,7 @@ mod futex_pi;
 mod harness;
 mod helpers;
 mod hostile;
+mod io_uring;
 mod ipc;
 mod keys;
 mod landlock;
@@ -47,6 +49,8 @@ mod threads;
 mod time;
 mod timers;
 mod tty;
+mod uring;
+mod uring_ops;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
@@ -78,6 +82,9 @@ const TABLES: &[&[harness::Test]] = &[
     sysv::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,
+    io_uring::TESTS,
+    uring_ops::TESTS,
+    aio::TESTS,
 ];
 
 fn main() {

@@ -44,6 +44,8 @@ bitflags! {
         const MEMALLOC_NOIO = 1 << 17;
         /// Allocations of this thread do not enter file systems (`mm::context`).
         const MEMALLOC_NOFS = 1 << 18;
+        /// The thread has a memory policy (`mm::mempolicy`).
+        const MEMPOLICY = 1 << 19;
 
         /// Any of these sends the exit to user mode through [`crate::trap::TrapHandler::exit_to_user`].
         const EXIT_WORK = Self::SIGPENDING.bits() | Self::NEED_RESCHED.bits() | Self::NOTIFY_RESUME.bits()

@@ -29,6 +29,7 @@
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
 //! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
+//! | [`mempolicy`], [`numa`], `migrate` | on which nodes pages are, and moving them |
 //! | [`overcommit`] | the commit limit |
 //! | [`writeback`] | how much may be dirty |
 //!
@@ -56,9 +57,12 @@ pub mod iov;
 pub mod kmap;
 mod local;
 mod lru;
+pub mod mempolicy;
+mod migrate;
 mod mlock;
 pub mod mmap;
 pub mod node;
+pub mod numa;
 pub mod oom;
 pub mod overcommit;
 pub mod page;

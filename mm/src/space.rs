@@ -371,7 +371,7 @@ impl AddressSpace {
                 return Err(error);
             }
         };
-        copy.set_anon_name(vma.anon_name());
+        copy.inherit(vma);
         if copies.insert(vma.range(), copy.clone()).is_err() {
             if accounted {
                 crate::overcommit::uncharge(pages);

@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod fault_in;
 pub mod map;
+pub mod numa;
 pub mod oom;
 pub mod remote;
 

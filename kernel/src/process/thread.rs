@@ -204,6 +204,8 @@ pub struct Thread {
     pub min_flt: AtomicU64,
     /// Page faults with I/O.
     pub maj_flt: AtomicU64,
+    /// `set_mempolicy(2)`.
+    pub mempolicy: mm::mempolicy::TaskPolicy,
     /// `personality(2)`.
     pub personality: AtomicU32,
     /// `ioprio_set(2)`.
@@ -273,6 +275,7 @@ impl Thread {
             default_timer_slack_ns: AtomicU64::new(50_000),
             min_flt: AtomicU64::new(0),
             maj_flt: AtomicU64::new(0),
+            mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),
             ioprio: AtomicU32::new(0),
             start_ns: sched::time::boottime_ns(),

@@ -44,6 +44,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::ipc::shm::control::SYSCALLS,
     crate::memory::advice::SYSCALLS,
     crate::memory::map::SYSCALLS,
+    crate::memory::numa::SYSCALLS,
     crate::memory::remote::SYSCALLS,
     crate::misc::arch_calls::SYSCALLS,
     crate::misc::kcmp::SYSCALLS,

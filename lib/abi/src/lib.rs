@@ -17,6 +17,7 @@ mod errno;
 pub mod fs;
 pub mod generic;
 pub mod ipc;
+pub mod mempolicy;
 pub mod nr;
 pub mod poll;
 pub mod process;

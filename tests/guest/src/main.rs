@@ -25,6 +25,7 @@ mod ipc;
 mod memory;
 mod mountapi;
 mod mounts;
+mod numa;
 mod paths;
 mod prelude;
 mod process;
@@ -60,6 +61,7 @@ const TABLES: &[&[harness::Test]] = &[
     pseudo::TESTS,
     pseudofs::TESTS,
     sysctl_vm::TESTS,
+    numa::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
     hostile::TESTS,

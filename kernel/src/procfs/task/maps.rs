@@ -17,12 +17,12 @@ use super::View;
 /// Column of the name.
 const NAME_COLUMN: usize = 73;
 
-fn space_of(view: &View<'_>) -> Result<Option<Arc<AddressSpace>>> {
+pub(super) fn space_of(view: &View<'_>) -> Result<Option<Arc<AddressSpace>>> {
     view.with_thread(|_, thread| thread.mm())
 }
 
 /// Calls `f` with each area, one hold of the lock per area.
-fn each_area(space: &AddressSpace, mut f: impl FnMut(&AreaInfo<'_>) -> fmt::Result) -> Result<()> {
+pub(super) fn each_area(space: &AddressSpace, mut f: impl FnMut(&AreaInfo<'_>) -> fmt::Result) -> Result<()> {
     let mut from = 0;
     loop {
         let mut next = None;

@@ -9,6 +9,7 @@
 //! | [`stat`] | `stat`, `statm`, `schedstat`, `sched`, `wchan`, `stack`, `syscall` |
 //! | [`status`] | `status` |
 //! | [`maps`] | `maps`, `smaps`, `smaps_rollup` |
+//! | [`numa_maps`] | `numa_maps` |
 //! | [`memory`] | `mem`, `environ`, `cmdline`, `auxv`, `pagemap` |
 //! | [`fd`] | `fd/`, `fdinfo/` |
 //! | [`links`] | `cwd`, `root`, `exe`, `map_files/` |
@@ -45,6 +46,7 @@ mod memory;
 mod mounts;
 mod net;
 mod ns;
+mod numa_maps;
 mod settings;
 mod stat;
 mod status;
@@ -234,6 +236,7 @@ const FILES: &[FileSpec] = &[
     text("statm", 0o444, stat::statm),
     secret("maps", 0o444, maps::maps),
     text("children", 0o444, threads::children).only(Scope::Thread),
+    secret("numa_maps", 0o444, numa_maps::numa_maps),
     row("mem", 0o600, Kind::Custom(memory::open_mem)),
     row("cwd", 0o777, Kind::Link(links::cwd)),
     row("root", 0o777, Kind::Link(links::root)),

@@ -153,7 +153,8 @@ impl AddressSpace {
         part: Range<usize>,
         policy: Option<&Arc<Policy>>,
     ) -> Result<()> {
-        if vma.policy().as_ref() == policy && vma.mapping().is_none() {
+        // What an area has already is not set again, even if the object behind it has another by now.
+        if vma.policy().as_ref() == policy {
             return Ok(());
         }
         let vma = self.isolate(areas, vma, part.clone())?;

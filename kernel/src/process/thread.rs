@@ -41,8 +41,6 @@ pub mod flags {
     pub const OOM_VICTIM: u32 = 1 << 5;
     /// Killed by a signal.
     pub const SIGNALED: u32 = 1 << 6;
-    /// A `membarrier` command was registered.
-    pub const MEMBARRIER: u32 = 1 << 7;
     /// `PR_SET_THP_DISABLE`.
     pub const THP_DISABLE: u32 = 1 << 8;
     /// `PR_SET_TSC` forbids the cycle counter.

@@ -45,6 +45,8 @@ const GROUPS: &[&[Syscall]] = &[
     crate::memory::advice::SYSCALLS,
     crate::memory::map::SYSCALLS,
     crate::memory::numa::SYSCALLS,
+    crate::memory::other::SYSCALLS,
+    crate::memory::pkeys::SYSCALLS,
     crate::memory::remote::SYSCALLS,
     crate::misc::arch_calls::SYSCALLS,
     crate::misc::kcmp::SYSCALLS,

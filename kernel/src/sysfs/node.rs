@@ -143,7 +143,7 @@ fn add_node(id: u32) {
         .add_link(&format!("node{id}"), &format!("../../../devices/system/node/node{id}"));
 }
 
-/// The weights of weighted interleaving: a number from 1 to 255 for each node.
+/// The weights of weighted interleaving: a number from 1 to 255 for each node; 0 and an empty line stand for 1.
 fn add_weights() {
     struct Weight(usize);
     impl Show for Weight {
@@ -151,9 +151,8 @@ fn add_weights() {
             print(out, format_args!("{}\n", mm::mempolicy::weight(self.0)))
         }
         fn store(&self, _: &Context<'_>, data: &[u8]) -> Result<()> {
-            // Nothing, or a line with nothing on it, is the default.
             let blank = matches!(data, b"" | b"\n");
-            let weight = if blank { 1 } else { crate::procfs::sysctl::parse(data, 1..=u8::MAX)? };
+            let weight = if blank { 0 } else { crate::procfs::sysctl::parse(data, 0..=u8::MAX)? };
             mm::mempolicy::set_weight(self.0, weight);
             Ok(())
         }

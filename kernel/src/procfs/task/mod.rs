@@ -378,10 +378,31 @@ impl Dir for TaskDir {
         true
     }
 
+    fn is_guarded(&self) -> bool {
+        self.0.scope == Scope::Process
+    }
+
+    fn may_enter(&self, cx: &Context<'_>) -> Result<()> {
+        let Some(mounted) = cx.mounted_for::<Mounted>() else { return Ok(()) };
+        // A process that is gone hides nothing.
+        self.0.with_thread(|_, thread| mounted.enter(thread)).unwrap_or(Ok(()))
+    }
+
+    fn may_see(&self, cx: &Context<'_>) -> Result<()> {
+        let Some(mounted) = cx.mounted_for::<Mounted>() else { return Ok(()) };
+        let seen = self.0.with_thread(|_, thread| mounted.lists(thread)).unwrap_or(true);
+        if seen { Ok(()) } else { Err(Errno::ENOENT) }
+    }
+
     fn nlink(&self) -> u32 {
         let dirs = |spec: &&FileSpec| spec.is_in(self.0.scope) && matches!(spec.kind, Kind::Dir(_));
         2 + FILES.iter().filter(dirs).count() as u32
     }
+}
+
+/// Whether the running thread may look into `thread` (`PTRACE_MODE_READ_FSCREDS`).
+pub(super) fn may_look(thread: &Thread) -> bool {
+    access::permitted(thread)
 }
 
 fn directory(subject: Subject) -> Entry {

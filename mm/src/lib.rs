@@ -14,7 +14,7 @@
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
-//! | [`stats`], [`report`] | numbers; the texts of `/proc` |
+//! | [`stats`], [`numa_stat`], [`report`] | numbers; the texts of `/proc` |
 //!
 //! Virtual memory:
 //!
@@ -63,6 +63,7 @@ mod mlock;
 pub mod mmap;
 pub mod node;
 pub mod numa;
+pub mod numa_stat;
 pub mod oom;
 pub mod overcommit;
 pub mod page;

@@ -12,8 +12,9 @@
 use crate::context;
 use crate::folio::{Folio, Frame};
 use crate::gfp::{COSTLY_ORDER, Gfp, MigrateType, NR_PCP_TYPES, NR_ZONES, Order, OutOfMemory, ZoneKind};
-use crate::mempolicy::{NodeMask, NumaCounters, NumaStat};
+use crate::mempolicy::NodeMask;
 use crate::node::{self, MAX_NODES, Node};
+use crate::numa_stat::{NumaCounters, NumaStat};
 use crate::page::{Page, PageFlags, PageType};
 use crate::pcp::{ZonePcp, list_of};
 use crate::pressure::{ReclaimRequest, reclaimer};

@@ -77,11 +77,12 @@ fn sys_membarrier(command: u32, options: u32, cpu: i32) -> Result<u32> {
                 return Err(Errno::EPERM);
             }
             if options == FLAG_CPU {
-                let Ok(cpu) = u32::try_from(cpu) else { return Ok(0) };
-                // A CPU that is not there runs nothing.
-                if cpu < arch::cpu::MAX_CPUS as u32 && online.contains(CpuId(cpu)) {
-                    barrier_on(CpuMask::of(CpuId(cpu)), true);
-                }
+                // A CPU that is not there runs nothing; a negative number stands for all.
+                let one = |cpu: u32| match CpuMask::of(CpuId(cpu)) {
+                    mask if (cpu as usize) < arch::cpu::MAX_CPUS => mask.and(online),
+                    _ => CpuMask::EMPTY,
+                };
+                barrier_on(u32::try_from(cpu).map_or(online, one), true);
                 return Ok(0);
             }
             barrier_on(online, with_cpu);

@@ -22,6 +22,7 @@ mod harness;
 mod helpers;
 mod hostile;
 mod ipc;
+mod memctl;
 mod memory;
 mod mountapi;
 mod mounts;
@@ -49,6 +50,7 @@ const TABLES: &[&[harness::Test]] = &[
     paths::TESTS,
     process::TESTS,
     memory::TESTS,
+    memctl::TESTS,
     signals::TESTS,
     ipc::TESTS,
     threads::TESTS,

@@ -46,6 +46,8 @@ bitflags! {
         const MEMALLOC_NOFS = 1 << 18;
         /// Allocations of this thread wait rather than fail (`sched::heap`).
         const MEMALLOC_NOFAIL = 1 << 19;
+        /// The thread has a memory policy (`mm::mempolicy`).
+        const MEMPOLICY = 1 << 20;
 
         /// Any of these sends the exit to user mode through [`crate::trap::TrapHandler::exit_to_user`].
         const EXIT_WORK = Self::SIGPENDING.bits() | Self::NEED_RESCHED.bits() | Self::NOTIFY_RESUME.bits()

@@ -291,6 +291,9 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     if flags & f::CHILD_SETTID != 0 || thread.rseq.addr.load(Ordering::Relaxed) != 0 {
         child.thread_flags().set(ThreadFlags::NOTIFY_RESUME);
     }
+    if thread.mempolicy.get().is_some() {
+        child.thread_flags().set(ThreadFlags::MEMPOLICY);
+    }
     let pidfd =
         if has(f::PIDFD) { Some(crate::pidfd::reserve(&pid, has(f::THREAD), request.pidfd)?) } else { None };
     link(&me.process, &process, &child, thread, &pid, request)?;
@@ -343,9 +346,11 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) -> Result<()> {
     child.timer_slack_ns.store(slack, Ordering::Relaxed);
     child.default_timer_slack_ns.store(slack, Ordering::Relaxed);
     child.personality.store(me.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    if arch::thread::current_ref().flags().load().contains(ThreadFlags::MEMPOLICY) {
+        child.mempolicy.inherit(&me.mempolicy);
+    }
     child.ioprio.store(me.ioprio.load(Ordering::Relaxed), Ordering::Relaxed);
-    let kept =
-        flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::NO_TSC | flags::MCE_EARLY | flags::MEMBARRIER;
+    let kept = flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::NO_TSC | flags::MCE_EARLY;
     child.set(me.flags.load(Ordering::Relaxed) & kept | flags::FORKNOEXEC);
     // A child with a stack of its own on shared memory does not run on its parent's alternate stack.
     if flags & (f::VM | f::VFORK) != f::VM {

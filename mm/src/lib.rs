@@ -15,7 +15,7 @@
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
-//! | [`stats`], [`report`] | numbers; the texts of `/proc` |
+//! | [`stats`], [`numa_stat`], [`report`] | numbers; the texts of `/proc` |
 //!
 //! Virtual memory:
 //!
@@ -31,6 +31,7 @@
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
 //! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
+//! | [`mempolicy`], [`numa`], `migrate` | on which nodes pages are, and moving them |
 //! | [`overcommit`] | the commit limit |
 //! | [`writeback`] | how much may be dirty |
 //!
@@ -61,9 +62,13 @@ pub mod iov;
 pub mod kmap;
 mod local;
 mod lru;
+pub mod mempolicy;
+mod migrate;
 mod mlock;
 pub mod mmap;
 pub mod node;
+pub mod numa;
+pub mod numa_stat;
 pub mod oom;
 pub mod overcommit;
 pub mod page;

@@ -126,6 +126,29 @@ pub trait Dir: Send + Sync {
         false
     }
 
+    /// Whether [`Self::may_enter`] and [`Self::may_see`] have something to say.
+    fn is_guarded(&self) -> bool {
+        false
+    }
+
+    /// Whether the caller may use it at all, before its permission bits are looked at.
+    ///
+    /// # Errors
+    /// What using it shall answer.
+    fn may_enter(&self, cx: &Context<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Whether the caller may look at its attributes.
+    ///
+    /// # Errors
+    /// What `stat(2)` shall answer.
+    fn may_see(&self, cx: &Context<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// The rule for its inode when it is the root of a tree.
     fn access(&self) -> Access {
         Access::Mode

@@ -104,6 +104,7 @@ fn late(info: &'static BootInfo) -> Result<()> {
     sched::start_threads()?;
     mm::reclaim::start_kswapd()?;
     mm::oom::set_victims(&crate::memory::oom::Victims);
+    mm::mempolicy::set_task_policies(&crate::memory::numa::Tasks);
     drivers::tty::job::set_job_control(&crate::job::Jobs);
     crate::tty_hooks::set(&crate::job::Jobs);
     socket::set_credentials_source(crate::process::socket_credentials);

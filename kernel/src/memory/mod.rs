@@ -3,7 +3,10 @@
 pub mod advice;
 pub mod fault_in;
 pub mod map;
+pub mod numa;
 pub mod oom;
+pub mod other;
+pub mod pkeys;
 pub mod remote;
 
 pub use fault_in::{fault_in_readable, fault_in_writable};

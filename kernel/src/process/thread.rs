@@ -43,8 +43,6 @@ pub mod flags {
     pub const OOM_VICTIM: u32 = 1 << 5;
     /// Killed by a signal.
     pub const SIGNALED: u32 = 1 << 6;
-    /// A `membarrier` command was registered.
-    pub const MEMBARRIER: u32 = 1 << 7;
     /// `PR_SET_THP_DISABLE`.
     pub const THP_DISABLE: u32 = 1 << 8;
     /// `PR_SET_TSC` forbids the cycle counter.
@@ -212,6 +210,8 @@ pub struct Thread {
     pub min_flt: AtomicU64,
     /// Page faults with I/O.
     pub maj_flt: AtomicU64,
+    /// `set_mempolicy(2)`.
+    pub mempolicy: mm::mempolicy::TaskPolicy,
     /// `personality(2)`.
     pub personality: AtomicU32,
     /// `ioprio_set(2)`.
@@ -284,6 +284,7 @@ impl Thread {
             default_timer_slack_ns: AtomicU64::new(50_000),
             min_flt: AtomicU64::new(0),
             maj_flt: AtomicU64::new(0),
+            mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),
             ioprio: AtomicU32::new(0),
             start_ns: sched::time::boottime_ns(),

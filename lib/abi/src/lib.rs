@@ -19,6 +19,7 @@ pub mod fs;
 pub mod generic;
 pub mod io_uring;
 pub mod ipc;
+pub mod mempolicy;
 pub mod nr;
 pub mod poll;
 pub mod process;

@@ -33,6 +33,11 @@ pub fn dispatch(args: &[String]) {
             output = format!("{}\n{}\n", place(), place());
             output.push_str(&slurp(c"/proc/self/maps").unwrap_or_default());
         }
+        "mempolicy" => {
+            let mut mode = 0u32;
+            let _ = sys!(SYS_get_mempolicy, addr_mut(&mut mode), 0, 0, 0, 0);
+            output = mode.to_string();
+        }
         "pid" => {
             let leader = sys!(SYS_gettid) == Ok(getpid() as usize);
             let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);

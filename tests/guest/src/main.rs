@@ -27,10 +27,12 @@ mod io_uring;
 mod ipc;
 mod keys;
 mod landlock;
+mod memctl;
 mod memory;
 mod mountapi;
 mod mounts;
 mod namespaces;
+mod numa;
 mod paths;
 mod pipes;
 mod prelude;
@@ -58,6 +60,7 @@ const TABLES: &[&[harness::Test]] = &[
     paths::TESTS,
     process::TESTS,
     memory::TESTS,
+    memctl::TESTS,
     signals::TESTS,
     ipc::TESTS,
     threads::TESTS,
@@ -76,6 +79,7 @@ const TABLES: &[&[harness::Test]] = &[
     pseudo::TESTS,
     pseudofs::TESTS,
     sysctl_vm::TESTS,
+    numa::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
     hostile::TESTS,

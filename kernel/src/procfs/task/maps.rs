@@ -15,7 +15,7 @@ use mm::query::{AreaInfo, AreaStats};
 const NAME_COLUMN: usize = 73;
 
 /// Calls `f` with each area, one hold of the lock per area.
-fn each_area(space: &AddressSpace, mut f: impl FnMut(&AreaInfo<'_>) -> fmt::Result) -> Result<()> {
+pub(super) fn each_area(space: &AddressSpace, mut f: impl FnMut(&AreaInfo<'_>) -> fmt::Result) -> Result<()> {
     let mut from = 0;
     loop {
         let mut next = None;

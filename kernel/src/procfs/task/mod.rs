@@ -9,6 +9,7 @@
 //! | [`stat`] | `stat`, `statm`, `schedstat`, `sched`, `wchan`, `stack`, `syscall` |
 //! | [`status`] | `status` |
 //! | [`maps`] | `maps`, `smaps`, `smaps_rollup` |
+//! | [`numa_maps`] | `numa_maps` |
 //! | [`memory`] | `mem`, `environ`, `cmdline`, `auxv`, `pagemap` |
 //! | [`fd`] | `fd/`, `fdinfo/` |
 //! | [`links`] | `cwd`, `root`, `exe`, `map_files/` |
@@ -49,6 +50,7 @@ mod memory;
 mod mounts;
 mod net;
 mod ns;
+mod numa_maps;
 mod settings;
 mod stat;
 mod status;
@@ -248,6 +250,7 @@ const FILES: &[FileSpec] = &[
     text("statm", 0o444, stat::statm),
     memory("maps", 0o444, maps::maps),
     text("children", 0o444, threads::children).only(Scope::Thread),
+    secret("numa_maps", 0o444, numa_maps::numa_maps),
     row("mem", 0o600, Kind::Custom(memory::open_mem)),
     row("cwd", 0o777, Kind::Link(links::cwd)),
     row("root", 0o777, Kind::Link(links::root)),
@@ -412,10 +415,31 @@ impl Dir for TaskDir {
         true
     }
 
+    fn is_guarded(&self) -> bool {
+        self.0.scope == Scope::Process
+    }
+
+    fn may_enter(&self, cx: &Context<'_>) -> Result<()> {
+        let Some(mounted) = cx.mounted_for::<Mounted>() else { return Ok(()) };
+        // A process that is gone hides nothing.
+        self.0.with_thread(|_, thread| mounted.enter(thread)).unwrap_or(Ok(()))
+    }
+
+    fn may_see(&self, cx: &Context<'_>) -> Result<()> {
+        let Some(mounted) = cx.mounted_for::<Mounted>() else { return Ok(()) };
+        let seen = self.0.with_thread(|_, thread| mounted.lists(thread)).unwrap_or(true);
+        if seen { Ok(()) } else { Err(Errno::ENOENT) }
+    }
+
     fn nlink(&self) -> u32 {
         let dirs = |spec: &&FileSpec| spec.is_in(self.0.scope) && matches!(spec.kind, Kind::Dir(_));
         2 + FILES.iter().filter(dirs).count() as u32
     }
+}
+
+/// Whether the running thread may look into `thread` (`PTRACE_MODE_READ_FSCREDS`).
+pub(super) fn may_look(thread: &Thread) -> bool {
+    access::permitted(thread)
 }
 
 fn directory(subject: Subject) -> Result<Entry> {

@@ -85,6 +85,8 @@ pub struct KernFs {
     root: RootFor,
     /// What is a parameter; without it everything is.
     check: Option<CheckParam>,
+    /// Flags of the type beyond the usual.
+    extra_flags: FsFlags,
     /// The one instance of a tree that is the same for everybody.
     single: Option<SpinLock<Option<Arc<SuperBlock>>>>,
 }
@@ -92,12 +94,18 @@ pub struct KernFs {
 impl KernFs {
     /// A tree that is the same however often it is mounted (sysfs).
     pub const fn single(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, single: Some(SpinLock::new(None)) }
+        Self { name, magic, root, check: None, extra_flags: FsFlags::empty(), single: Some(SpinLock::new(None)) }
     }
 
     /// A tree that depends on who mounts it (procfs: the pid namespace).
     pub const fn per_mount(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, single: None }
+        Self { name, magic, root, check: None, extra_flags: FsFlags::empty(), single: None }
+    }
+
+    /// With more flags.
+    pub const fn with_flags(mut self, flags: FsFlags) -> Self {
+        self.extra_flags = flags;
+        self
     }
 
     /// With parameters that `check` knows, and no others.
@@ -113,10 +121,8 @@ impl FsType for KernFs {
     }
 
     fn flags(&self) -> FsFlags {
-        match self.check {
-            Some(_) => FsFlags::USERNS_MOUNT | FsFlags::CHECKS_PARAMS,
-            None => FsFlags::USERNS_MOUNT,
-        }
+        let checks = self.check.map_or(FsFlags::empty(), |_| FsFlags::CHECKS_PARAMS);
+        FsFlags::USERNS_MOUNT | checks | self.extra_flags
     }
 
     fn check_param(&self, key: &str, value: Option<&str>) -> ParamResult {

@@ -365,6 +365,9 @@ impl InodeOps for TmpfsInode {
             }
         }
         self.limits.uncharge_inode();
+        if let Some(sb) = inode.sb().private::<TmpfsSuper>() {
+            sb.exported.forget(inode);
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub static MEMFD_NOEXEC: AtomicU32 = AtomicU32::new(0);
 
 static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| {
     let request = MountRequest {
-        flags: 0,
+        flags: vfs::super_block::SB_NOUSER,
         source: b"tmpfs",
         // No limits: what uses it is charged to its user.
         options: b"size=0,nr_inodes=0",

@@ -19,7 +19,7 @@ use crate::inode::{Inode, InodeFlags, InodeInit};
 use crate::inode_ops::InodeOps;
 use crate::mount::Mount;
 use crate::path::Path;
-use crate::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
+use crate::super_block::{MountRequest, SB_NOUSER, SuperBlock, SuperInfo, SuperOps};
 use crate::types::{MAX_LFS_FILESIZE, NAME_MAX};
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1);
@@ -82,7 +82,7 @@ impl PseudoFs {
             block_size: arch::addr::PAGE_SIZE as u32,
             max_bytes: MAX_LFS_FILESIZE,
             time_granularity_ns: 1,
-            flags: 0,
+            flags: SB_NOUSER,
             dev: None,
         };
         let sb = SuperBlock::new(self, info, UserNamespace::initial().clone(), Box::new(PseudoOps))?;

@@ -214,12 +214,10 @@ pub fn d_drop(dentry: &Dentry) {
     }
 }
 
-/// A name was removed: the dentry leaves the cache and its inode, if it has no name and no user
-/// left, gives up its space at once.
-pub(crate) fn d_delete(dentry: &Arc<Dentry>, users: usize) {
+/// A name was removed: the dentry leaves the cache. [`evict_if_unused`] then lets the inode go, if that was its last name.
+pub(crate) fn d_delete(dentry: &Arc<Dentry>) {
     dentry.insert_flags(DentryFlags::DELETED | DentryFlags::CANT_MOUNT);
     d_drop(dentry);
-    evict_if_unused(dentry, users);
 }
 
 /// Evicts the inode of an unlinked dentry that has no more than `users` users (those of the caller).
@@ -229,8 +227,11 @@ pub(crate) fn evict_if_unused(dentry: &Arc<Dentry>, users: usize) {
         return;
     }
     fence(Ordering::SeqCst);
-    if dentry.users() <= users && Arc::strong_count(inode) == 1 {
-        inode.evict();
+    // Marks keep the inode in memory, not in use.
+    let unused = || dentry.users() <= users && Arc::strong_count(inode) == 1 + inode.notify.pins();
+    if crate::export::claim_eviction(inode, unused) {
+        crate::notify::inode_removed(inode);
+        inode.ops().evict(inode);
     }
 }
 
@@ -262,7 +263,7 @@ fn rehash_as(dentry: &Arc<Dentry>, name: Arc<Name>) {
 /// Drops `dentry` from the cache if nobody uses it; `users` are the caller's own references.
 fn drop_if_unused(dentry: &Arc<Dentry>, users: usize) -> bool {
     let Some(name) = dentry.name_arc() else { return false };
-    if dentry.flags().intersects(DentryFlags::MOUNTED)
+    if dentry.flags().intersects(DentryFlags::MOUNTED | DentryFlags::EXPORTED)
         || dentry.child_names.load(Ordering::Acquire) > 0
         || dentry.users() > users
     {

@@ -14,7 +14,7 @@ use crate::pipe::Pipe;
 const SETFL_MASK: u32 = raw::O_APPEND | raw::O_NONBLOCK | raw::O_DIRECT | raw::O_NOATIME;
 
 /// `F_SETFL`.
-pub fn setfl(file: &File, cred: &Credentials, flags: u32) -> Result<()> {
+pub fn setfl(file: &File, fd: i32, cred: &Credentials, flags: u32) -> Result<()> {
     let inode = file.inode();
     let old = file.flags();
     if flags & raw::O_APPEND == 0
@@ -30,7 +30,11 @@ pub fn setfl(file: &File, cred: &Credentials, flags: u32) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     file.ops().check_flags(file, flags)?;
-    set_async(file, flags & raw::FASYNC != 0)?;
+    // Who never signals takes the flag and forgets it.
+    match set_async(file, fd, flags & raw::FASYNC != 0) {
+        Ok(()) | Err(Errno::ENOTTY) => {}
+        Err(error) => return Err(error),
+    }
     file.set_flags(SETFL_MASK, flags);
     Ok(())
 }

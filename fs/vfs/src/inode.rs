@@ -27,6 +27,7 @@ use sync::Once;
 
 use crate::inode_ops::InodeOps;
 use crate::lock::LockContext;
+use crate::notify::Watched;
 use crate::pipe::Pipe;
 use crate::super_block::SuperBlock;
 use crate::types::{FileType, Ino, Kstat, Timestamp};
@@ -67,10 +68,10 @@ bitflags! {
         const EVICTED = 1 << 21;
         /// An eviction policy wants the dentry dropped at last close.
         const DONT_CACHE = 1 << 22;
-        /// There are watches (inotify, fanotify).
-        const WATCHED = 1 << 23;
         /// There is an access control list.
         const HAS_ACL = 1 << 24;
+        /// A file handle was made of it.
+        const EXPORTED = 1 << 25;
     }
 }
 
@@ -111,7 +112,7 @@ pub struct Inode {
     /// Open files that may write, minus what denies writing (`i_writecount`).
     pub(crate) write_count: core::sync::atomic::AtomicI32,
     /// Marks of inotify and fanotify.
-    pub notify: SpinLock<Option<Arc<dyn Any + Send + Sync>>>,
+    pub notify: Watched,
 }
 
 /// What a new inode starts with; see [`Inode::new`].
@@ -180,7 +181,7 @@ impl Inode {
             locks: Once::new(),
             pipe: SpinLock::new(None),
             write_count: core::sync::atomic::AtomicI32::new(0),
-            notify: SpinLock::new(None),
+            notify: Watched::default(),
         })
     }
 
@@ -449,6 +450,11 @@ impl Inode {
             .map_err(|_| abi::Errno::ETXTBSY)
     }
 
+    /// Whether somebody has it open for writing.
+    pub fn has_writers(&self) -> bool {
+        self.write_count.load(Ordering::Acquire) > 0
+    }
+
     /// Ends [`Inode::get_write_access`].
     pub fn put_write_access(&self) {
         self.write_count.fetch_sub(1, Ordering::AcqRel);
@@ -456,9 +462,14 @@ impl Inode {
 
     /// Lets the file system release what the inode stands for, once.
     pub(crate) fn evict(&self) {
-        if !self.insert_flags(InodeFlags::EVICTED).contains(InodeFlags::EVICTED) {
+        if self.claim_eviction() {
             self.ops.evict(self);
         }
+    }
+
+    /// Marks the inode as evicted; `false` if it was before. Who marks it calls `InodeOps::evict`.
+    pub(crate) fn claim_eviction(&self) -> bool {
+        !self.insert_flags(InodeFlags::EVICTED).contains(InodeFlags::EVICTED)
     }
 }
 

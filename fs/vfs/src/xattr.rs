@@ -123,7 +123,7 @@ fn change(
         }
         f(inode)?;
         inode.touch_ctime();
-        notify::on_inode(inode, notify::event::ATTRIB);
+        notify::on_dentry(&path.dentry, notify::mask::ATTRIB);
         Ok(())
     })();
     path.mnt.put_write();

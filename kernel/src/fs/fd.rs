@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use abi::fs::{FOwnerEx, Flock};
+use abi::fs::Flock;
 use abi::{Errno, Result, raw};
 use macros::syscall;
 use mm::user::UserPtr;
@@ -13,6 +13,7 @@ use vfs::lock::flock::{IfBusy, flock};
 use vfs::lock::{LockKind, posix};
 
 use super::context::{fd_flags, file, file_raw, files, nofile};
+use super::owner;
 use crate::process::{current, init_pid_ns};
 use crate::syscall::Syscall;
 
@@ -92,7 +93,7 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         raw::F_GETFD => return Ok(files()?.flags(fd)?.bits() as isize),
         raw::F_SETFD => files()?.set_flags(fd, FdFlags::from_bits_truncate(arg as u32))?,
         raw::F_GETFL => return Ok(file.flags() as isize),
-        raw::F_SETFL => fcntl::setfl(&file, &current().cred(), arg as u32)?,
+        raw::F_SETFL => fcntl::setfl(&file, fd.raw(), &current().cred(), arg as u32)?,
         raw::F_GETLK
         | raw::F_SETLK
         | raw::F_SETLKW
@@ -101,23 +102,13 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         | raw::F_OFD_SETLKW => {
             record_lock(&file, cmd, arg)?;
         }
-        raw::F_GETOWN => return Ok(file.owner().map_or(0, |owner| owner.pid as isize)),
-        raw::F_SETOWN => set_owner(&file, arg as i32)?,
-        raw::F_GETOWN_EX => {
-            let owner = file.owner().unwrap_or_default();
-            let ex = FOwnerEx { type_: owner.kind as i32, pid: owner.pid.abs() };
-            UserPtr::<FOwnerEx>::new(arg).write(&ex)?;
-        }
-        raw::F_SETOWN_EX => {
-            let ex = UserPtr::<FOwnerEx>::new(arg).read()?;
-            set_owner_ex(&file, ex.type_ as u32, ex.pid)?;
-        }
-        raw::F_GETSIG => return Ok(file.owner().map_or(0, |owner| owner.signal as isize)),
-        raw::F_SETSIG => {
-            let signal =
-                i32::try_from(arg).ok().filter(|signal| (0..=64).contains(signal)).ok_or(Errno::EINVAL)?;
-            file.update_owner(|owner| owner.signal = signal);
-        }
+        raw::F_GETOWN
+        | raw::F_SETOWN
+        | raw::F_GETOWN_EX
+        | raw::F_SETOWN_EX
+        | raw::F_GETSIG
+        | raw::F_SETSIG
+        | owner::F_GETOWNER_UIDS => return owner::fcntl(&file, cmd, arg),
         raw::F_GETPIPE_SZ => return fcntl::pipe_size(&file).map(|size| size as isize),
         raw::F_SETPIPE_SZ => {
             return fcntl::set_pipe_size(&file, &current().cred(), arg).map(|size| size as isize);
@@ -128,34 +119,6 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
-}
-
-/// `F_SETOWN`: a positive number is a process, a negative one a group.
-fn set_owner(file: &Arc<File>, pid: i32) -> Result<()> {
-    match pid {
-        0.. => set_owner_ex(file, raw::F_OWNER_PID, pid),
-        i32::MIN => Err(Errno::EINVAL),
-        _ => set_owner_ex(file, raw::F_OWNER_PGRP, -pid),
-    }
-}
-
-fn set_owner_ex(file: &Arc<File>, kind: u32, pid: i32) -> Result<()> {
-    if !matches!(kind, raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP) {
-        return Err(Errno::EINVAL);
-    }
-    let target = match pid {
-        0 => None,
-        _ => Some(current().pid_ns().find(pid).ok_or(Errno::ESRCH)?),
-    };
-    let (uid, euid) = current().with_cred(|cred| (cred.uid.0, cred.euid.0));
-    file.update_owner(|owner| {
-        owner.kind = kind;
-        owner.target = target.map(|pid| pid as Arc<dyn core::any::Any + Send + Sync>);
-        owner.pid = if kind == raw::F_OWNER_PGRP { -pid } else { pid };
-        owner.uid = uid;
-        owner.euid = euid;
-    });
-    Ok(())
 }
 
 #[syscall(flock)]

@@ -46,7 +46,9 @@ pub struct Mounted {
 }
 
 static TOP: Lazy<Arc<StaticDir>> = Lazy::new(StaticDir::new);
-static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount).with_params(check_param);
+static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount)
+    .with_params(check_param)
+    .with_flags(vfs::FsFlags::NO_PERMISSION_EVENTS);
 
 /// The registered part of the top directory: subsystems add their files here.
 pub fn top() -> &'static Arc<StaticDir> {

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use abi::{Errno, Result};
 use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
+use vfs::notify::account;
 
 use super::top;
 use crate::oops::{PANIC_ON_OOPS, PANIC_TIMEOUT};
@@ -184,6 +185,18 @@ const FS: &[Attr] = &[
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
 ];
 
+const INOTIFY: &[Attr] = &[
+    number!("max_user_instances", account::INOTIFY_INSTANCES.limit, 0..=i32::MAX as u32),
+    number!("max_user_watches", account::INOTIFY_WATCHES.limit, 0..=i32::MAX as u32),
+    number!("max_queued_events", vfs::inotify::MAX_QUEUED_EVENTS, 0..=i32::MAX as u32),
+];
+
+const FANOTIFY: &[Attr] = &[
+    number!("max_user_groups", account::FANOTIFY_GROUPS.limit, 0..=i32::MAX as u32),
+    number!("max_user_marks", account::FANOTIFY_MARKS.limit, 0..=i32::MAX as u32),
+    number!("max_queued_events", vfs::fanotify::MAX_QUEUED_EVENTS, 0..=i32::MAX as u32),
+];
+
 fn uts_line(out: &mut Text, field: fn(&abi::system::Utsname) -> &[u8; 65]) -> Result<()> {
     let proxy = current().nsproxy().ok_or(Errno::ESRCH)?;
     let name = *field(&proxy.uts.name.lock());
@@ -213,6 +226,8 @@ pub(super) fn init() {
     sys.mkdir("vm").add_attrs(VM);
     let fs = sys.mkdir("fs");
     fs.add_attrs(FS);
+    fs.mkdir("inotify").add_attrs(INOTIFY);
+    fs.mkdir("fanotify").add_attrs(FANOTIFY);
     crate::ipc::sysctl::init(&kernel, &fs);
     sys.mkdir("net");
     sys.mkdir("dev");

@@ -20,6 +20,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::fs::dirs::SYSCALLS,
     crate::fs::event::SYSCALLS,
     crate::fs::fd::SYSCALLS,
+    crate::fs::handle::SYSCALLS,
     crate::fs::mount::SYSCALLS,
     crate::fs::mountapi::SYSCALLS,
     crate::fs::names::SYSCALLS,

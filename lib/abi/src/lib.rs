@@ -14,6 +14,7 @@
 pub mod cap;
 pub mod creds;
 mod errno;
+pub mod fanotify;
 pub mod fs;
 pub mod generic;
 pub mod ipc;

@@ -16,11 +16,14 @@
 )]
 
 mod creds;
+mod fanotify;
 mod files;
 mod futex_pi;
+mod handles;
 mod harness;
 mod helpers;
 mod hostile;
+mod inotify;
 mod ipc;
 mod memory;
 mod mountapi;
@@ -45,6 +48,9 @@ mod tty;
 const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
     paths::TESTS,
+    handles::TESTS,
+    inotify::TESTS,
+    fanotify::TESTS,
     process::TESTS,
     memory::TESTS,
     signals::TESTS,

@@ -14,7 +14,7 @@ use crate::cred::Credentials;
 use crate::dcache;
 use crate::dentry::{Dentry, DentryFlags};
 use crate::inode::{Inode, InodeFlags};
-use crate::notify;
+use crate::notify::{self, Data};
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create, owner_or_capable};
 use crate::types::{FileType, MayAccess, NAME_MAX};
@@ -57,8 +57,8 @@ fn create_with(
         write?;
         may_create(dir, ctx.cred)?;
         let inode = make(&parent, dir, last.name())?;
-        notify::on_entry(dir, notify::event::CREATE, last.name(), inode.is_dir(), 0);
         let dentry = attach(&parent.dentry, &dentry, last.name(), inode);
+        notify::on_entry(&parent.dentry, Data::Dentry(&dentry), notify::mask::CREATE, last.name());
         Ok(Path::new(parent.mnt.clone(), dentry))
     })();
     if write.is_ok() {
@@ -169,10 +169,10 @@ pub fn link(
             return Err(Errno::EMLINK);
         }
         dir.ops().link(dir, name, &inode)?;
+        notify::on_inode(&inode, Some(&source.dentry), notify::mask::ATTRIB);
         Ok(inode.clone())
-    })?;
-    notify::on_inode(source.inode()?, notify::event::ATTRIB);
-    Ok(())
+    })
+    .map(drop)
 }
 
 /// `/proc/sys/fs/protected_hardlinks`: only files that one owns or could write may be linked.

@@ -1,7 +1,6 @@
 //! `rename(2)`, `renameat2(2)`.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result, raw};
 use bitflags::bitflags;
@@ -30,8 +29,6 @@ bitflags! {
         const WHITEOUT = raw::RENAME_WHITEOUT;
     }
 }
-
-static COOKIE: AtomicU32 = AtomicU32::new(1);
 
 /// `renameat2(2)`.
 pub fn rename(
@@ -177,12 +174,12 @@ impl Step<'_> {
             target: other,
             flags: self.flags,
         })?;
-        self.update_cache(inode, other);
-        self.announce(old_dir, inode, new_dir, other);
+        self.update_cache(other);
+        self.announce();
         Ok(())
     }
 
-    fn update_cache(&self, inode: &Arc<Inode>, other: Option<&Arc<Inode>>) {
+    fn update_cache(&self, other: Option<&Arc<Inode>>) {
         if self.flags.contains(RenameFlags::EXCHANGE) {
             dcache::d_exchange(self.source, self.target);
             return;
@@ -193,35 +190,24 @@ impl Step<'_> {
                     other.insert_flags(InodeFlags::DEAD);
                 }
                 mount::tree::detach_mounts(self.target);
-                dcache::d_delete(self.target, 1);
+                dcache::d_delete(self.target);
             }
             None => dcache::d_drop(self.target),
         }
-        let _ = inode;
         dcache::d_move(self.source, self.new_parent, self.new_name);
-        let _ = self.old_parent;
     }
 
-    fn announce(
-        &self,
-        old_dir: &Arc<Inode>,
-        inode: &Arc<Inode>,
-        new_dir: &Arc<Inode>,
-        other: Option<&Arc<Inode>>,
-    ) {
-        let cookie = COOKIE.fetch_add(1, Ordering::Relaxed);
-        let dir = inode.is_dir();
-        notify::on_entry(old_dir, notify::event::MOVED_FROM, self.old_name, dir, cookie);
-        notify::on_entry(new_dir, notify::event::MOVED_TO, self.new_name, dir, cookie);
-        notify::on_inode(inode, notify::event::MOVE_SELF);
-        match other {
-            Some(other) if self.flags.contains(RenameFlags::EXCHANGE) => {
-                let dir = other.is_dir();
-                notify::on_entry(new_dir, notify::event::MOVED_FROM, self.new_name, dir, cookie);
-                notify::on_entry(old_dir, notify::event::MOVED_TO, self.old_name, dir, cookie);
-            }
-            Some(other) => notify::on_inode(other, notify::event::DELETE_SELF),
-            None => {}
+    /// Tells of the move, and lets what was replaced go.
+    fn announce(&self) {
+        let exchange = self.flags.contains(RenameFlags::EXCHANGE);
+        let replaced = (!exchange && !self.target.is_negative()).then_some(self.target);
+        let (old, new) = ((self.old_parent, self.old_name), (self.new_parent, self.new_name));
+        notify::on_move(old.0, old.1, self.source, new.0, new.1, replaced);
+        if exchange {
+            notify::on_move(new.0, new.1, self.target, old.0, old.1, None);
+        }
+        if replaced.is_some() {
+            dcache::evict_if_unused(self.target, 1);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::cred::Credentials;
 use crate::dentry::Dentry;
 use crate::file::{File, FileMode};
 use crate::inode::{Inode, InodeFlags};
+use crate::lock::lease::break_lease;
 use crate::mount::flags as mnt_flags;
 use crate::namei::{At, LookupFlags, path_lookup};
 use crate::notify;
@@ -226,15 +227,28 @@ fn privileges_to_kill(inode: &Inode, cred: &Credentials) -> AttrValid {
 /// caller holds `inode.rwsem` for writing.
 pub fn remove_privileges(dentry: &Arc<Dentry>, cred: &Credentials) -> Result<()> {
     let inode = dentry.inode().ok_or(Errno::ENOENT)?;
-    if inode.mode() & (raw::S_ISUID | raw::S_ISGID) == 0 {
+    if inode.mode() & (raw::S_ISUID | raw::S_ISGID) == 0 && !inode.flags().contains(InodeFlags::HAS_CAPS) {
         return Ok(());
     }
+    drop_capabilities(inode)?;
     let kill = privileges_to_kill(inode, cred);
     if kill.is_empty() || cred.capable_wrt(inode.uid().0, inode.gid().0, Cap::Fsetid) {
         return Ok(());
     }
     let change = Iattr { valid: kill | AttrValid::FORCE, ..Iattr::default() };
     notify_change(cred, dentry, change)
+}
+
+/// Takes the file's capabilities away: what it runs is not what they were given to.
+fn drop_capabilities(inode: &Arc<Inode>) -> Result<()> {
+    if !inode.flags().contains(InodeFlags::HAS_CAPS) {
+        return Ok(());
+    }
+    inode.remove_flags(InodeFlags::HAS_CAPS);
+    match inode.ops().removexattr(inode, crate::xattr::CAPABILITIES) {
+        Err(Errno::ENODATA) => Ok(()),
+        other => other,
+    }
 }
 
 /// Before data is written: times and set-id bits. The caller holds `inode.rwsem` for writing.
@@ -331,7 +345,8 @@ pub fn chown_path(cred: &Credentials, path: &Path, uid: Option<Uid>, gid: Option
                 attr.valid |= AttrValid::KILL_SGID;
             }
         }
-        notify_change(cred, &path.dentry, attr)
+        notify_change(cred, &path.dentry, attr)?;
+        if inode.is_dir() { Ok(()) } else { drop_capabilities(inode) }
     })
 }
 
@@ -427,6 +442,7 @@ pub(crate) fn do_truncate(cred: &Credentials, dentry: &Arc<Dentry>, mut change: 
     let _exclusive = inode.rwsem.write();
     change.valid |= AttrValid::MTIME;
     crate::rw::may_grow(inode.size(), change.size)?;
+    drop_capabilities(inode)?;
     if !cred.capable_wrt(inode.uid().0, inode.gid().0, Cap::Fsetid) {
         change.valid |= privileges_to_kill(inode, cred);
     }
@@ -450,6 +466,10 @@ pub fn truncate(ctx: &LookupContext<'_>, name: &[u8], size: i64) -> Result<()> {
             return Err(Errno::EPERM);
         }
         inode.get_write_access()?;
+        if let Err(error) = break_lease(inode, raw::O_WRONLY) {
+            inode.put_write_access();
+            return Err(error);
+        }
         let change = Iattr { valid: AttrValid::SIZE, size, ..Iattr::default() };
         let result = do_truncate(ctx.cred, &path.dentry, change);
         inode.put_write_access();

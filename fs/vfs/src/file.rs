@@ -63,6 +63,8 @@ bitflags! {
         const WRITE_COUNTED = 1 << 13;
         /// A stream: no position at all, `read` passes none.
         const STREAM = 1 << 14;
+        /// Counted as a reader of the inode.
+        const READ_COUNTED = 1 << 15;
     }
 }
 
@@ -340,6 +342,7 @@ impl File {
             return Ok(());
         }
         let result = self.ops.flush(self);
+        crate::dnotify::closed(self, owner);
         if let Some(locks) = self.inode().locks() {
             locks.release_posix(owner);
         }
@@ -360,14 +363,17 @@ impl Drop for File {
             locks.release_file(self);
         }
         crate::notify::on_close(self);
-        if self.flags() & raw::FASYNC != 0
-            && let Some(list) = self.ops.fasync_list(self)
-        {
-            let _ = list.set(self, -1, false);
+        if self.flags() & raw::FASYNC != 0 {
+            for list in self.ops.fasync_lists(self).into_iter().flatten() {
+                let _ = list.set(self, -1, false);
+            }
         }
         self.ops.release(self);
         if self.mode.contains(FileMode::WRITE_COUNTED) {
             self.inode().put_write_access();
+        }
+        if self.mode.contains(FileMode::READ_COUNTED) {
+            self.inode().read_count.fetch_sub(1, Ordering::Relaxed);
         }
         if self.mode.contains(FileMode::WRITER) {
             self.path.mnt.put_write();

@@ -158,9 +158,10 @@ pub trait FileOps: Any + Send + Sync {
         Ok(())
     }
 
-    /// The list of those who want a signal when the object is ready (`O_ASYNC`); `None` for files that never signal.
-    fn fasync_list(&self, file: &File) -> Option<&FasyncList> {
-        None
+    /// The lists of those who want a signal when the object is ready (`O_ASYNC`), one for each direction; none for files that
+    /// never signal.
+    fn fasync_lists(&self, file: &File) -> [Option<&FasyncList>; 2] {
+        [None, None]
     }
 
     /// The seals of a memfd (`F_GET_SEALS`, `F_ADD_SEALS`); `EINVAL` for files that have none.

@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::creds::{Gid, Uid};
 use abi::fs::DevId;
@@ -72,6 +72,8 @@ bitflags! {
         const HAS_ACL = 1 << 24;
         /// A file handle was made of it.
         const EXPORTED = 1 << 25;
+        /// The file has capabilities (`security.capability`).
+        const HAS_CAPS = 1 << 26;
     }
 }
 
@@ -111,6 +113,10 @@ pub struct Inode {
     pipe: SpinLock<Option<Arc<Pipe>>>,
     /// Open files that may write, minus what denies writing (`i_writecount`).
     pub(crate) write_count: core::sync::atomic::AtomicI32,
+    /// Open files that read and do not write (`i_readcount`).
+    pub(crate) read_count: AtomicU32,
+    /// How long data written is expected to live (`F_SET_RW_HINT`).
+    pub write_hint: AtomicU8,
     /// Marks of inotify and fanotify.
     pub notify: Watched,
 }
@@ -181,6 +187,8 @@ impl Inode {
             locks: Once::new(),
             pipe: SpinLock::new(None),
             write_count: core::sync::atomic::AtomicI32::new(0),
+            read_count: AtomicU32::new(0),
+            write_hint: AtomicU8::new(0),
             notify: Watched::default(),
         })
     }
@@ -448,6 +456,12 @@ impl Inode {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n >= 0).then_some(n + 1))
             .map(drop)
             .map_err(|_| abi::Errno::ETXTBSY)
+    }
+
+    /// Whether it is open for writing `writers` times, for reading only `readers` times, and not running.
+    pub(crate) fn only_opens(&self, writers: i64, readers: u32) -> bool {
+        i64::from(self.write_count.load(Ordering::SeqCst)) == writers
+            && self.read_count.load(Ordering::SeqCst) == readers
     }
 
     /// Whether somebody has it open for writing.

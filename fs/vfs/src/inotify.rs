@@ -349,8 +349,8 @@ impl FileOps for Inotify {
         true
     }
 
-    fn fasync_list(&self, _: &File) -> Option<&FasyncList> {
-        Some(&self.fasync)
+    fn fasync_lists(&self, _: &File) -> [Option<&FasyncList>; 2] {
+        [Some(&self.fasync), None]
     }
 
     fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {

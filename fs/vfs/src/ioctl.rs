@@ -95,7 +95,13 @@ fn has_flags(file: &File) -> bool {
 pub fn set_async(file: &File, fd: i32, on: bool) -> Result<()> {
     let now = file.flags() & raw::FASYNC != 0;
     if now != on {
-        file.ops().fasync_list(file).ok_or(Errno::ENOTTY)?.set(file, fd, on)?;
+        let lists = file.ops().fasync_lists(file);
+        if lists.iter().all(Option::is_none) {
+            return Err(Errno::ENOTTY);
+        }
+        for list in lists.into_iter().flatten() {
+            list.set(file, fd, on)?;
+        }
         file.set_flags(raw::FASYNC, if on { raw::FASYNC } else { 0 });
     }
     Ok(())

@@ -39,6 +39,7 @@ pub mod cred;
 pub mod dcache;
 pub mod dentry;
 pub mod dir;
+pub mod dnotify;
 pub mod epoll;
 pub mod eventfd;
 pub mod export;

@@ -24,6 +24,7 @@ use sched::wait::{Wait, WaitQueue};
 
 use crate::anon;
 use crate::cred::Credentials;
+use crate::fasync::{Band, FasyncList};
 use crate::file::{File, FileImpl, FileMode, OpenFile};
 use crate::file_ops::{FileOps, IoFlags};
 use crate::inode::Inode;
@@ -69,6 +70,8 @@ pub struct Pipe {
     slots: AtomicU32,
     /// Somebody polls the reading end: edge-triggered epoll wants to hear of each write, not only of the first.
     polled: AtomicBool,
+    /// Who wants a signal when there is something to read, or room.
+    fasync: [FasyncList; 2],
 }
 
 impl Pipe {
@@ -86,6 +89,7 @@ impl Pipe {
             filled: AtomicU32::new(0),
             slots: AtomicU32::new(PIPE_DEF_BUFFERS as u32),
             polled: AtomicBool::new(false),
+            fasync: [FasyncList::new(), FasyncList::new()],
         })
     }
 
@@ -200,7 +204,20 @@ impl Pipe {
         if wake_writers {
             self.wake_writers();
         }
+        if done > 0 {
+            self.signal_writers();
+        }
         result
+    }
+
+    fn signal_readers(&self) {
+        let [readers, _] = &self.fasync;
+        readers.kill(Band::In);
+    }
+
+    fn signal_writers(&self) {
+        let [_, writers] = &self.fasync;
+        writers.kill(Band::Out);
     }
 
     fn write(&self, iter: &mut IovIter<'_>, nonblock: bool, packet: bool) -> Result<usize> {
@@ -245,6 +262,9 @@ impl Pipe {
         };
         if wake_readers {
             self.wake_readers();
+        }
+        if done > 0 {
+            self.signal_readers();
         }
         match result {
             Err(_) if done > 0 => Ok(done),
@@ -307,6 +327,7 @@ impl Pipe {
         if was_empty {
             self.wake_readers();
         }
+        self.signal_readers();
         Ok(())
     }
 
@@ -327,6 +348,7 @@ impl Pipe {
         if was_full {
             self.wake_writers();
         }
+        self.signal_writers();
         Some(taken)
     }
 
@@ -383,6 +405,8 @@ impl Pipe {
                 | PollEvents::HUP;
             self.readable.wake_all_poll(all);
             self.writable.wake_all_poll(all);
+            self.signal_readers();
+            self.signal_writers();
         }
     }
 
@@ -545,6 +569,12 @@ impl FileOps for Pipe {
             return Ok(0);
         }
         Err(Errno::ENOTTY)
+    }
+
+    fn fasync_lists(&self, file: &File) -> [Option<&FasyncList>; 2] {
+        let [readers, writers] = &self.fasync;
+        let has = |mode| file.mode().contains(mode);
+        [has(FileMode::READ).then_some(readers), has(FileMode::WRITE).then_some(writers)]
     }
 
     fn release(&self, file: &File) {

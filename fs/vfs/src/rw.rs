@@ -272,7 +272,10 @@ fn fsize_exceeded() -> Errno {
 }
 
 /// Whether a file of size `old` may grow to `new`: `RLIMIT_FSIZE`.
-pub(crate) fn may_grow(old: u64, new: u64) -> Result<()> {
+///
+/// # Errors
+/// `EFBIG`, with a `SIGXFSZ`.
+pub fn may_grow(old: u64, new: u64) -> Result<()> {
     if new > old && fsize_limit().is_some_and(|limit| new > limit) {
         return Err(fsize_exceeded());
     }

@@ -159,6 +159,9 @@ pub fn copy_file_range(
         return Err(Errno::EINVAL);
     }
     check_copy_files(input, output)?;
+    if !Arc::ptr_eq(input.inode().sb(), output.inode().sb()) {
+        return Err(Errno::EXDEV);
+    }
     let mut pos_in = side_pos(input, off_in, FileMode::PREAD)?;
     let mut pos_out = side_pos(output, off_out, FileMode::PWRITE)?;
     let size = input.inode().size();
@@ -177,11 +180,7 @@ pub fn copy_file_range(
     limit_write(output, &mut probe, pos_out)?;
     let len = probe.count();
     notify::may_read(input)?;
-    let direct = match Arc::ptr_eq(input.inode().sb(), output.inode().sb()) {
-        true => input.ops().copy_file_range(input, pos_in, output, pos_out, len),
-        false => Err(Errno::EOPNOTSUPP),
-    };
-    let done = match direct {
+    let done = match input.ops().copy_file_range(input, pos_in, output, pos_out, len) {
         Ok(done) => {
             pos_in += done as u64;
             pos_out += done as u64;

@@ -18,6 +18,8 @@ use crate::types::MayAccess;
 pub const XATTR_NAME_MAX: usize = 255;
 /// The largest value.
 pub const XATTR_SIZE_MAX: usize = 65536;
+/// Where the capabilities of a file are: `capabilities(7)`.
+pub const CAPABILITIES: &[u8] = b"security.capability";
 /// The longest list of names.
 pub const XATTR_LIST_MAX: usize = 65536;
 
@@ -82,8 +84,23 @@ pub fn setxattr(cred: &Credentials, path: &Path, name: &[u8], value: &[u8], flag
         if matches!(name, acl::ACL_ACCESS | acl::ACL_DEFAULT) {
             return set_acl(inode, name, value);
         }
+        if name == CAPABILITIES {
+            check_capabilities(value)?;
+            inode.ops().setxattr(inode, name, value, flags)?;
+            inode.insert_flags(InodeFlags::HAS_CAPS);
+            return Ok(());
+        }
         inode.ops().setxattr(inode, name, value, flags)
     })
+}
+
+/// The two forms of file capabilities that can be stored: revision 2, and 3 with the root user of a namespace.
+fn check_capabilities(value: &[u8]) -> Result<()> {
+    let revision = value.first_chunk::<4>().map(|magic| u32::from_le_bytes(*magic) & 0xff00_0000);
+    match (revision, value.len()) {
+        (Some(0x0200_0000), 20) | (Some(0x0300_0000), 24) => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// `removexattr(2)` of a place.
@@ -92,6 +109,9 @@ pub fn removexattr(cred: &Credentials, path: &Path, name: &[u8]) -> Result<()> {
     change(cred, path, name, |inode| {
         if name == acl::ACL_ACCESS {
             inode.remove_flags(InodeFlags::HAS_ACL);
+        }
+        if name == CAPABILITIES {
+            inode.remove_flags(InodeFlags::HAS_CAPS);
         }
         inode.ops().removexattr(inode, name)
     })
@@ -111,7 +131,7 @@ fn change(
         known_prefix(name)?;
         let privileged = if name.starts_with(b"security.") {
             // File capabilities have their own capability.
-            let cap = if name == b"security.capability" { Cap::Setfcap } else { Cap::SysAdmin };
+            let cap = if name == CAPABILITIES { Cap::Setfcap } else { Cap::SysAdmin };
             cred.capable_wrt(inode.uid().0, inode.gid().0, cap)
         } else if name.starts_with(b"system.") {
             owner_or_capable(inode, cred)

@@ -6,11 +6,11 @@ use abi::fs::Flock;
 use abi::{Errno, Result, raw};
 use macros::syscall;
 use mm::user::UserPtr;
-use vfs::fcntl;
+use vfs::{dnotify, fcntl};
 use vfs::fdtable::{Fd, FdFlags};
 use vfs::file::{File, FileMode};
 use vfs::lock::flock::{IfBusy, flock};
-use vfs::lock::{LockKind, posix};
+use vfs::lock::{LockKind, lease, posix};
 
 use super::context::{fd_flags, file, file_raw, files, nofile};
 use super::owner;
@@ -78,7 +78,16 @@ fn record_lock(file: &Arc<File>, cmd: u32, arg: usize) -> Result<()> {
 
 /// What works on a file opened with `O_PATH`.
 fn allowed_on_path(cmd: u32) -> bool {
-    matches!(cmd, raw::F_DUPFD | raw::F_DUPFD_CLOEXEC | raw::F_GETFD | raw::F_SETFD | raw::F_GETFL)
+    matches!(
+        cmd,
+        raw::F_DUPFD
+            | raw::F_DUPFD_CLOEXEC
+            | raw::F_DUPFD_QUERY
+            | raw::F_CREATED_QUERY
+            | raw::F_GETFD
+            | raw::F_SETFD
+            | raw::F_GETFL
+    )
 }
 
 #[syscall(fcntl)]
@@ -115,7 +124,30 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         }
         raw::F_GET_SEALS => return fcntl::get_seals(&file).map(|seals| seals as isize),
         raw::F_ADD_SEALS => fcntl::add_seals(&file, arg as u32)?,
-        raw::F_GETLEASE => return Ok(raw::F_UNLCK as isize),
+        raw::F_GETLEASE => return Ok(lease::getlease(&file) as isize),
+        raw::F_SETLEASE => {
+            let pid = current().process.pid.global();
+            fcntl::set_lease(&file, fd.raw(), &current().cred(), arg as u32, pid)?;
+            if arg as u32 != raw::F_UNLCK {
+                owner::assign_if_none(&file);
+            }
+        }
+        raw::F_NOTIFY => {
+            if arg as u32 & !raw::DN_MULTISHOT != 0 && file.inode().is_dir() {
+                owner::assign_if_none(&file);
+            }
+            dnotify::notify(&file, fd.raw(), files()?.posix_owner(), arg as u32)?;
+        }
+        raw::F_GET_RW_HINT => UserPtr::<u64>::new(arg).write(&fcntl::rw_hint(&file))?,
+        raw::F_SET_RW_HINT => {
+            fcntl::may_set_rw_hint(&file, &current().cred())?;
+            fcntl::set_rw_hint(&file, UserPtr::<u64>::new(arg).read()?)?;
+        }
+        raw::F_DUPFD_QUERY => {
+            let other = Fd::from_raw(arg as i32).and_then(file_raw);
+            return Ok(isize::from(other.is_ok_and(|other| Arc::ptr_eq(&other, &file))));
+        }
+        raw::F_CREATED_QUERY => return Ok(isize::from(file.mode().contains(FileMode::CREATED))),
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)

@@ -18,6 +18,7 @@ pub mod open;
 mod owner;
 pub mod pipe;
 pub mod poll;
+pub mod quota;
 pub mod rw;
 pub mod stat;
 pub mod statmount;

@@ -80,6 +80,13 @@ fn set(file: &Arc<File>, kind: u32, pid: i32) -> Result<()> {
     Ok(())
 }
 
+/// Makes the calling process the owner, if there is none: leases and `F_NOTIFY` do so.
+pub fn assign_if_none(file: &Arc<File>) {
+    if file.owner().is_none_or(|owner| owner.target.is_none()) {
+        assign(file, raw::F_OWNER_PID, Some(current().process.pid.clone()));
+    }
+}
+
 /// Makes `target` the owner, on behalf of the caller.
 pub fn assign(file: &Arc<File>, kind: u32, target: Option<Arc<Pid>>) {
     let (uid, euid) = current().with_cred(|cred| (cred.uid.0, cred.euid.0));

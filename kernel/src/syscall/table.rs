@@ -28,6 +28,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::fs::open::SYSCALLS,
     crate::fs::pipe::SYSCALLS,
     crate::fs::poll::SYSCALLS,
+    crate::fs::quota::SYSCALLS,
     crate::fs::rw::SYSCALLS,
     crate::fs::stat::SYSCALLS,
     crate::fs::statmount::SYSCALLS,

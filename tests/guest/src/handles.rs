@@ -160,7 +160,7 @@ fn handle_of_each_kind() -> Outcome {
 }
 
 fn handle_survives_rename_and_unlink() -> Outcome {
-    create(c"f", b"same")?;
+    create(c"f", b"same").and_then(close)?;
     let here = open(c".", O_RDONLY, 0)?;
     let handle = handle_of(c"f")?;
     sys!(SYS_renameat, CWD, c"f".as_ptr(), CWD, c"g".as_ptr())?;
@@ -168,7 +168,7 @@ fn handle_survives_rename_and_unlink() -> Outcome {
     let fd = open_handle(here, &handle, O_RDONLY)?;
     check_eq!(read_vec(fd, 10)?, b"same");
     // A new file of the old name is another one.
-    create(c"f", b"new")?;
+    create(c"f", b"new").and_then(close)?;
     check!(handle_of(c"f")? != handle);
     // Another name keeps it.
     sys!(SYS_linkat, CWD, c"g".as_ptr(), CWD, c"h".as_ptr(), 0)?;
@@ -205,7 +205,9 @@ fn handle_open_flags() -> Outcome {
     let fd = open_handle(here, &handle, O_RDWR | O_TRUNC)?;
     check_eq!(fstat(fd)?.st_size, 0);
     check_err!(open_handle(here, &handle, O_RDONLY | O_DIRECTORY), ENOTDIR);
-    check_err!(open_handle(here, &handle, O_RDWR | O_CREAT), EISDIR);
+    close(open_handle(here, &handle, O_RDWR | O_CREAT)?)?;
+    check_err!(open_handle(here, &handle, O_RDWR | O_CREAT | O_EXCL), EEXIST);
+    check_err!(open_handle(here, &handle_of(c".")?, O_RDONLY | O_CREAT), EISDIR);
     // Permissions of the file do not matter to root, but they are looked at.
     sys!(SYS_fchmod, fd, 0o000)?;
     close(open_handle(here, &handle, O_RDWR)?)?;

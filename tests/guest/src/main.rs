@@ -17,7 +17,9 @@
 
 mod creds;
 mod fanotify;
+mod fcntl;
 mod files;
+mod fsmisc;
 mod futex_pi;
 mod handles;
 mod harness;
@@ -51,6 +53,8 @@ const TABLES: &[&[harness::Test]] = &[
     handles::TESTS,
     inotify::TESTS,
     fanotify::TESTS,
+    fcntl::TESTS,
+    fsmisc::TESTS,
     process::TESTS,
     memory::TESTS,
     signals::TESTS,
@@ -81,7 +85,8 @@ fn main() {
         let filters: Vec<String> = args
             .iter()
             .chain(std::env::vars().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().iter())
-            .filter_map(|word| word.strip_prefix("guest_filter=").map(str::to_string))
+            .filter_map(|word| word.strip_prefix("guest_filter="))
+            .flat_map(|parts| parts.split(',').map(str::to_string).collect::<Vec<_>>())
             .collect();
         harness::run(TABLES, &filters);
         harness::power_off();

@@ -17,6 +17,7 @@ use crate::dentry::Dentry;
 use crate::file::{File, FileImpl, FileMode, OpenFile};
 use crate::file_ops::NoOps;
 use crate::inode::{Inode, InodeFlags};
+use crate::lock::lease::break_lease;
 use crate::notify::{self, Data};
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create, owner_or_capable};
@@ -171,7 +172,7 @@ pub fn open_path(ctx: &LookupContext<'_>, path: Path, args: &OpenArgs) -> Result
     do_open(ctx.cred, &path, args, FileMode::empty())
 }
 
-/// Opens the place `path`, which was found by a file handle: the flags that want a name are refused.
+/// Opens the place `path`, which was found by a file handle. It exists, so `O_CREAT` makes nothing.
 pub fn open_found(ctx: &LookupContext<'_>, path: Path, args: &OpenArgs) -> Result<Arc<File>> {
     if args.flags & raw::O_DIRECTORY != 0 && !path.inode()?.is_dir() {
         return Err(Errno::ENOTDIR);
@@ -180,7 +181,12 @@ pub fn open_found(ctx: &LookupContext<'_>, path: Path, args: &OpenArgs) -> Resul
         return open_tmpfile_in(ctx, &path, args);
     }
     if args.flags & raw::O_CREAT != 0 {
-        return Err(Errno::EISDIR);
+        if args.flags & raw::O_EXCL != 0 {
+            return Err(Errno::EEXIST);
+        }
+        if path.inode()?.is_dir() {
+            return Err(Errno::EISDIR);
+        }
     }
     open_path(ctx, path, args)
 }
@@ -381,7 +387,7 @@ pub(super) fn do_open(
         FileType::CharDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket
     );
     let truncates = args.flags & raw::O_TRUNC != 0 && inode.is_regular();
-    let mut undo = Undo { path, mount: false, inode: false };
+    let mut undo = Undo { path, mount: false, inode: false, reader: false };
     if (mode.contains(FileMode::WRITE) || truncates) && !special {
         if mode.contains(FileMode::WRITE) {
             inode.get_write_access()?;
@@ -389,6 +395,14 @@ pub(super) fn do_open(
         }
         path.mnt.get_write()?;
         undo.mount = true;
+    }
+    // Counted before leases are looked at: either the lease sees this open, or this open sees the lease.
+    if inode.is_regular() && mode & (FileMode::READ | FileMode::WRITE) == FileMode::READ {
+        inode.read_count.fetch_add(1, Ordering::SeqCst);
+        undo.reader = true;
+    }
+    if inode.is_regular() {
+        break_lease(inode, args.flags)?;
     }
     let mut open = OpenFile { path, cred, flags: args.flags, mode };
     let ops = match inode.file_type() {
@@ -404,12 +418,16 @@ pub(super) fn do_open(
     if undo.inode {
         open.mode |= FileMode::WRITE_COUNTED;
     }
+    if undo.reader {
+        open.mode |= FileMode::READ_COUNTED;
+    }
     let keeps_mount = undo.mount && mode.contains(FileMode::WRITE);
     if keeps_mount {
         open.mode |= FileMode::WRITER;
     }
     let mut file = File::new(open, ops)?;
     undo.inode = false;
+    undo.reader = false;
     undo.mount &= !keeps_mount;
     if inode.file_type() == FileType::Fifo {
         pipe::opened(&file);
@@ -435,6 +453,7 @@ struct Undo<'a> {
     path: &'a Path,
     mount: bool,
     inode: bool,
+    reader: bool,
 }
 
 impl Drop for Undo<'_> {
@@ -446,6 +465,11 @@ impl Drop for Undo<'_> {
             && let Some(inode) = self.path.dentry.inode()
         {
             inode.put_write_access();
+        }
+        if self.reader
+            && let Some(inode) = self.path.dentry.inode()
+        {
+            inode.read_count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

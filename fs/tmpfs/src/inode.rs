@@ -339,14 +339,13 @@ impl InodeOps for TmpfsInode {
         self.xattrs.list()
     }
 
-    fn open(&self, inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
+    fn open(&self, inode: &Arc<Inode>, _: &mut OpenFile<'_>) -> Result<FileImpl> {
         match (inode.is_dir(), is_ramfs(inode)) {
             (true, true) => return Ok(FileImpl::Static(&ramfs::RAMFS_DIR)),
             (true, false) => return Ok(FileImpl::Static(&DIR_OPS)),
             (false, true) => return Ok(FileImpl::Static(&ramfs::RAMFS_FILE)),
             (false, false) => {}
         }
-        open.mode |= vfs::FileMode::NOWAIT;
         Ok(FileImpl::Static(&FILE_OPS))
     }
 

@@ -76,8 +76,7 @@ pub fn kernel_file(
         | FileMode::LSEEK
         | FileMode::PREAD
         | FileMode::PWRITE
-        | FileMode::ATOMIC_POS
-        | FileMode::NOWAIT;
+        | FileMode::ATOMIC_POS;
     let open = OpenFile { path: &path, cred, flags: raw::O_RDWR | raw::O_LARGEFILE, mode };
     File::new(open, FileImpl::Static(&FILE_OPS))
 }

@@ -94,15 +94,7 @@ pub fn rw_hint(file: &File) -> u64 {
     u64::from(file.inode().write_hint.load(Ordering::Relaxed))
 }
 
-/// `F_SET_RW_HINT`, by who owns the file.
-///
-/// # Errors
-/// `EPERM`.
-pub fn may_set_rw_hint(file: &File, cred: &Credentials) -> Result<()> {
-    if owner_or_capable(file.inode(), cred) { Ok(()) } else { Err(Errno::EPERM) }
-}
-
-/// Sets the hint.
+/// `F_SET_RW_HINT`.
 ///
 /// # Errors
 /// `EINVAL` for one that is none.

@@ -23,7 +23,7 @@ use crate::cred::Credentials;
 use crate::export;
 use crate::fasync::{Band, FasyncList};
 use crate::file::{File, FileImpl};
-use crate::file_ops::{FileOps, IoFlags};
+use crate::file_ops::{FileOps, IoFlags, Whence};
 use crate::inode::Inode;
 use crate::namei::walk::path_lookup;
 use crate::namei::{At, LookupFlags};
@@ -134,7 +134,7 @@ pub fn inotify_init(cred: &Arc<Credentials>, flags: u32) -> Result<Arc<File>> {
         limit: MAX_QUEUED_EVENTS.load(Ordering::Relaxed) as usize,
         uid,
     });
-    anon::anon_file(cred, "inotify", FileImpl::Shared(instance), raw::O_RDONLY | flags & raw::IN_NONBLOCK)
+    anon::anon_file_seekable(cred, "inotify", FileImpl::Shared(instance), raw::O_RDONLY | flags & raw::IN_NONBLOCK)
 }
 
 /// Whether a mask has bits, and only such as mean something.
@@ -353,6 +353,10 @@ impl FileOps for Inotify {
         [Some(&self.fasync), None]
     }
 
+    fn llseek(&self, file: &File, _: i64, _: Whence) -> Result<u64> {
+        Ok(file.pos())
+    }
+
     fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
         if cmd != crate::ioctl::FIONREAD {
             return Err(Errno::ENOTTY);
@@ -363,7 +367,7 @@ impl FileOps for Inotify {
     }
 
     fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
-        let watches: Vec<Arc<Mark>> = self.state.lock().watches.values().cloned().collect();
+        let watches: Vec<Arc<Mark>> = self.state.lock().watches.values().rev().cloned().collect();
         for watch in watches {
             let Some(Object::Inode(inode)) = watch.object() else { continue };
             let (ino, dev) = (inode.ino(), inode.sb().dev());

@@ -138,10 +138,10 @@ impl Pipe {
 
     /// `F_SETPIPE_SZ`: rounds up to a power of two of pages; returns the new size.
     pub fn set_size(&self, bytes: usize, cred: &Credentials) -> Result<usize> {
-        if bytes > 1 << 31 || bytes == 0 {
+        if bytes > 1 << 31 {
             return Err(Errno::EINVAL);
         }
-        let slots = bytes.div_ceil(PAGE_SIZE).next_power_of_two();
+        let slots = bytes.max(1).div_ceil(PAGE_SIZE).next_power_of_two();
         let mut ring = self.lock();
         let limit = PIPE_MAX_SIZE.load(Ordering::Relaxed) as usize;
         if slots > ring.slots && slots * PAGE_SIZE > limit && !cred.capable(Cap::SysResource) {

@@ -94,10 +94,11 @@ pub fn setxattr(cred: &Credentials, path: &Path, name: &[u8], value: &[u8], flag
     })
 }
 
-/// The two forms of file capabilities that can be stored: revision 2, and 3 with the root user of a namespace.
+/// The forms of file capabilities that can be stored: none, revision 2, and 3 with the root user of a namespace.
 fn check_capabilities(value: &[u8]) -> Result<()> {
     let revision = value.first_chunk::<4>().map(|magic| u32::from_le_bytes(*magic) & 0xff00_0000);
     match (revision, value.len()) {
+        (_, 0) => Ok(()),
         (Some(0x0200_0000), 20) | (Some(0x0300_0000), 24) => Ok(()),
         _ => Err(Errno::EINVAL),
     }

@@ -139,10 +139,7 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
             dnotify::notify(&file, fd.raw(), files()?.posix_owner(), arg as u32)?;
         }
         raw::F_GET_RW_HINT => UserPtr::<u64>::new(arg).write(&fcntl::rw_hint(&file))?,
-        raw::F_SET_RW_HINT => {
-            fcntl::may_set_rw_hint(&file, &current().cred())?;
-            fcntl::set_rw_hint(&file, UserPtr::<u64>::new(arg).read()?)?;
-        }
+        raw::F_SET_RW_HINT => fcntl::set_rw_hint(&file, UserPtr::<u64>::new(arg).read()?)?,
         raw::F_DUPFD_QUERY => {
             let other = Fd::from_raw(arg as i32).and_then(file_raw);
             return Ok(isize::from(other.is_ok_and(|other| Arc::ptr_eq(&other, &file))));

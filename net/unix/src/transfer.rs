@@ -12,6 +12,7 @@ use abi::{Errno, Result};
 use mm::IovIter;
 use sched::wait::Wait;
 use socket::{Control, Credentials, Kind, MessageFlags, Options, Received, SendMessage};
+use vfs::fasync::Band;
 use vfs::file::File;
 use vfs::path::LookupContext;
 
@@ -66,6 +67,7 @@ impl Endpoint {
             }
             done += count;
             peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+            peer.fasync.kill(Band::In);
         }
     }
 
@@ -151,6 +153,7 @@ impl Endpoint {
             }
         }
         peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+        peer.fasync.kill(Band::In);
         Ok(count)
     }
 

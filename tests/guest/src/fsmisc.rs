@@ -51,9 +51,11 @@ fn rwf_flags() -> Outcome {
     check_eq!(preadv2(fd, 2, -1, 0)?, b"01");
     check_eq!(seek(fd, 0, SEEK_CUR)?, 2);
     check_err!(preadv2(fd, 2, -2, 0), EINVAL);
-    for flag in [RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND, RWF_NOAPPEND] {
+    for flag in [RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_APPEND, RWF_NOAPPEND] {
         check_eq!(preadv2(fd, 2, 0, flag)?, b"01");
     }
+    // tmpfs does not promise not to wait.
+    check_err!(preadv2(fd, 2, 0, RWF_NOWAIT), EOPNOTSUPP);
     check_err!(preadv2(fd, 2, 0, 0x4000_0000), EOPNOTSUPP);
     check_err!(pwritev2(fd, b"x", 0, 0x4000_0000), EOPNOTSUPP);
     check_err!(pwritev2(fd, b"x", 0, RWF_APPEND | RWF_NOAPPEND), EINVAL);
@@ -141,7 +143,7 @@ fn copy_file_range_rules() -> Outcome {
     let dir = open(c".", O_RDONLY, 0)?;
     check_err!(copy(dir, 0, b, 0, 4, 0), EISDIR);
     let ends = crate::sys::pipe(0)?;
-    check_err!(copy(a, 0, ends[1], 0, 4, 0), ESPIPE);
+    check_err!(copy(a, 0, ends[1], 0, 4, 0), EINVAL);
     check_err!(sys!(SYS_copy_file_range, a, 0, ends[1], 0, 4, 0), EINVAL);
     let read = open(c"b", O_RDONLY, 0)?;
     check_err!(copy(a, 0, read, 0, 4, 0), EBADF);
@@ -281,7 +283,7 @@ fn file_capabilities() -> Outcome {
     sys!(SYS_fchmodat, CWD, c"prog".as_ptr(), 0o755)?;
     check_err!(set_caps(c"prog", &[0x0200_0001]), EINVAL);
     check_err!(set_caps(c"prog", &[0x0500_0001, 0, 0, 0, 0]), EINVAL);
-    check_err!(set_caps(c"prog", &[]), EINVAL);
+    check_eq!(set_caps(c"prog", &[])?, 0);
     // CAP_NET_ADMIN and CAP_SYS_TIME.
     let wanted = 1_u32 << 12 | 1 << 25;
     set_caps(c"prog", &caps(wanted))?;

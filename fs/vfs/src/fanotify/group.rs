@@ -23,7 +23,7 @@ use crate::anon;
 use crate::cred::Credentials;
 use crate::export;
 use crate::file::{File, FileImpl};
-use crate::file_ops::{FileOps, IoFlags};
+use crate::file_ops::{FileOps, IoFlags, Whence};
 use crate::notify::account::{FANOTIFY_GROUPS, FANOTIFY_MARKS};
 use crate::notify::{Event, Found, Group, Mark, MarkFlags, Object, Priority, mark, mask};
 use crate::poll::PollTable;
@@ -119,7 +119,7 @@ pub fn fanotify_init(cred: &Arc<Credentials>, flags: u32, file_flags: u32) -> Re
         return Err(Errno::EINVAL);
     }
     let nonblock = if has(init::NONBLOCK) { raw::O_NONBLOCK } else { 0 };
-    anon::anon_file(cred, "[fanotify]", FileImpl::Shared(group), raw::O_RDWR | nonblock)
+    anon::anon_file_seekable(cred, "[fanotify]", FileImpl::Shared(group), raw::O_RDWR | nonblock)
 }
 
 impl Fanotify {
@@ -287,6 +287,10 @@ impl FileOps for Fanotify {
         true
     }
 
+    fn llseek(&self, file: &File, _: i64, _: Whence) -> Result<u64> {
+        Ok(file.pos())
+    }
+
     fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
         if cmd != crate::ioctl::FIONREAD {
             return Err(Errno::ENOTTY);
@@ -296,11 +300,10 @@ impl FileOps for Fanotify {
         Ok(0)
     }
 
-    fn show_fdinfo(&self, file: &File, out: &mut dyn fmt::Write) -> fmt::Result {
-        let nonblock = if file.nonblock() { init::NONBLOCK } else { 0 };
-        let flags = self.flags & !(init::CLOEXEC | init::NONBLOCK) | nonblock;
+    fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
+        let flags = self.flags;
         writeln!(out, "fanotify flags:{flags:x} event-flags:{:x}", self.file_flags)?;
-        let marks: Vec<Arc<Mark>> = self.state.lock().marks.values().cloned().collect();
+        let marks: Vec<Arc<Mark>> = self.state.lock().marks.values().rev().cloned().collect();
         for mark in marks {
             let mut bits = 0;
             for (flag, bit) in [

@@ -63,6 +63,8 @@ impl Fanotify {
     /// `write(2)`: one answer.
     pub(super) fn take_answer(&self, iter: &mut IovIter<'_>) -> Result<usize> {
         let count = iter.count();
+        // What follows an answer without saying so is not looked at.
+        let mut taken = size_of::<Response>();
         let mut given = Response::default();
         if count < size_of::<Response>() {
             return Err(Errno::EINVAL);
@@ -76,8 +78,9 @@ impl Fanotify {
         }
         if given.response & response::INFO != 0 {
             check_rule(iter)?;
+            taken = count;
             if given.fd == NOFD {
-                return Ok(count);
+                return Ok(taken);
             }
         }
         if given.fd < 0 {
@@ -86,7 +89,7 @@ impl Fanotify {
         let question = self.asked_with(given.fd).ok_or(Errno::ENOENT)?;
         question.answer(given.response);
         self.answers.wake_all();
-        Ok(count)
+        Ok(taken)
     }
 }
 

@@ -94,7 +94,14 @@ pub struct KernFs {
 impl KernFs {
     /// A tree that is the same however often it is mounted (sysfs).
     pub const fn single(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, extra_flags: FsFlags::empty(), single: Some(SpinLock::new(None)) }
+        Self {
+            name,
+            magic,
+            root,
+            check: None,
+            extra_flags: FsFlags::empty(),
+            single: Some(SpinLock::new(None)),
+        }
     }
 
     /// A tree that depends on who mounts it (procfs: the pid namespace).

@@ -96,7 +96,12 @@ pub(crate) fn new_super(
     let uid = request.user_ns.make_uid(options.uid.0).ok_or(Errno::EINVAL)?;
     let gid = request.user_ns.make_gid(options.gid.0).ok_or(Errno::EINVAL)?;
     let mode = options.mode;
-    let ops = TmpfsSuper { flavor, limits: limits.clone(), options: SpinLock::new(options), exported: AliasTable::default() };
+    let ops = TmpfsSuper {
+        flavor,
+        limits: limits.clone(),
+        options: SpinLock::new(options),
+        exported: AliasTable::default(),
+    };
     let sb = SuperBlock::new(fs, info, request.user_ns.clone(), Box::new(ops))?;
     let root = inode::new_root(&sb, &limits, raw::S_IFDIR | mode, uid, gid)?;
     sb.set_root(root);

@@ -128,7 +128,12 @@ pub fn anon_file(cred: &Arc<Credentials>, name: &str, ops: FileImpl, flags: u32)
 }
 
 /// The same for objects whose position can be set, to no effect: their `llseek` leaves it alone.
-pub fn anon_file_seekable(cred: &Arc<Credentials>, name: &str, ops: FileImpl, flags: u32) -> Result<Arc<File>> {
+pub fn anon_file_seekable(
+    cred: &Arc<Credentials>,
+    name: &str,
+    ops: FileImpl,
+    flags: u32,
+) -> Result<Arc<File>> {
     open_anon(cred, name, ops, flags, FileMode::LSEEK | FileMode::PREAD | FileMode::PWRITE)
 }
 

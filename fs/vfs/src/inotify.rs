@@ -134,7 +134,12 @@ pub fn inotify_init(cred: &Arc<Credentials>, flags: u32) -> Result<Arc<File>> {
         limit: MAX_QUEUED_EVENTS.load(Ordering::Relaxed) as usize,
         uid,
     });
-    anon::anon_file_seekable(cred, "inotify", FileImpl::Shared(instance), raw::O_RDONLY | flags & raw::IN_NONBLOCK)
+    anon::anon_file_seekable(
+        cred,
+        "inotify",
+        FileImpl::Shared(instance),
+        raw::O_RDONLY | flags & raw::IN_NONBLOCK,
+    )
 }
 
 /// Whether a mask has bits, and only such as mean something.
@@ -312,7 +317,12 @@ impl Group for Inotify {
         if let Some(watch) = found.get(Kind::Inode) {
             // The name is the directory's business.
             let on_child = event.mask & mask::ON_CHILD != 0;
-            self.one(watch, event, event.name.filter(|_| !on_child && event.mask & mask::DIRENT != 0), event.cookie);
+            self.one(
+                watch,
+                event,
+                event.name.filter(|_| !on_child && event.mask & mask::DIRENT != 0),
+                event.cookie,
+            );
         }
         Ok(())
     }

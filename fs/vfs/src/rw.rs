@@ -133,7 +133,12 @@ pub(crate) fn read_part(file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flag
 }
 
 /// As [`write_at`] for a part of a larger transfer, which is announced as a whole by the caller.
-pub(crate) fn write_part(file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFlags) -> Result<usize> {
+pub(crate) fn write_part(
+    file: &File,
+    iter: &mut IovIter<'_>,
+    pos: &mut u64,
+    flags: IoFlags,
+) -> Result<usize> {
     if *pos > MAX_LFS_FILESIZE {
         return Err(Errno::EINVAL);
     }

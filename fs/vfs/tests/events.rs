@@ -74,7 +74,8 @@ fn important_groups_hear_first_and_may_refuse() {
     let expected = [mask::OPEN_PERM, mask::OPEN].map(|mask| [("early", mask), ("late", mask)]).concat();
     assert_eq!(order, expected);
     assert!(mark::detach(&a) && !mark::detach(&a) && mark::detach(&b));
-    let no = Arc::new(Recorder { name: "no", log: log.clone(), answer: Err(Errno::EPERM), gone: Mutex::new(0) });
+    let no =
+        Arc::new(Recorder { name: "no", log: log.clone(), answer: Err(Errno::EPERM), gone: Mutex::new(0) });
     let c = mark::attach(&weak(&no), Priority::Content, &file, interest, 0).unwrap();
     assert_eq!(w.read("/f").unwrap_err(), Errno::EPERM);
     // Refused is not opened: no other event.
@@ -160,9 +161,8 @@ fn handles_lead_back() {
     w.mkdir("/d").unwrap();
     w.write("/d/f", "x").unwrap();
     let ctx = w.ctx();
-    let find = |name: &str| {
-        namei::path_lookup(&ctx, At::Cwd, name.as_bytes(), namei::LookupFlags::empty()).unwrap()
-    };
+    let find =
+        |name: &str| namei::path_lookup(&ctx, At::Cwd, name.as_bytes(), namei::LookupFlags::empty()).unwrap();
     let (root, path) = (find("/"), find("/d/f"));
     export::may_encode(root.mnt.sb(), FidUse::Decode).unwrap();
     let fid = export::encode(path.inode().unwrap(), Some(&path.dentry));

@@ -6,11 +6,11 @@ use abi::fs::Flock;
 use abi::{Errno, Result, raw};
 use macros::syscall;
 use mm::user::UserPtr;
-use vfs::{dnotify, fcntl};
 use vfs::fdtable::{Fd, FdFlags};
 use vfs::file::{File, FileMode};
 use vfs::lock::flock::{IfBusy, flock};
 use vfs::lock::{LockKind, lease, posix};
+use vfs::{dnotify, fcntl};
 
 use super::context::{fd_flags, file, file_raw, files, nofile};
 use super::owner;

@@ -15,7 +15,13 @@ use crate::syscall::Syscall;
 const HEADER: usize = size_of::<FileHandle>();
 
 #[syscall(name_to_handle_at)]
-fn sys_name_to_handle_at(dirfd: DirFd, name: UserStr, handle: usize, mnt_id: usize, flags: u32) -> Result<()> {
+fn sys_name_to_handle_at(
+    dirfd: DirFd,
+    name: UserStr,
+    handle: usize,
+    mnt_id: usize,
+    flags: u32,
+) -> Result<()> {
     const KNOWN: u32 =
         raw::AT_SYMLINK_FOLLOW | raw::AT_EMPTY_PATH | raw::AT_HANDLE_FID | raw::AT_HANDLE_MNT_ID_UNIQUE;
     if flags & !KNOWN != 0 {

@@ -176,13 +176,15 @@ const FS: &[Attr] = &[
     attr("inode-state", |out| {
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
-    attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(|data| {
-        // As a pipe would be: a power of two of pages.
-        let bytes = parse(data, 1..=1_u32 << 31)?;
-        let rounded = bytes.max(arch::addr::PAGE_SIZE as u32).next_power_of_two();
-        vfs::pipe::PIPE_MAX_SIZE.store(rounded, Ordering::Relaxed);
-        Ok(())
-    }),
+    attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(
+        |data| {
+            // As a pipe would be: a power of two of pages.
+            let bytes = parse(data, 1..=1_u32 << 31)?;
+            let rounded = bytes.max(arch::addr::PAGE_SIZE as u32).next_power_of_two();
+            vfs::pipe::PIPE_MAX_SIZE.store(rounded, Ordering::Relaxed);
+            Ok(())
+        },
+    ),
     number!("lease-break-time", vfs::lock::lease::BREAK_TIME, 0..=i32::MAX as u32),
     number!("leases-enable", vfs::lock::lease::ENABLED, 0..=i32::MAX as u32),
     number!("dir-notify-enable", vfs::dnotify::ENABLED, 0..=i32::MAX as u32),

@@ -5,8 +5,8 @@ use abi::signal::{SI_SIGIO, Siginfo};
 use alloc::sync::Arc;
 use vfs::fasync::{Band, FileOwner, Sigio};
 
-use super::send::{self, Sender};
 use super::Signal;
+use super::send::{self, Sender};
 use crate::process::{Pid, Thread};
 
 /// Sends signals to the owners of files.
@@ -56,7 +56,9 @@ fn attempts(owner: &FileOwner, fd: i32, band: Band) -> impl Iterator<Item = (Sig
 
 impl Sigio for SendSigio {
     fn send(&self, owner: &FileOwner, fd: i32, band: Band) {
-        let Some(target) = owner.target.clone().and_then(|target| target.downcast::<Pid>().ok()) else { return };
+        let Some(target) = owner.target.clone().and_then(|target| target.downcast::<Pid>().ok()) else {
+            return;
+        };
         if owner.kind == raw::F_OWNER_TID {
             let Some(task) = target.task() else { return };
             let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));

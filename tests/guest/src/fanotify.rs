@@ -449,7 +449,11 @@ fn fan_ignore_flags() -> Outcome {
         touch(c"d/sub")?;
         touch(c"d/f")?;
         let seen = named(fd)?;
-        Ok(seen.into_iter().map(|(_, name)| name).filter(|n| ["d", "sub", "f"].contains(&n.as_str())).collect())
+        Ok(seen
+            .into_iter()
+            .map(|(_, name)| name)
+            .filter(|n| ["d", "sub", "f"].contains(&n.as_str()))
+            .collect())
     };
     check_eq!(opened(fd)?, ["d", "sub", "f"]);
     mark(fd, ignore, FAN_OPEN | DIRS, c"d")?;
@@ -837,10 +841,10 @@ fn fan_report_dir_fid_and_name() -> Outcome {
     check_eq!(event.infos[0].handle, Some(handle_of(c"d")?));
     check_eq!(records(name)?, [(FAN_OPEN, vec![(2, s("f"))])]);
     let events = drain(both)?;
-    check_eq!(events[0].infos.iter().map(|i| (i.kind, i.name.clone())).collect::<Vec<_>>(), [
-        (2, s("f")),
-        (1, s(""))
-    ]);
+    check_eq!(
+        events[0].infos.iter().map(|i| (i.kind, i.name.clone())).collect::<Vec<_>>(),
+        [(2, s("f")), (1, s(""))]
+    );
     check_eq!(events[0].infos[0].handle, Some(handle_of(c"d")?));
     check_eq!(events[0].infos[1].handle, Some(handle_of(c"d/f")?));
     // An event of the directory itself: its own name is not known.
@@ -1007,7 +1011,8 @@ fn fan_unsupported_filesystems() -> Outcome {
 
 fn fan_unprivileged() -> Outcome {
     create(c"f", b"").and_then(close)?;
-    let here = std::ffi::CString::new(std::env::current_dir()?.to_string_lossy().as_bytes()).unwrap_or_default();
+    let here =
+        std::ffi::CString::new(std::env::current_dir()?.to_string_lossy().as_bytes()).unwrap_or_default();
     sys!(SYS_fchmodat, CWD, here.as_ptr(), 0o777)?;
     let status = in_child(|| {
         let _ = sys!(SYS_setresuid, 4243, 4243, 4243);
@@ -1090,9 +1095,18 @@ fn fan_fdinfo() -> Outcome {
     let ino = stat(c"f")?.st_ino;
     let inode = text.lines().find(|line| line.starts_with(&format!("fanotify ino:{ino:x} sdev:")));
     let inode = inode.unwrap_or_default();
-    check!(inode.contains(" mflags:40 mask:38 ignored_mask:1 fhandle-bytes:c fhandle-type:1 f_handle:"), "{text}");
-    check!(text.lines().any(|l| l.starts_with("fanotify mnt_id:") && l.ends_with("mflags:0 mask:20 ignored_mask:0")));
-    check!(text.lines().any(|l| l.starts_with("fanotify sdev:") && l.ends_with("mflags:0 mask:2 ignored_mask:0")));
+    check!(
+        inode.contains(" mflags:40 mask:38 ignored_mask:1 fhandle-bytes:c fhandle-type:1 f_handle:"),
+        "{text}"
+    );
+    check!(
+        text.lines()
+            .any(|l| l.starts_with("fanotify mnt_id:") && l.ends_with("mflags:0 mask:20 ignored_mask:0"))
+    );
+    check!(
+        text.lines()
+            .any(|l| l.starts_with("fanotify sdev:") && l.ends_with("mflags:0 mask:2 ignored_mask:0"))
+    );
     Ok(())
 }
 

@@ -76,7 +76,11 @@ fn rwf_flags() -> Outcome {
     check_eq!(pwritev2(ends[1], b"x", -1, RWF_NOWAIT)?, 1);
     let tiny = fcntl(ends[1], 1031, 4096)?;
     check_eq!(tiny, 4096);
-    check_err!(pwritev2(ends[1], &[0; 8192], -1, RWF_NOWAIT).and_then(|_| pwritev2(ends[1], &[0; 4096], -1, RWF_NOWAIT)), EAGAIN);
+    check_err!(
+        pwritev2(ends[1], &[0; 8192], -1, RWF_NOWAIT)
+            .and_then(|_| pwritev2(ends[1], &[0; 4096], -1, RWF_NOWAIT)),
+        EAGAIN
+    );
     let dir = open(c".", O_RDONLY, 0)?;
     check_err!(preadv2(dir, 1, 0, 0), EISDIR);
     Ok(())
@@ -332,7 +336,9 @@ fn capabilities_fall_away() -> Outcome {
     check!(!change(c"b", &|fd| sys!(SYS_ftruncate, fd, 3).map(drop))?);
     check!(!change(c"c", &|fd| sys!(SYS_fchown, fd, 1, 1).map(drop))?);
     check!(change(c"d", &|fd| sys!(SYS_fchmod, fd, 0o700).map(drop))?);
-    check!(change(c"e", &|_| sys!(SYS_renameat, CWD, c"e".as_ptr(), CWD, c"e2".as_ptr()).and_then(|_| sys!(SYS_renameat, CWD, c"e2".as_ptr(), CWD, c"e".as_ptr())).map(drop))?);
+    check!(change(c"e", &|_| sys!(SYS_renameat, CWD, c"e".as_ptr(), CWD, c"e2".as_ptr())
+        .and_then(|_| sys!(SYS_renameat, CWD, c"e2".as_ptr(), CWD, c"e".as_ptr()))
+        .map(drop))?);
     // Root keeps the set-user-id bit when it writes, not the capabilities.
     let fd = create(c"s", b"x")?;
     sys!(SYS_fchmod, fd, 0o4755)?;
@@ -408,7 +414,11 @@ fn acl_attributes() -> Outcome {
     check_err!(set_acl(c"f", DEFAULT, &named), EACCES);
     // Inherited.
     mkdir(c"d", 0o755)?;
-    set_acl(c"d", DEFAULT, &acl(&[(1, 7, NONE), (2, 7, 1000), (4, 5, NONE), (0x10, 7, NONE), (0x20, 0, NONE)]))?;
+    set_acl(
+        c"d",
+        DEFAULT,
+        &acl(&[(1, 7, NONE), (2, 7, 1000), (4, 5, NONE), (0x10, 7, NONE), (0x20, 0, NONE)]),
+    )?;
     open(c"d/f", O_CREAT | O_WRONLY, 0o666).and_then(close)?;
     check_eq!(stat(c"d/f")?.st_mode & 0o777, 0o660);
     check!(get_acl(c"d/f", ACCESS).is_ok());
@@ -435,9 +445,8 @@ fn xattr_calls_of_later_kernels() -> Outcome {
 fn fchmodat2_flags() -> Outcome {
     let fd = create(c"f", b"")?;
     symlink(c"f", c"l")?;
-    let call = |dir: i32, name: &CStr, mode: u32, flags: i32| {
-        sys!(SYS_fchmodat2, dir, name.as_ptr(), mode, flags)
-    };
+    let call =
+        |dir: i32, name: &CStr, mode: u32, flags: i32| sys!(SYS_fchmodat2, dir, name.as_ptr(), mode, flags);
     call(CWD, c"l", 0o600, 0)?;
     check_eq!(fstat(fd)?.st_mode & 0o777, 0o600);
     check_err!(call(CWD, c"l", 0o640, AT_SYMLINK_NOFOLLOW), EOPNOTSUPP);
@@ -522,9 +531,8 @@ fn renameat2_rules() -> Outcome {
     create(c"a", b"a").and_then(close)?;
     create(c"b", b"b").and_then(close)?;
     mkdir(c"d", 0o755)?;
-    let call = |from: &CStr, to: &CStr, flags: u32| {
-        sys!(SYS_renameat2, CWD, from.as_ptr(), CWD, to.as_ptr(), flags)
-    };
+    let call =
+        |from: &CStr, to: &CStr, flags: u32| sys!(SYS_renameat2, CWD, from.as_ptr(), CWD, to.as_ptr(), flags);
     let (noreplace, exchange, whiteout) = (1, 2, 4);
     check_err!(call(c"a", c"b", noreplace), EEXIST);
     check_err!(call(c"a", c"b", 8), EINVAL);

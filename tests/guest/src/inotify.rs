@@ -162,13 +162,7 @@ fn inotify_directory_events() -> Outcome {
     close(file)?;
     expect!(
         fd,
-        [
-            (IN_CREATE, "f"),
-            (IN_OPEN, "f"),
-            (IN_MODIFY, "f"),
-            (IN_ACCESS, "f"),
-            (IN_CLOSE_WRITE, "f")
-        ]
+        [(IN_CREATE, "f"), (IN_OPEN, "f"), (IN_MODIFY, "f"), (IN_ACCESS, "f"), (IN_CLOSE_WRITE, "f")]
     );
     sys!(SYS_fchmodat, CWD, c"d/f".as_ptr(), 0o600)?;
     expect!(fd, [(IN_ATTRIB, "f")]);
@@ -179,11 +173,7 @@ fn inotify_directory_events() -> Outcome {
     std::fs::read_dir("d/sub")?.count();
     expect!(
         fd,
-        [
-            (IN_OPEN | IN_ISDIR, "sub"),
-            (IN_ACCESS | IN_ISDIR, "sub"),
-            (IN_CLOSE_NOWRITE | IN_ISDIR, "sub")
-        ]
+        [(IN_OPEN | IN_ISDIR, "sub"), (IN_ACCESS | IN_ISDIR, "sub"), (IN_CLOSE_NOWRITE | IN_ISDIR, "sub")]
     );
     // What happens deeper is not told.
     create(c"d/sub/deep", b"").and_then(close)?;
@@ -413,10 +403,7 @@ fn inotify_directory_itself() -> Outcome {
     let fd = init()?;
     add(fd, c"d", IN_ALL_EVENTS)?;
     std::fs::read_dir("d")?.count();
-    expect!(
-        fd,
-        [(IN_OPEN | IN_ISDIR, ""), (IN_ACCESS | IN_ISDIR, ""), (IN_CLOSE_NOWRITE | IN_ISDIR, "")]
-    );
+    expect!(fd, [(IN_OPEN | IN_ISDIR, ""), (IN_ACCESS | IN_ISDIR, ""), (IN_CLOSE_NOWRITE | IN_ISDIR, "")]);
     sys!(SYS_fchmodat, CWD, c"d".as_ptr(), 0o700)?;
     expect!(fd, [(IN_ATTRIB | IN_ISDIR, "")]);
     sys!(SYS_renameat, CWD, c"d".as_ptr(), CWD, c"e".as_ptr())?;
@@ -707,8 +694,7 @@ fn inotify_unmount() -> Outcome {
     let mut seen: Vec<_> = drain(fd)?.into_iter().map(|seen| (seen.0, seen.1 & !IN_ISDIR)).collect();
     seen.retain(|seen| seen.1 != IN_DELETE_SELF);
     seen.sort();
-    let mut wanted =
-        vec![(root, IN_UNMOUNT), (root, IN_IGNORED), (file, IN_UNMOUNT), (file, IN_IGNORED)];
+    let mut wanted = vec![(root, IN_UNMOUNT), (root, IN_IGNORED), (file, IN_UNMOUNT), (file, IN_IGNORED)];
     wanted.sort();
     check_eq!(seen, wanted);
     check_err!(sys!(SYS_inotify_rm_watch, fd, root), EINVAL);
@@ -765,7 +751,9 @@ fn inotify_special_files() -> Outcome {
 }
 
 fn inotify_sysctls() -> Outcome {
-    for (name, most) in [("max_queued_events", 1 << 30), ("max_user_instances", 1 << 30), ("max_user_watches", 1 << 30)] {
+    for (name, most) in
+        [("max_queued_events", 1 << 30), ("max_user_instances", 1 << 30), ("max_user_watches", 1 << 30)]
+    {
         let path = std::ffi::CString::new(format!("/proc/sys/fs/inotify/{name}")).unwrap_or_default();
         let value: u64 = slurp(&path)?.trim().parse().map_err(Failure::new)?;
         check!(value >= 128 && value < most, "{name} {value}");

@@ -147,7 +147,11 @@ impl Fanotify {
                 // An operation that waits is not lost, it goes on.
                 if !state.overflowed && state.queue.try_reserve(1).is_ok() {
                     state.overflowed = true;
-                    state.queue.push_back(FanEvent { mask: mask::Q_OVERFLOW, who: None, what: What::Overflow });
+                    state.queue.push_back(FanEvent {
+                        mask: mask::Q_OVERFLOW,
+                        who: None,
+                        what: What::Overflow,
+                    });
                 }
                 left = Some(event);
             } else if let Some(old) =

@@ -24,13 +24,8 @@ const FD_EVENTS: u32 = mask::ACCESS | mask::MODIFY | mask::CLOSE | mask::OPEN | 
 /// What a mask may say besides.
 const EVENT_FLAGS: u32 = mask::ISDIR | mask::ON_CHILD;
 /// All that a mask may say.
-const KNOWN: u32 = FD_EVENTS
-    | mask::DIRENT
-    | mask::ATTRIB
-    | mask::MOVE_SELF
-    | mask::DELETE_SELF
-    | mask::ERROR
-    | EVENT_FLAGS;
+const KNOWN: u32 =
+    FD_EVENTS | mask::DIRENT | mask::ATTRIB | mask::MOVE_SELF | mask::DELETE_SELF | mask::ERROR | EVENT_FLAGS;
 /// What only directories have.
 const DIRECTORY_ONLY: u32 = mask::DIRENT | EVENT_FLAGS;
 
@@ -231,7 +226,10 @@ impl Request<'_> {
         let mut next = now;
         if self.has(flag::IGNORE_BITS) {
             next.ignore |= self.mask;
-            next.flags.set(MarkFlags::IGNORE_FLAGS, self.has(flag::IGNORE) || now.flags.contains(MarkFlags::IGNORE_FLAGS));
+            next.flags.set(
+                MarkFlags::IGNORE_FLAGS,
+                self.has(flag::IGNORE) || now.flags.contains(MarkFlags::IGNORE_FLAGS),
+            );
             if self.has(flag::IGNORED_SURV_MODIFY) {
                 next.flags |= MarkFlags::SURV_MODIFY;
             }

@@ -57,7 +57,11 @@ impl Fanotify {
             self.withdraw(question);
             return Err(Errno::ERESTARTSYS);
         };
-        if answer & (response::ALLOW | response::DENY) == response::ALLOW { Ok(()) } else { Err(Errno::EPERM) }
+        if answer & (response::ALLOW | response::DENY) == response::ALLOW {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 
     /// `write(2)`: one answer.

@@ -199,7 +199,8 @@ fn break_slowly(locks: &LockContext, flags: u32) -> Result<()> {
             Step::Busy(_) if flags & raw::O_NONBLOCK != 0 => return Err(Errno::EWOULDBLOCK),
             Step::Busy(until) => until,
         };
-        let how = Wait::INTERRUPTIBLE.until(until.map(|ns| Deadline::after_ns(ns.saturating_sub(monotonic_ns()))));
+        let how =
+            Wait::INTERRUPTIBLE.until(until.map(|ns| Deadline::after_ns(ns.saturating_sub(monotonic_ns()))));
         let free = || (!locks.in_the_way(wanted)).then_some(());
         match locks.released.wait(how, free) {
             Ok(()) => return Ok(()),
@@ -226,7 +227,8 @@ impl LockContext {
             let room = state.leases.len();
             for lease in state.leases.iter_mut().filter(|lease| lease.conflicts(wanted)) {
                 let asked = match (wanted, lease.breaking) {
-                    (LockKind::Write, Breaking::Unlock(_)) | (LockKind::Read, Breaking::Downgrade(_) | Breaking::Unlock(_)) => continue,
+                    (LockKind::Write, Breaking::Unlock(_))
+                    | (LockKind::Read, Breaking::Downgrade(_) | Breaking::Unlock(_)) => continue,
                     (LockKind::Write, _) => Breaking::Unlock(until),
                     (LockKind::Read, Breaking::Not) => Breaking::Downgrade(until),
                 };

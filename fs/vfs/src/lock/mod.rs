@@ -74,7 +74,11 @@ pub(crate) fn file_owner(file: &File) -> u64 {
 
 impl LockContext {
     pub(crate) fn new() -> Self {
-        Self { state: SpinLock::new(State::default()), released: WaitQueue::new(), has_leases: AtomicBool::new(false) }
+        Self {
+            state: SpinLock::new(State::default()),
+            released: WaitQueue::new(),
+            has_leases: AtomicBool::new(false),
+        }
     }
 
     /// A descriptor was closed: all POSIX locks of its table on this inode go.

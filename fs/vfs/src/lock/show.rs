@@ -95,7 +95,9 @@ impl Shown {
     pub fn write(&self, inode: &Inode, pid: i32, out: &mut dyn fmt::Write) -> fmt::Result {
         let (class, kind) = match self.what {
             What::Flock(lock) => ("FLOCK  ADVISORY ", Some(lock.kind)),
-            What::Posix(lock) if matches!(lock.owner, Owner::File(_)) => ("OFDLCK ADVISORY ", Some(lock.kind)),
+            What::Posix(lock) if matches!(lock.owner, Owner::File(_)) => {
+                ("OFDLCK ADVISORY ", Some(lock.kind))
+            }
             What::Posix(lock) => ("POSIX  ADVISORY ", Some(lock.kind)),
             What::Lease(lease) if lease.breaking => ("LEASE  BREAKING ", lease.target),
             What::Lease(lease) => ("LEASE  ACTIVE   ", lease.target),

@@ -198,7 +198,9 @@ fn moved(
     replaced: Option<&Arc<Dentry>>,
 ) {
     let sb = old_dir.sb();
-    let (Some(inode), Some(from), Some(to)) = (source.inode(), old_dir.inode(), new_dir.inode()) else { return };
+    let (Some(inode), Some(from), Some(to)) = (source.inode(), old_dir.inode(), new_dir.inode()) else {
+        return;
+    };
     if sb.notify.beneath() == 0 {
         return;
     }

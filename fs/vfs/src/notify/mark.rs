@@ -185,7 +185,11 @@ impl Mark {
             true => ignore,
             false => mask::ISDIR | self.mask() & mask::ON_CHILD,
         };
-        if is_dir && flags & mask::ISDIR == 0 || as_parent && flags & mask::ON_CHILD == 0 { 0 } else { events }
+        if is_dir && flags & mask::ISDIR == 0 || as_parent && flags & mask::ON_CHILD == 0 {
+            0
+        } else {
+            events
+        }
     }
 
     /// Forgets the ignore mask unless it survives modifications.
@@ -245,7 +249,6 @@ impl Watched {
         self.mask.store(union, Ordering::Relaxed);
         core::mem::replace(&mut *self.marks.lock(), marks)
     }
-
 }
 
 impl Drop for Watched {

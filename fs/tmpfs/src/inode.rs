@@ -128,6 +128,7 @@ impl TmpfsInode {
         let child = data(inode)?;
         if inode.is_dir() {
             child.xattrs.set(acl::ACL_DEFAULT, &value, 0)?;
+            inode.insert_flags(InodeFlags::HAS_DEFAULT_ACL);
         }
         let mut list = acl::parse(&value)?;
         let (most, exact) = acl::equivalent_mode(&list);
@@ -305,6 +306,12 @@ impl InodeOps for TmpfsInode {
     }
 
     fn setattr(&self, inode: &Arc<Inode>, attr: &Iattr) -> Result<()> {
+        if attr.valid.contains(AttrValid::MODE)
+            && self.seals.load(Ordering::Acquire) & raw::F_SEAL_EXEC != 0
+            && (inode.mode() ^ attr.mode) & 0o111 != 0
+        {
+            return Err(Errno::EPERM);
+        }
         if attr.valid.contains(AttrValid::SIZE)
             && let Some(mapping) = inode.mapping()
         {

@@ -177,6 +177,11 @@ pub fn notify_change(cred: &Credentials, dentry: &Arc<Dentry>, mut attr: Iattr) 
     Ok(())
 }
 
+/// The permissions of a new entry of `dir`: those asked for less the mask, which a default access list replaces.
+pub(crate) fn masked(dir: &Inode, mode: u32, umask: u32) -> u32 {
+    if dir.flags().contains(InodeFlags::HAS_DEFAULT_ACL) { mode } else { mode & !umask }
+}
+
 /// What a change of attributes looks like to those who watch.
 fn events_of(valid: AttrValid) -> u32 {
     let mut events = 0;

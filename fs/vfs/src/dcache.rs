@@ -220,15 +220,22 @@ pub(crate) fn d_delete(dentry: &Arc<Dentry>) {
     d_drop(dentry);
 }
 
-/// Evicts the inode of an unlinked dentry that has no more than `users` users (those of the caller).
+/// A dentry without a name lost a user: if it has no more than `users` (those of the caller), it is of no use any more, and its
+/// inode, if that has neither names nor other users, gives up its space at once.
 pub(crate) fn evict_if_unused(dentry: &Arc<Dentry>, users: usize) {
     let Some(inode) = dentry.inode() else { return };
-    if inode.nlink() != 0 || !dentry.is_unlinked() {
+    if !dentry.is_unlinked() {
         return;
     }
     fence(Ordering::SeqCst);
+    if dentry.users() > users {
+        return;
+    }
+    if !dentry.insert_flags(DentryFlags::IDLE).contains(DentryFlags::IDLE) {
+        inode.idle.fetch_add(1, Ordering::AcqRel);
+    }
     // Marks keep the inode in memory, not in use.
-    let unused = || dentry.users() <= users && Arc::strong_count(inode) == 1 + inode.notify.pins();
+    let unused = || inode.nlink() == 0 && dentry.users() <= users && inode.is_unused_but_for(0);
     if crate::export::claim_eviction(inode, unused) {
         crate::notify::inode_removed(inode);
         inode.ops().evict(inode);

@@ -44,6 +44,8 @@ bitflags! {
         const LINKABLE = 1 << 7;
         /// A file handle was made of it: stays in the cache as long as the name exists.
         const EXPORTED = 1 << 8;
+        /// Without name and users: only waits for readers to be gone. Counted in [`Inode::idle`].
+        const IDLE = 1 << 9;
     }
 }
 
@@ -269,12 +271,15 @@ impl Dentry {
 }
 
 impl Dentry {
-    /// The dentry goes while others have looked at its inode: if only marks are left to keep that, they end.
+    /// The dentry goes while others have looked at its inode: if nothing is left that uses that, its marks end.
     fn last_of_watched(&self) {
-        if let Some(inode) = self.inode.get()
-            && inode.notify.pins() > 0
+        let Some(inode) = self.inode.get() else { return };
+        if self.flags().contains(DentryFlags::IDLE) {
+            inode.idle.fetch_sub(1, Ordering::AcqRel);
+        }
+        if inode.notify.pins() > 0
             && inode.nlink() == 0
-            && crate::export::claim_eviction(inode, || Arc::strong_count(inode) == 1 + inode.notify.pins())
+            && crate::export::claim_eviction(inode, || inode.is_unused_but_for(1))
         {
             crate::notify::inode_removed(inode);
             inode.ops().evict(inode);

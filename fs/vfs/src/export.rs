@@ -12,6 +12,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{Ordering, fence};
 
@@ -184,37 +185,57 @@ pub(crate) fn claim_eviction(inode: &Inode, unused: impl FnOnce() -> bool) -> bo
     unused() && inode.claim_eviction()
 }
 
-/// Which dentry each handle was made from; see the module text.
+/// An inode that has handles, and dentries that it was seen as.
+struct Exported {
+    inode: Weak<Inode>,
+    aliases: Vec<Weak<Dentry>>,
+}
+
+/// Which dentries each handle was made from; see the module text.
 #[derive(Default)]
 pub struct AliasTable {
-    aliases: SpinLock<BTreeMap<Ino, (Weak<Inode>, Weak<Dentry>)>>,
+    inodes: SpinLock<BTreeMap<Ino, Exported>>,
 }
 
 impl AliasTable {
     /// Forgets an inode that is gone.
     pub fn forget(&self, inode: &Inode) {
         if inode.flags().contains(InodeFlags::EXPORTED) {
-            let gone = self.aliases.lock().remove(&inode.ino());
+            let gone = self.inodes.lock().remove(&inode.ino());
             drop(gone);
         }
     }
 
-    fn remember(&self, inode: &Inode, alias: &Arc<Dentry>) {
-        let Some(shared) = alias.inode() else { return };
-        if core::ptr::eq(&**shared, inode) && !alias.flags().contains(DentryFlags::EXPORTED) {
-            inode.insert_flags(InodeFlags::EXPORTED);
-            alias.insert_flags(DentryFlags::EXPORTED);
-            let entry = (Arc::downgrade(shared), Arc::downgrade(alias));
-            let old = self.aliases.lock().insert(inode.ino(), entry);
-            drop(old);
+    /// Without memory the inode is not found by this dentry.
+    fn remember(&self, inode: &Arc<Inode>, alias: &Arc<Dentry>) {
+        if alias.insert_flags(DentryFlags::EXPORTED).contains(DentryFlags::EXPORTED) {
+            return;
         }
+        inode.insert_flags(InodeFlags::EXPORTED);
+        let mut gone = Vec::new();
+        {
+            let mut inodes = self.inodes.lock();
+            let entry = inodes
+                .entry(inode.ino())
+                .or_insert_with(|| Exported { inode: Arc::downgrade(inode), aliases: Vec::new() });
+            if gone.try_reserve(entry.aliases.len()).is_ok() {
+                gone.extend(entry.aliases.extract_if(.., |alias| alias.strong_count() == 0));
+            }
+            if entry.aliases.try_reserve(1).is_ok() {
+                entry.aliases.push(Arc::downgrade(alias));
+            }
+        }
+        drop(gone);
     }
 }
 
 impl ExportOps for AliasTable {
     fn encode(&self, inode: &Inode, alias: Option<&Arc<Dentry>>) -> Fid {
-        if let Some(alias) = alias {
-            self.remember(inode, alias);
+        if let Some(alias) = alias
+            && let Some(shared) = alias.inode()
+            && core::ptr::eq(&**shared, inode)
+        {
+            self.remember(shared, alias);
         }
         let generation = inode.generation.load(Ordering::Relaxed);
         Fid::new(FILEID_INO32_GEN, [generation, inode.ino() as u32, (inode.ino() >> 32) as u32])
@@ -222,25 +243,40 @@ impl ExportOps for AliasTable {
 
     fn decode(&self, sb: &Arc<SuperBlock>, _: i32, words: &[u32]) -> Option<Arc<Dentry>> {
         let [generation, low, high, ..] = *words else { return None };
-        let (inode, alias) = self.aliases.lock().get(&(u64::from(high) << 32 | u64::from(low))).cloned()?;
-        let (inode, alias) = {
+        let (inode, aliases) = {
+            let inodes = self.inodes.lock();
+            let entry = inodes.get(&(u64::from(high) << 32 | u64::from(low)))?;
+            let mut aliases = Vec::new();
+            aliases.try_reserve_exact(entry.aliases.len()).ok()?;
+            aliases.extend(entry.aliases.iter().cloned());
+            (entry.inode.clone(), aliases)
+        };
+        let (inode, aliases) = {
             let _decided = EVICTION.lock();
-            let (inode, alias) = (inode.upgrade()?, alias.upgrade());
+            let (inode, aliases): (_, Vec<_>) =
+                (inode.upgrade()?, aliases.iter().filter_map(Weak::upgrade).collect());
             fence(Ordering::SeqCst);
             // Refused below with the lock released: a reference may be the last.
             let alive = !inode.flags().contains(InodeFlags::EVICTED);
-            (alive.then_some(inode), alias)
+            (alive.then_some(inode), aliases)
         };
         let inode = inode?;
         if inode.generation.load(Ordering::Relaxed) != generation {
             return None;
         }
-        match alias {
-            Some(alias) if !alias.is_unlinked() || inode.nlink() == 0 => Some(alias),
-            // Its other names are not known: it is shown without one.
-            _ if inode.nlink() > 0 && !inode.is_dir() => Some(Dentry::new_disconnected(sb, b"/", inode)),
-            _ => None,
+        if let Some(named) = aliases.iter().find(|alias| !alias.is_unlinked()) {
+            return Some(named.clone());
         }
+        // Without a name it is there as long as somebody uses it.
+        let used = |alias: &&Arc<Dentry>| !alias.flags().contains(DentryFlags::IDLE) && alias.users() > 1;
+        let nameless = inode.nlink() == 0;
+        if nameless || inode.is_dir() {
+            return aliases.iter().find(used).cloned();
+        }
+        // Its other names are not known: it is shown without one.
+        let alias = Dentry::new_disconnected(sb, b"/", inode.clone());
+        self.remember(&inode, &alias);
+        Some(alias)
     }
 }
 

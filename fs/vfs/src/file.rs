@@ -22,6 +22,7 @@ use sched::mutex::{Mutex, MutexGuard};
 use sync::Once;
 
 use crate::cred::Credentials;
+use crate::dentry::DentryFlags;
 use crate::epoll::EpollLinks;
 use crate::fasync::{FileOwner, OwnerCell};
 use crate::file_ops::FileOps;
@@ -378,7 +379,10 @@ impl Drop for File {
         if self.mode.contains(FileMode::WRITER) {
             self.path.mnt.put_write();
         }
-        if self.inode().nlink() == 0 {
+        // Something in a directory that has lost its name.
+        if self.path.dentry.is_unlinked() && !self.path.dentry.flags().contains(DentryFlags::DISCONNECTED)
+            || self.inode().nlink() == 0
+        {
             crate::dcache::evict_if_unused(&self.path.dentry, 1);
         }
     }

@@ -74,6 +74,8 @@ bitflags! {
         const EXPORTED = 1 << 25;
         /// The file has capabilities (`security.capability`).
         const HAS_CAPS = 1 << 26;
+        /// New entries of the directory get an access control list.
+        const HAS_DEFAULT_ACL = 1 << 27;
     }
 }
 
@@ -115,6 +117,8 @@ pub struct Inode {
     pub(crate) write_count: core::sync::atomic::AtomicI32,
     /// Open files that read and do not write (`i_readcount`).
     pub(crate) read_count: AtomicU32,
+    /// Dentries that are of no use to anybody any more, and hold references until a grace period is over.
+    pub(crate) idle: AtomicU32,
     /// How long data written is expected to live (`F_SET_RW_HINT`).
     pub write_hint: AtomicU8,
     /// Marks of inotify and fanotify.
@@ -188,6 +192,7 @@ impl Inode {
             pipe: SpinLock::new(None),
             write_count: core::sync::atomic::AtomicI32::new(0),
             read_count: AtomicU32::new(0),
+            idle: AtomicU32::new(0),
             write_hint: AtomicU8::new(0),
             notify: Watched::default(),
         })
@@ -472,6 +477,12 @@ impl Inode {
     /// Ends [`Inode::get_write_access`].
     pub fn put_write_access(&self) {
         self.write_count.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether `dentries` of it and what does not count as a use (marks, dentries that are going) are all that keeps it.
+    pub(crate) fn is_unused_but_for(self: &Arc<Self>, dentries: usize) -> bool {
+        let idle = self.idle.load(Ordering::Acquire) as usize;
+        Arc::strong_count(self) == dentries + idle + self.notify.pins()
     }
 
     /// Lets the file system release what the inode stands for, once.

@@ -111,6 +111,9 @@ pub fn removexattr(cred: &Credentials, path: &Path, name: &[u8]) -> Result<()> {
         if name == acl::ACL_ACCESS {
             inode.remove_flags(InodeFlags::HAS_ACL);
         }
+        if name == acl::ACL_DEFAULT {
+            inode.remove_flags(InodeFlags::HAS_DEFAULT_ACL);
+        }
         if name == CAPABILITIES {
             inode.remove_flags(InodeFlags::HAS_CAPS);
         }
@@ -158,7 +161,9 @@ fn set_acl(inode: &Arc<Inode>, name: &[u8], value: &[u8]) -> Result<()> {
         if !inode.is_dir() {
             return Err(Errno::EACCES);
         }
-        return inode.ops().setxattr(inode, name, value, 0);
+        inode.ops().setxattr(inode, name, value, 0)?;
+        inode.insert_flags(InodeFlags::HAS_DEFAULT_ACL);
+        return Ok(());
     }
     let (mode, exact) = acl::equivalent_mode(&list);
     inode.set_permissions(inode.mode() & !0o777 | mode);

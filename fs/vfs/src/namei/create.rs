@@ -9,7 +9,7 @@ use abi::{Errno, Result, raw};
 
 use super::lookup::lookup_locked;
 use super::{At, LookupFlags, path_lookup, path_parent};
-use crate::attr::new_entry_mode;
+use crate::attr::{masked, new_entry_mode};
 use crate::cred::Credentials;
 use crate::dcache;
 use crate::dentry::{Dentry, DentryFlags};
@@ -88,7 +88,7 @@ pub fn mkdir(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32) -> Res
             return Err(Errno::EMLINK);
         }
         let mode = mode & (raw::S_IRWXU | raw::S_IRWXG | raw::S_IRWXO | raw::S_ISVTX);
-        let mode = new_entry_mode(dir, ctx.cred, raw::S_IFDIR | mode & !ctx.fs.umask());
+        let mode = new_entry_mode(dir, ctx.cred, raw::S_IFDIR | masked(dir, mode, ctx.fs.umask()));
         dir.ops().mkdir(ctx.cred, dir, name, mode)
     })
 }
@@ -104,7 +104,7 @@ pub fn mknod(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32, dev: D
         return Err(Errno::EINVAL);
     }
     create_with(ctx, at, name, NewKind::Other, |_, dir, name| {
-        let permissions = mode & 0o7777 & !ctx.fs.umask();
+        let permissions = masked(dir, mode & 0o7777, ctx.fs.umask());
         let mode = new_entry_mode(dir, ctx.cred, kind as u32 | permissions);
         if kind == FileType::Regular {
             return dir.ops().create(ctx.cred, dir, name, mode);

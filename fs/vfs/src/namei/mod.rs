@@ -91,7 +91,9 @@ impl LookupFlags {
             (raw::RESOLVE_IN_ROOT, Self::IN_ROOT),
             (raw::RESOLVE_CACHED, Self::CACHED),
         ] {
-            lookup.set(flag, resolve & u64::from(bit) != 0 || lookup.contains(flag));
+            if resolve & u64::from(bit) != 0 {
+                lookup |= flag;
+            }
         }
         lookup
     }

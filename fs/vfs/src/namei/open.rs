@@ -260,7 +260,8 @@ fn create_locked(
         }
         write?;
         may_create(dir, ctx.cred)?;
-        let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
+        let mode =
+            attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | attr::masked(dir, args.mode, ctx.fs.umask()));
         let inode = dir.ops().create(ctx.cred, dir, name, mode)?;
         let dentry = attach(&parent.dentry, &dentry, name, inode);
         notify::on_entry(&parent.dentry, Data::Dentry(&dentry), notify::mask::CREATE, name);
@@ -291,7 +292,8 @@ fn open_tmpfile_in(ctx: &LookupContext<'_>, parent: &Path, args: &OpenArgs) -> R
     parent.mnt.get_write()?;
     let result = (|| {
         inode_permission(dir, ctx.cred, MayAccess::WRITE | MayAccess::EXEC)?;
-        let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
+        let mode =
+            attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | attr::masked(dir, args.mode, ctx.fs.umask()));
         let inode = dir.ops().tmpfile(ctx.cred, dir, mode)?;
         let text = alloc::format!("#{}", inode.ino());
         let dentry =

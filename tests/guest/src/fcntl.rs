@@ -230,7 +230,8 @@ fn lease_nonblock_and_signal() -> Outcome {
     // Told once.
     check_err!(open(c"f", O_RDWR | O_NONBLOCK, 0), EWOULDBLOCK);
     check_eq!(taken(set, 1)?.0, 0);
-    check_err!(open(c"f", O_RDONLY | O_TRUNC | O_NONBLOCK, 0), EWOULDBLOCK);
+    // O_TRUNC alone is not looked at.
+    close(open(c"f", O_RDONLY | O_TRUNC | O_NONBLOCK, 0)?)?;
     let child = fork(|| {
         let mut action: sigaction = zeroed();
         action.sa_sigaction = on_signal as *const () as usize;
@@ -651,7 +652,7 @@ fn pipe_sizes() -> Outcome {
     check_eq!(fcntl(ends[1], F_GETPIPE_SZ, 0)?, 8192);
     check_eq!(fcntl(ends[0], F_SETPIPE_SZ, 1)?, 4096);
     check_eq!(fcntl(ends[0], F_SETPIPE_SZ, 0)?, 4096);
-    check_err!(fcntl(ends[0], F_SETPIPE_SZ, 1 << 33), EINVAL);
+    check_err!(fcntl(ends[0], F_SETPIPE_SZ, (1 << 31) + 1), EINVAL);
     let file = create(c"f", b"")?;
     check_err!(fcntl(file, F_GETPIPE_SZ, 0), EBADF);
     check_err!(fcntl(file, F_SETPIPE_SZ, 4096), EBADF);

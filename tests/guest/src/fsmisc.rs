@@ -153,7 +153,6 @@ fn copy_file_range_rules() -> Outcome {
     check_err!(copy(a, 0, read, 0, 4, 0), EBADF);
     let append = open(c"b", O_WRONLY | O_APPEND, 0)?;
     check_err!(copy(a, 0, append, 0, 4, 0), EBADF);
-    check_err!(copy(a, -1, b, 0, 4, 0), EINVAL);
     // Not to another file system.
     let other = open(c"/dev/shm/h4-copy", O_RDWR | O_CREAT, 0o600)?;
     let crossed = copy(a, 0, other, 0, 4, 0);

@@ -228,6 +228,16 @@ impl Mapping {
         }
     }
 
+    /// How many pages of `range` (in pages) are cached, and how many of them newer than their backing store: `cachestat(2)`.
+    pub fn count_cached(&self, range: Range<u64>) -> (u64, u64) {
+        let (mut cached, mut dirty) = (0, 0);
+        self.for_each_cached(range, &mut |_, folio| {
+            cached += 1;
+            dirty += u64::from(!self.memory && folio.page().test(PageFlags::DIRTY));
+        });
+        (cached, dirty)
+    }
+
     /// The folio at `index`, locked; made if missing (then not up to date).
     pub fn find_or_create_locked(&self, index: u64) -> Result<FolioGuard> {
         loop {

@@ -119,6 +119,8 @@ pub struct KernFs {
     /// Whether root of a user namespace may mount it.
     userns: bool,
     options: Option<Options>,
+    /// Flags of the type beyond the usual.
+    extra_flags: FsFlags,
     /// The one instance of a tree that is the same for everybody.
     single: Option<SpinLock<Option<Arc<SuperBlock>>>>,
 }
@@ -134,13 +136,24 @@ impl KernFs {
             mode: 0o555,
             userns: true,
             options: None,
+            extra_flags: FsFlags::empty(),
             single: Some(SpinLock::new(None)),
         }
     }
 
     /// A tree that depends on who mounts it (procfs: the pid namespace).
     pub const fn per_mount(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, mode: 0o555, userns: true, options: None, single: None }
+        Self {
+            name,
+            magic,
+            root,
+            check: None,
+            mode: 0o555,
+            userns: true,
+            options: None,
+            extra_flags: FsFlags::empty(),
+            single: None,
+        }
     }
 
     /// With options that its instances show and change.
@@ -153,6 +166,12 @@ impl KernFs {
     pub const fn for_administrators(mut self, mode: u32) -> Self {
         self.userns = false;
         self.mode = mode;
+        self
+    }
+
+    /// With more flags.
+    pub const fn with_flags(mut self, flags: FsFlags) -> Self {
+        self.extra_flags = flags;
         self
     }
 
@@ -169,7 +188,7 @@ impl FsType for KernFs {
     }
 
     fn flags(&self) -> FsFlags {
-        let mut flags = FsFlags::empty();
+        let mut flags = self.extra_flags;
         flags.set(FsFlags::USERNS_MOUNT, self.userns);
         flags.set(FsFlags::CHECKS_PARAMS, self.check.is_some());
         flags

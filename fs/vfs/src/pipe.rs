@@ -25,6 +25,7 @@ use sched::wait::{Wait, WaitQueue};
 
 use crate::anon;
 use crate::cred::Credentials;
+use crate::fasync::{Band, FasyncList};
 use crate::file::{File, FileImpl, FileMode, OpenFile};
 use crate::file_ops::{FileOps, IoFlags};
 use crate::inode::Inode;
@@ -70,6 +71,8 @@ pub struct Pipe {
     slots: AtomicU32,
     /// Somebody polls the reading end: edge-triggered epoll wants to hear of each write, not only of the first.
     polled: AtomicBool,
+    /// Who wants a signal when there is something to read, or room.
+    fasync: [FasyncList; 2],
 }
 
 impl Pipe {
@@ -87,6 +90,7 @@ impl Pipe {
             filled: AtomicU32::new(0),
             slots: AtomicU32::new(PIPE_DEF_BUFFERS as u32),
             polled: AtomicBool::new(false),
+            fasync: [FasyncList::new(), FasyncList::new()],
         })
     }
 
@@ -135,10 +139,10 @@ impl Pipe {
 
     /// `F_SETPIPE_SZ`: rounds up to a power of two of pages; returns the new size.
     pub fn set_size(&self, bytes: usize, cred: &Credentials) -> Result<usize> {
-        if bytes > 1 << 31 || bytes == 0 {
+        if bytes > 1 << 31 {
             return Err(Errno::EINVAL);
         }
-        let slots = bytes.div_ceil(PAGE_SIZE).next_power_of_two();
+        let slots = bytes.max(1).div_ceil(PAGE_SIZE).next_power_of_two();
         let mut ring = self.lock();
         let limit = PIPE_MAX_SIZE.load(Ordering::Relaxed) as usize;
         if slots > ring.slots && slots * PAGE_SIZE > limit && !cred.capable(Cap::SysResource) {
@@ -199,7 +203,20 @@ impl Pipe {
         if wake_writers {
             self.wake_writers();
         }
+        if done > 0 {
+            self.signal_writers();
+        }
         result
+    }
+
+    fn signal_readers(&self) {
+        let [readers, _] = &self.fasync;
+        readers.kill(Band::In);
+    }
+
+    fn signal_writers(&self) {
+        let [_, writers] = &self.fasync;
+        writers.kill(Band::Out);
     }
 
     fn write(&self, iter: &mut IovIter<'_>, nonblock: bool, packet: bool) -> Result<usize> {
@@ -241,6 +258,9 @@ impl Pipe {
         };
         if wake_readers {
             self.wake_readers();
+        }
+        if done > 0 {
+            self.signal_readers();
         }
         match result {
             Err(_) if done > 0 => Ok(done),
@@ -303,6 +323,7 @@ impl Pipe {
         if was_empty {
             self.wake_readers();
         }
+        self.signal_readers();
         Ok(())
     }
 
@@ -323,6 +344,7 @@ impl Pipe {
         if was_full {
             self.wake_writers();
         }
+        self.signal_writers();
         Some(taken)
     }
 
@@ -383,6 +405,8 @@ impl Pipe {
                 | PollEvents::HUP;
             self.readable.wake_all_poll(all);
             self.writable.wake_all_poll(all);
+            self.signal_readers();
+            self.signal_writers();
         }
     }
 
@@ -559,6 +583,12 @@ impl FileOps for Pipe {
             return Ok(0);
         }
         Err(Errno::ENOTTY)
+    }
+
+    fn fasync_lists(&self, file: &File) -> [Option<&FasyncList>; 2] {
+        let [readers, writers] = &self.fasync;
+        let has = |mode| file.mode().contains(mode);
+        [has(FileMode::READ).then_some(readers), has(FileMode::WRITE).then_some(writers)]
     }
 
     fn release(&self, file: &File) {

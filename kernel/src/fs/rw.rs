@@ -1,16 +1,21 @@
 //! Transferring data: `read(2)`, `write(2)` and their vectored and positioned forms, `lseek(2)`,
-//! `fsync(2)`, `fallocate(2)`, `posix_fadvise(2)`.
+//! `fsync(2)`, `fallocate(2)`, `posix_fadvise(2)`, `cachestat(2)`.
 
 use alloc::sync::Arc;
 
+use abi::fs::{Cachestat, CachestatRange};
 use abi::{Errno, Result};
+use arch::addr::PAGE_SIZE;
 use macros::syscall;
 use mm::IovIter;
 use mm::iov::{Direction, import_iovec};
+use mm::user::UserPtr;
 use vfs::fdtable::Fd;
-use vfs::file::File;
+use vfs::file::{File, FileMode};
 use vfs::file_ops::Whence;
+use vfs::permission::{inode_permission, owner_or_capable};
 use vfs::rw;
+use vfs::types::MayAccess;
 
 use super::context::{Caller, file, file_raw};
 use crate::signal;
@@ -206,6 +211,32 @@ fn sys_readahead(fd: Fd, offset: i64, count: usize) -> Result<()> {
     file.ops().fadvise(&file, offset as u64, count as u64, WILLNEED)
 }
 
+#[syscall(cachestat)]
+fn sys_cachestat(fd: Fd, range: UserPtr<CachestatRange>, out: UserPtr<Cachestat>, flags: u32) -> Result<()> {
+    let file = file(fd)?;
+    let range = range.read()?;
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Who could not write the file has no business knowing what is cached of it.
+    let cred = Caller::current()?.cred().clone();
+    let inode = file.inode();
+    if !file.mode().contains(FileMode::WRITE)
+        && !owner_or_capable(inode, &cred)
+        && inode_permission(inode, &cred, MayAccess::WRITE).is_err()
+    {
+        return Err(Errno::EPERM);
+    }
+    let page = PAGE_SIZE as u64;
+    let first = range.off / page;
+    let end = match range.len {
+        0 => u64::MAX,
+        len => range.off.wrapping_add(len - 1) / page + 1,
+    };
+    let (nr_cache, nr_dirty) = inode.mapping().map_or((0, 0), |mapping| mapping.count_cached(first..end));
+    out.write(&Cachestat { nr_cache, nr_dirty, ..Cachestat::default() })
+}
+
 #[syscall(ioctl)]
 fn sys_ioctl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
     let file = file_raw(fd)?;
@@ -235,5 +266,6 @@ pub const SYSCALLS: &[Syscall] = &[
     FALLOCATE,
     FADVISE64,
     READAHEAD,
+    CACHESTAT,
     IOCTL,
 ];

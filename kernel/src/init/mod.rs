@@ -94,6 +94,8 @@ fn services(info: &'static BootInfo) -> Result<()> {
     crate::misc::random::add_bytes(info.seed);
     vfs::init(pages)?;
     vfs::rw::set_fsize_limit(&crate::process::FsizeLimit);
+    vfs::fanotify::set_host(&crate::fs::notify::FanotifyHost);
+    vfs::fasync::set_sigio(&crate::signal::sigio::SendSigio);
     let root = rootfs::mount_root()?;
     first::spawn(root, info)?;
     Ok(())

@@ -45,7 +45,8 @@ pub use options::Mounted;
 static TOP: Lazy<Arc<StaticDir>> = Lazy::new(StaticDir::new);
 static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount)
     .with_params(options::check_param)
-    .with_options(kernfs::Options { show: options::show, change: options::change });
+    .with_options(kernfs::Options { show: options::show, change: options::change })
+    .with_flags(vfs::FsFlags::NO_PERMISSION_EVENTS);
 
 /// The registered part of the top directory: subsystems add their files here.
 pub fn top() -> &'static Arc<StaticDir> {

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use abi::{Errno, Result};
 use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
+use vfs::notify::account;
 
 use super::top;
 use crate::oops::{OOPS_LIMIT, PANIC_ON_OOPS, PANIC_ON_WARN, PANIC_TIMEOUT, TAINTED, WARN_LIMIT};
@@ -166,6 +167,18 @@ const FS: &[Attr] = &[
     attr("inode-state", |out| {
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
+    attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(
+        |data| {
+            // As a pipe would be: a power of two of pages.
+            let bytes = parse(data, 1..=1_u32 << 31)?;
+            let rounded = bytes.max(arch::addr::PAGE_SIZE as u32).next_power_of_two();
+            vfs::pipe::PIPE_MAX_SIZE.store(rounded, Ordering::Relaxed);
+            Ok(())
+        },
+    ),
+    number!("lease-break-time", vfs::lock::lease::BREAK_TIME, 0..=i32::MAX as u32),
+    number!("leases-enable", vfs::lock::lease::ENABLED, 0..=i32::MAX as u32),
+    number!("dir-notify-enable", vfs::dnotify::ENABLED, 0..=i32::MAX as u32),
     number!("mount-max", vfs::mount::namespace::MOUNT_MAX, 1..=i32::MAX as u32),
     attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(
         |data| {
@@ -181,6 +194,18 @@ const FS: &[Attr] = &[
     number!("protected_regular", vfs::namei::PROTECTED_REGULAR, 0..=2),
     attr("overflowuid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
+];
+
+const INOTIFY: &[Attr] = &[
+    number!("max_user_instances", account::INOTIFY_INSTANCES.limit, 0..=i32::MAX as u32),
+    number!("max_user_watches", account::INOTIFY_WATCHES.limit, 0..=i32::MAX as u32),
+    number!("max_queued_events", vfs::inotify::MAX_QUEUED_EVENTS, 0..=i32::MAX as u32),
+];
+
+const FANOTIFY: &[Attr] = &[
+    number!("max_user_groups", account::FANOTIFY_GROUPS.limit, 0..=i32::MAX as u32),
+    number!("max_user_marks", account::FANOTIFY_MARKS.limit, 0..=i32::MAX as u32),
+    number!("max_queued_events", vfs::fanotify::MAX_QUEUED_EVENTS, 0..=i32::MAX as u32),
 ];
 
 fn uts_line(out: &mut Text, field: fn(&abi::system::Utsname) -> &[u8; 65]) -> Result<()> {
@@ -214,6 +239,8 @@ pub(super) fn init() {
     vm::init(&sys.mkdir("vm"));
     let fs = sys.mkdir("fs");
     fs.add_attrs(FS);
+    fs.mkdir("inotify").add_attrs(INOTIFY);
+    fs.mkdir("fanotify").add_attrs(FANOTIFY);
     crate::ipc::sysctl::init(&kernel, &fs);
     sys.mkdir("net");
     sys.mkdir("dev");

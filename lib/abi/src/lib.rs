@@ -15,6 +15,7 @@ pub mod aio;
 pub mod cap;
 pub mod creds;
 mod errno;
+pub mod fanotify;
 pub mod fs;
 pub mod generic;
 pub mod io_uring;

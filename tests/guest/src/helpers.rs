@@ -16,6 +16,11 @@ pub fn dispatch(args: &[String]) {
                 output.push_str(&format!("{{{key}={value}}}"));
             }
         }
+        "caps" => {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+            output = line.unwrap_or("none").trim().to_string();
+        }
         "count" => {
             output = args[1..].iter().map(String::len).sum::<usize>().to_string();
         }

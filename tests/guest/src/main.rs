@@ -17,12 +17,17 @@
 
 mod aio;
 mod creds;
+mod fanotify;
+mod fcntl;
 mod files;
+mod fsmisc;
 mod futex;
 mod futex_pi;
+mod handles;
 mod harness;
 mod helpers;
 mod hostile;
+mod inotify;
 mod io_uring;
 mod ipc;
 mod keys;
@@ -58,6 +63,11 @@ mod uring_ops;
 const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
     paths::TESTS,
+    handles::TESTS,
+    inotify::TESTS,
+    fanotify::TESTS,
+    fcntl::TESTS,
+    fsmisc::TESTS,
     process::TESTS,
     memory::TESTS,
     memctl::TESTS,

@@ -268,7 +268,7 @@ fn names_namespace(dentry: &Dentry) -> bool {
 }
 
 /// Whether binding `mount` at `dentry` alone would show what locked mounts on it cover.
-pub(super) fn has_locked_children(mount: &Arc<Mount>, dentry: &Dentry) -> bool {
+pub(crate) fn has_locked_children(mount: &Arc<Mount>, dentry: &Dentry) -> bool {
     mount.children().iter().any(|child| {
         child.locked.load(Ordering::Relaxed)
             && child.mountpoint().is_some_and(|at| at.dentry.is_below(dentry))

@@ -11,6 +11,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use core::any::Any;
+use mm::fallible::try_arc;
 use mm::user::{UserPtr, copy_struct_from_user};
 use vfs::cred::Credentials;
 use vfs::fdtable::Fd as VfsFd;
@@ -154,7 +155,7 @@ fn sys_landlock_restrict_self(ruleset_fd: Fd, flags: u32) -> Result<()> {
         let any: Arc<dyn Any + Send + Sync> = domain;
         any.downcast::<Domain>().ok()
     });
-    new.domain = Some(Arc::new(Domain::new(parent, &ruleset)?));
+    new.domain = Some(try_arc(Domain::new(parent, &ruleset)?)?);
     crate::cred::commit::commit(&me, new)?;
     Ok(())
 }

@@ -66,6 +66,7 @@ pub fn current_credentials() -> Credentials {
     SOURCE.get().map(|source| source()).unwrap_or_default()
 }
 
+/// Finds what restricts who calls.
 type DomainSource = fn() -> Option<Arc<dyn Domain>>;
 
 static DOMAIN: Once<DomainSource> = Once::new();

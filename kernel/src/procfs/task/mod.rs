@@ -368,7 +368,7 @@ impl TaskDir {
 /// The process that an open `/proc/PID` stands for.
 pub fn process_of(file: &File) -> Option<Arc<Pid>> {
     let inode = file.path().dentry.inode()?;
-    let subject = kernfs::directory(&inode)?.stands_for()?.downcast_ref::<Subject>()?;
+    let subject = kernfs::directory(inode)?.stands_for()?.downcast_ref::<Subject>()?;
     (subject.scope == Scope::Process).then(|| subject.pid.clone())
 }
 

@@ -122,7 +122,8 @@ fn add_path(ruleset: &Ruleset, attr: UserPtr<PathBeneathAttr>) -> Result<()> {
     if !inode.is_dir() && !Rights::FILE.contains(rights) {
         return Err(Errno::EINVAL);
     }
-    ruleset.add_path(inode, rights | (Rights::all() - handled))
+    // Moving to another directory is given by name only.
+    ruleset.add_path(inode, rights | (Rights::all() - (handled | Rights::REFER)))
 }
 
 fn add_port(ruleset: &Ruleset, attr: UserPtr<NetPortAttr>) -> Result<()> {

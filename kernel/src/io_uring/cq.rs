@@ -12,6 +12,9 @@ use vfs::eventfd::EventFd;
 use super::layout::{CQ_FLAGS, CQ_HEAD, CQ_OVERFLOW, CQ_TAIL, SQ_FLAGS};
 use super::ring::Ring;
 
+/// Most completions that are kept: a user who never makes room loses the rest, as without memory.
+const MOST_KEPT: usize = 1 << 18;
+
 /// State of the completion ring.
 pub struct Completions {
     tail: u32,
@@ -64,7 +67,7 @@ impl Ring {
         if full == IfFull::Refuse {
             return false;
         }
-        if cq.overflow.try_reserve(1).is_err() {
+        if cq.overflow.len() >= MOST_KEPT || cq.overflow.try_reserve(1).is_err() {
             self.rings.store(CQ_OVERFLOW, self.rings.load(CQ_OVERFLOW).wrapping_add(1));
             return false;
         }

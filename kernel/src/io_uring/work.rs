@@ -83,7 +83,8 @@ impl Default for WorkList {
 pub fn queue(req: &Arc<Request>, action: Action) {
     req.set_action(action);
     let ring = &req.ring;
-    if ring.defers_work() {
+    // Nobody enters a ring that is closed: its thread runs what is left with its own.
+    if ring.defers_work() && !ring.is_dying() {
         ring.work.push(req.clone());
         if ring.has(raw::IORING_SETUP_TASKRUN_FLAG) {
             ring.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_TASKRUN);

@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+pub mod coredump;
 pub mod cred;
 pub mod dev;
 pub mod exec;
@@ -32,6 +33,7 @@ pub mod pidfd;
 pub mod printk;
 pub mod process;
 pub mod procfs;
+pub mod ptrace;
 pub mod pty;
 pub mod signal;
 pub mod syscall;

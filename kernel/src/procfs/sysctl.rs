@@ -10,6 +10,7 @@ use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
 
 use super::top;
+use crate::coredump;
 use crate::oops::{PANIC_ON_OOPS, PANIC_TIMEOUT};
 use crate::process::current;
 
@@ -84,8 +85,18 @@ const KERNEL: &[Attr] = &[
     }),
     number!("pid_max", crate::process::pid::PID_MAX, 301..=4_194_304),
     number!("threads-max", crate::fork::MAX_THREADS, 20..=0x3fff_ffff),
-    attr("core_pattern", |out| line(out, "core")),
-    attr("core_uses_pid", |out| line(out, 0)),
+    attr("core_pattern", |out| {
+        let (bytes, len) = coredump::pattern();
+        out.push(bytes.get(..len).unwrap_or_default());
+        out.push(b"\n");
+        Ok(())
+    })
+    .writable(|data| {
+        coredump::set_pattern(data);
+        Ok(())
+    }),
+    number!("core_uses_pid", coredump::USES_PID, i32::MIN..=i32::MAX),
+    number!("core_pipe_limit", coredump::PIPE_LIMIT, 0..=u32::MAX),
     attr("modules_disabled", |out| line(out, 1)),
 ];
 
@@ -175,6 +186,7 @@ const FS: &[Attr] = &[
     attr("inode-state", |out| {
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
+    number!("suid_dumpable", coredump::SUID_DUMPABLE, 0..=2),
     number!("mount-max", vfs::mount::namespace::MOUNT_MAX, 1..=i32::MAX as u32),
     number!("protected_symlinks", vfs::namei::PROTECTED_SYMLINKS, 0..=1),
     number!("protected_hardlinks", vfs::namei::PROTECTED_HARDLINKS, 0..=1),

@@ -13,10 +13,12 @@ use core::fmt;
 
 use abi::nr::Nr;
 use abi::{Errno, Result};
+use arch::thread::ThreadFlags;
 use arch::trap::TrapFrame;
 
 mod args;
 pub mod table;
+mod work;
 
 pub use args::{Fd, Ptr};
 
@@ -95,6 +97,9 @@ impl<T: SyscallValue> SyscallReturn for Result<T> {
 /// Runs the call that `frame` asks for and puts the result into its result register.
 #[inline]
 pub fn dispatch(frame: &mut TrapFrame) {
+    if arch::thread::current_ref().flags().contains(ThreadFlags::SYSCALL_WORK) {
+        return work::dispatch(frame);
+    }
     let result = match table::ENTRIES.get(frame.syscall_nr() as usize) {
         Some(enter) => enter(frame),
         None => Errno::ENOSYS.to_return(),

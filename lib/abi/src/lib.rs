@@ -20,6 +20,7 @@ pub mod ipc;
 pub mod nr;
 pub mod poll;
 pub mod process;
+pub mod ptrace;
 pub mod sched;
 pub mod signal;
 pub mod socket;

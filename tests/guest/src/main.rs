@@ -15,6 +15,7 @@
     clippy::neg_cmp_op_on_partial_ord
 )]
 
+mod coredump;
 mod creds;
 mod files;
 mod futex_pi;
@@ -30,6 +31,7 @@ mod prelude;
 mod process;
 mod pseudo;
 mod pseudofs;
+mod ptrace;
 mod sched;
 mod signals;
 mod sys;
@@ -46,6 +48,8 @@ const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
     paths::TESTS,
     process::TESTS,
+    ptrace::TESTS,
+    coredump::TESTS,
     memory::TESTS,
     signals::TESTS,
     ipc::TESTS,

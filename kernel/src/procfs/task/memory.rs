@@ -79,45 +79,11 @@ pub(super) fn environ(view: &View<'_>, out: &mut Text) -> Result<()> {
     push_range(&space, start, end, out).map(drop)
 }
 
-/// `auxv`: what the kernel put on the stack for the program, which lies between the environment's pointers and its
-/// strings; found by walking from the stack's start.
+/// `auxv`.
 pub(super) fn auxv(view: &View<'_>, out: &mut Text) -> Result<()> {
     let Some(space) = view.with_thread(|_, thread| thread.mm())? else { return Ok(()) };
-    let mut words = Words { space: &space, at: space.layout.start_stack.load(Ordering::Relaxed) };
-    let argc = words.next().ok_or(Errno::EIO)?;
-    // Arguments with their null pointer, then the environment up to its own.
-    words.at = words.at.saturating_add(argc.saturating_add(1).saturating_mul(8));
-    for _ in 0..LONGEST {
-        match words.next() {
-            Some(0) => break,
-            Some(_) => {}
-            None => return Ok(()),
-        }
-    }
-    // No more entries than the kernel ever writes.
-    for _ in 0..64 {
-        let (Some(kind), Some(value)) = (words.next(), words.next()) else { break };
-        out.push(&kind.to_ne_bytes());
-        out.push(&value.to_ne_bytes());
-        if kind == 0 {
-            break;
-        }
-    }
+    out.push(&crate::memory::auxv::read(&space)?);
     Ok(())
-}
-
-struct Words<'a> {
-    space: &'a AddressSpace,
-    at: usize,
-}
-
-impl Words<'_> {
-    fn next(&mut self) -> Option<usize> {
-        let mut bytes = [0u8; 8];
-        let got = self.space.access_remote(self.at, RemoteBuf::Read(&mut bytes), RemoteMode::Force);
-        self.at = self.at.checked_add(8)?;
-        (got == 8).then(|| usize::from_ne_bytes(bytes))
-    }
 }
 
 /// An open `mem`: keeps the address space that the process had when it was opened.
@@ -190,7 +156,11 @@ impl FileOps for Mem {
 }
 
 fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpace>>> {
-    subject.with_thread(|_, thread| access::check(thread, mode).map(|()| thread.mm()))?
+    subject.with_thread(|_, thread| {
+        // The memory first: an exec in the middle must not slip another program's in.
+        let space = thread.mm();
+        access::check(thread, mode).map(|()| space)
+    })?
 }
 
 /// Opens `mem`.

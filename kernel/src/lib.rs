@@ -15,6 +15,7 @@
 extern crate alloc;
 
 pub mod aio;
+pub mod coredump;
 pub mod cred;
 pub mod debugfs;
 pub mod dev;
@@ -39,6 +40,7 @@ pub mod pidfd;
 pub mod printk;
 pub mod process;
 pub mod procfs;
+pub mod ptrace;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;

@@ -127,6 +127,11 @@ impl AreaInfo<'_> {
         self.vma.file().is_some()
     }
 
+    /// Whether it is of pages that the kernel put there: vDSO, vvar.
+    pub fn is_special(&self) -> bool {
+        matches!(self.vma.backing(), Backing::Special(_))
+    }
+
     /// The file, for `/proc/PID/map_files` and `/proc/PID/exe`.
     pub fn file(&self) -> Option<Arc<dyn crate::vma::VmFile>> {
         self.vma.file().cloned()

@@ -31,6 +31,7 @@ pub fn commit(
     me.process.timers.exec();
     // The list lies in the old memory: locks in shared memory are marked while it is still there.
     crate::futex::robust::exit(me, sched::pi::After::Exec);
+    let cred = cred.for_traced(me);
     switch_memory(me, space);
     *me.process.exe.lock() = Some(program.exe.clone());
 
@@ -55,6 +56,7 @@ pub fn commit(
     if let Some(files) = me.files() {
         files.close_on_exec();
     }
+    me.process.exec_decides.store(false, Ordering::Relaxed);
     me.clear(flags::EXECING);
     me.process.sig.lock().group_exec = false;
     Ok(secure)
@@ -99,7 +101,10 @@ fn end_other_threads(me: &CurrentThread) -> Result<()> {
 }
 
 fn take_leader_id(me: &CurrentThread) {
-    let _tree = tree::lock();
+    // Dropped behind the lock.
+    let _unlinked;
+    let tree = tree::lock();
+    _unlinked = crate::ptrace::link::leader_replaced(&tree, me);
     let old = me.pid();
     let leader = me.process.pid.clone();
     leader.with_links(|l| l.task = Some(me.task_arc()));

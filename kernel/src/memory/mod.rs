@@ -1,6 +1,7 @@
 //! Memory calls of the running process: thin wrappers over [`mm::AddressSpace`], and faulting user pages in.
 
 pub mod advice;
+pub mod auxv;
 pub mod fault_in;
 pub mod map;
 pub mod numa;

@@ -55,6 +55,8 @@ pub mod flags {
     pub const NPROC_EXCEEDED: u32 = 1 << 13;
     /// Calls exec and has told the other threads to go.
     pub const EXECING: u32 = 1 << 12;
+    /// Exits, and is so far on its way that a core dump does not wait for it. Set under the `siglock`.
+    pub const PAST_DUMP: u32 = 1 << 15;
     /// Has something in [`crate::ipc::task::TaskIpc`].
     pub const IPC: u32 = 1 << 14;
 }
@@ -178,6 +180,8 @@ pub struct Thread {
     pub seccomp: crate::seccomp::State,
     /// Signals.
     pub signals: ThreadSignals,
+    /// Its tracer.
+    pub trace: crate::ptrace::Trace,
     /// Counts against its user's `RLIMIT_NPROC`; senders of signals look at it, also in interrupts.
     pub charge: SpinLockIrq<Option<ThreadCharge>>,
     /// `set_tid_address(2)`: cleared and woken at exit.
@@ -268,6 +272,7 @@ impl Thread {
                 altstack: SpinLock::new(AltStack::default()),
                 fault: SpinLock::new((0, 0, 0)),
             },
+            trace: crate::ptrace::Trace::default(),
             charge: SpinLockIrq::new(Some(parts.charge)),
             clear_child_tid: AtomicUsize::new(0),
             set_child_tid: AtomicUsize::new(0),

@@ -11,6 +11,7 @@ use sync::Once;
 use vfs::notify::account;
 
 use super::top;
+use crate::coredump;
 use crate::oops::{OOPS_LIMIT, PANIC_ON_OOPS, PANIC_ON_WARN, PANIC_TIMEOUT, TAINTED, WARN_LIMIT};
 use crate::process::current;
 
@@ -103,8 +104,18 @@ const KERNEL: &[Attr] = &[
     number!("io_uring_disabled", crate::io_uring::setup::DISABLED, 0..=2),
     number!("io_uring_group", crate::io_uring::setup::GROUP, -1..=i32::MAX),
     number!("threads-max", crate::fork::MAX_THREADS, 20..=0x3fff_ffff),
-    attr("core_pattern", |out| line(out, "core")),
-    attr("core_uses_pid", |out| line(out, 0)),
+    attr("core_pattern", |out| {
+        let (bytes, len) = coredump::pattern();
+        out.push(bytes.get(..len).unwrap_or_default());
+        out.push(b"\n");
+        Ok(())
+    })
+    .writable(|data| {
+        coredump::set_pattern(data);
+        Ok(())
+    }),
+    number!("core_uses_pid", coredump::USES_PID, i32::MIN..=i32::MAX),
+    number!("core_pipe_limit", coredump::PIPE_LIMIT, 0..=u32::MAX),
     attr("modules_disabled", |out| line(out, 1)),
 ];
 
@@ -167,18 +178,10 @@ const FS: &[Attr] = &[
     attr("inode-state", |out| {
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
-    attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(
-        |data| {
-            // As a pipe would be: a power of two of pages.
-            let bytes = parse(data, 1..=1_u32 << 31)?;
-            let rounded = bytes.max(arch::addr::PAGE_SIZE as u32).next_power_of_two();
-            vfs::pipe::PIPE_MAX_SIZE.store(rounded, Ordering::Relaxed);
-            Ok(())
-        },
-    ),
     number!("lease-break-time", vfs::lock::lease::BREAK_TIME, 0..=i32::MAX as u32),
     number!("leases-enable", vfs::lock::lease::ENABLED, 0..=i32::MAX as u32),
     number!("dir-notify-enable", vfs::dnotify::ENABLED, 0..=i32::MAX as u32),
+    number!("suid_dumpable", coredump::SUID_DUMPABLE, 0..=2),
     number!("mount-max", vfs::mount::namespace::MOUNT_MAX, 1..=i32::MAX as u32),
     attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(
         |data| {

@@ -71,6 +71,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::net::transfer::SYSCALLS,
     crate::pidfd::SYSCALLS,
     crate::process::syscalls::SYSCALLS,
+    crate::ptrace::request::SYSCALLS,
     crate::seccomp::syscalls::SYSCALLS,
     crate::signal::kill::SYSCALLS,
     crate::signal::signalfd::SYSCALLS,

@@ -24,6 +24,7 @@ pub mod mempolicy;
 pub mod nr;
 pub mod poll;
 pub mod process;
+pub mod ptrace;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

@@ -16,6 +16,7 @@
 )]
 
 mod aio;
+mod coredump;
 mod creds;
 mod fanotify;
 mod fcntl;
@@ -44,6 +45,7 @@ mod prelude;
 mod process;
 mod pseudo;
 mod pseudofs;
+mod ptrace;
 mod sched;
 mod seccomp;
 mod signals;
@@ -69,6 +71,8 @@ const TABLES: &[&[harness::Test]] = &[
     fcntl::TESTS,
     fsmisc::TESTS,
     process::TESTS,
+    ptrace::TESTS,
+    coredump::TESTS,
     memory::TESTS,
     memctl::TESTS,
     signals::TESTS,

@@ -53,7 +53,7 @@ impl WaitIdOp {
         let Some(wait) = &self.wait else { return Issue::of(Err(Errno::EINVAL)) };
         let process = current().process.clone();
         loop {
-            if let Some(found) = wait.look(&process) {
+            if let Some(found) = wait.look() {
                 let result = found.and_then(|found| found.write(UserPtr::new(self.info)));
                 return Issue::of(result.map(|()| 0));
             }
@@ -61,7 +61,7 @@ impl WaitIdOp {
             let mut again = None;
             let look = |table: &mut vfs::poll::PollTable<'_>| {
                 table.wait(&process.child_wait);
-                again = wait.look(&process);
+                again = wait.look();
                 if again.is_some() { PollEvents::IN } else { PollEvents::empty() }
             };
             match arm(call.cx.ring, call.req, PollEvents::IN, look, Share::All) {

@@ -179,7 +179,11 @@ impl FileOps for Mem {
 }
 
 fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpace>>> {
-    subject.with_thread(|_, thread| access::check(thread, mode).map(|()| thread.mm()))?
+    subject.with_thread(|_, thread| {
+        // The memory first: an exec in the middle must not slip another program's in.
+        let space = thread.mm();
+        access::check(thread, mode).map(|()| space)
+    })?
 }
 
 /// Opens `mem`.

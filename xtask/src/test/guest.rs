@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 /// Time for all guest tests of one architecture.
-const LIMIT: Duration = Duration::from_secs(480);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Runs the guest tests.
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {

@@ -24,6 +24,9 @@ pub enum Short {
     Refuse(Errno),
 }
 
+/// Takes over a whole set; the last argument is memory that it may need.
+pub type SetRegisters = fn(&mut Thread, &mut TrapFrame, &[u8], &mut Room) -> Result<(), Errno>;
+
 /// A set of registers.
 pub struct Regset {
     /// `NT_*`.
@@ -35,7 +38,7 @@ pub struct Regset {
     /// Fills `out`, which has the length of the set.
     pub get: fn(&mut Thread, &mut TrapFrame, &mut [u8]),
     /// Takes over a whole set. `None`: it cannot be written.
-    pub set: Option<fn(&mut Thread, &mut TrapFrame, &[u8], &mut Room) -> Result<(), Errno>>,
+    pub set: Option<SetRegisters>,
     /// See [`Short`].
     pub short: Short,
     /// Whether a core dump has it, in a note of this set's own (not as part of `NT_PRSTATUS`).

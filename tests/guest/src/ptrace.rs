@@ -1460,18 +1460,13 @@ fn zombie_leader() -> Outcome {
     Ok(())
 }
 
-/// Makes a copy of this program that runs as user 1111.
-fn setuid_copy() -> crate::sys::Result<std::ffi::CString> {
-    let path =
-        std::ffi::CString::new(format!("{}/setuid", std::env::current_dir().unwrap_or_default().display()))
-            .unwrap_or_default();
+/// Makes a copy of this program that runs as user 1111: on the root file system, as /tmp is mounted nosuid.
+fn setuid_copy(path: &std::ffi::CStr) -> crate::sys::Result<()> {
     let image = std::fs::read("/proc/self/exe").unwrap_or_default();
-    let file = create(&path, &image)?;
+    let file = create(path, &image)?;
     sys!(SYS_fchown, file, 1111, 1111)?;
     sys!(SYS_fchmod, file, 0o4755)?;
-    close(file)?;
-    sys!(SYS_fchmodat, CWD, c".".as_ptr(), 0o755)?;
-    Ok(path)
+    close(file)
 }
 
 fn run_ids(path: &std::ffi::CStr, output: i32) -> i32 {
@@ -1482,13 +1477,14 @@ fn run_ids(path: &std::ffi::CStr, output: i32) -> i32 {
 }
 
 fn setuid_exec_is_tamed() -> Outcome {
-    let path = setuid_copy()?;
+    let path = c"/suid-tamed";
+    setuid_copy(path)?;
     let ends = pipe(0)?;
     // An ordinary user traces: the program runs with that user's id.
     let status = in_child(|| {
         let _ = sys!(SYS_setresgid, 2222, 2222, 2222);
         let _ = sys!(SYS_setresuid, 2222, 2222, 2222);
-        let Ok(child) = traced(|| run_ids(&path, ends[1])) else { return 1 };
+        let Ok(child) = traced(|| run_ids(path, ends[1])) else { return 1 };
         if cont(child, 0).is_err() || stop_code(child).ok() != Some(SIGTRAP) {
             return 2;
         }
@@ -1497,13 +1493,15 @@ fn setuid_exec_is_tamed() -> Outcome {
     })?;
     close(ends[1])?;
     check_eq!(status, 0);
+    unlink(path)?;
     let text = String::from_utf8_lossy(&read_all(ends[0])?).into_owned();
     check!(text.starts_with("2222 2222 2222 2222 2222 2222"), "{text}");
     Ok(())
 }
 
 fn setuid_exec_under_root() -> Outcome {
-    let path = setuid_copy()?;
+    let path = c"/suid-root";
+    setuid_copy(path)?;
     let ends = pipe(0)?;
     let word = map_shared(4096)?;
     // A tracer that attached with the capability changes nothing.
@@ -1513,7 +1511,7 @@ fn setuid_exec_under_root() -> Outcome {
         while atomic(word).load(SeqCst) == 0 {
             sleep_ms(1);
         }
-        run_ids(&path, ends[1])
+        run_ids(path, ends[1])
     })?;
     close(ends[1])?;
     ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACEEXEC as usize)?;
@@ -1521,6 +1519,7 @@ fn setuid_exec_under_root() -> Outcome {
     expect_stop(child, event(PTRACE_EVENT_EXEC))?;
     cont(child, 0)?;
     check_eq!(wait_exit(child)?, 0);
+    unlink(path)?;
     let text = String::from_utf8_lossy(&read_all(ends[0])?).into_owned();
     check!(text.starts_with("2222 1111 1111 2222 2222 2222"), "{text}");
     Ok(())

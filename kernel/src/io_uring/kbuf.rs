@@ -126,7 +126,9 @@ impl Groups {
             Some(Group::List(list)) => {
                 let fits = !selected.ring && list.try_reserve(1).is_ok();
                 let buffer = Provided { addr: selected.addr, len: selected.full, bid: selected.bid };
-                fits.then(|| list.push_front(buffer)).unwrap_or_default();
+                if fits {
+                    list.push_front(buffer);
+                }
             }
             _ => {}
         }

@@ -484,13 +484,7 @@ impl Mapping {
 
     /// Puts `new` in the place of the locked folio `old`, if `old` has exactly `refs` references; nobody can find either meanwhile.
     /// `fill` makes `new` what `old` was and gives it the reference that the cache will have. `old` is left with none.
-    pub(crate) fn exchange_frozen(
-        &self,
-        old: &Page,
-        new: &Folio,
-        refs: u32,
-        fill: &mut dyn FnMut(),
-    ) -> bool {
+    pub(crate) fn exchange_frozen(&self, old: &Page, new: &Folio, refs: u32, fill: &mut dyn FnMut()) -> bool {
         let mut tree = self.tree.lock();
         if !old.freeze(refs) {
             return false;

@@ -221,7 +221,10 @@ fn exchange(
     }
     // The caller's own reference is all that is left of the old page.
     page.set_mapping(0);
-    page.replace_flags(PageFlags::DIRTY | PageFlags::ANON_EXCLUSIVE | PageFlags::SWAPBACKED, PageFlags::empty());
+    page.replace_flags(
+        PageFlags::DIRTY | PageFlags::ANON_EXCLUSIVE | PageFlags::SWAPBACKED,
+        PageFlags::empty(),
+    );
     page.unfreeze(1);
     places.forget();
     Ok(())

@@ -77,7 +77,14 @@ fn policy_of(vma: &Vma, addr: usize) -> Option<Arc<Policy>> {
 
 impl AddressSpace {
     /// `mbind(2)`.
-    pub fn mbind(&self, addr: usize, len: usize, arg: ModeArg, nodes: NodeMask, mut flags: u32) -> Result<()> {
+    pub fn mbind(
+        &self,
+        addr: usize,
+        len: usize,
+        arg: ModeArg,
+        nodes: NodeMask,
+        mut flags: u32,
+    ) -> Result<()> {
         if flags & !(MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) != 0 || !is_aligned(addr) {
             return Err(Errno::EINVAL);
         }

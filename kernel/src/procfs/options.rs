@@ -69,12 +69,8 @@ pub struct Mounted {
 impl Mounted {
     /// With what `options` say.
     pub(super) fn new(ns: Arc<PidNamespace>, options: &[u8]) -> Result<Self> {
-        let mounted = Self {
-            ns,
-            hide: AtomicU8::new(0),
-            gid: AtomicU32::new(0),
-            only_pids: AtomicBool::new(false),
-        };
+        let mounted =
+            Self { ns, hide: AtomicU8::new(0), gid: AtomicU32::new(0), only_pids: AtomicBool::new(false) };
         mounted.apply(options)?;
         Ok(mounted)
     }

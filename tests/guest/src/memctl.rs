@@ -172,7 +172,9 @@ fn with_proc(options: &std::ffi::CStr, body: fn() -> i32) -> Result<i32, Failure
     let status = in_child(|| {
         let made = sys!(SYS_unshare, CLONE_NEWNS)
             .and_then(|_| sys!(SYS_mount, c"none".as_ptr(), c"/".as_ptr(), 0, MS_REC | MS_PRIVATE, 0))
-            .and_then(|_| sys!(SYS_mount, c"p".as_ptr(), c"p".as_ptr(), c"proc".as_ptr(), 0, options.as_ptr()));
+            .and_then(|_| {
+                sys!(SYS_mount, c"p".as_ptr(), c"p".as_ptr(), c"proc".as_ptr(), 0, options.as_ptr())
+            });
         if made.is_err() {
             return 90;
         }

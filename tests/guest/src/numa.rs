@@ -248,7 +248,9 @@ fn mbind_errors() -> Outcome {
     bind(at, 6 * PAGE, DEFAULT, 0, 0)?;
     let status = in_child(|| {
         let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
-        i32::from(bind(at, PAGE, BIND, 1, MOVE_ALL) != Err(Errno(EPERM)) || bind(at, PAGE, BIND, 1, MOVE).is_err())
+        i32::from(
+            bind(at, PAGE, BIND, 1, MOVE_ALL) != Err(Errno(EPERM)) || bind(at, PAGE, BIND, 1, MOVE).is_err(),
+        )
     })?;
     check_eq!(status, 0);
     Ok(())
@@ -617,7 +619,8 @@ fn node_files() -> Outcome {
             let path = format!("/sys/devices/system/node/node{node}/{name}");
             std::fs::read_to_string(&path).map_err(|e| Failure::new(format!("{path}: {e}")))
         };
-        let distance: Vec<u32> = file("distance")?.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let distance: Vec<u32> =
+            file("distance")?.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         check_eq!((distance.len(), distance[node]), (count, 10));
         check!(file("meminfo")?.starts_with(&format!("Node {node} MemTotal: ")));
         let names = ["numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node"];
@@ -626,7 +629,8 @@ fn node_files() -> Outcome {
         check_eq!(found, names);
         check!(!file("cpulist")?.trim().is_empty() && !file("cpumap")?.trim().is_empty());
         // Memory that a policy asks for is counted.
-        let hits = |text: &str| text.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        let hits =
+            |text: &str| text.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
         let at = map_anon(256 * PAGE)?;
         bind(at, 256 * PAGE, BIND, 1 << node, 0)?;
         touch(at, 256);

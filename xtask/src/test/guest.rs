@@ -70,7 +70,8 @@ fn boot(
     }
     let ended = session.finish()?;
     let text = session.text();
-    let log = paths::output(context.arch)?.join(context.file_name(&format!("{}.log", part.replace(' ', "-"))));
+    let log =
+        paths::output(context.arch)?.join(context.file_name(&format!("{}.log", part.replace(' ', "-"))));
     std::fs::write(&log, &text)?;
 
     let known = known_fails(context)?;

@@ -51,12 +51,7 @@ const FILES: &[Attr] = &[
         writeback::BACKGROUND_RATIO
     ),
     either!("dirty_background_ratio", writeback::BACKGROUND_RATIO, 0..=100, writeback::BACKGROUND_BYTES),
-    either!(
-        "dirty_bytes",
-        writeback::DIRTY_BYTES,
-        2 * PAGE_SIZE..=usize::MAX,
-        writeback::DIRTY_RATIO
-    ),
+    either!("dirty_bytes", writeback::DIRTY_BYTES, 2 * PAGE_SIZE..=usize::MAX, writeback::DIRTY_RATIO),
     number!("dirty_expire_centisecs", writeback::EXPIRE_CENTISECS, 0..=i32::MAX as u32),
     either!("dirty_ratio", writeback::DIRTY_RATIO, 0..=100, writeback::DIRTY_BYTES),
     number!("dirty_writeback_centisecs", writeback::INTERVAL_CENTISECS, 0..=i32::MAX as u32),

@@ -4,6 +4,7 @@
 //! shared memory the object has them, by page index ([`SharedPolicies`]), because all who map it see the same.
 //!
 //! A thread or area without one costs an allocation a look at a flag: [`ThreadFlags::MEMPOLICY`], [`VmFlags::POLICY`](crate::VmFlags::POLICY).
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::folio::{Folio, Frame};
 use crate::gfp::{Gfp, Order, OutOfMemory};

@@ -6,6 +6,7 @@
 //! and those of the page cache of files with a backing store.
 //!
 //! Locks: folio lock → list of areas or `AnonVma` family → the tables (the first with waiting, others by trying) → the mapping's tree.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::filemap::Mapping;
 use crate::folio::Folio;

@@ -1,5 +1,6 @@
 //! Memory policies of areas, and moving the pages of an address space between nodes: `mbind(2)`, `set_mempolicy_home_node(2)`,
 //! `migrate_pages(2)`, `move_pages(2)`, `get_mempolicy(2)`, `/proc/PID/numa_maps`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::fault::Access;
 use crate::folio::{Folio, Frame};

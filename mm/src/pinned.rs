@@ -6,6 +6,7 @@
 //!
 //! Offsets are from the first byte. Values read with [`PinnedPages::read`] must not cross a page; those of the formats that
 //! are shared this way do not.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::fault::Access;
 use crate::folio::Folio;

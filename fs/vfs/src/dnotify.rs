@@ -3,6 +3,7 @@
 //! One [`Group`] for all: its mark on a directory stands for all the open files that asked about it.
 //!
 //! Lock: the table of watchers, a leaf; signals are sent with it released.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};

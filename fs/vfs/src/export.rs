@@ -9,6 +9,7 @@
 //!
 //! Locks: [`EVICTION`] decides between a handle that is being opened and the end of an inode without names; the table's lock is
 //! a leaf. Both are short spin locks.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};

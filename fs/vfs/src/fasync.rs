@@ -4,6 +4,7 @@
 //! Who gets the signal belongs to the open file ([`FileOwner`]); sending it is the kernel's business ([`Sigio`]).
 //!
 //! Locks: the list's and the owner's are leaves, and released before a signal is sent.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,4 +1,5 @@
 //! Which memory a dump holds: core(5), "Controlling which mappings are written to the core dump".
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::process::CurrentThread;
 use abi::{Errno, Result};

@@ -1,4 +1,5 @@
 //! Bringing all threads of a dying process to rest, with their registers noted.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::process::thread::flags;
 use crate::process::{CurrentThread, Usage};

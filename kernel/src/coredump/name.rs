@@ -1,4 +1,5 @@
 //! What `core_pattern` says: the name of a file, or a program with its arguments. core(5), "Naming of core dump files".
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::process::{CurrentThread, init_pid_ns};
 use crate::signal::Signal;

@@ -1,4 +1,5 @@
 //! The notes of a core file: `elfcore.h`, `linux/elf.h`, elf(5).
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::areas::Area;
 use super::gather::ThreadState;

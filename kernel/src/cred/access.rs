@@ -47,7 +47,7 @@ fn check_with(me: &Thread, target: &Thread, creds: Creds, cap: Cap) -> Result<()
     let capable = mine.ns_capable(&theirs.user_ns, cap);
     let dumpable = target.process.dumpable.load(Ordering::Relaxed) == 1;
     let within = Arc::ptr_eq(&mine.user_ns, &theirs.user_ns) && caps.contains(theirs.cap_permitted);
-    if !capable && !(same && dumpable && within) {
+    if !(capable || same && dumpable && within) {
         return Err(Errno::EPERM);
     }
     security::check_reach(&mine, theirs.domain.as_ref(), Reach::Inspect)

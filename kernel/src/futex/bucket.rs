@@ -1,4 +1,5 @@
 //! The hash table of waiters.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::Key;
 use crate::process::Thread;

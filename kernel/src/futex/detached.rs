@@ -2,6 +2,7 @@
 //!
 //! The entry in a bucket has a [`Notify`] in place of a sleeping thread. The owner takes its entries out with [`Place`], whether it was
 //! woken or gives up.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::bucket::{self, Entry, Kind, bucket, index_of, push};
 use super::wait::{fetch, peek};

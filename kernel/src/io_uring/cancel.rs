@@ -1,4 +1,5 @@
 //! Cancelling: `IORING_OP_ASYNC_CANCEL`, `IORING_REGISTER_SYNC_CANCEL`, exit.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,6 +1,7 @@
 //! The completion ring: posting, overflow, and telling those who wait.
 //!
 //! Lock: `Ring::cq`, taken with interrupts off because a request may be completed anywhere; nothing is woken under it.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering;

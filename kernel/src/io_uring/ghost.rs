@@ -3,6 +3,7 @@
 //! Such a thread shares memory, files, directories and namespaces with the thread that made it, has its credentials, and acts
 //! on its process's behalf (limits, locks), but never runs in user mode, takes no signals and is not in the list of
 //! threads: nobody waits for it to exit or stop. Its maker ends it before the memory and the files go.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -5,6 +5,7 @@
 //! `submit` (sleeping) is held while requests are submitted, issued by their thread, armed and cancelled. Inside of it: the locks
 //! of files and memory that operations take, `kbufs` (sleeping), and the spin locks of this structure, which are leaves. Two rings are
 //! never locked at the same time: what one sends to another goes through `cq`, `files` and `inflight` only.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};

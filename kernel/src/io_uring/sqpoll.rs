@@ -4,6 +4,7 @@
 //! so (`IORING_SQ_NEED_WAKEUP`) and sleeps.
 //!
 //! The thread ends when its last ring is closed, or when the process that made it ends.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

@@ -1,6 +1,7 @@
 //! Submission: from the user's entries to requests that run.
 //!
 //! Everything here runs in the thread that submits (or in that of `SQPOLL`), with the ring's submission lock held.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;

@@ -2,6 +2,7 @@
 //!
 //! Made when the thread first uses a ring. At exit and exec every request of the thread is cancelled and waited for, before its
 //! memory and files go.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

@@ -1,4 +1,5 @@
 //! `IORING_OP_TIMEOUT`, and `IORING_OP_LINK_TIMEOUT`, which limits the request before it in a chain.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

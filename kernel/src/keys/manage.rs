@@ -1,4 +1,5 @@
 //! Operations of keyctl(2) on one key: describe, read, owner, permissions, timeout, revoke, invalidate.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::key::{Value, perm};
 use super::lookup::{Missing, Need, lookup};

@@ -1,4 +1,5 @@
 //! The links of keyrings. Under [`super::LOCK`].
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::Key;
 use super::key::{LINK_BYTES, Value};

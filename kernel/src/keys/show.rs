@@ -1,4 +1,5 @@
 //! `/proc/keys`, `/proc/key-users`, `/proc/sys/kernel/keys`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::key::{GC_DELAY, Key, Value, perm};
 use super::kind::Kind;

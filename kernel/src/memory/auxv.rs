@@ -1,5 +1,6 @@
 //! The auxiliary vector of a program, as the kernel has put it on its stack: between the environment's pointers and its
 //! strings, found by walking from the stack's start.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use abi::{Errno, Result};
 use alloc::vec::Vec;

@@ -68,7 +68,7 @@ fn node_ids() -> usize {
 
 fn write_nodes(mask: UserPtr<u64>, max: usize, nodes: NodeMask) -> Result<()> {
     let bytes = max.wrapping_sub(1).div_ceil(WORD_BITS).saturating_mul(8);
-    if bytes > 8 && bytes > PAGE_SIZE {
+    if bytes > PAGE_SIZE {
         return Err(Errno::EINVAL);
     }
     for index in (0..bytes / 8).rev() {

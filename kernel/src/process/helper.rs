@@ -2,6 +2,7 @@
 //!
 //! Such a program runs as root in the initial namespaces, below the kernel's root directory. It has no parent: nobody
 //! waits for it, and it leaves no zombie.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::limits::{Limits, Resource};
 use super::thread::Parts;

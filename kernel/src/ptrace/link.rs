@@ -1,4 +1,5 @@
 //! Who traces whom.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::state::{ATTACHED, SEIZED};
 use crate::cred::access::{self, Creds};

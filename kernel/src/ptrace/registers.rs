@@ -1,4 +1,5 @@
 //! The registers of a stopped thread: `PTRACE_GETREGSET` and its older kin, `PTRACE_PEEKUSER`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::stop::stands;
 use crate::process::Thread;

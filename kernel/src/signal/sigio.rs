@@ -1,4 +1,5 @@
 //! `SIGIO` and what `F_SETSIG` chose instead: `fcntl(2)`, "Managing signals".
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use abi::raw;
 use abi::signal::{SI_SIGIO, Siginfo};

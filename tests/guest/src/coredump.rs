@@ -245,8 +245,10 @@ fn threads_are_all_there() -> Outcome {
                 atomic(word_at + 4 + n * 4).store(tid, std::sync::atomic::Ordering::SeqCst);
                 atomic(word_at).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 // One of them runs, the others sleep.
-                while n == 0 {
-                    std::hint::spin_loop();
+                if n == 0 {
+                    loop {
+                        std::hint::spin_loop();
+                    }
                 }
                 sleep_ms(100_000);
             });

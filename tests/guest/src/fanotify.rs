@@ -159,8 +159,11 @@ fn named(fd: i32) -> Result<Vec<(u64, String)>, Errno> {
     }
 }
 
-/// Records of events by handle: masks, and kind and name of each record.
-fn records(fd: i32) -> Result<Vec<(u64, Vec<(u8, String)>)>, Errno> {
+/// An event by handle: its mask, and kind and name of each record.
+type Named = (u64, Vec<(u8, String)>);
+
+/// Records of events by handle.
+fn records(fd: i32) -> Result<Vec<Named>, Errno> {
     let events = drain(fd)?.into_iter();
     Ok(events.map(|e| (e.mask, e.infos.into_iter().map(|i| (i.kind, i.name)).collect())).collect())
 }

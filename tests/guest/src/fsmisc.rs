@@ -572,7 +572,7 @@ fn utimensat_rules() -> Outcome {
     symlink(c"f", c"l")?;
     let call = |dir: i32, name: Option<&CStr>, times: Option<[i64; 4]>, flags: i32| {
         let name = name.map_or(std::ptr::null(), CStr::as_ptr);
-        sys!(SYS_utimensat, dir, name, times.as_ref().map_or(0, |t| addr(t)), flags)
+        sys!(SYS_utimensat, dir, name, times.as_ref().map_or(0, addr), flags)
     };
     let (now, omit) = (UTIME_NOW as i64, UTIME_OMIT as i64);
     call(CWD, Some(c"l"), Some([5, 6, 7, 8]), AT_SYMLINK_NOFOLLOW)?;

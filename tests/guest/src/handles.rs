@@ -56,7 +56,7 @@ fn handle_size_protocol() -> Outcome {
     let mut probe = Handle::new(0);
     check_err!(encode(CWD, c"f", &mut probe, 0), EOVERFLOW);
     let size = probe.bytes;
-    check!(size > 0 && size <= 128 && size % 4 == 0, "{size}");
+    check!(size > 0 && size <= 128 && size.is_multiple_of(4), "{size}");
     // Too small by a byte: the last word does not count.
     let mut small = Handle::new(size - 1);
     check_err!(encode(CWD, c"f", &mut small, 0), EOVERFLOW);

@@ -1,4 +1,5 @@
 //! What an event becomes: which of the marks matter, what is remembered of it, and which events are the same.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

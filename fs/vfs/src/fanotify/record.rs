@@ -1,4 +1,5 @@
 //! Events as a reader gets them: metadata, then records with file handles, names and a pidfd.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

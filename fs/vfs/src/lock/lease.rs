@@ -2,6 +2,7 @@
 //! that does not go with it, and that somebody waits: until the holder gives way, or `/proc/sys/fs/lease-break-time` is over.
 //!
 //! A file without leases costs an open one flag test. The state is [`super::LockContext`]'s; who waits does so in its queue.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

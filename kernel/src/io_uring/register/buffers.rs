@@ -1,4 +1,5 @@
 //! Registered buffers.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,5 +1,5 @@
 //! A machine with one tmpfs as its root, for tests on the host.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::sync::{Arc, Once};
 

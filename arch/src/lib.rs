@@ -41,6 +41,7 @@ pub mod mmio;
 pub mod paging;
 pub mod percpu;
 pub mod preempt;
+pub mod ptrace;
 pub mod resource;
 pub mod serial;
 pub mod signal;

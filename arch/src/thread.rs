@@ -38,6 +38,11 @@ bitflags! {
         /// `PTRACE_SYSEMU`.
         const SYSCALL_EMU = 1 << 11;
 
+        /// A tracer steps through the thread: its system calls end with a trap.
+        const SYSCALL_STEP = 1 << 12;
+        /// Has a tracer. Its system calls take the long way, so that a stop in their middle can ask for one at their end.
+        const TRACED = 1 << 13;
+
         /// Allocations of this thread may use all reserves: it is freeing memory (`mm::context`).
         const MEMALLOC = 1 << 16;
         /// Allocations of this thread start no I/O (`mm::context`).
@@ -46,13 +51,15 @@ bitflags! {
         const MEMALLOC_NOFS = 1 << 18;
         /// Allocations of this thread wait rather than fail (`sched::heap`).
         const MEMALLOC_NOFAIL = 1 << 19;
+        /// The thread has a memory policy (`mm::mempolicy`).
+        const MEMPOLICY = 1 << 20;
 
         /// Any of these sends the exit to user mode through [`crate::trap::TrapHandler::exit_to_user`].
         const EXIT_WORK = Self::SIGPENDING.bits() | Self::NEED_RESCHED.bits() | Self::NOTIFY_RESUME.bits()
             | Self::SINGLESTEP.bits();
         /// Any of these makes system calls do more (the kernel's `syscall` handler looks at them).
         const SYSCALL_WORK = Self::SYSCALL_TRACE.bits() | Self::SYSCALL_AUDIT.bits() | Self::SECCOMP.bits()
-            | Self::SYSCALL_EMU.bits();
+            | Self::SYSCALL_EMU.bits() | Self::SYSCALL_STEP.bits() | Self::TRACED.bits();
     }
 }
 

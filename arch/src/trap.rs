@@ -24,6 +24,15 @@ pub enum Access {
     Exec,
 }
 
+/// Where in a system call a thread stops for its tracer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyscallStop {
+    /// Before it.
+    Entry,
+    /// After it.
+    Exit,
+}
+
 /// A page fault as the processor reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {

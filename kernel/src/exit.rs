@@ -8,7 +8,7 @@
 //! A thread never waits for its own end: after [`leave`] the scheduler switches away for good.
 
 use crate::process::thread::flags;
-use crate::process::{Pid, Process, State, Thread, Usage, current, tree};
+use crate::process::{CurrentThread, Pid, Process, State, Thread, Usage, current, tree};
 use crate::signal::{Signal, notify, send};
 use crate::syscall::Syscall;
 use abi::Result;
@@ -56,11 +56,16 @@ pub fn exit_group(code: i32) -> ! {
 /// Ends the running thread with wait status `code`.
 pub fn exit(code: i32) -> ! {
     let me = current();
+    if me.trace.is_traced() {
+        crate::ptrace::stop::exit(&me, code);
+    }
     me.task().set_flags(sched::TaskFlags::EXITING);
     me.set(flags::EXITING);
     me.exit_code.store(code, Ordering::Relaxed);
     stop_signals(&me);
     me.seccomp.release();
+    crate::keys::slots::exit(&me);
+    crate::io_uring::exit(&me);
     release_user_view(&me);
     release_mm(&me);
     crate::ipc::task::exit(&me);
@@ -73,15 +78,19 @@ pub fn exit(code: i32) -> ! {
     sched::exit_current()
 }
 
-/// From here on no signal is delivered; what was meant for the process goes to the others.
-fn stop_signals(me: &Thread) {
+/// From here on no signal is delivered; what was meant for the process goes to the others. A core dump by another thread
+/// is waited for: it wants memory and registers as they are.
+fn stop_signals(me: &CurrentThread) {
     let process = &me.process;
+    let dump;
     let stopped = {
         let mut state = process.sig.lock();
+        me.set(flags::PAST_DUMP);
+        dump = state.dump.clone();
         let pending = state.shared.set();
         if !pending.is_empty() {
             state.for_each(|task, thread| {
-                if !core::ptr::eq(thread, me) && !pending.minus(thread.blocked()).is_empty() {
+                if !core::ptr::eq(thread, &**me) && !pending.minus(thread.blocked()).is_empty() {
                     crate::signal::state::wake(task, crate::signal::state::Wake::Interruptible);
                 }
             });
@@ -90,6 +99,9 @@ fn stop_signals(me: &Thread) {
     };
     if stopped {
         notify::parent_stopped(process, crate::signal::state::Change::Stopped);
+    }
+    if let Some(dump) = dump {
+        dump.stand_by(me);
     }
 }
 
@@ -129,6 +141,9 @@ fn release_mm(me: &Thread) {
         accounts.dead.max_rss = accounts.dead.max_rss.max(peak);
         drop(accounts);
         mm.put_user();
+        if mm.users() == 0 {
+            crate::aio::exit(&mm);
+        }
     }
 }
 
@@ -205,10 +220,20 @@ impl Drop for MmGuard {
 fn leave(code: i32) {
     let me = current();
     let process = me.process.clone();
-    process.accounts.lock().dead.add(&Usage::of(me.task()));
-    let last = {
+    if process.tracee_count.load(Ordering::Relaxed) != 0 {
+        crate::ptrace::link::tracer_exits(&me, me.task());
+    }
+    let (last, traced) = {
         let mut state = process.sig.lock();
+        // With the list, so that who sums up counts the thread once.
+        process.accounts.lock().dead.add(&Usage::of(me.task()));
         state.threads.retain(|t| !core::ptr::eq(Arc::as_ptr(t), me.task()));
+        // From here on nobody becomes its tracer.
+        me.gone.store(true, Ordering::Release);
+        let traced = me.trace.is_traced() && !me.is_leader();
+        if traced {
+            state.zombie_threads += 1;
+        }
         let last = state.threads.is_empty();
         if last {
             let status = state.group_exit.unwrap_or(code);
@@ -216,9 +241,8 @@ fn leave(code: i32) {
             process.last_uid.store(me.with_cred(|c| c.uid.0), Ordering::Relaxed);
             *process.last_comm.lock() = *me.task().comm().padded();
         }
-        last
+        (last, traced)
     };
-    me.gone.store(true, Ordering::Release);
     let pid = me.pid();
     if last {
         // A file may have to sleep when it goes; what is left of a zombie may be dropped under locks.
@@ -230,7 +254,9 @@ fn leave(code: i32) {
         // A thread that calls exec waits to be alone.
         process.child_wait.wake_all();
     }
-    pid.unlink(|l| l.task = None);
+    if !(traced && crate::ptrace::link::thread_exited(&me, me.task())) {
+        pid.unlink(|l| l.task = None);
+    }
     pid.exit_wait.wake_all();
     drop(me.charge.lock().take());
     crate::fork::THREADS.fetch_sub(1, Ordering::Relaxed);
@@ -262,13 +288,7 @@ fn end_process(process: &Arc<Process>) {
             hung_up.push(pgrp);
         }
         process.set_state(State::Zombie);
-        let vanish = match process.parent() {
-            Some(parent) => notify::parent_exited(process, &parent),
-            None => true,
-        };
-        if vanish && process.claim_zombie() {
-            tree::release(&tree, process);
-        }
+        tell_end(&tree, process);
         for child in &reaped {
             if child.claim_zombie() {
                 tree::release(&tree, child);
@@ -281,6 +301,24 @@ fn end_process(process: &Arc<Process>) {
         send::kernel_signal_group(&pgrp, Signal::SIGCONT);
     }
     drop(reaped);
+}
+
+/// Tells of the end of a process: its leader's tracer, otherwise the parent. Waits for the tracers of its other threads.
+pub fn tell_end(tree: &tree::TreeGuard, process: &Arc<Process>) {
+    if process.sig.lock().zombie_threads > 0 {
+        return;
+    }
+    if let Some(tracer) = &*process.leader_tracer.lock() {
+        notify::tracer_of_exited(process, tracer);
+        return;
+    }
+    let vanish = match process.parent() {
+        Some(parent) => notify::parent_exited(process, &parent),
+        None => true,
+    };
+    if vanish && process.claim_zombie() {
+        tree::release(tree, process);
+    }
 }
 
 /// Who takes the children: the nearest ancestor that asked for it, otherwise the namespace's init.
@@ -325,7 +363,7 @@ fn hand_children_on(
         }
         // An adopted child reports its end as any other.
         child.exit_signal.store(Signal::SIGCHLD.number(), Ordering::Relaxed);
-        if child.state() == State::Zombie && notify::parent_exited(&child, &reaper) {
+        if child.is_reapable() && notify::parent_exited(&child, &reaper) {
             reaped.push(child.clone());
         }
         if let Some(pgrp) = child.pgrp()

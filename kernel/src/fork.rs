@@ -11,6 +11,7 @@ use crate::process::limits::Resource;
 use crate::process::thread::{Parts, flags};
 use crate::process::user::{ThreadCharge, UserCounts};
 use crate::process::{Pid, Process, Thread, current, nsproxy as ns_flags, tree};
+use crate::ptrace;
 use crate::syscall::Syscall;
 use abi::cap::Cap;
 use abi::process::{CLONE_ARGS_SIZE_VER0, CloneArgs};
@@ -41,6 +42,7 @@ mod f {
     pub const FILES: u64 = raw::CLONE_FILES as u64;
     pub const SIGHAND: u64 = raw::CLONE_SIGHAND as u64;
     pub const PIDFD: u64 = raw::CLONE_PIDFD as u64;
+    pub const PTRACE: u64 = raw::CLONE_PTRACE as u64;
     pub const VFORK: u64 = raw::CLONE_VFORK as u64;
     pub const PARENT: u64 = raw::CLONE_PARENT as u64;
     pub const THREAD: u64 = raw::CLONE_THREAD as u64;
@@ -178,8 +180,12 @@ fn sys_clone3(uargs: UserPtr<CloneArgs>, size: usize) -> Result<i32> {
 /// The one path behind all the calls.
 fn clone(request: &Request, set_tid: &[i32]) -> Result<i32> {
     let me = current();
-    let (child, done) = copy_process(request, set_tid)?;
+    let event = ptrace::stop::clone_event(&me, request.flags, request.exit_signal);
+    let traced = event.is_some() || request.flags & f::PTRACE != 0 && me.trace.is_traced();
+    let (child, done) = copy_process(request, set_tid, traced)?;
     let thread = child.data::<Thread>().ok_or(Errno::ENOMEM)?;
+    // The child may become another program, and its id another one, before the tracer has heard of it.
+    let pid = thread.pid();
     let nr = thread.tid_in(&me.pid_ns());
     if request.flags & f::PARENT_SETTID != 0 {
         // A bad address is the caller's loss; the child exists.
@@ -187,17 +193,24 @@ fn clone(request: &Request, set_tid: &[i32]) -> Result<i32> {
     }
     TOTAL_FORKS.fetch_add(1, Ordering::Relaxed);
     sched::wake_up_new(&child);
-    if let Some(done) = done {
-        wait_for_vfork(&done, thread);
+    if let Some(event) = event {
+        ptrace::stop::event_pid(event, &pid);
+    }
+    if let Some(done) = done
+        && wait_for_vfork(&done, thread)
+    {
+        ptrace::stop::event_pid(abi::ptrace::event::VFORK_DONE, &pid);
     }
     Ok(nr)
 }
 
-/// The parent of a vfork sleeps until the child has a memory of its own; only death frees it earlier.
-fn wait_for_vfork(done: &Arc<Completion>, child: &Thread) {
-    if done.wait_killable().is_err() {
+/// The parent of a vfork sleeps until the child has a memory of its own, or is killed; says whether the child has.
+fn wait_for_vfork(done: &Arc<Completion>, child: &Thread) -> bool {
+    let left = done.wait_killable().is_ok();
+    if !left {
         *child.vfork_done.lock() = None;
     }
+    left
 }
 
 /// Limits that every new thread meets.
@@ -212,7 +225,12 @@ fn check_limits(charge: &ThreadCharge) -> Result<()> {
 }
 
 /// Builds the child. It is in the tree and has its id when this returns, and does not run yet.
-fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option<Arc<Completion>>)> {
+/// `traced`: it gets the tracer of the running thread.
+fn copy_process(
+    request: &Request,
+    set_tid: &[i32],
+    traced: bool,
+) -> Result<(Arc<Task>, Option<Arc<Completion>>)> {
     let me = current();
     let flags = request.flags;
     let has = |bit: u64| flags & bit != 0;
@@ -269,6 +287,7 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         charge,
     });
     inherit(&me, &thread, request)?;
+    crate::keys::slots::inherit(&me, &thread, has(f::THREAD))?;
     let done = if has(f::VFORK) { Some(try_arc(Completion::new())?) } else { None };
     *thread.vfork_done.lock() = done.clone();
 
@@ -282,6 +301,10 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
         if flags & f::SETTLS != 0 {
             machine.set_tls(request.tls);
         }
+        if me.trace.is_traced() {
+            // Only the parent is stepped.
+            machine.set_tracer_step(child_frame, false);
+        }
     })?;
     #[cfg(debug_assertions)]
     child.faults().inherit_from(me.task().faults());
@@ -290,9 +313,12 @@ fn copy_process(request: &Request, set_tid: &[i32]) -> Result<(Arc<Task>, Option
     if flags & f::CHILD_SETTID != 0 || thread.rseq.addr.load(Ordering::Relaxed) != 0 {
         child.thread_flags().set(ThreadFlags::NOTIFY_RESUME);
     }
+    if thread.mempolicy.get().is_some() {
+        child.thread_flags().set(ThreadFlags::MEMPOLICY);
+    }
     let pidfd =
         if has(f::PIDFD) { Some(crate::pidfd::reserve(&pid, has(f::THREAD), request.pidfd)?) } else { None };
-    link(&me.process, &process, &child, thread, &pid, request)?;
+    link(&me.process, &process, &child, thread, &pid, request, traced)?;
     if let Some(pidfd) = pidfd {
         pidfd.install();
     }
@@ -327,6 +353,12 @@ fn new_process(parent: &Arc<Process>, pid: &Arc<Pid>, flags: u64, exit_signal: u
     process.coredump_filter.store(parent.coredump_filter.load(Ordering::Relaxed), Ordering::Relaxed);
     *process.exe.get_mut() = parent.exe.lock().clone();
     *process.tty.get_mut() = parent.tty.lock().clone();
+    let maker = if flags & f::PARENT != 0 {
+        parent.forked_by.load(Ordering::Relaxed)
+    } else {
+        current().global_tid()
+    };
+    process.forked_by.store(maker, Ordering::Relaxed);
     if flags & f::PARENT != 0 {
         process.exit_signal.store(parent.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -342,9 +374,11 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) -> Result<()> {
     child.timer_slack_ns.store(slack, Ordering::Relaxed);
     child.default_timer_slack_ns.store(slack, Ordering::Relaxed);
     child.personality.store(me.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    if arch::thread::current_ref().flags().load().contains(ThreadFlags::MEMPOLICY) {
+        child.mempolicy.inherit(&me.mempolicy);
+    }
     child.ioprio.store(me.ioprio.load(Ordering::Relaxed), Ordering::Relaxed);
-    let kept =
-        flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::NO_TSC | flags::MCE_EARLY | flags::MEMBARRIER;
+    let kept = flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::NO_TSC | flags::MCE_EARLY;
     child.set(me.flags.load(Ordering::Relaxed) & kept | flags::FORKNOEXEC);
     // A child with a stack of its own on shared memory does not run on its parent's alternate stack.
     if flags & (f::VM | f::VFORK) != f::VM {
@@ -377,6 +411,7 @@ fn link(
     thread: &Thread,
     pid: &Arc<Pid>,
     request: &Request,
+    traced: bool,
 ) -> Result<()> {
     let tree = tree::lock();
     // A signal that came while the parts were copied is handled first: otherwise a fork loop could outrun a kill.
@@ -397,9 +432,8 @@ fn link(
         // Under the lock, so that a new thread cannot miss a filter that is set for all.
         crate::seccomp::inherit(&current(), child, thread);
         state.threads.try_push(child.clone())?;
-        if state.stop.count > 0 && Arc::ptr_eq(me, process) {
-            // A group stop under way includes the new thread.
-            thread.signals.jobctl.store(crate::signal::stop::STOP_PENDING, Ordering::Relaxed);
+        if Arc::ptr_eq(me, process) {
+            crate::signal::stop::join(&mut state, &current(), child, thread);
         }
     }
     if !Arc::ptr_eq(me, process) {
@@ -410,6 +444,9 @@ fn link(
         }
     }
     pid.with_links(|l| l.task = Some(child.clone()));
+    if traced {
+        ptrace::link::inherit(&tree, &current(), child, thread);
+    }
     Ok(())
 }
 

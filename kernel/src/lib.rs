@@ -2,8 +2,9 @@
 //!
 //! - [`process`], [`fork`], [`exec`], [`exit`], [`wait`], [`pidfd`]: processes and their lives;
 //! - [`signal`], [`futex`], [`time`]: how they are interrupted, synchronised and timed;
-//! - [`cred`], [`namespaces`], [`seccomp`], [`landlock`]: who acts, what it sees, and which calls it may make;
+//! - [`cred`], [`namespaces`], [`seccomp`], [`landlock`], [`keys`]: who acts, what it sees, and which calls it may make;
 //! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine; [`ipc`]: System V IPC, message queues;
+//! - [`io_uring`], [`aio`]: asynchronous system calls, asynchronous I/O;
 //! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
 //! - [`syscall`], [`traps`], [`oops`]: the ways into the kernel, and what happens when it breaks.
@@ -13,6 +14,8 @@
 
 extern crate alloc;
 
+pub mod aio;
+pub mod coredump;
 pub mod cred;
 pub mod debugfs;
 pub mod dev;
@@ -22,8 +25,10 @@ pub mod fork;
 pub mod fs;
 pub mod futex;
 pub mod init;
+pub mod io_uring;
 pub mod ipc;
 pub mod job;
+pub mod keys;
 pub mod landlock;
 pub mod memory;
 pub mod misc;
@@ -35,6 +40,7 @@ pub mod pidfd;
 pub mod printk;
 pub mod process;
 pub mod procfs;
+pub mod ptrace;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;

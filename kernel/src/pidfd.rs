@@ -81,6 +81,15 @@ fn make(pid: &Arc<Pid>, thread: bool, nonblock: bool) -> Result<Arc<File>> {
     vfs::anon::anon_file(&current().cred(), "[pidfd]", FileImpl::Shared(object), flags)
 }
 
+/// A file that stands for the process `pid`.
+///
+/// # Errors
+/// `ESRCH`: it was reaped.
+pub fn for_process(pid: &Arc<Pid>) -> Result<Arc<File>> {
+    pid.process().ok_or(Errno::ESRCH)?;
+    make(pid, false, false)
+}
+
 /// A descriptor that was chosen for a child before it is visible.
 pub struct Reserved {
     files: Arc<FdTable>,

@@ -101,6 +101,7 @@ fn notify_resume(frame: &mut TrapFrame) {
     if me.set_child_tid.load(Ordering::Relaxed) != 0 {
         crate::fork::finish_in_child();
     }
+    crate::io_uring::on_resume(&me);
     crate::misc::rseq::on_resume(frame, &me);
     crate::time::cpu::check(&me);
 }

@@ -19,6 +19,7 @@
 use crate::folio::Folio;
 use crate::folio_lock;
 use crate::frames;
+use crate::mempolicy;
 use crate::page::{Page, PageFlags, tag};
 use crate::ptable::{LockedTable, TABLE_SPAN, Table};
 use crate::rmap;
@@ -221,7 +222,12 @@ impl Fault<'_> {
     /// A page for this process alone, with zeros if asked for.
     fn new_page(&self, zeroed: bool) -> Result<Folio, FaultError> {
         rmap::prepare_anon(self.vma).map_err(|_| FaultError::OutOfMemory)?;
-        frames::alloc_user_page(zeroed).map_err(|_| FaultError::OutOfMemory)
+        let page = if self.flags.contains(VmFlags::POLICY) || mempolicy::current_has_policy() {
+            frames::alloc_user_page_by_policy(zeroed, self.vma.policy(), self.vma.index_of(self.addr))
+        } else {
+            frames::alloc_user_page(zeroed)
+        };
+        page.map_err(|_| FaultError::OutOfMemory)
     }
 
     /// Maps a new page; its reference goes to the entry, which held nothing. The table is locked.

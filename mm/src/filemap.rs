@@ -23,7 +23,8 @@ mod truncate;
 use crate::fallible::TryVec;
 use crate::folio::Folio;
 use crate::folio_lock::{self, FolioGuard};
-use crate::gfp::{Gfp, Order};
+use crate::gfp::Gfp;
+use crate::mempolicy::SharedPolicies;
 use crate::page::{Page, PageFlags, tag};
 use crate::space::AddressSpace;
 use crate::vma::{VmFlags, Vma};
@@ -113,6 +114,8 @@ pub struct Mapping {
     /// Areas that may write: shared writable mappings. Negative: such mappings are refused (sealed).
     writable: AtomicI32,
     invalidate: RwSemaphore<()>,
+    /// Where pages of memory objects go.
+    policies: SharedPolicies,
     /// Error sequence: bumped by a failed write-back, read by fsync.
     wb_errors: AtomicU32,
 }
@@ -131,8 +134,14 @@ impl Mapping {
             areas: SpinLock::new(Vec::new()),
             writable: AtomicI32::new(0),
             invalidate: RwSemaphore::new(()),
+            policies: SharedPolicies::default(),
             wb_errors: AtomicU32::new(0),
         }
+    }
+
+    /// The memory policies of its pages, which all who map it share. Only those of memory objects count.
+    pub(crate) fn policies(&self) -> &SharedPolicies {
+        &self.policies
     }
 
     /// A number that no other mapping of this boot has (shared futexes).
@@ -219,6 +228,16 @@ impl Mapping {
         }
     }
 
+    /// How many pages of `range` (in pages) are cached, and how many of them newer than their backing store: `cachestat(2)`.
+    pub fn count_cached(&self, range: Range<u64>) -> (u64, u64) {
+        let (mut cached, mut dirty) = (0, 0);
+        self.for_each_cached(range, &mut |_, folio| {
+            cached += 1;
+            dirty += u64::from(!self.memory && folio.page().test(PageFlags::DIRTY));
+        });
+        (cached, dirty)
+    }
+
     /// The folio at `index`, locked; made if missing (then not up to date).
     pub fn find_or_create_locked(&self, index: u64) -> Result<FolioGuard> {
         loop {
@@ -243,7 +262,7 @@ impl Mapping {
             return Err(Errno::EFBIG);
         }
         self.ops.account(1)?;
-        let folio = match Folio::alloc(Gfp::HIGHUSER_MOVABLE, Order::ZERO) {
+        let folio = match self.policies.alloc(Gfp::HIGHUSER_MOVABLE, index) {
             Ok(folio) => folio,
             Err(_) => {
                 let _ = self.ops.account(-1);
@@ -455,6 +474,44 @@ impl Mapping {
                 f(vma, addr);
             }
         }
+    }
+
+    /// As [`Self::for_each_vma`], and then `last`, under the same hold of the lock.
+    pub(crate) fn with_vmas<S>(
+        &self,
+        index: u64,
+        state: &mut S,
+        f: &mut dyn FnMut(&mut S, &Vma, usize),
+        last: &mut dyn FnMut(&mut S),
+    ) {
+        let areas = self.areas.lock();
+        for vma in areas.iter() {
+            if let Some(addr) = vma.addr_of_index(index) {
+                f(state, vma, addr);
+            }
+        }
+        last(state);
+    }
+
+    /// Puts `new` in the place of the locked folio `old`, if `old` has exactly `refs` references; nobody can find either meanwhile.
+    /// `fill` makes `new` what `old` was and gives it the reference that the cache will have. `old` is left with none.
+    pub(crate) fn exchange_frozen(&self, old: &Page, new: &Folio, refs: u32, fill: &mut dyn FnMut()) -> bool {
+        let mut tree = self.tree.lock();
+        if !old.freeze(refs) {
+            return false;
+        }
+        fill();
+        // SAFETY: the reference that `fill` made for the cache.
+        let cached = unsafe { Folio::from_raw(core::ptr::NonNull::from(new.page())) };
+        // The slot exists: nothing is allocated.
+        match tree.store(old.index(), cached) {
+            Ok(Some(Entry::Value(before))) => {
+                // Its reference went with the freeze.
+                let _ = before.into_raw();
+            }
+            other => debug_assert!(false, "the cache had lost a folio: {}", other.is_ok()),
+        }
+        true
     }
 
     /// Unmaps the pages of `range` from every address space (`unmap_mapping_range`).

@@ -4,9 +4,11 @@
 
 use crate::folio::{Folio, Frame};
 use crate::gfp::{Gfp, Order, OutOfMemory};
+use crate::mempolicy::Policy;
 use crate::page::Page;
 use crate::stats::{self, Item};
 use crate::vmemmap;
+use alloc::sync::Arc;
 use arch::addr::{PAGE_SIZE, Pfn, PhysAddr};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use sync::Once;
@@ -62,6 +64,21 @@ pub(crate) fn put_mapped_batch(pages: &[u32]) {
 pub(crate) fn alloc_user_page(zeroed: bool) -> Result<Folio, OutOfMemory> {
     let gfp = if zeroed { Gfp::HIGHUSER_MOVABLE | Gfp::ZERO } else { Gfp::HIGHUSER_MOVABLE };
     Folio::alloc(gfp, Order::ZERO)
+}
+
+/// The same for the page with number `index` of an area, where policies say on which node it is to be.
+#[cold]
+pub(crate) fn alloc_user_page_by_policy(
+    zeroed: bool,
+    policy: Option<Arc<Policy>>,
+    index: u64,
+) -> Result<Folio, OutOfMemory> {
+    let gfp = if zeroed { Gfp::HIGHUSER_MOVABLE | Gfp::ZERO } else { Gfp::HIGHUSER_MOVABLE };
+    let frame = match policy {
+        Some(policy) => policy.alloc_indexed(gfp, index),
+        None => crate::mempolicy::alloc_by_task(gfp, index),
+    };
+    frame.map(Frame::into_folio)
 }
 
 /// Copies the contents of one page to another.

@@ -13,6 +13,7 @@
 
 use crate::fallible::try_vec;
 use crate::folio::Folio;
+use crate::pinned::PinnedPages;
 use crate::user::access_ok;
 use abi::fs::Iovec;
 use abi::{Errno, Result};
@@ -37,16 +38,18 @@ pub enum Direction {
 
 /// The segments of a user list.
 #[derive(Clone, Debug)]
-enum UserSegments {
+enum UserSegments<'a> {
     Few([Iovec; UIO_FASTIOV], usize),
     Many(Vec<Iovec>),
+    Kept(&'a [Iovec]),
 }
 
-impl UserSegments {
+impl UserSegments<'_> {
     fn as_slice(&self) -> &[Iovec] {
         match self {
             Self::Few(list, count) => list.get(..*count).unwrap_or_default(),
             Self::Many(list) => list,
+            Self::Kept(list) => list,
         }
     }
 }
@@ -56,11 +59,13 @@ enum Memory<'a> {
     /// One user segment; the position is an offset from `base`.
     UserBuf { base: usize },
     /// Several user segments.
-    User { segments: UserSegments, index: usize },
+    User { segments: UserSegments<'a>, index: usize },
     /// Kernel bytes that are read.
     KernelSource(&'a [u8]),
     /// Kernel bytes that are written.
     KernelDest(&'a mut [u8]),
+    /// Pages that are held; the position is an offset from `base` in them.
+    Pages { pages: &'a PinnedPages, base: usize },
     /// Reads as nothing but zero bytes, swallows what is written.
     Null,
 }
@@ -105,6 +110,12 @@ impl<'a> IovIter<'a> {
     pub fn dest(bytes: &'a mut [u8]) -> Self {
         let count = bytes.len();
         Self { memory: Memory::KernelDest(bytes), direction: Direction::Dest, offset: 0, count }
+    }
+
+    /// `count` bytes at `base` of pages that are held (a registered buffer of `io_uring(7)`).
+    pub fn pages(direction: Direction, pages: &'a PinnedPages, base: usize, count: usize) -> Self {
+        let count = count.min(pages.len().saturating_sub(base)).min(MAX_RW_COUNT);
+        Self { memory: Memory::Pages { pages, base }, direction, offset: 0, count }
     }
 
     /// Swallows `count` bytes, or supplies as many zero bytes.
@@ -235,6 +246,11 @@ impl<'a> IovIter<'a> {
                 len
             }
             Memory::KernelSource(_) => 0,
+            Memory::Pages { pages, base } => {
+                let done = pages.copy_in(*base + self.offset, src.get(..len).unwrap_or_default());
+                self.advance(done);
+                done
+            }
             _ => self.each_user(len, |addr, done, piece| {
                 let Some(part) = src.get(done..done + piece) else { return 0 };
                 match arch::uaccess::copy_to_user(addr, part) {
@@ -265,6 +281,11 @@ impl<'a> IovIter<'a> {
                 len
             }
             Memory::KernelDest(_) => 0,
+            Memory::Pages { pages, base } => {
+                let done = pages.copy_out(*base + self.offset, dst.get_mut(..len).unwrap_or_default());
+                self.advance(done);
+                done
+            }
             _ => self.each_user(len, |addr, done, piece| {
                 let Some(part) = dst.get_mut(done..done + piece) else { return 0 };
                 match arch::uaccess::copy_from_user(part, addr) {
@@ -292,6 +313,11 @@ impl<'a> IovIter<'a> {
                 len
             }
             Memory::KernelSource(_) => 0,
+            Memory::Pages { pages, base } => {
+                let done = pages.zero(*base + self.offset, len);
+                self.advance(done);
+                done
+            }
             _ => self.each_user(len, |addr, _, piece| match arch::uaccess::clear_user(addr, piece) {
                 Ok(()) => piece,
                 Err(left) => piece.saturating_sub(left.0),
@@ -317,6 +343,11 @@ impl<'a> IovIter<'a> {
                 len
             }
             Memory::KernelSource(_) => 0,
+            Memory::Pages { pages, base } => {
+                let done = pages.copy_from_folio(*base + self.offset, folio, offset, len);
+                self.advance(done);
+                done
+            }
             _ => {
                 let from = folio.as_ptr().wrapping_add(offset);
                 self.each_user(len, |addr, done, piece| {
@@ -350,6 +381,11 @@ impl<'a> IovIter<'a> {
                 len
             }
             Memory::KernelDest(_) => 0,
+            Memory::Pages { pages, base } => {
+                let done = pages.copy_to_folio(*base + self.offset, folio, offset, len);
+                self.advance(done);
+                done
+            }
             _ => {
                 let to = folio.as_ptr().wrapping_add(offset);
                 self.each_user(len, |addr, done, piece| {
@@ -456,10 +492,17 @@ pub fn import_iovec(direction: Direction, addr: usize, count: usize) -> Result<I
     if count > UIO_MAXIOV {
         return Err(Errno::EINVAL);
     }
+    let (segments, total) = checked_iovec(addr, count)?;
+    Ok(IovIter { memory: Memory::User { segments, index: 0 }, direction, offset: 0, count: total })
+}
+
+/// The segments at `addr`, checked, and the bytes in all of them.
+fn checked_iovec(addr: usize, count: usize) -> Result<(UserSegments<'static>, usize)> {
     let mut segments = read_iovec(addr, count)?;
     let list = match &mut segments {
         UserSegments::Few(list, count) => list.get_mut(..*count).unwrap_or_default(),
         UserSegments::Many(list) => list.as_mut_slice(),
+        UserSegments::Kept(_) => &mut [],
     };
     let mut total = 0;
     for segment in list {
@@ -472,10 +515,44 @@ pub fn import_iovec(direction: Direction, addr: usize, count: usize) -> Result<I
         segment.len = segment.len.min(MAX_RW_COUNT - total);
         total += segment.len;
     }
-    Ok(IovIter { memory: Memory::User { segments, index: 0 }, direction, offset: 0, count: total })
+    Ok((segments, total))
 }
 
-fn read_iovec(addr: usize, count: usize) -> Result<UserSegments> {
+/// A user's segment list that was read and checked once, for transfers that are tried again later.
+#[derive(Debug)]
+pub struct KeptIovec {
+    segments: UserSegments<'static>,
+    total: usize,
+}
+
+impl KeptIovec {
+    /// Reads it, with the errors of [`import_iovec`].
+    pub fn import(addr: usize, count: usize) -> Result<Self> {
+        if count > UIO_MAXIOV {
+            return Err(Errno::EINVAL);
+        }
+        let (segments, total) = checked_iovec(addr, count)?;
+        Ok(Self { segments, total })
+    }
+
+    /// Bytes in all segments.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// The segments.
+    pub fn segments(&self) -> &[Iovec] {
+        self.segments.as_slice()
+    }
+
+    /// A cursor at the beginning.
+    pub fn iter(&self, direction: Direction) -> IovIter<'_> {
+        let segments = UserSegments::Kept(self.segments.as_slice());
+        IovIter { memory: Memory::User { segments, index: 0 }, direction, offset: 0, count: self.total }
+    }
+}
+
+fn read_iovec(addr: usize, count: usize) -> Result<UserSegments<'static>> {
     let mut few = <[Iovec; UIO_FASTIOV]>::new_zeroed();
     if let Some(list) = few.get_mut(..count) {
         crate::user::copy_from_user(list.as_mut_bytes(), addr)?;

@@ -15,7 +15,7 @@
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
-//! | [`stats`], [`report`] | numbers; the texts of `/proc` |
+//! | [`stats`], [`numa_stat`], [`report`] | numbers; the texts of `/proc` |
 //!
 //! Virtual memory:
 //!
@@ -27,9 +27,11 @@
 //! | [`mmap`], `protect`, `remap`, `advise`, `mlock`, `query` | the system calls |
 //! | [`vdso`] | the vDSO's pages in an address space |
 //! | [`remote`] | other processes' memory, futex keys |
+//! | [`pinned`] | pages that kernel and user share: rings, registered buffers |
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
 //! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
+//! | [`mempolicy`], [`numa`], `migrate` | on which nodes pages are, and moving them |
 //! | [`overcommit`] | the commit limit |
 //! | [`writeback`] | how much may be dirty |
 //!
@@ -60,9 +62,13 @@ pub mod iov;
 pub mod kmap;
 mod local;
 mod lru;
+pub mod mempolicy;
+mod migrate;
 mod mlock;
 pub mod mmap;
 pub mod node;
+pub mod numa;
+pub mod numa_stat;
 pub mod oom;
 pub mod overcommit;
 pub mod page;
@@ -70,6 +76,7 @@ pub mod page_alloc;
 pub mod pageblock;
 pub mod pcp;
 pub mod pgtable;
+pub mod pinned;
 pub mod pressure;
 mod protect;
 pub mod ptable;
@@ -107,6 +114,7 @@ pub use filemap::{AddressSpaceOps, Mapping};
 pub use folio_lock::FolioGuard;
 pub use iov::{IovIter, import_iovec};
 pub use mmap::MmapRequest;
+pub use pinned::PinnedPages;
 pub use space::{AddressSpace, Limits};
 pub use user::{UserPtr, UserSlice, UserStr};
 pub use vma::{VmFile, VmFlags};

@@ -414,7 +414,7 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         let upper = Vma::new(self, at..vma.end(), vma.flags(), vma.index_of(at), vma.backing().clone())?;
-        upper.set_anon_name(vma.anon_name());
+        upper.inherit(vma);
         let _write = vma.write();
         let old = vma.range();
         rmap::clone_anon(vma, &upper, Inherit::SameProcess)?;
@@ -441,7 +441,7 @@ impl AddressSpace {
             if let Some(prev) = prev.map(|p| p.value.clone())
                 && prev.end() == next.start()
                 && prev.can_append(next.flags(), next.pgoff(), next.backing())
-                && prev.anon_name() == next.anon_name()
+                && prev.same_extra(&next)
                 && same_anon(&prev, &next)
             {
                 let end = next.end();

@@ -12,7 +12,9 @@
 use crate::context;
 use crate::folio::{Folio, Frame};
 use crate::gfp::{COSTLY_ORDER, Gfp, MigrateType, NR_PCP_TYPES, NR_ZONES, Order, OutOfMemory, ZoneKind};
-use crate::node::{self, Node};
+use crate::mempolicy::NodeMask;
+use crate::node::{self, MAX_NODES, Node};
+use crate::numa_stat::{NumaCounters, NumaStat};
 use crate::page::{Page, PageFlags, PageType};
 use crate::pcp::{ZonePcp, list_of};
 use crate::pressure::{ReclaimRequest, reclaimer};
@@ -78,7 +80,23 @@ pub fn alloc_pages_node(gfp: Gfp, order: Order, node: usize) -> Result<Frame, Ou
         return Err(OutOfMemory);
     }
     let node = node::node(node).ok_or(OutOfMemory)?;
-    let pfn = alloc_slow(gfp, order.get(), node).ok_or(OutOfMemory)?;
+    let pfn = alloc_slow(gfp, order.get(), node, NodeMask::ALL).ok_or(OutOfMemory)?;
+    finish(pfn, order.get(), gfp);
+    Ok(Frame::new(pfn, order))
+}
+
+/// Allocates on the nodes of `allowed` only, `node` and those nearest to it first.
+pub fn alloc_pages_among(
+    gfp: Gfp,
+    order: Order,
+    node: usize,
+    allowed: NodeMask,
+) -> Result<Frame, OutOfMemory> {
+    if allowed == NodeMask::ALL {
+        return alloc_pages_node(gfp, order, node);
+    }
+    let node = node::node(node).ok_or(OutOfMemory)?;
+    let pfn = alloc_slow(gfp, order.get(), node, allowed).ok_or(OutOfMemory)?;
     finish(pfn, order.get(), gfp);
     Ok(Frame::new(pfn, order))
 }
@@ -112,7 +130,7 @@ pub(crate) fn alloc_block(gfp: Gfp, order: u8) -> Option<u32> {
     let pfn = if order <= COSTLY_ORDER { alloc_fast(gfp, order) } else { None };
     let pfn = match pfn {
         Some(pfn) => pfn,
-        None => alloc_slow(gfp, order, local_node()?)?,
+        None => alloc_slow(gfp, order, local_node()?, NodeMask::ALL)?,
     };
     finish(pfn, order, gfp);
     Some(pfn)
@@ -146,12 +164,48 @@ fn local_node() -> Option<&'static Node> {
     node::node(local_node_id()).or_else(|| node::nodes().next())
 }
 
-/// Tries the zones of `node`'s list once.
-fn alloc_from_zones(gfp: Gfp, order: u8, node: &Node, mark: Mark, reserve: Reserve) -> Option<u32> {
+/// Where memory may come from: the node to begin with, and the nodes that may serve.
+type From<'a> = (&'a Node, NodeMask);
+
+/// Allocations that did not come from the lists of the CPU, by node.
+static NUMA: [NumaCounters; MAX_NODES] = [const { NumaCounters::new() }; MAX_NODES];
+
+/// Counts where an allocation of the slow path got its memory. What a mask forbids was not wanted.
+fn count_numa(node: &Node, allowed: NodeMask, zone: &Zone) {
+    let wanted = if allowed.contains(node.id()) { node.id() } else { zone.node() };
+    NumaCounters::count(&NUMA, wanted, zone.node(), local_node_id());
+}
+
+/// Counts a page whose node had its turn.
+pub(crate) fn count_interleaved(node: usize) {
+    if let Some(counters) = NUMA.get(node) {
+        counters.count_interleaved();
+    }
+}
+
+/// The numbers of `/sys/devices/system/node/nodeN/numastat`.
+pub fn numa_stat(node: usize) -> NumaStat {
+    let mut stat = NUMA.get(node).map(NumaCounters::read).unwrap_or_default();
+    // What the lists of a CPU gave is memory of its own node, as wanted.
+    let of = |cpu| NEAR.on(cpu).allocated.iter().map(Cell::get).sum::<u64>();
+    let near: u64 = cpu::possible().iter().filter(|c| cpu::node_of(*c) as usize == node).map(of).sum();
+    stat.hit += near;
+    stat.local += near;
+    stat
+}
+
+/// Tries the zones of a node's list once.
+fn alloc_from_zones(
+    gfp: Gfp,
+    order: u8,
+    (node, allowed): From<'_>,
+    mark: Mark,
+    reserve: Reserve,
+) -> Option<u32> {
     let kind = gfp.zone();
     let ty = gfp.migrate_type();
     for zone in node.zonelist(kind) {
-        if gfp.contains(Gfp::THISNODE) && zone.node() != node.id() {
+        if gfp.contains(Gfp::THISNODE) && zone.node() != node.id() || !allowed.contains(zone.node()) {
             continue;
         }
         while !zone.watermark_ok(order, mark, kind, reserve) && zone.grow() {}
@@ -159,12 +213,14 @@ fn alloc_from_zones(gfp: Gfp, order: u8, node: &Node, mark: Mark, reserve: Reser
             continue;
         }
         if let Some(pfn) = take_from(zone, order, ty) {
+            count_numa(node, allowed, zone);
             return Some(pfn);
         }
         // Enough pages, but not in one piece.
         if zone.grow()
             && let Some(pfn) = take_from(zone, order, ty)
         {
+            count_numa(node, allowed, zone);
             return Some(pfn);
         }
     }
@@ -214,14 +270,17 @@ fn remember(node: &Node) {
 
 #[cold]
 #[inline(never)]
-fn alloc_slow(gfp: Gfp, order: u8, node: &'static Node) -> Option<u32> {
+fn alloc_slow(gfp: Gfp, order: u8, node: &'static Node, allowed: NodeMask) -> Option<u32> {
     let gfp = context::narrow(gfp);
-    if let Some(pfn) = alloc_from_zones(gfp, order, node, Mark::Low, Reserve::None) {
-        remember(node);
+    let from = (node, allowed);
+    if let Some(pfn) = alloc_from_zones(gfp, order, from, Mark::Low, Reserve::None) {
+        if allowed == NodeMask::ALL {
+            remember(node);
+        }
         return Some(pfn);
     }
     if gfp.contains(Gfp::KSWAPD_RECLAIM) {
-        wake_kswapd(node, gfp.zone(), order);
+        wake_kswapd(from, gfp.zone(), order);
     }
     let memalloc = gfp.contains(Gfp::MEMALLOC) && !gfp.contains(Gfp::NOMEMALLOC);
     let reserve = match gfp {
@@ -230,28 +289,28 @@ fn alloc_slow(gfp: Gfp, order: u8, node: &'static Node) -> Option<u32> {
         _ if gfp.contains(Gfp::HIGH) => Reserve::Half,
         _ => Reserve::None,
     };
-    if let Some(pfn) = alloc_from_zones(gfp, order, node, Mark::Min, reserve) {
+    if let Some(pfn) = alloc_from_zones(gfp, order, from, Mark::Min, reserve) {
         return Some(pfn);
     }
     if gfp.may_sleep() && !memalloc && context::can_sleep() {
-        return alloc_reclaiming(gfp, order, node, reserve).or_else(|| failed(gfp, order));
+        return alloc_reclaiming(gfp, order, from, reserve).or_else(|| failed(gfp, order));
     }
     drain_local();
-    alloc_from_zones(gfp, order, node, Mark::Min, reserve).or_else(|| failed(gfp, order))
+    alloc_from_zones(gfp, order, from, Mark::Min, reserve).or_else(|| failed(gfp, order))
 }
 
 /// The part of the slow path that may sleep.
-fn alloc_reclaiming(gfp: Gfp, order: u8, node: &'static Node, reserve: Reserve) -> Option<u32> {
+fn alloc_reclaiming(gfp: Gfp, order: u8, from: From<'_>, reserve: Reserve) -> Option<u32> {
     crate::stats::count(Event::AllocStall, 1);
     let mut idle_rounds = 0;
     loop {
         drain_all();
-        if let Some(pfn) = alloc_from_zones(gfp, order, node, Mark::Min, reserve) {
+        if let Some(pfn) = alloc_from_zones(gfp, order, from, Mark::Min, reserve) {
             return Some(pfn);
         }
         let reclaimer = reclaimer()?;
         let request = ReclaimRequest {
-            node: node.id(),
+            node: if from.1.contains(from.0.id()) { from.0.id() } else { from.1.first()? },
             zone: gfp.zone(),
             order,
             gfp,
@@ -261,7 +320,7 @@ fn alloc_reclaiming(gfp: Gfp, order: u8, node: &'static Node, reserve: Reserve) 
             let _reserves = context::MemallocScope::enter();
             reclaimer.shrink(&request)
         };
-        if let Some(pfn) = alloc_from_zones(gfp, order, node, Mark::Min, reserve) {
+        if let Some(pfn) = alloc_from_zones(gfp, order, from, Mark::Min, reserve) {
             return Some(pfn);
         }
         if gfp.contains(Gfp::NORETRY) || (order > COSTLY_ORDER && !gfp.contains(Gfp::RETRY_MAYFAIL)) {
@@ -269,7 +328,7 @@ fn alloc_reclaiming(gfp: Gfp, order: u8, node: &'static Node, reserve: Reserve) 
         }
         // Who is being killed goes on with the reserves, or fails: its end gives memory back.
         if !gfp.contains(Gfp::NOFAIL) && sched::current().has_fatal_signal() {
-            return alloc_from_zones(gfp, order, node, Mark::Min, Reserve::All);
+            return alloc_from_zones(gfp, order, from, Mark::Min, Reserve::All);
         }
         idle_rounds = if freed == 0 { idle_rounds + 1 } else { 0 };
         // Nothing at all on the first rounds: no use in more of the same.
@@ -294,10 +353,10 @@ fn failed(gfp: Gfp, order: u8) -> Option<u32> {
     None
 }
 
-fn wake_kswapd(node: &Node, kind: ZoneKind, order: u8) {
+fn wake_kswapd((node, allowed): From<'_>, kind: ZoneKind, order: u8) {
     if let Some(reclaimer) = reclaimer() {
         for zone in node.zonelist(kind) {
-            if zone.mark_woken() {
+            if allowed.contains(zone.node()) && zone.mark_woken() {
                 reclaimer.wake_kswapd(zone.node(), order);
             }
         }

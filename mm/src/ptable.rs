@@ -229,6 +229,11 @@ impl<'a> Table<'a> {
         LockedTable { cells: self.cells, _lock: TableLock::new(self.page) }
     }
 
+    /// Takes the table's lock if it is free.
+    pub fn try_lock(self) -> Option<LockedTable<'a>> {
+        TableLock::try_new(self.page).map(|lock| LockedTable { cells: self.cells, _lock: lock })
+    }
+
     /// Whether both are the same table.
     pub fn same(&self, other: &Table<'_>) -> bool {
         core::ptr::eq(self.page, other.page)
@@ -267,6 +272,15 @@ impl TableLock {
             }
         }
         Self(page)
+    }
+
+    fn try_new(page: &'static Page) -> Option<Self> {
+        arch::preempt::disable();
+        if page.test_and_set(PageFlags::LOCKED).is_empty() {
+            return Some(Self(page));
+        }
+        arch::preempt::enable();
+        None
     }
 }
 

@@ -20,6 +20,19 @@ pub struct AreaInfo<'a> {
     vma: &'a Arc<Vma>,
 }
 
+/// What an area is for the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AreaKind {
+    /// A file.
+    File,
+    /// What `brk(2)` moves.
+    Heap,
+    /// The first stack.
+    Stack,
+    /// Anything else.
+    Other,
+}
+
 /// What the pages of an area are, in bytes: the body of `/proc/PID/smaps`.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
@@ -61,6 +74,19 @@ impl AreaStats {
 }
 
 impl AreaInfo<'_> {
+    pub(crate) fn vma(&self) -> &Vma {
+        self.vma
+    }
+
+    /// Calls `f` with every entry of the area's existing tables and its address, the table locked.
+    pub(crate) fn for_each_pte(&self, f: &mut dyn FnMut(usize, arch::paging::Pte)) {
+        self.space.pgd().for_each_table(self.vma.range(), &mut |cells, start| {
+            for (cell, addr) in cells.iter().zip((start..).step_by(PAGE_SIZE)) {
+                f(addr, cell.0.load());
+            }
+        });
+    }
+
     /// Its addresses.
     pub fn range(&self) -> Range<usize> {
         self.vma.range()
@@ -101,6 +127,11 @@ impl AreaInfo<'_> {
         self.vma.file().is_some()
     }
 
+    /// Whether it is of pages that the kernel put there: vDSO, vvar.
+    pub fn is_special(&self) -> bool {
+        matches!(self.vma.backing(), Backing::Special(_))
+    }
+
     /// The file, for `/proc/PID/map_files` and `/proc/PID/exe`.
     pub fn file(&self) -> Option<Arc<dyn crate::vma::VmFile>> {
         self.vma.file().cloned()
@@ -120,19 +151,26 @@ impl AreaInfo<'_> {
         match vma.backing() {
             Backing::File(file, _) => file.write_path(out),
             Backing::Special(special) => out.write_str(special.name),
-            Backing::Anonymous => {
-                let layout = &self.space.layout;
-                let brk = layout.brk.load(Ordering::Relaxed);
-                let start_brk = layout.start_brk.load(Ordering::Relaxed);
-                let stack = layout.start_stack.load(Ordering::Relaxed);
-                if vma.start() <= brk && vma.end() >= start_brk && brk != start_brk {
-                    out.write_str("[heap]")
-                } else if vma.contains(stack) {
-                    out.write_str("[stack]")
-                } else {
-                    Ok(())
-                }
+            Backing::Anonymous => match self.kind() {
+                AreaKind::Heap => out.write_str("[heap]"),
+                AreaKind::Stack => out.write_str("[stack]"),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// What it is for the program.
+    pub fn kind(&self) -> AreaKind {
+        let (vma, layout) = (self.vma, &self.space.layout);
+        let brk = layout.brk.load(Ordering::Relaxed);
+        let start_brk = layout.start_brk.load(Ordering::Relaxed);
+        match vma.backing() {
+            Backing::File(..) => AreaKind::File,
+            Backing::Anonymous if vma.start() <= brk && vma.end() >= start_brk && brk != start_brk => {
+                AreaKind::Heap
             }
+            Backing::Anonymous if vma.contains(layout.start_stack.load(Ordering::Relaxed)) => AreaKind::Stack,
+            _ => AreaKind::Other,
         }
     }
 

@@ -216,7 +216,7 @@ impl AddressSpace {
         range: Range<usize>,
     ) -> Result<Arc<Vma>> {
         let copy = Vma::new(self, range.clone(), vma.flags(), vma.index_of(addr), vma.backing().clone())?;
-        copy.set_anon_name(vma.anon_name());
+        copy.inherit(vma);
         let linked = rmap::clone_anon(vma, &copy, Inherit::SameProcess)
             .and_then(|()| self.link_file(&copy))
             .and_then(|()| areas.insert(range, copy.clone()).map_err(map_error));

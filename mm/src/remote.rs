@@ -200,6 +200,23 @@ impl AddressSpace {
         result
     }
 
+    /// The page at `addr` (aligned) made present for `access`: its first byte, and the folio it belongs to.
+    ///
+    /// # Errors
+    /// `EFAULT`, also for pages that are the kernel's own.
+    pub(crate) fn pin_page(&self, addr: usize, access: Access) -> Result<(*mut u8, Folio)> {
+        let mut result = Err(Errno::EFAULT);
+        self.with_page(addr, access, RemoteMode::Plain, |first, folio| {
+            if let Some(folio) = folio {
+                if access == Access::Write {
+                    folio.set(PageFlags::DIRTY);
+                }
+                result = Ok((first, folio.clone()));
+            }
+        })?;
+        result
+    }
+
     /// What identifies the futex word at `addr` (`EINVAL` unless aligned). `shared`: the call did not say
     /// `FUTEX_PRIVATE_FLAG`, so that the word may lie in memory shared with other processes.
     pub fn futex_key(&self, addr: usize, shared: bool) -> Result<FutexKey> {

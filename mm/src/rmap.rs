@@ -252,6 +252,41 @@ pub(crate) unsafe fn for_each_mapping(page: &Page, f: &mut dyn FnMut(&Vma, usize
     }
 }
 
+/// As [`for_each_mapping`], and then calls `last` before the lock of the list is released, so that what `f` collected in
+/// `state` still holds.
+///
+/// # Safety
+/// As for [`for_each_mapping`].
+pub(crate) unsafe fn with_mappings<S>(
+    page: &Page,
+    state: &mut S,
+    f: &mut dyn FnMut(&mut S, &Vma, usize),
+    last: &mut dyn FnMut(&mut S),
+) {
+    let word = page.mapping();
+    let pointer = word & !tag::MASK;
+    if pointer == 0 {
+        return;
+    }
+    match word & tag::MASK {
+        tag::ANON => {
+            let node = core::ptr::with_exposed_provenance::<AnonVma>(pointer);
+            // SAFETY: by this function's contract the node is alive.
+            let node = unsafe { &*node };
+            let _lock = node.family.lock();
+            // SAFETY: the family's lock is held.
+            unsafe { node.visit(page.index(), &mut |vma, addr| f(state, vma, addr)) };
+            last(state);
+        }
+        tag::FILE => {
+            // SAFETY: a locked page in the page cache keeps its mapping alive.
+            let mapping = unsafe { crate::filemap::Mapping::of_locked_page(pointer) };
+            mapping.with_vmas(page.index(), state, f, last);
+        }
+        _ => {}
+    }
+}
+
 /// How a page was used lately through mappings.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {

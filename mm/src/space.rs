@@ -98,6 +98,8 @@ pub struct Layout {
     pub arg_end: AtomicUsize,
     pub env_start: AtomicUsize,
     pub env_end: AtomicUsize,
+    pub auxv_start: AtomicUsize,
+    pub auxv_end: AtomicUsize,
     pub vdso: AtomicUsize,
 }
 
@@ -117,6 +119,8 @@ impl Layout {
             (&self.arg_end, &other.arg_end),
             (&self.env_start, &other.env_start),
             (&self.env_end, &other.env_end),
+            (&self.auxv_start, &other.auxv_start),
+            (&self.auxv_end, &other.auxv_end),
             (&self.vdso, &other.vdso),
         ];
         for (to, from) in pairs {
@@ -138,6 +142,8 @@ pub struct AddressSpace {
     def_flags: AtomicU64,
     /// For the kernel's own flags (dumpable and the like); copied by fork.
     pub flags: AtomicU32,
+    /// Commands that were registered with `membarrier(2)`; a child has them too.
+    pub membarrier: AtomicU32,
     /// Being torn apart by the OOM reaper: faults must not repopulate it.
     oom: AtomicU32,
     /// Threads that run in it; see [`AddressSpace::put_user`].
@@ -159,6 +165,7 @@ impl AddressSpace {
             layout: Layout::default(),
             def_flags: AtomicU64::new(0),
             flags: AtomicU32::new(0),
+            membarrier: AtomicU32::new(0),
             oom: AtomicU32::new(0),
             users: AtomicU32::new(0),
         })?;
@@ -228,7 +235,7 @@ impl AddressSpace {
     }
 
     /// Whether the OOM reaper is taking the memory away.
-    pub(crate) fn is_oom_reaped(&self) -> bool {
+    pub fn is_oom_reaped(&self) -> bool {
         self.oom.load(Ordering::Relaxed) != 0
     }
 
@@ -326,6 +333,7 @@ impl AddressSpace {
         let child = Self::new()?;
         child.layout.copy_from(&self.layout);
         child.flags.store(self.flags.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let areas = self.areas.write();
         let mut flush = false;
         let mut result = Ok(());
@@ -372,7 +380,7 @@ impl AddressSpace {
                 return Err(error);
             }
         };
-        copy.set_anon_name(vma.anon_name());
+        copy.inherit(vma);
         if copies.insert(vma.range(), copy.clone()).is_err() {
             if accounted {
                 crate::overcommit::uncharge(pages);
@@ -423,6 +431,19 @@ impl AddressSpace {
     /// dropped, later accesses fail. For the OOM reaper. Returns false if `mmap_lock` is taken.
     pub fn oom_reap(&self) -> bool {
         let Some(areas) = self.areas.try_read() else { return false };
+        self.reap_locked(&areas);
+        true
+    }
+
+    /// The same, waiting for `mmap_lock`: `process_mrelease(2)`.
+    pub fn reap(&self) {
+        let areas = self.areas.read();
+        if !self.is_oom_reaped() {
+            self.reap_locked(&areas);
+        }
+    }
+
+    fn reap_locked(&self, areas: &VmaTree) {
         self.mark_oom_reaped();
         let mut gather = Gather::new(self);
         for entry in areas.iter() {
@@ -435,7 +456,6 @@ impl AddressSpace {
             }
         }
         gather.finish();
-        true
     }
 }
 

@@ -21,6 +21,7 @@
 
 use crate::fallible::try_arc;
 use crate::filemap::Mapping;
+use crate::mempolicy::Policy;
 use crate::rmap::AnonVma;
 use crate::space::AddressSpace;
 use abi::{Errno, Result};
@@ -100,6 +101,8 @@ bitflags! {
         const DROPPABLE = 0x10_0000_0000;
         /// Not for users to unmap or change piecemeal: vDSO and the like.
         const SPECIAL = 0x20_0000_0000;
+        /// Has a memory policy of its own (not one of Linux's bits).
+        const POLICY = 1 << 62;
         /// `mseal(2)`: stays where it is, as it is.
         const SEALED = 1 << 63;
 
@@ -292,6 +295,15 @@ pub(crate) struct AnonSlot {
     pub(crate) own: bool,
 }
 
+/// What few areas have.
+#[derive(Clone, Default)]
+pub(crate) struct Extra {
+    /// The name given with `prctl(PR_SET_VMA_ANON_NAME)`.
+    pub(crate) name: Option<Arc<[u8]>>,
+    /// The memory policy; there is one if [`VmFlags::POLICY`] is set.
+    pub(crate) policy: Option<Arc<Policy>>,
+}
+
 /// The area has been taken out of the tree, for good.
 const DETACHED: u32 = 1 << 31;
 /// A writer has the lock or waits for it.
@@ -317,7 +329,7 @@ pub struct Vma {
     /// The own node's mapping word, for the fault path; 0 until there is one.
     own_anon: AtomicUsize,
     anon: SpinLock<AnonSlot>,
-    name: SpinLock<Option<Arc<[u8]>>>,
+    extra: SpinLock<Extra>,
 }
 
 // SAFETY: `space` is only followed while the space lives: by threads that hold a reference to it, and by
@@ -357,7 +369,7 @@ impl Vma {
             cached: AtomicU64::new(0),
             own_anon: AtomicUsize::new(0),
             anon: SpinLock::new(AnonSlot { node: None, own: false }),
-            name: SpinLock::new(None),
+            extra: SpinLock::new(Extra::default()),
         })?)
     }
 
@@ -530,11 +542,39 @@ impl Vma {
 
     /// The name given with `prctl(PR_SET_VMA_ANON_NAME)`.
     pub fn anon_name(&self) -> Option<Arc<[u8]>> {
-        self.name.lock().clone()
+        self.extra.lock().name.clone()
     }
 
     pub(crate) fn set_anon_name(&self, name: Option<Arc<[u8]>>) {
-        *self.name.lock() = name;
+        let old = core::mem::replace(&mut self.extra.lock().name, name);
+        drop(old);
+    }
+
+    /// The memory policy of the area itself.
+    pub(crate) fn policy(&self) -> Option<Arc<Policy>> {
+        if !self.flags().contains(VmFlags::POLICY) {
+            return None;
+        }
+        self.extra.lock().policy.clone()
+    }
+
+    /// Replaces the memory policy; [`VmFlags::POLICY`] is the caller's.
+    pub(crate) fn set_policy(&self, policy: Option<Arc<Policy>>) {
+        let old = core::mem::replace(&mut self.extra.lock().policy, policy);
+        drop(old);
+    }
+
+    /// Takes over what another area has besides its pages: a copy by fork, a split, a move.
+    pub(crate) fn inherit(&self, other: &Self) {
+        let extra = other.extra.lock().clone();
+        *self.extra.lock() = extra;
+    }
+
+    /// Whether both have the same besides their pages.
+    pub(crate) fn same_extra(&self, other: &Self) -> bool {
+        let mine = self.extra.lock().clone();
+        let theirs = other.extra.lock();
+        mine.name == theirs.name && mine.policy == theirs.policy
     }
 
     // ---- changes: `mmap_lock` and the area's write lock are held ---------------------------

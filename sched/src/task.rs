@@ -34,6 +34,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use arch::cpu::CpuId;
 use arch::sync::{SpinLock, SpinLockIrq};
 use arch::thread::{Thread, ThreadFlags};
+use arch::trap::TrapFrame;
 use bitflags::bitflags;
 use sync::Once;
 
@@ -299,6 +300,26 @@ impl Task {
         Some(f(unsafe { &mut *self.thread.get() }))
     }
 
+    /// Runs `f` on the machine part and the user registers of a task that has stopped for its tracer. `None` if it does
+    /// not stand there, or is still on its way to sleep. `f` runs with interrupts off.
+    pub fn with_traced<R>(&self, f: impl FnOnce(&mut Thread, &mut TrapFrame) -> R) -> Option<R> {
+        let _wakers_out = self.pi_lock.lock();
+        let asleep = self.on_rq.load(Ordering::Acquire) == on_rq::NO;
+        if !self.state().intersects(State::TRACED_BIT) || self.is_kthread() || !asleep {
+            return None;
+        }
+        while self.is_on_cpu() {
+            arch::cpu::relax();
+        }
+        // SAFETY: it does not run and cannot be woken while `pi_lock` is held. A task that is TRACED came from user mode
+        // and will go back there: the frame at the top of its stack is its user registers.
+        unsafe {
+            let thread = &mut *self.thread.get();
+            let frame = thread.user_frame();
+            Some(f(thread, &mut *frame))
+        }
+    }
+
     pub(crate) fn thread_ptr(&self) -> *mut Thread {
         self.thread.get()
     }
@@ -388,6 +409,20 @@ impl Current {
         // SAFETY: only the running task touches its machine part, the switch cannot happen with
         // preemption off, and interrupt handlers use nothing of it but the atomic flags.
         f(unsafe { &mut *self.thread.get() })
+    }
+
+    /// Runs `f` on the machine part of this task and a copy of its user registers. Only for a task that has some: not
+    /// for kernel threads, which get `None`.
+    pub fn with_registers<R>(&self, f: impl FnOnce(&mut Thread, &mut TrapFrame) -> R) -> Option<R> {
+        if self.is_kthread() {
+            return None;
+        }
+        Some(self.with_thread(|thread| {
+            // SAFETY: the frame lies at the top of this task's own stack, and holds its user registers from its entry into the
+            // kernel to its return.
+            let mut frame = unsafe { thread.user_frame().read() };
+            f(thread, &mut frame)
+        }))
     }
 
     /// Sets the state before the condition is looked at; see [`State`].

@@ -59,12 +59,15 @@ static SLOPE_RATE: AtomicU64 = AtomicU64::new(0);
 struct Keeper {
     /// The permanent correction of `adjtimex`, in units of 2^-32.
     frequency: i64,
+    /// The coarse correction of `adjtimex` (`ADJ_TICK`), in the same units.
+    tick: i64,
     /// What `adjtime` has still to slew, nanoseconds.
     slew_ns: i64,
     timezone: (i32, i32),
 }
 
-static KEEPER: SpinLockIrq<Keeper> = SpinLockIrq::new(Keeper { frequency: 0, slew_ns: 0, timezone: (0, 0) });
+static KEEPER: SpinLockIrq<Keeper> =
+    SpinLockIrq::new(Keeper { frequency: 0, tick: 0, slew_ns: 0, timezone: (0, 0) });
 
 static ON_SET: Once<fn()> = Once::new();
 
@@ -229,6 +232,13 @@ pub fn set_frequency(ppm16: i64) {
     apply_slope(&keeper);
 }
 
+/// Says how many microseconds a hundredth of a second has (`ADJ_TICK`): 9000 to 11000.
+pub fn set_tick_us(us: i64) {
+    let mut keeper = KEEPER.lock();
+    keeper.tick = ((us.clamp(9_000, 11_000) - 10_000) << 32) / 10_000;
+    apply_slope(&keeper);
+}
+
 /// Slews the clock by `delta_ns` at 500 ppm (`adjtime`); returns what was left of the last slew.
 pub fn slew(delta_ns: i64) -> i64 {
     let mut keeper = KEEPER.lock();
@@ -245,7 +255,7 @@ pub fn slew_remaining() -> i64 {
 
 /// Starts a new slope at this moment.
 fn apply_slope(keeper: &Keeper) {
-    let rate = keeper.frequency + SLEW_RATE * keeper.slew_ns.signum();
+    let rate = keeper.frequency + keeper.tick + SLEW_RATE * keeper.slew_ns.signum();
     if rate == 0 && !SLOPED.load(Ordering::Relaxed) {
         return;
     }

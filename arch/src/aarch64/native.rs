@@ -123,6 +123,7 @@ pub fn set_platform(platform: Platform) {
 pub fn init_boot() {
     cpu::init_boot();
     fpu::init_cpu();
+    super::debug::init_cpu();
     asid::init();
     paging::init();
     intc::init_boot();
@@ -147,6 +148,7 @@ pub fn boot_thread() -> *mut crate::thread::Thread {
 pub(super) fn init_secondary(_cpu: CpuId) {
     cpu::init_cpu();
     fpu::init_cpu();
+    super::debug::init_cpu();
     intc::init_cpu();
     time::init_cpu();
 }

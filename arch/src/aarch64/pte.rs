@@ -205,6 +205,11 @@ impl Pte {
         Self(if on { self.0 | SPECIAL } else { self.0 & !SPECIAL })
     }
 
+    /// Of another frame; all else stays.
+    pub const fn with_pfn(self, pfn: Pfn) -> Self {
+        Self(self.0 & !ADDR | pfn.0 << 12 & ADDR)
+    }
+
     /// With other permissions; frame, dirty, accessed and special marks stay.
     pub const fn with_prot(self, prot: Prot) -> Self {
         const CHANGED: u64 = VALID | PROT_NONE | USER | RDONLY | NG | WRITE | PXN | UXN;

@@ -17,6 +17,7 @@ use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
+use super::debug::DebugRegs;
 use super::preempt::NO_RESCHED;
 use super::{debug, fpu};
 use crate::addr::VirtAddr;
@@ -57,6 +58,8 @@ pub struct Thread {
     pub(super) fpu_reload: bool,
     /// This CPU's MDSCR_EL1.SS is set on its behalf.
     pub(super) stepping: bool,
+    /// Breakpoints of a tracer.
+    pub(super) debug: DebugRegs,
     /// Depth of [`crate::uaccess::NoFault`].
     pub(super) no_fault: u32,
     /// ESR of the last fault sent as a signal, for `esr_context`; 0: none.
@@ -139,6 +142,7 @@ impl Thread {
             fpu_cpu: NO_CPU,
             fpu_reload: false,
             stepping: false,
+            debug: DebugRegs::new(),
             no_fault: 0,
             fault_esr: 0,
             fpu: None,
@@ -219,10 +223,24 @@ impl Thread {
     pub fn reset_for_exec(&mut self) {
         self.set_tls(0);
         self.fault_esr = 0;
+        let before = core::mem::replace(&mut self.debug, DebugRegs::new());
+        if before.active {
+            let _off = crate::irq::IrqGuard::new();
+            self.debug.load();
+        }
+        drop(before);
         if let Some(fpu) = &mut self.fpu {
             fpu.reset();
             self.reload_fpu_later();
         }
+    }
+
+    /// Switches a tracer's single steps on or off.
+    pub fn set_tracer_step(&mut self, frame: &mut TrapFrame, on: bool) {
+        frame.set_single_step(on);
+        self.stepping = on;
+        // Whatever path it is on, it goes by the slow way out, which looks at the above.
+        self.flags.set(ThreadFlags::FULL_RETURN);
     }
 
     /// The TLS register (x86 fs base, arm64 TPIDR_EL0).
@@ -356,6 +374,9 @@ pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
             && !(*prev).fpu_reload
         {
             fpu.save();
+        }
+        if (*prev).debug.active || (*next).debug.active {
+            (*next).debug.load();
         }
         if (*prev).stepping {
             // Others are not stepped; the slow way out switches it on again.

@@ -12,7 +12,9 @@ use super::{debug, emulate, extable, intc, thread};
 use crate::addr::VirtAddr;
 use crate::preempt;
 use crate::thread::{Thread, ThreadFlags};
-use crate::trap::{Access, Exception, ExceptionKind, Fault, FaultResult, Oops, TrapHandler, handler};
+use crate::trap::{
+    Access, Exception, ExceptionKind, Fault, FaultResult, Oops, SyscallStop, TrapHandler, handler,
+};
 
 /// All registers of user mode (or of an interrupted kernel), as saved on the kernel stack. Begins as `user_pt_regs`.
 #[repr(C, align(16))]
@@ -157,6 +159,16 @@ impl TrapFrame {
     pub fn restart_with_block(&mut self) {
         self.restart_syscall();
         self.regs[8] = NR_RESTART_SYSCALL;
+    }
+
+    /// A stop for a tracer begins: x7 says which of the two it is. Returns the program's x7.
+    pub fn begin_syscall_stop(&mut self, at: SyscallStop) -> u64 {
+        core::mem::replace(&mut self.regs[7], u64::from(at == SyscallStop::Exit))
+    }
+
+    /// The other half of [`Self::begin_syscall_stop`].
+    pub fn end_syscall_stop(&mut self, saved: u64) {
+        self.regs[7] = saved;
     }
 
     /// `user_pt_regs`.

@@ -20,6 +20,7 @@ pub mod percpu;
 pub mod power;
 pub mod preempt;
 mod pte;
+pub mod ptrace;
 pub mod random;
 pub mod resource;
 pub mod serial;

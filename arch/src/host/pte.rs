@@ -198,6 +198,12 @@ impl Pte {
         self.with(SPECIAL, on)
     }
 
+    /// Of another frame; all else stays.
+    #[inline]
+    pub const fn with_pfn(self, pfn: Pfn) -> Self {
+        Self(self.0 & !ADDR | pfn.0 << 12 & ADDR)
+    }
+
     /// With other permissions; frame, size, dirty, accessed and special marks stay.
     pub const fn with_prot(self, prot: Prot) -> Self {
         Self(self.0 & (ADDR | A | D | PS | SPECIAL) | Self::prot_bits(prot))

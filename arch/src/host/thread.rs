@@ -104,6 +104,9 @@ impl Thread {
     /// See [`Self::gs_base`].
     pub fn set_gs_base(&mut self, _base: usize) {}
 
+    /// There is nothing to step on the host.
+    pub fn set_tracer_step(&mut self, _frame: &mut TrapFrame, _on: bool) {}
+
     /// FPU registers in memory.
     pub fn fpu_mut(&mut self) -> Option<&mut FpuState> {
         self.fpu.as_mut()

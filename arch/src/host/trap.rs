@@ -1,5 +1,7 @@
 //! The user's registers, for tests that look at them.
 
+use crate::trap::SyscallStop;
+
 /// A register set: number, arguments, result, program counter, stack pointer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,6 +108,14 @@ impl TrapFrame {
         self.ip -= SYSCALL_LEN;
         self.nr = 219;
     }
+
+    /// A stop for a tracer begins: nothing to mark here.
+    pub fn begin_syscall_stop(&mut self, _at: SyscallStop) -> u64 {
+        0
+    }
+
+    /// The other half of [`Self::begin_syscall_stop`].
+    pub fn end_syscall_stop(&mut self, _saved: u64) {}
 
     /// The registers as bytes.
     pub fn user_regs(&self, _thread: &crate::thread::Thread) -> [u8; USER_REGS_SIZE] {

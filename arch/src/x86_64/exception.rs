@@ -3,7 +3,8 @@
 //! Every function here begins and ends with interrupts off; those that call the kernel's handlers for user code switch
 //! them on in between.
 
-use super::msr::FLAG_AC;
+use super::debugreg::{DR6_STEP, DR6_TRAPS};
+use super::msr::{FLAG_AC, FLAG_RF};
 use super::trap::TrapFrame;
 use super::{cpu, extable, features, insn, intc, layout, preempt as word};
 use crate::addr::VirtAddr;
@@ -212,7 +213,7 @@ fn segv(frame: &TrapFrame, addr: usize) -> Exception {
 }
 
 /// The signal that Linux sends for an exception of user code.
-fn user_exception(frame: &TrapFrame) -> Exception {
+fn user_exception(frame: &mut TrapFrame) -> Exception {
     use ExceptionKind as Kind;
     use abi::raw::*;
     const SI_KERNEL: u32 = 0x80;
@@ -223,9 +224,14 @@ fn user_exception(frame: &TrapFrame) -> Exception {
             let status = insn::read_dr6();
             // SAFETY: clears the status bits.
             unsafe { insn::write_dr6(0) };
+            // SAFETY: the running thread's own field, which nobody else touches while it runs.
+            if unsafe { crate::thread::current().as_mut() }.debug.note(status) {
+                // The breakpoint came before its instruction, which shall be executed once the thread goes on.
+                frame.rflags |= FLAG_RF;
+            }
             let code = match () {
-                () if status & 1 << 14 != 0 => TRAP_TRACE,
-                () if status & 0xf != 0 => TRAP_HWBKPT,
+                () if status & DR6_STEP != 0 => TRAP_TRACE,
+                () if status & DR6_TRAPS != 0 => TRAP_HWBKPT,
                 () => TRAP_BRKPT,
             };
             (Kind::Debug, SIGTRAP, code, ip)

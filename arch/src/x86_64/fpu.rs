@@ -26,6 +26,8 @@ const SUPPORTED: u64 = 0x2ff;
 pub(super) const FXSAVE_SIZE: usize = 512;
 /// Offset of the XSAVE header.
 pub(super) const HEADER: usize = 512;
+/// Offset of the bytes that the processor does not use.
+const SOFTWARE: usize = 464;
 const DEFAULT_FCW: u16 = 0x37f;
 const DEFAULT_MXCSR: u32 = 0x1f80;
 
@@ -160,6 +162,33 @@ impl FpuState {
         }
         self.bytes_mut()[..len].copy_from_slice(&data[..len]);
         self.mark_legacy();
+        true
+    }
+
+    /// The whole area as ptrace's `NT_X86_XSTATE` and core dumps show it: XSAVE's standard format, with the components
+    /// that exist in the bytes that the processor leaves to software.
+    pub fn write_xstate(&mut self, out: &mut [u8]) {
+        self.complete();
+        let len = out.len().min(size());
+        out[..len].copy_from_slice(&self.bytes()[..len]);
+        if let Some(software) = out.get_mut(SOFTWARE..HEADER) {
+            software.fill(0);
+            software[..8].copy_from_slice(&components().to_le_bytes());
+        }
+    }
+
+    /// Takes a whole area over from ptrace; false if it is not loadable.
+    pub fn read_xstate(&mut self, data: &[u8]) -> bool {
+        let word = |at: usize| {
+            data.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(u64::MAX, u64::from_le_bytes)
+        };
+        let header_good = word(HEADER) & !components() == 0 && (1..8).all(|n| word(HEADER + n * 8) == 0);
+        if data.len() < size() || !header_good || word(24) as u32 & !mxcsr_mask() != 0 {
+            return false;
+        }
+        self.complete();
+        let len = size();
+        self.bytes_mut()[..len].copy_from_slice(&data[..len]);
         true
     }
 

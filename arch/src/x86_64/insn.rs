@@ -56,6 +56,10 @@ control_register!(read_cr0, write_cr0, "cr0");
 control_register!(read_cr2, write_cr2, "cr2");
 control_register!(read_cr3, write_cr3, "cr3");
 control_register!(read_cr4, write_cr4, "cr4");
+control_register!(read_dr0, write_dr0, "dr0");
+control_register!(read_dr1, write_dr1, "dr1");
+control_register!(read_dr2, write_dr2, "dr2");
+control_register!(read_dr3, write_dr3, "dr3");
 control_register!(read_dr6, write_dr6, "dr6");
 control_register!(read_dr7, write_dr7, "dr7");
 

@@ -6,6 +6,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::debugreg::DebugRegs;
 use super::percpu::{this_cpu_read, this_cpu_write};
 use super::trap::{FRAME_SIZE, TrapFrame};
 use super::{entry, features, fpu, insn, msr};
@@ -24,6 +25,10 @@ pub struct Thread {
     stack_top: usize,
     fs_base: usize,
     gs_base: usize,
+    /// Breakpoints of a tracer.
+    pub(super) debug: DebugRegs,
+    /// The trap flag in the user frame is a tracer's, not the program's own.
+    pub(super) forced_trap: bool,
     pub(super) fpu: Option<FpuState>,
 }
 
@@ -56,6 +61,8 @@ impl Thread {
             stack_top: 0,
             fs_base: 0,
             gs_base: 0,
+            debug: DebugRegs::new(),
+            forced_trap: false,
             fpu: None,
         }
     }
@@ -129,6 +136,7 @@ impl Thread {
         }
         self.fs_base = parent.fs_base;
         self.gs_base = parent.gs_base;
+        self.forced_trap = parent.forced_trap;
         if let Some(fpu) = &parent.fpu {
             self.fpu = Some(fpu.try_clone().ok_or(())?);
             self.fpu_cpu.store(NO_CPU, Relaxed);
@@ -142,6 +150,25 @@ impl Thread {
         self.set_tls(0);
         self.set_gs_base(0);
         fpu::reset_current(self);
+        let was_active = self.debug.active;
+        self.debug = DebugRegs::new();
+        if was_active {
+            let _guard = IrqGuard::new();
+            self.debug.load();
+        }
+    }
+
+    /// Switches a tracer's single steps on or off: the trap flag, unless the program has set it itself.
+    pub fn set_tracer_step(&mut self, frame: &mut TrapFrame, on: bool) {
+        if on && frame.rflags & msr::FLAG_TF == 0 {
+            self.forced_trap = true;
+            frame.set_single_step(true);
+        } else if on {
+            frame.full_return();
+        } else if self.forced_trap {
+            self.forced_trap = false;
+            frame.set_single_step(false);
+        }
     }
 
     fn is_current(&self) -> bool {
@@ -283,6 +310,9 @@ pub(super) unsafe fn set_boot_current(stack_top: usize) {
 pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
     // SAFETY: the caller's promise: both are live, and nobody else touches their saved registers.
     unsafe {
+        if (*prev).debug.active || (*next).debug.active {
+            (*next).debug.load();
+        }
         let live_gs = if (*prev).fpu.is_some() {
             (*prev).save_bases();
             fpu::switch_out(&mut *prev);

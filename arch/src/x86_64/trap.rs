@@ -11,6 +11,7 @@ use core::fmt;
 
 use super::desc::{USER_CS, USER_DS};
 use super::msr::*;
+use crate::trap::SyscallStop;
 
 /// Mark in the `cs` slot: restore every register, by `iret`.
 const FULL: u64 = 1 << 32;
@@ -163,6 +164,14 @@ impl TrapFrame {
         self.rax = u64::from(abi::nr::RESTART_SYSCALL.x86_64.unwrap_or(219));
     }
 
+    /// A stop for a tracer begins: nothing to mark here.
+    pub fn begin_syscall_stop(&mut self, _at: SyscallStop) -> u64 {
+        0
+    }
+
+    /// The other half of [`Self::begin_syscall_stop`].
+    pub fn end_syscall_stop(&mut self, _saved: u64) {}
+
     /// Sets or clears the single-step flag.
     pub fn set_single_step(&mut self, on: bool) {
         self.rflags = if on { self.rflags | FLAG_TF } else { self.rflags & !FLAG_TF };
@@ -190,7 +199,7 @@ impl TrapFrame {
             self.orig_rax,
             self.rip,
             self.cs & 0xffff,
-            self.rflags,
+            if thread.forced_trap { self.rflags & !FLAG_TF } else { self.rflags },
             self.rsp,
             self.ss & 0xffff,
             thread.tls() as u64,
@@ -217,6 +226,13 @@ impl TrapFrame {
         if words[21] >= limit || words[22] >= limit {
             return false;
         }
+        // cs and ss must be there and the user's, the others may be null.
+        let user = |selector: u64| selector & 3 == 3;
+        let selectors_good =
+            user(words[17]) && user(words[20]) && words[23..27].iter().all(|s| *s & 0xffff == 0 || user(*s));
+        if !selectors_good {
+            return false;
+        }
         [
             self.r15,
             self.r14,
@@ -237,6 +253,12 @@ impl TrapFrame {
             self.rip,
         ] = *words.first_chunk().unwrap_or(&[0; 17]);
         self.set_user_flags(words[18]);
+        // A trap flag that comes back set is the program's own; one that is a tracer's stays.
+        if self.rflags & FLAG_TF != 0 {
+            thread.forced_trap = false;
+        } else if thread.forced_trap {
+            self.rflags |= FLAG_TF;
+        }
         self.rsp = words[19];
         self.full_return();
         thread.set_tls(words[21] as usize);

@@ -300,7 +300,7 @@ impl<'a> Unpacker<'a> {
         let Ok(inode) = path.inode() else { return };
         let _exclusive = inode.rwsem.write();
         // The unpacker acts as root: what a file system cannot keep, it does not.
-        let _ = vfs::attr::notify_change(self.ctx.cred, inode, *change);
+        let _ = vfs::attr::notify_change(self.ctx.cred, &path.dentry, *change);
     }
 
     fn apply_directory_times(&mut self) {

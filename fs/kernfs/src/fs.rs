@@ -19,6 +19,16 @@ use mm::fallible::try_box;
 pub struct KernSuper {
     magic: u64,
     data: Option<Arc<dyn Any + Send + Sync>>,
+    options: Option<Options>,
+}
+
+/// What an instance does with the options it was mounted with; `data` is what it was mounted for.
+#[derive(Clone, Copy)]
+pub struct Options {
+    /// Writes them, each with a leading comma.
+    pub show: fn(data: &dyn Any, out: &mut dyn fmt::Write) -> fmt::Result,
+    /// Changes them (`mount -o remount`).
+    pub change: fn(data: &dyn Any, options: &[u8]) -> Result<()>,
 }
 
 impl KernSuper {
@@ -39,8 +49,18 @@ impl SuperOps for KernSuper {
         })
     }
 
-    fn show_options(&self, _: &SuperBlock, _: &mut dyn fmt::Write) -> fmt::Result {
-        Ok(())
+    fn show_options(&self, _: &SuperBlock, out: &mut dyn fmt::Write) -> fmt::Result {
+        match (&self.options, &self.data) {
+            (Some(options), Some(data)) => (options.show)(data.as_ref(), out),
+            _ => Ok(()),
+        }
+    }
+
+    fn remount(&self, _: &SuperBlock, _: u32, text: &[u8]) -> Result<()> {
+        match (&self.options, &self.data) {
+            (Some(options), Some(data)) => (options.change)(data.as_ref(), text),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -55,15 +75,24 @@ pub fn new_super(
     root: Arc<dyn Dir>,
     data: Option<Arc<dyn Any + Send + Sync>>,
 ) -> Result<Arc<SuperBlock>> {
+    with_options(fs_type, KernSuper { magic, data, options: None }, request, root)
+}
+
+fn with_options(
+    fs_type: &'static dyn FsType,
+    own: KernSuper,
+    request: &MountRequest<'_>,
+    root: Arc<dyn Dir>,
+) -> Result<Arc<SuperBlock>> {
     let info = SuperInfo {
-        magic,
+        magic: own.magic,
         block_size: 4096,
         max_bytes: i64::MAX as u64,
         time_granularity_ns: 1,
         flags: request.flags,
         dev: None,
     };
-    let sb = SuperBlock::new(fs_type, info, request.user_ns.clone(), try_box(KernSuper { magic, data })?)?;
+    let sb = SuperBlock::new(fs_type, info, request.user_ns.clone(), try_box(own)?)?;
     let access = root.access();
     sb.set_root(inode::make(&sb, Entry::new(Node::Dir(root), 1, 0o555).accessed_by(access))?)?;
     Ok(sb)
@@ -89,6 +118,9 @@ pub struct KernFs {
     mode: u32,
     /// Whether root of a user namespace may mount it.
     userns: bool,
+    options: Option<Options>,
+    /// Flags of the type beyond the usual.
+    extra_flags: FsFlags,
     /// The one instance of a tree that is the same for everybody.
     single: Option<SpinLock<Option<Arc<SuperBlock>>>>,
 }
@@ -96,18 +128,50 @@ pub struct KernFs {
 impl KernFs {
     /// A tree that is the same however often it is mounted (sysfs).
     pub const fn single(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, mode: 0o555, userns: true, single: Some(SpinLock::new(None)) }
+        Self {
+            name,
+            magic,
+            root,
+            check: None,
+            mode: 0o555,
+            userns: true,
+            options: None,
+            extra_flags: FsFlags::empty(),
+            single: Some(SpinLock::new(None)),
+        }
     }
 
     /// A tree that depends on who mounts it (procfs: the pid namespace).
     pub const fn per_mount(name: &'static str, magic: u64, root: RootFor) -> Self {
-        Self { name, magic, root, check: None, mode: 0o555, userns: true, single: None }
+        Self {
+            name,
+            magic,
+            root,
+            check: None,
+            mode: 0o555,
+            userns: true,
+            options: None,
+            extra_flags: FsFlags::empty(),
+            single: None,
+        }
+    }
+
+    /// With options that its instances show and change.
+    pub const fn with_options(mut self, options: Options) -> Self {
+        self.options = Some(options);
+        self
     }
 
     /// Not for root of a user namespace, and with a root directory of this mode.
     pub const fn for_administrators(mut self, mode: u32) -> Self {
         self.userns = false;
         self.mode = mode;
+        self
+    }
+
+    /// With more flags.
+    pub const fn with_flags(mut self, flags: FsFlags) -> Self {
+        self.extra_flags = flags;
         self
     }
 
@@ -124,7 +188,7 @@ impl FsType for KernFs {
     }
 
     fn flags(&self) -> FsFlags {
-        let mut flags = FsFlags::empty();
+        let mut flags = self.extra_flags;
         flags.set(FsFlags::USERNS_MOUNT, self.userns);
         flags.set(FsFlags::CHECKS_PARAMS, self.check.is_some());
         flags
@@ -137,7 +201,8 @@ impl FsType for KernFs {
     fn mount(&'static self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>> {
         let make = || {
             let (root, data) = (self.root)(request)?;
-            let sb = new_super(self, self.magic, request, root, data)?;
+            let own = KernSuper { magic: self.magic, data, options: self.options };
+            let sb = with_options(self, own, request, root)?;
             if let Some(root) = sb.root().as_ref().and_then(|root| root.inode()) {
                 root.set_permissions(self.mode);
             }

@@ -15,7 +15,7 @@ use vfs::inode::{Inode, InodeFlags, InodeInit};
 use vfs::inode_ops::{InodeOps, LinkTarget, Revalidate};
 use vfs::permission::generic_permission;
 use vfs::super_block::SuperBlock;
-use vfs::types::{Iattr, MayAccess};
+use vfs::types::{Iattr, Kstat, MayAccess};
 
 use crate::node::{Access, Context, Dir, Entry, Node, PermissionFn};
 use crate::text::{Source, TextFile};
@@ -47,6 +47,9 @@ pub(crate) fn make(sb: &Arc<SuperBlock>, entry: Entry) -> Result<Arc<Inode>> {
                 init.flags |= InodeFlags::NO_NEGATIVE;
             }
             init.nlink = dir.nlink();
+            if dir.is_guarded() {
+                init.flags |= InodeFlags::OP_PERMISSION | InodeFlags::OP_GETATTR;
+            }
             init.flags |= InodeFlags::OP_REVALIDATE;
         }
         Node::Link(link) if link.is_magic() => init.flags |= InodeFlags::MAGIC_LINK,
@@ -130,7 +133,11 @@ impl InodeOps for KernInode {
 
     fn get_link(&self, inode: &Arc<Inode>, cred: &Arc<Credentials>) -> Result<LinkTarget> {
         match &self.node {
-            Node::Link(link) => link.target(&Context { sb: inode.sb(), cred }),
+            Node::Link(link) => {
+                let cx = Context { sb: inode.sb(), cred };
+                link.may_follow(&cx)?;
+                link.target(&cx)
+            }
             _ => Err(Errno::EINVAL),
         }
     }
@@ -147,6 +154,13 @@ impl InodeOps for KernInode {
         }
     }
 
+    fn getattr(&self, inode: &Arc<Inode>, _: u32) -> Result<Kstat> {
+        if let Node::Dir(dir) = &self.node {
+            dir.may_see(&Context { sb: inode.sb(), cred: Credentials::kernel() })?;
+        }
+        Ok(inode.fill_stat())
+    }
+
     fn setattr(&self, inode: &Arc<Inode>, attr: &Iattr) -> Result<()> {
         // `open(O_TRUNC)` of a sysctl is how shells write to it.
         let mut attr = *attr;
@@ -157,6 +171,11 @@ impl InodeOps for KernInode {
     fn permission(&self, inode: &Inode, cred: &Credentials, mask: MayAccess) -> Result<()> {
         if let Some(permission) = self.permission {
             return permission(cred, mask);
+        }
+        if let Node::Dir(dir) = &self.node
+            && dir.is_guarded()
+        {
+            dir.may_enter(&Context { sb: inode.sb(), cred })?;
         }
         if self.access != Access::Sysctl {
             return generic_permission(inode, cred, mask);

@@ -30,7 +30,7 @@ mod node;
 mod text;
 
 pub use dir::{StaticDir, next_ino};
-pub use fs::{KernFs, KernSuper, RootOf, new_super};
+pub use fs::{KernFs, KernSuper, Options, RootOf, new_super};
 pub use inode::directory;
 pub use node::{
     Access, Attr, Context, Dir, Entry, Link, Listing, Node, PermissionFn, Show, attr, file_entry,

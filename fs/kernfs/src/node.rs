@@ -65,6 +65,15 @@ pub trait Link: Send + Sync {
     /// What following it shall answer.
     fn target(&self, cx: &Context<'_>) -> Result<LinkTarget>;
 
+    /// Whether the caller may follow it, and not only read it.
+    ///
+    /// # Errors
+    /// What following it shall answer.
+    fn may_follow(&self, cx: &Context<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// The text that `readlink(2)` shows, where it is not the path that the link leads to.
     fn text(&self, cx: &Context<'_>) -> Result<Option<alloc::vec::Vec<u8>>> {
         let _ = cx;
@@ -115,6 +124,29 @@ pub trait Dir: Send + Sync {
     /// owner up to date.
     fn follows_owner(&self) -> bool {
         false
+    }
+
+    /// Whether [`Self::may_enter`] and [`Self::may_see`] have something to say.
+    fn is_guarded(&self) -> bool {
+        false
+    }
+
+    /// Whether the caller may use it at all, before its permission bits are looked at.
+    ///
+    /// # Errors
+    /// What using it shall answer.
+    fn may_enter(&self, cx: &Context<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Whether the caller may look at its attributes.
+    ///
+    /// # Errors
+    /// What `stat(2)` shall answer.
+    fn may_see(&self, cx: &Context<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
     }
 
     /// The rule for its inode when it is the root of a tree.

@@ -35,12 +35,14 @@ impl Dir for Numbers {
         let Some(n) = std::str::from_utf8(name).ok().and_then(|t| t.parse::<u64>().ok()) else {
             return Ok(None);
         };
-        Ok((n < 10).then(|| {
-            file_entry(1000 + n, 0o444, move |_, out| {
-                let _ = write!(out, "number {n}");
-                Ok(())
+        (n < 10)
+            .then(|| {
+                file_entry(1000 + n, 0o444, move |_, out| {
+                    let _ = write!(out, "number {n}");
+                    Ok(())
+                })
             })
-        }))
+            .transpose()
     }
 
     fn list(&self, _: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> abi::Result<()> {
@@ -79,7 +81,7 @@ fn a_tree_of_nodes() {
     let sb = vfs::FsType::mount(&FS, &request).unwrap();
     let mount = vfs::mount::kernel_mount(&sb, 0, b"t").unwrap();
     let ns = vfs::mount::initial_namespace(&mount);
-    let fs = FsStruct::new(mount.root_path());
+    let fs = FsStruct::new(mount.root_path()).unwrap();
     let ctx = LookupContext { cred: Credentials::kernel(), fs: &fs, ns: &ns };
     let open = |name: &str, flags| {
         namei::open(&ctx, At::Cwd, name.as_bytes(), &OpenArgs::from_open(flags, 0).unwrap())

@@ -84,13 +84,6 @@ impl FsType for Mqueue {
             return Err(Errno::EINVAL);
         }
         let sb = host()?.super_block()?;
-        let mut owner = Some(sb.user_ns());
-        while let Some(ns) = owner {
-            if Arc::ptr_eq(ns, request.user_ns) {
-                return Ok(sb);
-            }
-            owner = ns.parent.as_ref();
-        }
-        Err(Errno::EPERM)
+        if sb.user_ns().is_inside(request.user_ns) { Ok(sb) } else { Err(Errno::EPERM) }
     }
 }

@@ -89,10 +89,12 @@ impl FileOps for TmpfsFile {
                 mapping.punch_hole(offset..end);
             }
             0 => {
-                let grows = mode & raw::FALLOC_FL_KEEP_SIZE == 0 && end > inode.size();
-                if grows && seals & raw::F_SEAL_GROW != 0 {
+                // Both look at what would be allocated, whether the size changes or not.
+                vfs::rw::may_grow(inode.size(), end)?;
+                if end > inode.size() && seals & raw::F_SEAL_GROW != 0 {
                     return Err(Errno::EPERM);
                 }
+                let grows = mode & raw::FALLOC_FL_KEEP_SIZE == 0 && end > inode.size();
                 self.allocate(file, offset / PAGE, end.div_ceil(PAGE))?;
                 if grows {
                     mapping.set_size(end);

@@ -139,6 +139,7 @@ impl TmpfsInode {
         let child = data(inode)?;
         if inode.is_dir() {
             child.xattrs.set(acl::ACL_DEFAULT, &value, 0)?;
+            inode.insert_flags(InodeFlags::HAS_DEFAULT_ACL);
         }
         let mut list = acl::parse(&value)?;
         let (most, exact) = acl::equivalent_mode(&list);
@@ -339,6 +340,12 @@ impl InodeOps for TmpfsInode {
     }
 
     fn setattr(&self, inode: &Arc<Inode>, attr: &Iattr) -> Result<()> {
+        if attr.valid.contains(AttrValid::MODE)
+            && self.seals.load(Ordering::Acquire) & raw::F_SEAL_EXEC != 0
+            && (inode.mode() ^ attr.mode) & 0o111 != 0
+        {
+            return Err(Errno::EPERM);
+        }
         if attr.valid.contains(AttrValid::SIZE)
             && let Some(mapping) = inode.mapping()
         {
@@ -373,14 +380,13 @@ impl InodeOps for TmpfsInode {
         self.xattrs.list()
     }
 
-    fn open(&self, inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
+    fn open(&self, inode: &Arc<Inode>, _: &mut OpenFile<'_>) -> Result<FileImpl> {
         match (inode.is_dir(), is_ramfs(inode)) {
             (true, true) => return Ok(FileImpl::Static(&ramfs::RAMFS_DIR)),
             (true, false) => return Ok(FileImpl::Static(&DIR_OPS)),
             (false, true) => return Ok(FileImpl::Static(&ramfs::RAMFS_FILE)),
             (false, false) => {}
         }
-        open.mode |= vfs::FileMode::NOWAIT;
         Ok(FileImpl::Static(&FILE_OPS))
     }
 
@@ -400,6 +406,9 @@ impl InodeOps for TmpfsInode {
             }
         }
         self.uncharge();
+        if let Some(sb) = inode.sb().private::<TmpfsSuper>() {
+            sb.exported.forget(inode);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use abi::fs::Statfs;
 use abi::{Errno, Result, raw};
 use arch::addr::PAGE_SIZE;
 use arch::sync::SpinLock;
+use vfs::export::{AliasTable, ExportOps};
 use vfs::fs_context::{Level, Log, ParamResult};
 use vfs::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
 use vfs::types::NAME_MAX;
@@ -62,6 +63,8 @@ pub(crate) struct TmpfsSuper {
     pub(crate) flavor: Flavor,
     limits: Arc<Limits>,
     options: SpinLock<Options>,
+    /// Inodes that have file handles.
+    pub(crate) exported: AliasTable,
 }
 
 /// The largest file.
@@ -94,7 +97,12 @@ pub(crate) fn new_super(
     let uid = request.user_ns.make_uid(options.uid.0).ok_or(Errno::EINVAL)?;
     let gid = request.user_ns.make_gid(options.gid.0).ok_or(Errno::EINVAL)?;
     let mode = options.mode;
-    let ops = TmpfsSuper { flavor, limits: limits.clone(), options: SpinLock::new(options) };
+    let ops = TmpfsSuper {
+        flavor,
+        limits: limits.clone(),
+        options: SpinLock::new(options),
+        exported: AliasTable::default(),
+    };
     let sb = SuperBlock::new(fs, info, request.user_ns.clone(), try_box(ops)?)?;
     let root = inode::new_root(&sb, &limits, raw::S_IFDIR | mode, uid, gid)?;
     sb.set_root(root)?;
@@ -161,6 +169,10 @@ impl SuperOps for TmpfsSuper {
             st.ffree = max.saturating_sub(self.limits.used_inodes());
         }
         Ok(st)
+    }
+
+    fn export(&self) -> Option<&dyn ExportOps> {
+        (self.flavor == Flavor::Tmpfs).then_some(&self.exported)
     }
 
     fn reconfigure(&self, sb: &SuperBlock, _: u32, options: &[u8], log: &mut Log) -> Result<()> {

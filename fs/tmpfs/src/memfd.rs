@@ -32,7 +32,7 @@ const ALL_SEALS: u32 = raw::F_SEAL_SEAL
 
 static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| {
     let request = MountRequest {
-        flags: 0,
+        flags: vfs::super_block::SB_NOUSER,
         source: b"tmpfs",
         // No limits: what uses it is charged to its user.
         options: b"size=0,nr_inodes=0",
@@ -40,6 +40,7 @@ static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| {
         private: None,
     };
     let sb = new_super(&crate::TMPFS, &request, crate::Flavor::Tmpfs)?;
+    sb.set_flags(sb.flags() | vfs::super_block::SB_NOUSER);
     vfs::mount::kernel_mount(&sb, 0, b"tmpfs")
 });
 
@@ -73,8 +74,7 @@ pub fn kernel_file(
         | FileMode::LSEEK
         | FileMode::PREAD
         | FileMode::PWRITE
-        | FileMode::ATOMIC_POS
-        | FileMode::NOWAIT;
+        | FileMode::ATOMIC_POS;
     let open = OpenFile { path: &path, cred, flags: raw::O_RDWR | raw::O_LARGEFILE, mode };
     File::new(open, FileImpl::Static(&FILE_OPS))
 }

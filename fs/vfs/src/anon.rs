@@ -17,7 +17,7 @@ use crate::inode::{Inode, InodeFlags, InodeInit};
 use crate::inode_ops::InodeOps;
 use crate::mount::Mount;
 use crate::path::Path;
-use crate::super_block::{MountRequest, SuperBlock, SuperInfo, SuperOps};
+use crate::super_block::{MountRequest, SB_NOUSER, SuperBlock, SuperInfo, SuperOps};
 use crate::types::{MAX_LFS_FILESIZE, NAME_MAX};
 use mm::fallible::{try_box, try_format};
 
@@ -81,7 +81,7 @@ impl PseudoFs {
             block_size: arch::addr::PAGE_SIZE as u32,
             max_bytes: MAX_LFS_FILESIZE,
             time_granularity_ns: 1,
-            flags: 0,
+            flags: SB_NOUSER,
             dev: None,
         };
         let sb = SuperBlock::new(self, info, UserNamespace::initial().clone(), try_box(PseudoOps)?)?;
@@ -126,6 +126,26 @@ pub(crate) fn pipe_path(cred: &Credentials) -> Result<Path> {
 /// An open file called `anon_inode:NAME` (by convention `[name]`) with operations `ops`. `flags` are access mode
 /// and `O_NONBLOCK`.
 pub fn anon_file(cred: &Arc<Credentials>, name: &str, ops: FileImpl, flags: u32) -> Result<Arc<File>> {
+    open_anon(cred, name, ops, flags, FileMode::STREAM | FileMode::NOWAIT)
+}
+
+/// The same for objects whose position can be set, to no effect: their `llseek` leaves it alone.
+pub fn anon_file_seekable(
+    cred: &Arc<Credentials>,
+    name: &str,
+    ops: FileImpl,
+    flags: u32,
+) -> Result<Arc<File>> {
+    open_anon(cred, name, ops, flags, FileMode::LSEEK | FileMode::PREAD | FileMode::PWRITE)
+}
+
+fn open_anon(
+    cred: &Arc<Credentials>,
+    name: &str,
+    ops: FileImpl,
+    flags: u32,
+    extra: FileMode,
+) -> Result<Arc<File>> {
     let (mount, inode) = ANON.as_ref().map_err(|error| *error)?;
     let dentry = Dentry::new_disconnected(
         mount.sb(),
@@ -138,5 +158,5 @@ pub fn anon_file(cred: &Arc<Credentials>, name: &str, ops: FileImpl, flags: u32)
         raw::O_WRONLY => FileMode::WRITE,
         _ => FileMode::READ | FileMode::WRITE,
     };
-    File::new(OpenFile { path: &path, cred, flags, mode: mode | FileMode::STREAM | FileMode::NOWAIT }, ops)
+    File::new(OpenFile { path: &path, cred, flags, mode: mode | extra }, ops)
 }

@@ -9,8 +9,10 @@ use abi::time::Timespec;
 use abi::{Errno, Result, raw};
 
 use crate::cred::Credentials;
+use crate::dentry::Dentry;
 use crate::file::{File, FileMode};
 use crate::inode::{Inode, InodeFlags};
+use crate::lock::lease::break_lease;
 use crate::mount::flags as mnt_flags;
 use crate::namei::{At, LookupFlags, path_lookup};
 use crate::notify;
@@ -116,7 +118,8 @@ fn setattr_prepare(cred: &Credentials, inode: &Inode, attr: &mut Iattr) -> Resul
 
 /// Makes a change: checks it, turns "kill the set-id bits" into a mode, stamps the change time. The
 /// caller holds `inode.rwsem` for writing.
-pub fn notify_change(cred: &Credentials, inode: &Arc<Inode>, mut attr: Iattr) -> Result<()> {
+pub fn notify_change(cred: &Credentials, dentry: &Arc<Dentry>, mut attr: Iattr) -> Result<()> {
+    let inode = dentry.inode().ok_or(Errno::ENOENT)?;
     let touches = AttrValid::MODE | AttrValid::UID | AttrValid::GID;
     let flags = inode.flags();
     if attr.valid.intersects(touches | AttrValid::ATIME_SET | AttrValid::MTIME_SET | AttrValid::TOUCH)
@@ -171,8 +174,32 @@ pub fn notify_change(cred: &Credentials, inode: &Arc<Inode>, mut attr: Iattr) ->
         update_acl(inode, attr.mode)?;
     }
     inode.ops().setattr(inode, &attr)?;
-    notify::on_inode(inode, notify::event::ATTRIB);
+    notify::on_dentry(dentry, events_of(attr.valid));
     Ok(())
+}
+
+/// The permissions of a new entry of `dir`: those asked for less the mask, which a default access list replaces.
+pub(crate) fn masked(dir: &Inode, mode: u32, umask: u32) -> u32 {
+    if dir.flags().contains(InodeFlags::HAS_DEFAULT_ACL) { mode } else { mode & !umask }
+}
+
+/// What a change of attributes looks like to those who watch.
+fn events_of(valid: AttrValid) -> u32 {
+    let mut events = 0;
+    if valid.intersects(AttrValid::UID | AttrValid::GID | AttrValid::MODE) {
+        events |= notify::mask::ATTRIB;
+    }
+    if valid.contains(AttrValid::SIZE) {
+        events |= notify::mask::MODIFY;
+    }
+    // Both times together are a utimes(2).
+    events
+        | match (valid.contains(AttrValid::ATIME), valid.contains(AttrValid::MTIME)) {
+            (true, true) => notify::mask::ATTRIB,
+            (true, false) => notify::mask::ACCESS,
+            (false, true) => notify::mask::MODIFY,
+            (false, false) => 0,
+        }
 }
 
 /// A mode change goes through to the access control list.
@@ -204,22 +231,36 @@ fn privileges_to_kill(inode: &Inode, cred: &Credentials) -> AttrValid {
 
 /// Contents were or will be changed by a write: set-id bits and file capabilities fall away. The
 /// caller holds `inode.rwsem` for writing.
-pub fn remove_privileges(inode: &Arc<Inode>, cred: &Credentials) -> Result<()> {
-    if inode.mode() & (raw::S_ISUID | raw::S_ISGID) == 0 {
+pub fn remove_privileges(dentry: &Arc<Dentry>, cred: &Credentials) -> Result<()> {
+    let inode = dentry.inode().ok_or(Errno::ENOENT)?;
+    if inode.mode() & (raw::S_ISUID | raw::S_ISGID) == 0 && !inode.flags().contains(InodeFlags::HAS_CAPS) {
         return Ok(());
     }
+    drop_capabilities(inode)?;
     let kill = privileges_to_kill(inode, cred);
     if kill.is_empty() || cred.capable_wrt(inode.uid().0, inode.gid().0, Cap::Fsetid) {
         return Ok(());
     }
     let change = Iattr { valid: kill | AttrValid::FORCE, ..Iattr::default() };
-    notify_change(cred, inode, change)
+    notify_change(cred, dentry, change)
+}
+
+/// Takes the file's capabilities away: what it runs is not what they were given to.
+fn drop_capabilities(inode: &Arc<Inode>) -> Result<()> {
+    if !inode.flags().contains(InodeFlags::HAS_CAPS) {
+        return Ok(());
+    }
+    inode.remove_flags(InodeFlags::HAS_CAPS);
+    match inode.ops().removexattr(inode, crate::xattr::CAPABILITIES) {
+        Err(Errno::ENODATA) => Ok(()),
+        other => other,
+    }
 }
 
 /// Before data is written: times and set-id bits. The caller holds `inode.rwsem` for writing.
 pub fn file_modified(file: &File) -> Result<()> {
     let inode = file.inode();
-    remove_privileges(inode, file.cred())?;
+    remove_privileges(&file.path().dentry, file.cred())?;
     if !inode.flags().contains(InodeFlags::NOCMTIME) {
         inode.touch_mtime();
     }
@@ -277,7 +318,7 @@ fn with_write<R>(path: &Path, f: impl FnOnce(&Arc<Inode>) -> Result<R>) -> Resul
 pub fn chmod_path(cred: &Credentials, path: &Path, mode: u32) -> Result<()> {
     with_write(path, |inode| {
         let mode = mode & 0o7777 | inode.mode() & !0o7777;
-        notify_change(cred, inode, Iattr { valid: AttrValid::MODE, mode, ..Iattr::default() })
+        notify_change(cred, &path.dentry, Iattr { valid: AttrValid::MODE, mode, ..Iattr::default() })
     })
 }
 
@@ -310,7 +351,8 @@ pub fn chown_path(cred: &Credentials, path: &Path, uid: Option<Uid>, gid: Option
                 attr.valid |= AttrValid::KILL_SGID;
             }
         }
-        notify_change(cred, inode, attr)
+        notify_change(cred, &path.dentry, attr)?;
+        if inode.is_dir() { Ok(()) } else { drop_capabilities(inode) }
     })
 }
 
@@ -377,12 +419,12 @@ pub fn utimes_path(cred: &Credentials, path: &Path, times: Option<[Timespec; 2]>
                     if !owner_or_capable(inode, cred) {
                         return Err(Errno::EPERM);
                     }
-                    notify_change(cred, inode, attr)
+                    notify_change(cred, &path.dentry, attr)
                 });
             }
         }
     }
-    with_write(path, |inode| notify_change(cred, inode, attr))
+    with_write(path, |_| notify_change(cred, &path.dentry, attr))
 }
 
 /// `utimensat(2)` by name; flags are `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH`.
@@ -401,16 +443,16 @@ pub fn utimes(
 }
 
 /// Changes the size; set-id bits fall away.
-pub(crate) fn do_truncate(cred: &Credentials, inode: &Arc<Inode>, mut change: Iattr) -> Result<()> {
+pub(crate) fn do_truncate(cred: &Credentials, dentry: &Arc<Dentry>, mut change: Iattr) -> Result<()> {
+    let inode = dentry.inode().ok_or(Errno::ENOENT)?;
     let _exclusive = inode.rwsem.write();
     change.valid |= AttrValid::MTIME;
     crate::rw::may_grow(inode.size(), change.size)?;
+    drop_capabilities(inode)?;
     if !cred.capable_wrt(inode.uid().0, inode.gid().0, Cap::Fsetid) {
         change.valid |= privileges_to_kill(inode, cred);
     }
-    notify_change(cred, inode, change)?;
-    notify::on_inode(inode, notify::event::MODIFY);
-    Ok(())
+    notify_change(cred, dentry, change)
 }
 
 /// `truncate(2)`.
@@ -431,8 +473,12 @@ pub fn truncate(ctx: &LookupContext<'_>, name: &[u8], size: i64) -> Result<()> {
         }
         security::check(ctx.cred, &path, Rights::TRUNCATE)?;
         inode.get_write_access()?;
+        if let Err(error) = break_lease(inode, raw::O_WRONLY) {
+            inode.put_write_access();
+            return Err(error);
+        }
         let change = Iattr { valid: AttrValid::SIZE, size, ..Iattr::default() };
-        let result = do_truncate(ctx.cred, inode, change);
+        let result = do_truncate(ctx.cred, &path.dentry, change);
         inode.put_write_access();
         result
     })();
@@ -454,5 +500,5 @@ pub fn ftruncate(file: &File, size: i64) -> Result<()> {
         return Err(Errno::EACCES);
     }
     let change = Iattr { valid: AttrValid::SIZE | AttrValid::OPEN, size, ..Iattr::default() };
-    do_truncate(file.cred(), inode, change)
+    do_truncate(file.cred(), &file.path().dentry, change)
 }

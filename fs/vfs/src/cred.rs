@@ -73,6 +73,8 @@ pub struct UserNamespace {
     pub uid_map: SpinLock<IdMap>,
     /// `/proc/PID/gid_map`.
     pub gid_map: SpinLock<IdMap>,
+    /// Its creator had `CAP_SETFCAP`: may map the parent's root by itself.
+    pub parent_could_setfcap: bool,
     /// `/proc/PID/setgroups` says `deny`: `setgroups(2)` fails inside.
     pub setgroups_denied: AtomicBool,
 }
@@ -88,6 +90,7 @@ static INIT_USER_NS: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
         ns_inum: 0xEFFF_FFFD,
         uid_map: SpinLock::new(all()),
         gid_map: SpinLock::new(all()),
+        parent_could_setfcap: false,
         setgroups_denied: AtomicBool::new(false),
     })
 });
@@ -96,6 +99,18 @@ impl UserNamespace {
     /// The namespace the system boots in.
     pub fn initial() -> &'static Arc<Self> {
         &INIT_USER_NS
+    }
+
+    /// Whether it is `ancestor` or inside of it.
+    pub fn is_inside(&self, ancestor: &Self) -> bool {
+        let mut at = self;
+        while !core::ptr::eq(at, ancestor) {
+            match &at.parent {
+                Some(parent) => at = parent,
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Whether this is the initial namespace.

@@ -215,23 +215,31 @@ pub fn d_drop(dentry: &Dentry) {
     }
 }
 
-/// A name was removed: the dentry leaves the cache and its inode, if it has no name and no user
-/// left, gives up its space at once.
-pub(crate) fn d_delete(dentry: &Arc<Dentry>, users: usize) {
+/// A name was removed: the dentry leaves the cache. [`evict_if_unused`] then lets the inode go, if that was its last name.
+pub(crate) fn d_delete(dentry: &Arc<Dentry>) {
     dentry.insert_flags(DentryFlags::DELETED | DentryFlags::CANT_MOUNT);
     d_drop(dentry);
-    evict_if_unused(dentry, users);
 }
 
-/// Evicts the inode of an unlinked dentry that has no more than `users` users (those of the caller).
+/// A dentry without a name lost a user: if it has no more than `users` (those of the caller), it is of no use any more, and its
+/// inode, if that has neither names nor other users, gives up its space at once.
 pub(crate) fn evict_if_unused(dentry: &Arc<Dentry>, users: usize) {
     let Some(inode) = dentry.inode() else { return };
-    if inode.nlink() != 0 || !dentry.is_unlinked() {
+    if !dentry.is_unlinked() {
         return;
     }
     fence(Ordering::SeqCst);
-    if dentry.users() <= users && Arc::strong_count(inode) == 1 {
-        inode.evict();
+    if dentry.users() > users {
+        return;
+    }
+    if !dentry.insert_flags(DentryFlags::IDLE).contains(DentryFlags::IDLE) {
+        inode.idle.fetch_add(1, Ordering::AcqRel);
+    }
+    // Marks keep the inode in memory, not in use.
+    let unused = || inode.nlink() == 0 && dentry.users() <= users && inode.is_unused_but_for(0);
+    if crate::export::claim_eviction(inode, unused) {
+        crate::notify::inode_removed(inode);
+        inode.ops().evict(inode);
     }
 }
 
@@ -284,7 +292,7 @@ fn rehash(link: Arc<Link>) {
 /// Drops `dentry` from the cache if nobody uses it; `users` are the caller's own references.
 fn drop_if_unused(dentry: &Arc<Dentry>, users: usize) -> bool {
     let Some(name) = dentry.name_arc() else { return false };
-    if dentry.flags().intersects(DentryFlags::MOUNTED)
+    if dentry.flags().intersects(DentryFlags::MOUNTED | DentryFlags::EXPORTED)
         || dentry.child_names.load(Ordering::Acquire) > 0
         || dentry.users() > users
     {

@@ -44,6 +44,10 @@ bitflags! {
         const DELETED = 1 << 6;
         /// Made by `O_TMPFILE`: may be given its first name by `linkat(2)`.
         const LINKABLE = 1 << 7;
+        /// A file handle was made of it: stays in the cache as long as the name exists.
+        const EXPORTED = 1 << 8;
+        /// Without name and users: only waits for readers to be gone. Counted in [`Inode::idle`].
+        const IDLE = 1 << 9;
     }
 }
 
@@ -283,11 +287,29 @@ impl Dentry {
     }
 }
 
+impl Dentry {
+    /// The dentry goes while others have looked at its inode: if nothing is left that uses that, its marks end.
+    fn last_of_watched(&self) {
+        let Some(inode) = self.inode.get() else { return };
+        if self.flags().contains(DentryFlags::IDLE) {
+            inode.idle.fetch_sub(1, Ordering::AcqRel);
+        }
+        if inode.notify.pins() > 0
+            && inode.nlink() == 0
+            && crate::export::claim_eviction(inode, || inode.is_unused_but_for(1))
+        {
+            crate::notify::inode_removed(inode);
+            inode.ops().evict(inode);
+        }
+    }
+}
+
 impl Drop for Dentry {
     /// Lets go of the parents one after the other: a deep path whose last user leaves must not
     /// recurse once per level.
     fn drop(&mut self) {
         crate::dcache::count_gone();
+        self.last_of_watched();
         let mut next = core::mem::take(&mut self.name).into_inner();
         while let Some(mut name) = next.and_then(Arc::into_inner) {
             let Some(parent) = name.take_parent() else { return };

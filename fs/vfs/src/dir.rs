@@ -92,6 +92,7 @@ pub fn iterate_dir<R: Receiver>(file: &Arc<File>, receiver: &mut R) -> Result<()
     if !file.inode().is_dir() {
         return Err(Errno::ENOTDIR);
     }
+    crate::notify::may_read(file)?;
     let _pos = file.lock_pos();
     let _names = file.inode().rwsem.read();
     if file.inode().flags().contains(InodeFlags::DEAD) {
@@ -99,6 +100,7 @@ pub fn iterate_dir<R: Receiver>(file: &Arc<File>, receiver: &mut R) -> Result<()
     }
     let mut ctx = DirContext::new(file.pos(), receiver);
     let result = file.ops().iterate(file, &mut ctx);
+    crate::notify::on_file(file, crate::notify::mask::ACCESS);
     let pos = ctx.pos;
     file.set_pos(receiver.finish().unwrap_or(pos));
     crate::attr::touch_atime(file.path());

@@ -119,6 +119,17 @@ impl WakeCallback for ItemCallback {
     }
 }
 
+/// The file that `epoll` watches as descriptor `fd`: number `skip` of those added under that number (`kcmp(2)`).
+///
+/// # Errors
+/// `EINVAL`: not an epoll; `ENOENT`: it watches no such file.
+pub fn watched(epoll: &File, fd: u32, skip: usize) -> Result<Arc<File>> {
+    let epoll = epoll.private::<Epoll>().ok_or(Errno::EINVAL)?;
+    let items = epoll.items.lock();
+    let item = items.values().filter(|item| item.key.1 == fd).nth(skip).ok_or(Errno::ENOENT)?;
+    item.file.upgrade().ok_or(Errno::ENOENT)
+}
+
 /// An epoll instance.
 pub struct Epoll {
     me: Weak<Epoll>,

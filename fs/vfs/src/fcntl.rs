@@ -2,11 +2,15 @@
 //! [`crate::fdtable`]'s, those with a `struct flock` are [`crate::lock::posix`]'s; owners (`F_SETOWN`) are resolved by the
 //! kernel, which knows processes.
 
+use core::sync::atomic::Ordering;
+
+use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 
 use crate::cred::Credentials;
 use crate::file::File;
 use crate::ioctl::set_async;
+use crate::lock::{LockKind, lease};
 use crate::permission::owner_or_capable;
 use crate::pipe::Pipe;
 
@@ -14,7 +18,7 @@ use crate::pipe::Pipe;
 const SETFL_MASK: u32 = raw::O_APPEND | raw::O_NONBLOCK | raw::O_DIRECT | raw::O_NOATIME;
 
 /// `F_SETFL`.
-pub fn setfl(file: &File, cred: &Credentials, flags: u32) -> Result<()> {
+pub fn setfl(file: &File, fd: i32, cred: &Credentials, flags: u32) -> Result<()> {
     let inode = file.inode();
     let old = file.flags();
     if flags & raw::O_APPEND == 0
@@ -30,7 +34,11 @@ pub fn setfl(file: &File, cred: &Credentials, flags: u32) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     file.ops().check_flags(file, flags)?;
-    set_async(file, flags & raw::FASYNC != 0)?;
+    // Who never signals takes the flag and forgets it.
+    match set_async(file, fd, flags & raw::FASYNC != 0) {
+        Ok(()) | Err(Errno::ENOTTY) => {}
+        Err(error) => return Err(error),
+    }
     file.set_flags(SETFL_MASK, flags);
     Ok(())
 }
@@ -59,4 +67,41 @@ pub fn add_seals(file: &File, seals: u32) -> Result<()> {
 /// `F_GET_SEALS`.
 pub fn get_seals(file: &File) -> Result<u32> {
     file.ops().get_seals(file)
+}
+
+/// `F_SETLEASE`: for the owner of a regular file.
+///
+/// # Errors
+/// `EINVAL` for a kind that is none; `EACCES`; those of [`lease::setlease`].
+pub fn set_lease(file: &File, fd: i32, cred: &Credentials, kind: u32, pid: i32) -> Result<()> {
+    let kind = match kind {
+        raw::F_RDLCK => Some(LockKind::Read),
+        raw::F_WRLCK => Some(LockKind::Write),
+        raw::F_UNLCK => None,
+        _ => return Err(Errno::EINVAL),
+    };
+    if file.inode().uid() != cred.fsuid && !cred.capable(Cap::Lease) {
+        return Err(Errno::EACCES);
+    }
+    if !file.inode().is_regular() {
+        return Err(Errno::EINVAL);
+    }
+    lease::setlease(file, fd, kind, pid)
+}
+
+/// `F_GET_RW_HINT`.
+pub fn rw_hint(file: &File) -> u64 {
+    u64::from(file.inode().write_hint.load(Ordering::Relaxed))
+}
+
+/// `F_SET_RW_HINT`.
+///
+/// # Errors
+/// `EINVAL` for one that is none.
+pub fn set_rw_hint(file: &File, hint: u64) -> Result<()> {
+    if hint > u64::from(raw::RWH_WRITE_LIFE_EXTREME) {
+        return Err(Errno::EINVAL);
+    }
+    file.inode().write_hint.store(hint as u8, Ordering::Relaxed);
+    Ok(())
 }

@@ -19,9 +19,12 @@ use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use bitflags::bitflags;
 use sched::mutex::{Mutex, MutexGuard};
+use sync::Once;
 
 use crate::cred::Credentials;
+use crate::dentry::DentryFlags;
 use crate::epoll::EpollLinks;
+use crate::fasync::{FileOwner, OwnerCell};
 use crate::file_ops::FileOps;
 use crate::inode::Inode;
 use crate::path::Path;
@@ -66,6 +69,8 @@ bitflags! {
         const NO_TRUNCATE = 1 << 15;
         /// The opener's domain forbids `ioctl(2)` on the device.
         const NO_IOCTL = 1 << 16;
+        /// Counted as a reader of the inode.
+        const READ_COUNTED = 1 << 17;
     }
 }
 
@@ -134,23 +139,6 @@ impl OpenFile<'_> {
     }
 }
 
-/// Who gets `SIGIO` and `SIGURG` (`F_SETOWN`).
-#[derive(Clone, Default)]
-pub struct FileOwner {
-    /// `F_OWNER_TID`, `F_OWNER_PID` or `F_OWNER_PGRP`.
-    pub kind: u32,
-    /// The process, thread or group; the kernel puts its own pid object here.
-    pub target: Option<Arc<dyn Any + Send + Sync>>,
-    /// The number that `F_GETOWN` shows.
-    pub pid: i32,
-    /// Real and effective user of who set it.
-    pub uid: u32,
-    /// Effective user of who set it.
-    pub euid: u32,
-    /// `F_SETSIG`; zero is `SIGIO`.
-    pub signal: i32,
-}
-
 /// An open file description. See the module text.
 pub struct File {
     path: Path,
@@ -160,7 +148,7 @@ pub struct File {
     pos: AtomicU64,
     pos_lock: Mutex<()>,
     cred: Arc<Credentials>,
-    owner: SpinLock<Option<Box<FileOwner>>>,
+    owner: Once<Arc<OwnerCell>>,
     /// Where readahead stands (start, size) and what the user advised (`POSIX_FADV_*`).
     pub readahead: SpinLock<Readahead>,
     pub(crate) epoll: EpollLinks,
@@ -222,7 +210,7 @@ impl File {
             pos: AtomicU64::new(0),
             pos_lock: Mutex::new(()),
             cred: open.cred.clone(),
-            owner: SpinLock::new(None),
+            owner: Once::new(),
             readahead: SpinLock::new(Readahead { max_pages: 32, ..Readahead::default() }),
             epoll: EpollLinks::new(),
             has_locks: AtomicBool::new(false),
@@ -232,6 +220,13 @@ impl File {
             NR_FILES.fetch_sub(1, Ordering::Relaxed);
         }
         Ok(made?)
+    }
+
+    /// The open of a new file was refused: nobody hears that it is closed.
+    pub(crate) fn was_refused(file: &mut Arc<Self>) {
+        if let Some(file) = Arc::get_mut(file) {
+            file.mode |= FileMode::NONOTIFY;
+        }
     }
 
     /// The place that was opened.
@@ -330,17 +325,14 @@ impl File {
         if self.mode.contains(FileMode::WRITE) { Ok(()) } else { Err(Errno::EBADF) }
     }
 
-    /// Who gets `SIGIO`.
+    /// Who gets `SIGIO`, if that was ever said.
     pub fn owner(&self) -> Option<FileOwner> {
-        self.owner.lock().as_deref().cloned()
+        self.owner.get().map(|owner| owner.get())
     }
 
-    /// Changes who gets `SIGIO`.
-    pub fn update_owner(&self, change: impl FnOnce(&mut FileOwner)) {
-        let mut fresh = Some(Box::<FileOwner>::default());
-        let mut owner = self.owner.lock();
-        let target = owner.get_or_insert_with(|| fresh.take().unwrap_or_default());
-        change(target);
+    /// Who gets `SIGIO`, to be changed.
+    pub fn owner_cell(&self) -> Arc<OwnerCell> {
+        self.owner.call_once(Arc::default).clone()
     }
 
     /// The type of the inode.
@@ -360,6 +352,7 @@ impl File {
             return Ok(());
         }
         let result = self.ops.flush(self);
+        crate::dnotify::closed(self, owner);
         if let Some(locks) = self.inode().locks() {
             locks.release_posix(owner);
         }
@@ -380,14 +373,25 @@ impl Drop for File {
             locks.release_file(self);
         }
         crate::notify::on_close(self);
+        if self.flags() & raw::FASYNC != 0 {
+            for list in self.ops.fasync_lists(self).into_iter().flatten() {
+                let _ = list.set(self, -1, false);
+            }
+        }
         self.ops.release(self);
         if self.mode.contains(FileMode::WRITE_COUNTED) {
             self.inode().put_write_access();
         }
+        if self.mode.contains(FileMode::READ_COUNTED) {
+            self.inode().read_count.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.mode.contains(FileMode::WRITER) {
             self.path.mnt.put_write();
         }
-        if self.inode().nlink() == 0 {
+        // Something in a directory that has lost its name.
+        if self.path.dentry.is_unlinked() && !self.path.dentry.flags().contains(DentryFlags::DISCONNECTED)
+            || self.inode().nlink() == 0
+        {
             crate::dcache::evict_if_unused(&self.path.dentry, 1);
         }
     }

@@ -10,6 +10,7 @@ use mm::IovIter;
 use mm::vma::{DevicePage, MmapSetup, VmFlags};
 
 use crate::dir::DirContext;
+use crate::fasync::FasyncList;
 use crate::file::{File, FileMode};
 use crate::poll::PollTable;
 
@@ -157,9 +158,10 @@ pub trait FileOps: Any + Send + Sync {
         Ok(())
     }
 
-    /// `FASYNC` was switched: registers or removes the file with the object's list.
-    fn fasync(&self, file: &File, on: bool) -> Result<()> {
-        Ok(())
+    /// The lists of those who want a signal when the object is ready (`O_ASYNC`), one for each direction; none for files that
+    /// never signal.
+    fn fasync_lists(&self, file: &File) -> [Option<&FasyncList>; 2] {
+        [None, None]
     }
 
     /// The seals of a memfd (`F_GET_SEALS`, `F_ADD_SEALS`); `EINVAL` for files that have none.

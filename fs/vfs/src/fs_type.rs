@@ -23,6 +23,8 @@ bitflags! {
         const NO_USER = 16;
         /// Mounts of it can show other owners than it stores (`MOUNT_ATTR_IDMAP`).
         const ALLOW_IDMAP = 32;
+        /// Opening its files may wait for others: nobody is asked for permission.
+        const NO_PERMISSION_EVENTS = 64;
         /// Looks at each parameter when it is given ([`FsType::check_param`]), not at all of them when it is mounted.
         const CHECKS_PARAMS = 1 << 16;
     }

@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::creds::{Gid, Uid};
 use abi::fs::DevId;
@@ -27,6 +27,7 @@ use sync::Once;
 
 use crate::inode_ops::InodeOps;
 use crate::lock::LockContext;
+use crate::notify::Watched;
 use crate::pipe::Pipe;
 use crate::super_block::SuperBlock;
 use crate::types::{FileType, Ino, Kstat, Timestamp};
@@ -68,10 +69,14 @@ bitflags! {
         const EVICTED = 1 << 21;
         /// An eviction policy wants the dentry dropped at last close.
         const DONT_CACHE = 1 << 22;
-        /// There are watches (inotify, fanotify).
-        const WATCHED = 1 << 23;
         /// There is an access control list.
         const HAS_ACL = 1 << 24;
+        /// A file handle was made of it.
+        const EXPORTED = 1 << 25;
+        /// The file has capabilities (`security.capability`).
+        const HAS_CAPS = 1 << 26;
+        /// New entries of the directory get an access control list.
+        const HAS_DEFAULT_ACL = 1 << 27;
     }
 }
 
@@ -111,8 +116,14 @@ pub struct Inode {
     pipe: SpinLock<Option<Arc<Pipe>>>,
     /// Open files that may write, minus what denies writing (`i_writecount`).
     pub(crate) write_count: core::sync::atomic::AtomicI32,
+    /// Open files that read and do not write (`i_readcount`).
+    pub(crate) read_count: AtomicU32,
+    /// Dentries that are of no use to anybody any more, and hold references until a grace period is over.
+    pub(crate) idle: AtomicU32,
+    /// How long data written is expected to live (`F_SET_RW_HINT`).
+    pub write_hint: AtomicU8,
     /// Marks of inotify and fanotify.
-    pub notify: SpinLock<Option<Arc<dyn Any + Send + Sync>>>,
+    pub notify: Watched,
 }
 
 /// What a new inode starts with; see [`Inode::new`].
@@ -185,7 +196,10 @@ impl Inode {
             locks: Once::new(),
             pipe: SpinLock::new(None),
             write_count: core::sync::atomic::AtomicI32::new(0),
-            notify: SpinLock::new(None),
+            read_count: AtomicU32::new(0),
+            idle: AtomicU32::new(0),
+            write_hint: AtomicU8::new(0),
+            notify: Watched::default(),
         })?)
     }
 
@@ -461,16 +475,38 @@ impl Inode {
             .map_err(|_| abi::Errno::ETXTBSY)
     }
 
+    /// Whether it is open for writing `writers` times, for reading only `readers` times, and not running.
+    pub(crate) fn only_opens(&self, writers: i64, readers: u32) -> bool {
+        i64::from(self.write_count.load(Ordering::SeqCst)) == writers
+            && self.read_count.load(Ordering::SeqCst) == readers
+    }
+
+    /// Whether somebody has it open for writing.
+    pub fn has_writers(&self) -> bool {
+        self.write_count.load(Ordering::Acquire) > 0
+    }
+
     /// Ends [`Inode::get_write_access`].
     pub fn put_write_access(&self) {
         self.write_count.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Whether `dentries` of it and what does not count as a use (marks, dentries that are going) are all that keeps it.
+    pub(crate) fn is_unused_but_for(self: &Arc<Self>, dentries: usize) -> bool {
+        let idle = self.idle.load(Ordering::Acquire) as usize;
+        Arc::strong_count(self) == dentries + idle + self.notify.pins()
+    }
+
     /// Lets the file system release what the inode stands for, once.
     pub(crate) fn evict(&self) {
-        if !self.insert_flags(InodeFlags::EVICTED).contains(InodeFlags::EVICTED) {
+        if self.claim_eviction() {
             self.ops.evict(self);
         }
+    }
+
+    /// Marks the inode as evicted; `false` if it was before. Who marks it calls `InodeOps::evict`.
+    pub(crate) fn claim_eviction(&self) -> bool {
+        !self.insert_flags(InodeFlags::EVICTED).contains(InodeFlags::EVICTED)
     }
 }
 

@@ -1,14 +1,12 @@
 //! `inotify(7)`: events of files, as records that can be read.
 //!
-//! A [`Watch`] joins an inode to an instance; watches of an inode are found by its address. [`notify`] calls
-//! [`Inotify`]'s side for inodes that carry `InodeFlags::WATCHED` only, so that files that nobody watches cost one flag test.
+//! An [`Inotify`] is a [`Group`] whose marks ([`crate::notify`]) have numbers, the watch descriptors. Its queue joins an event
+//! with the last one if they are the same, and says once that it is full.
 //!
-//! Locks: [`WATCHED`] (which inode has which watches) is outside of an instance's `state`; both are short spin locks. Waiters are
-//! woken, and watches dropped, with neither held.
-//!
-//! Invariant: a watch is in its instance's table exactly while it is in `WATCHED`.
+//! Lock: an instance's `state`, a leaf. Readers are woken with it released.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
@@ -18,30 +16,28 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::IovIter;
-use mm::fallible::{SortedMap, TryCollect, TryDeque, TryVec, try_arc, try_arc_cyclic, try_to_vec};
 use mm::user::UserPtr;
 use sched::wait::{Wait, WaitQueue};
 
 use crate::anon;
 use crate::cred::Credentials;
+use crate::export;
+use crate::fasync::{Band, FasyncList};
 use crate::file::{File, FileImpl};
-use crate::file_ops::{FileOps, IoFlags};
-use crate::inode::{Inode, InodeFlags};
+use crate::file_ops::{FileOps, IoFlags, Whence};
+use crate::inode::Inode;
 use crate::namei::walk::path_lookup;
 use crate::namei::{At, LookupFlags};
-use crate::notify::{self, Listener};
+use crate::notify::account::{INOTIFY_INSTANCES, INOTIFY_WATCHES};
+use crate::notify::mark::{self, Interest};
+use crate::notify::{Event, Found, Group, Kind, Mark, MarkFlags, Object, Priority, hooks, mask};
 use crate::path::LookupContext;
 use crate::permission::inode_permission;
 use crate::poll::PollTable;
-use crate::super_block::SuperBlock;
 use crate::types::MayAccess;
 
-/// `/proc/sys/fs/inotify/max_queued_events`.
+/// `/proc/sys/fs/inotify/max_queued_events`, for instances to come.
 pub static MAX_QUEUED_EVENTS: AtomicU32 = AtomicU32::new(16384);
-/// `/proc/sys/fs/inotify/max_user_instances`.
-pub static MAX_USER_INSTANCES: AtomicU32 = AtomicU32::new(128);
-/// `/proc/sys/fs/inotify/max_user_watches`.
-pub static MAX_USER_WATCHES: AtomicU32 = AtomicU32::new(8192);
 
 /// Bits of a mask that a program may give.
 const KNOWN: u32 = raw::IN_ALL_EVENTS
@@ -55,62 +51,25 @@ const KNOWN: u32 = raw::IN_ALL_EVENTS
     | raw::IN_UNMOUNT
     | raw::IN_Q_OVERFLOW
     | raw::IN_IGNORED;
+/// Bits of an event that a program sees.
+const SHOWN: u32 =
+    raw::IN_ALL_EVENTS | raw::IN_ISDIR | raw::IN_UNMOUNT | raw::IN_IGNORED | raw::IN_Q_OVERFLOW;
 /// Bytes of a record without its name; names are padded to multiples of it.
 const HEADER: usize = 16;
 
-struct Watch {
-    wd: i32,
-    mask: AtomicU32,
-    inode: Arc<Inode>,
-    owner: Weak<Inotify>,
-}
-
-/// Watches by the address of their inode, which they keep alive.
-static WATCHED: SpinLock<SortedMap<usize, Arc<Vec<Arc<Watch>>>>> = SpinLock::new(SortedMap::new());
-
-/// Instances and watches of a user.
-#[derive(Clone, Copy, Default)]
-struct Usage {
-    instances: u32,
-    watches: u32,
-}
-
-impl Usage {
-    fn one_watch_less(&mut self) -> bool {
-        self.watches = self.watches.saturating_sub(1);
-        true
-    }
-
-    fn one_instance_less(&mut self) -> bool {
-        self.instances = self.instances.saturating_sub(1);
-        true
-    }
-}
-
-static USAGE: SpinLock<SortedMap<u32, Usage>> = SpinLock::new(SortedMap::new());
-
-/// Changes what `uid` uses; `false`, and no change, if `change` refuses.
-///
-/// # Errors
-/// `ENOMEM`, not for a user that is counted already.
-fn account(uid: u32, change: impl FnOnce(&mut Usage) -> bool) -> Result<bool> {
-    let mut usage = USAGE.lock();
-    let entry = usage.try_get_or_insert_with(uid, Usage::default)?;
-    let allowed = change(entry);
-    if entry.instances == 0 && entry.watches == 0 {
-        usage.remove(&uid);
-    }
-    Ok(allowed)
-}
-
-struct Event {
+struct Record {
     wd: i32,
     mask: u32,
     cookie: u32,
     name: Vec<u8>,
 }
 
-impl Event {
+impl Record {
+    /// Without a name.
+    fn plain(wd: i32, mask: u32) -> Self {
+        Self { wd, mask, cookie: 0, name: Vec::new() }
+    }
+
     /// Bytes of the name in the record: with its NUL and padding; none for an event without one.
     fn name_space(&self) -> usize {
         if self.name.is_empty() { 0 } else { (self.name.len() + 1).next_multiple_of(HEADER) }
@@ -120,15 +79,16 @@ impl Event {
         HEADER + self.name_space()
     }
 
-    fn repeats(&self, other: &Self) -> bool {
-        self.mask & raw::IN_IGNORED == 0
-            && (self.wd, self.mask, self.cookie) == (other.wd, other.mask, other.cookie)
-            && self.name == other.name
+    /// Whether it would tell nothing after `last`.
+    fn repeats(&self, last: &Self) -> bool {
+        last.mask & mask::IGNORED == 0
+            && (self.wd, self.mask) == (last.wd, last.mask)
+            && self.name == last.name
     }
 
     fn write(&self, iter: &mut IovIter<'_>) -> Result<()> {
         let mut header = [0; HEADER];
-        let words = [self.wd as u32, self.mask, self.cookie, self.name_space() as u32];
+        let words = [self.wd as u32, self.mask & SHOWN, self.cookie, self.name_space() as u32];
         for (slot, word) in header.chunks_exact_mut(4).zip(words) {
             slot.copy_from_slice(&word.to_ne_bytes());
         }
@@ -141,9 +101,11 @@ impl Event {
 
 #[derive(Default)]
 struct State {
-    watches: SortedMap<i32, Arc<Watch>>,
-    events: VecDeque<Event>,
+    watches: BTreeMap<i32, Arc<Mark>>,
+    records: VecDeque<Record>,
     last_wd: i32,
+    /// The queue is full, and says so.
+    overflowed: bool,
 }
 
 /// An inotify instance.
@@ -151,6 +113,8 @@ pub struct Inotify {
     me: Weak<Inotify>,
     state: SpinLock<State>,
     queue: WaitQueue,
+    fasync: FasyncList,
+    limit: usize,
     uid: u32,
 }
 
@@ -159,32 +123,32 @@ pub fn inotify_init(cred: &Arc<Credentials>, flags: u32) -> Result<Arc<File>> {
     if flags & !(raw::IN_NONBLOCK | raw::IN_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    let uid = cred.uid.0;
-    let limit = MAX_USER_INSTANCES.load(Ordering::Relaxed);
-    let counted = account(uid, |usage| {
-        let allowed = usage.instances < limit;
-        usage.instances += u32::from(allowed);
-        allowed
-    })?;
-    if !counted {
+    let uid = cred.euid.0;
+    if !INOTIFY_INSTANCES.charge(uid) {
         return Err(Errno::EMFILE);
     }
-    notify::set_listener(&Inotifies);
-    let made = try_arc_cyclic(|me| Inotify {
+    let instance = Arc::new_cyclic(|me| Inotify {
         me: me.clone(),
         state: SpinLock::new(State::default()),
         queue: WaitQueue::new(),
+        fasync: FasyncList::new(),
+        limit: MAX_QUEUED_EVENTS.load(Ordering::Relaxed) as usize,
         uid,
     });
-    let open = raw::O_RDONLY | flags & raw::IN_NONBLOCK;
-    let file = made
-        .map_err(Errno::from)
-        .and_then(|instance| anon::anon_file(cred, "inotify", FileImpl::Shared(instance), open));
-    if file.is_err() {
-        // Otherwise the last close does it.
-        let _ = account(uid, Usage::one_instance_less);
-    }
-    file
+    anon::anon_file_seekable(
+        cred,
+        "inotify",
+        FileImpl::Shared(instance),
+        raw::O_RDONLY | flags & raw::IN_NONBLOCK,
+    )
+}
+
+/// Whether a mask has bits, and only such as mean something.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn check_mask(mask: u32) -> Result<()> {
+    if mask == 0 || mask & !KNOWN != 0 { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 fn instance_of(file: &File) -> Result<&Inotify> {
@@ -193,9 +157,8 @@ fn instance_of(file: &File) -> Result<&Inotify> {
 
 /// `inotify_add_watch(2)`; returns the watch descriptor.
 pub fn add_watch(ctx: &LookupContext<'_>, file: &File, name: &[u8], mask: u32) -> Result<i32> {
-    if mask & KNOWN == 0
-        || mask & (raw::IN_MASK_ADD | raw::IN_MASK_CREATE) == raw::IN_MASK_ADD | raw::IN_MASK_CREATE
-    {
+    check_mask(mask)?;
+    if mask & (raw::IN_MASK_ADD | raw::IN_MASK_CREATE) == raw::IN_MASK_ADD | raw::IN_MASK_CREATE {
         return Err(Errno::EINVAL);
     }
     let instance = instance_of(file)?;
@@ -212,136 +175,131 @@ pub fn add_watch(ctx: &LookupContext<'_>, file: &File, name: &[u8], mask: u32) -
 pub fn rm_watch(file: &File, wd: i32) -> Result<()> {
     let instance = instance_of(file)?;
     let watch = instance.state.lock().watches.get(&wd).cloned().ok_or(Errno::EINVAL)?;
-    instance.forget(&watch);
+    if mark::detach(&watch) {
+        instance.ended(&watch);
+    }
     Ok(())
 }
 
-/// Takes a watch out of the inode's list; whether it was there.
-fn unlink(watch: &Arc<Watch>) -> bool {
-    let key = Arc::as_ptr(&watch.inode) as usize;
-    let old;
-    {
-        let mut watched = WATCHED.lock();
-        let Some(list) = watched.get(&key).filter(|list| list.iter().any(|w| Arc::ptr_eq(w, watch))) else {
-            return false;
-        };
-        if list.len() == 1 {
-            watch.inode.remove_flags(InodeFlags::WATCHED);
-            old = watched.remove(&key);
-        } else {
-            // A watch that ends cannot be refused that.
-            let _no_fail = mm::context::NoFailScope::enter();
-            let others = list.iter().filter(|w| !Arc::ptr_eq(w, watch)).cloned();
-            let rest = others.try_collect_vec().and_then(try_arc);
-            old = rest.ok().and_then(|rest| watched.try_insert(key, rest).ok()?);
-        }
-    }
-    drop(old);
-    true
+/// What `mask` asks of a mark on `inode`.
+fn interest(inode: &Inode, asked: u32) -> Interest {
+    let children = if inode.is_dir() { mask::ON_CHILD } else { 0 };
+    let mut flags = MarkFlags::empty();
+    flags.set(MarkFlags::EXCL_UNLINK, asked & raw::IN_EXCL_UNLINK != 0);
+    flags.set(MarkFlags::ONESHOT, asked & raw::IN_ONESHOT != 0);
+    Interest { mask: asked & raw::IN_ALL_EVENTS | mask::UNMOUNT | children, ignore: 0, flags }
 }
 
 impl Inotify {
-    fn watch(&self, inode: &Arc<Inode>, mask: u32) -> Result<i32> {
-        let events = mask & (raw::IN_ALL_EVENTS | raw::IN_ONESHOT | raw::IN_EXCL_UNLINK) | raw::IN_UNMOUNT;
-        let key = Arc::as_ptr(inode) as usize;
-        let limit = MAX_USER_WATCHES.load(Ordering::Relaxed);
-        let mut old = None;
-        let wd = {
-            let mut watched = WATCHED.lock();
-            let list = watched.get(&key);
-            let me = self.me.as_ptr();
-            let mine = list.and_then(|list| list.iter().find(|w| core::ptr::eq(w.owner.as_ptr(), me)));
-            if let Some(watch) = mine {
-                if mask & raw::IN_MASK_CREATE != 0 {
-                    return Err(Errno::EEXIST);
+    fn watch(&self, inode: &Arc<Inode>, asked: u32) -> Result<i32> {
+        let group: Weak<dyn Group> = self.me.clone();
+        let wanted = interest(inode, asked);
+        if let Some(mark) = inode.notify.find(&group) {
+            return Self::change(&mark, wanted, asked);
+        }
+        if !INOTIFY_WATCHES.charge(self.uid) {
+            return Err(Errno::ENOSPC);
+        }
+        let wd = self.state.lock().next_wd();
+        match mark::attach(&group, Priority::Normal, &Object::Inode(inode.clone()), wanted, wd) {
+            Ok(mark) => {
+                let over = {
+                    let mut state = self.state.lock();
+                    state.watches.insert(wd, mark.clone());
+                    // The inode may have ended before the watch was in the table.
+                    mark.object().is_none()
+                };
+                if over && mark::detach(&mark) {
+                    self.ended(&mark);
                 }
-                let kept = if mask & raw::IN_MASK_ADD != 0 { watch.mask.load(Ordering::Relaxed) } else { 0 };
-                watch.mask.store(kept | events, Ordering::Relaxed);
-                return Ok(watch.wd);
+                Ok(wd)
             }
-            let mut longer = Vec::new();
-            let count = list.map_or(0, |list| list.len());
-            longer.try_reserve_exact(count + 1).map_err(|_| Errno::ENOMEM)?;
-            longer.try_extend(list.iter().flat_map(|list| list.iter().cloned()))?;
-            let mut state = self.state.lock();
-            let wd = state.next_wd();
-            let mask = AtomicU32::new(events);
-            let watch = try_arc(Watch { wd, mask, inode: inode.clone(), owner: self.me.clone() })?;
-            longer.push_reserved(watch.clone());
-            let longer = try_arc(longer)?;
-            let counted = account(self.uid, |usage| {
-                let allowed = usage.watches < limit;
-                usage.watches += u32::from(allowed);
-                allowed
-            })?;
-            if !counted {
-                return Err(Errno::ENOSPC);
-            }
-            let kept = state.watches.try_insert(wd, watch);
-            match kept.and_then(|_| watched.try_insert(key, longer)) {
-                Ok(before) => old = before.or(old),
-                Err(error) => {
-                    let watch = state.watches.remove(&wd);
-                    drop(state);
-                    let _ = account(self.uid, Usage::one_watch_less);
-                    drop(watched);
-                    drop(watch);
-                    return Err(error.into());
+            Err(error) => {
+                INOTIFY_WATCHES.uncharge(self.uid, 1);
+                match (error, inode.notify.find(&group)) {
+                    // Another thread was faster.
+                    (Errno::EEXIST, Some(mark)) => Self::change(&mark, wanted, asked),
+                    _ => Err(error),
                 }
             }
-            inode.insert_flags(InodeFlags::WATCHED);
-            wd
-        };
-        drop(old);
-        Ok(wd)
+        }
     }
 
-    /// Ends a watch and says so.
-    fn forget(&self, watch: &Arc<Watch>) {
-        if !unlink(watch) {
-            return;
+    fn change(mark: &Arc<Mark>, wanted: Interest, asked: u32) -> Result<i32> {
+        if asked & raw::IN_MASK_CREATE != 0 {
+            return Err(Errno::EEXIST);
         }
-        self.push(Event { wd: watch.wd, mask: raw::IN_IGNORED, cookie: 0, name: Vec::new() });
+        mark::update(mark, |now| match asked & raw::IN_MASK_ADD != 0 {
+            true => Interest { mask: now.mask | wanted.mask, ignore: 0, flags: now.flags | wanted.flags },
+            false => wanted,
+        });
+        Ok(mark.wd)
+    }
+
+    /// A watch is over: says so.
+    fn ended(&self, watch: &Arc<Mark>) {
+        self.push(Record::plain(watch.wd, mask::IGNORED));
         let gone = self.state.lock().watches.remove(&watch.wd);
-        let _ = account(self.uid, Usage::one_watch_less);
+        if gone.is_some() {
+            INOTIFY_WATCHES.uncharge(self.uid, 1);
+        }
         drop(gone);
     }
 
-    fn push(&self, event: Event) {
+    fn push(&self, record: Record) {
         {
             let mut state = self.state.lock();
-            if state.events.back().is_some_and(|last| event.repeats(last)) {
+            if state.overflowed || state.records.back().is_some_and(|last| record.repeats(last)) {
                 return;
             }
-            let limit = MAX_QUEUED_EVENTS.load(Ordering::Relaxed) as usize;
-            let overflow = Event { wd: -1, mask: raw::IN_Q_OVERFLOW, cookie: 0, name: Vec::new() };
-            if state.events.try_reserve(1).is_err() {
-                return;
-            }
-            if state.events.len() < limit {
-                state.events.push_back_reserved(event);
-            } else if state.events.back().is_some_and(|last| overflow.repeats(last)) {
-                return;
+            let fits = state.records.len() < self.limit && state.records.try_reserve(1).is_ok();
+            if fits {
+                state.records.push_back(record);
+            } else if state.records.try_reserve(1).is_ok() {
+                state.overflowed = true;
+                state.records.push_back(Record::plain(-1, mask::Q_OVERFLOW));
             } else {
-                state.events.push_back_reserved(overflow);
+                return;
             }
         }
         self.queue.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+        self.fasync.kill(Band::In);
     }
 
-    /// Takes the next event if its record fits `room` bytes.
-    fn pop(&self, room: usize) -> Option<Result<Event>> {
+    /// Takes the next record if it fits `room` bytes.
+    fn pop(&self, room: usize) -> Option<Result<Record>> {
         let mut state = self.state.lock();
-        let next = state.events.front()?;
+        let next = state.records.front()?;
         if next.size() > room {
             return Some(Err(Errno::EINVAL));
         }
-        state.events.pop_front().map(Ok)
+        let next = state.records.pop_front()?;
+        if next.mask & mask::Q_OVERFLOW != 0 {
+            state.overflowed = false;
+        }
+        Some(Ok(next))
+    }
+
+    /// One mark's share of an event.
+    fn one(&self, watch: &Arc<Mark>, event: &Event<'_>, name: Option<&[u8]>, cookie: u32) {
+        let excluded = watch.flags().contains(MarkFlags::EXCL_UNLINK) && hooks::is_nameless(event.data);
+        if excluded || watch.mask() & event.mask & mask::ALL == 0 {
+            return;
+        }
+        let mut copy = Vec::new();
+        let name = name.unwrap_or_default();
+        if copy.try_reserve_exact(name.len()).is_ok() {
+            copy.extend_from_slice(name);
+            self.push(Record { wd: watch.wd, mask: event.mask & SHOWN, cookie, name: copy });
+        }
+        if watch.flags().contains(MarkFlags::ONESHOT) && mark::detach(watch) {
+            self.ended(watch);
+        }
     }
 }
 
 impl State {
-    /// A descriptor that was not used lately (`idr_alloc_cyclic`).
+    /// A descriptor that was not used lately.
     fn next_wd(&mut self) -> i32 {
         loop {
             self.last_wd = self.last_wd.checked_add(1).unwrap_or(1);
@@ -352,17 +310,40 @@ impl State {
     }
 }
 
+impl Group for Inotify {
+    fn event(&self, event: &Event<'_>, found: &Found<'_>) -> Result<()> {
+        if let Some(watch) = found.get(Kind::Parent) {
+            self.one(watch, event, event.name, 0);
+        }
+        if let Some(watch) = found.get(Kind::Inode) {
+            // The name is the directory's business.
+            let on_child = event.mask & mask::ON_CHILD != 0;
+            self.one(
+                watch,
+                event,
+                event.name.filter(|_| !on_child && event.mask & mask::DIRENT != 0),
+                event.cookie,
+            );
+        }
+        Ok(())
+    }
+
+    fn object_gone(&self, mark: &Arc<Mark>) {
+        self.ended(mark);
+    }
+}
+
 impl FileOps for Inotify {
     fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
         let size = iter.count();
         loop {
             match self.pop(iter.count()) {
-                Some(Ok(event)) => event.write(iter)?,
+                Some(Ok(record)) => record.write(iter)?,
                 Some(Err(error)) if iter.count() == size => return Err(error),
                 _ if iter.count() < size => return Ok(size - iter.count()),
                 _ if file.nonblock() || flags.contains(IoFlags::NOWAIT) => return Err(Errno::EAGAIN),
                 _ => {
-                    let ready = || (!self.state.lock().events.is_empty()).then_some(());
+                    let ready = || (!self.state.lock().records.is_empty()).then_some(());
                     self.queue.wait(Wait::INTERRUPTIBLE, ready).map_err(|_| Errno::ERESTARTSYS)?;
                 }
             }
@@ -371,7 +352,7 @@ impl FileOps for Inotify {
 
     fn poll(&self, _: &File, table: &mut PollTable<'_>) -> PollEvents {
         table.wait(&self.queue);
-        let empty = self.state.lock().events.is_empty();
+        let empty = self.state.lock().records.is_empty();
         if empty { PollEvents::empty() } else { PollEvents::IN | PollEvents::RDNORM }
     }
 
@@ -379,26 +360,38 @@ impl FileOps for Inotify {
         true
     }
 
+    fn fasync_lists(&self, _: &File) -> [Option<&FasyncList>; 2] {
+        [Some(&self.fasync), None]
+    }
+
+    fn llseek(&self, file: &File, _: i64, _: Whence) -> Result<u64> {
+        Ok(file.pos())
+    }
+
     fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
         if cmd != crate::ioctl::FIONREAD {
             return Err(Errno::ENOTTY);
         }
-        let bytes: usize = self.state.lock().events.iter().map(Event::size).sum();
+        let bytes: usize = self.state.lock().records.iter().map(Record::size).sum();
         UserPtr::<i32>::new(arg).write(&(bytes as i32))?;
         Ok(0)
     }
 
     fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
-        let watches = self.state.lock().watches.values().cloned().try_collect_vec();
-        let watches = watches.map_err(|_| fmt::Error)?;
+        let watches: Vec<Arc<Mark>> = self.state.lock().watches.values().rev().cloned().collect();
         for watch in watches {
-            let (ino, dev) = (watch.inode.ino(), watch.inode.sb().dev().encode());
-            let mask = watch.mask.load(Ordering::Relaxed);
-            writeln!(
-                out,
-                "inotify wd:{:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0 ",
-                watch.wd
-            )?;
+            let Some(Object::Inode(inode)) = watch.object() else { continue };
+            let (ino, dev) = (inode.ino(), inode.sb().dev());
+            let mut shown = watch.mask() & raw::IN_ALL_EVENTS;
+            for (flag, bit) in
+                [(MarkFlags::EXCL_UNLINK, raw::IN_EXCL_UNLINK), (MarkFlags::ONESHOT, raw::IN_ONESHOT)]
+            {
+                shown |= if watch.flags().contains(flag) { bit } else { 0 };
+            }
+            write!(out, "inotify wd:{:x} ino:{ino:x} sdev:{:x}", watch.wd, dev.major << 20 | dev.minor)?;
+            write!(out, " mask:{shown:x} ignored_mask:0 ")?;
+            export::show(&inode, out)?;
+            out.write_char('\n')?;
         }
         Ok(())
     }
@@ -406,47 +399,9 @@ impl FileOps for Inotify {
     fn release(&self, _: &File) {
         let watches = core::mem::take(&mut self.state.lock().watches);
         for watch in watches.values() {
-            unlink(watch);
+            mark::detach(watch);
         }
-        let _ = account(self.uid, |usage| {
-            usage.watches = usage.watches.saturating_sub(watches.len() as u32);
-            usage.one_instance_less()
-        });
-    }
-}
-
-/// Hands the events of inodes to their watches.
-struct Inotifies;
-
-impl Listener for Inotifies {
-    fn event(&self, inode: &Arc<Inode>, mask: u32, name: Option<&[u8]>, cookie: u32) {
-        let list = WATCHED.lock().get(&(Arc::as_ptr(inode) as usize)).cloned();
-        for watch in list.iter().flat_map(|list| list.iter()) {
-            let Some(instance) = watch.owner.upgrade() else { continue };
-            let wanted = watch.mask.load(Ordering::Relaxed);
-            let hit = wanted & mask & (raw::IN_ALL_EVENTS | raw::IN_UNMOUNT) != 0;
-            if hit {
-                let Ok(copy) = try_to_vec(name.unwrap_or_default()) else { continue };
-                instance.push(Event { wd: watch.wd, mask, cookie, name: copy });
-            }
-            let over = mask & (raw::IN_DELETE_SELF | raw::IN_UNMOUNT) != 0 && name.is_none();
-            if over || hit && wanted & raw::IN_ONESHOT != 0 {
-                instance.forget(watch);
-            }
-        }
-    }
-}
-
-/// The file system goes: its watches end.
-pub(crate) fn unmounted(sb: &Arc<SuperBlock>) {
-    let inodes: Vec<Arc<Inode>> = {
-        let watched = WATCHED.lock();
-        let all = watched.values().filter_map(|list| list.first()).map(|watch| watch.inode.clone());
-        // Whatever the file system's end takes.
-        let _no_fail = mm::context::NoFailScope::enter();
-        all.filter(|inode| Arc::ptr_eq(inode.sb(), sb)).try_collect_vec().unwrap_or_default()
-    };
-    for inode in inodes {
-        Inotifies.event(&inode, raw::IN_UNMOUNT, None, 0);
+        INOTIFY_WATCHES.uncharge(self.uid, watches.len() as u32);
+        INOTIFY_INSTANCES.uncharge(self.uid, 1);
     }
 }

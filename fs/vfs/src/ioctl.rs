@@ -35,7 +35,7 @@ pub enum Handled {
 }
 
 /// `ioctl(2)`. An unknown command gives `ENOTTY`.
-pub fn ioctl(file: &File, cmd: u32, arg: usize) -> Result<Handled> {
+pub fn ioctl(file: &File, fd: i32, cmd: u32, arg: usize) -> Result<Handled> {
     let done = |()| Handled::Done(0);
     if file.mode().contains(FileMode::NO_IOCTL) && !crate::security::is_generic_ioctl(cmd) {
         return Err(Errno::EACCES);
@@ -50,7 +50,7 @@ pub fn ioctl(file: &File, cmd: u32, arg: usize) -> Result<Handled> {
         }
         FIOASYNC => {
             let on = UserPtr::<i32>::new(arg).read()? != 0;
-            set_async(file, on).map(done)
+            set_async(file, fd, on).map(done)
         }
         FIOQSIZE if file.inode().is_regular() || file.inode().is_dir() || file.inode().is_symlink() => {
             UserPtr::<u64>::new(arg).write(&file.inode().size()).map(done)
@@ -91,11 +91,20 @@ fn has_flags(file: &File) -> bool {
     file.ops().has_inode_flags()
 }
 
-/// Switches `O_ASYNC`.
-pub fn set_async(file: &File, on: bool) -> Result<()> {
+/// Switches `O_ASYNC`; `fd` is what the signals will name.
+///
+/// # Errors
+/// `ENOTTY` for a file that never signals; `ENOMEM`.
+pub fn set_async(file: &File, fd: i32, on: bool) -> Result<()> {
     let now = file.flags() & raw::FASYNC != 0;
     if now != on {
-        file.ops().fasync(file, on)?;
+        let lists = file.ops().fasync_lists(file);
+        if lists.iter().all(Option::is_none) {
+            return Err(Errno::ENOTTY);
+        }
+        for list in lists.into_iter().flatten() {
+            list.set(file, fd, on)?;
+        }
         file.set_flags(raw::FASYNC, if on { raw::FASYNC } else { 0 });
     }
     Ok(())

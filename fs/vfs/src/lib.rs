@@ -12,11 +12,12 @@
 //! | open files and their operations | [`file`], [`file_ops`], [`fdtable`] | `open(2)` |
 //! | moving data | [`rw`], [`splice`], [`dir`] | `read(2)`, `splice(2)` |
 //! | attributes, permissions | [`attr`], [`stat`], [`permission`], [`acl`], [`xattr`], [`cred`] | `credentials(7)` |
+//! | file handles | [`export`] | `open_by_handle_at(2)` |
 //! | locks | [`lock`] | `fcntl_locking(2)` |
 //! | readiness | [`poll`], [`epoll`] | `epoll(7)` |
 //! | kernel objects | [`pipe`], [`eventfd`], [`timerfd`], [`anon`] | |
 //! | device numbers | [`chrdev`] | |
-//! | file events | [`notify`] | `inotify(7)` |
+//! | file events | [`notify`], [`inotify`], [`fanotify`], [`fasync`] | `inotify(7)`, `fanotify(7)` |
 //!
 //! System calls are thin wrappers in the kernel: they bring user memory as `mm::IovIter`, the acting credentials, root and
 //! working directory as [`LookupContext`], and turn errors into results. Nothing here knows what a process is.
@@ -39,8 +40,12 @@ pub mod cred;
 pub mod dcache;
 pub mod dentry;
 pub mod dir;
+pub mod dnotify;
 pub mod epoll;
 pub mod eventfd;
+pub mod export;
+pub mod fanotify;
+pub mod fasync;
 pub mod fcntl;
 pub mod fdtable;
 pub mod file;
@@ -94,5 +99,6 @@ pub fn init(pages: usize) -> abi::Result<()> {
     // A tenth of the memory, at a kilobyte per file, as on Linux.
     file::set_max_files((pages * (arch::addr::PAGE_SIZE / 1024) / 10).max(8192));
     sched::time::on_clock_set(timerfd::clock_was_set);
+    notify::account::init(pages);
     anon::init()
 }

@@ -25,6 +25,7 @@ use sched::wait::{Wait, WaitQueue};
 
 use crate::anon;
 use crate::cred::Credentials;
+use crate::fasync::{Band, FasyncList};
 use crate::file::{File, FileImpl, FileMode, OpenFile};
 use crate::file_ops::{FileOps, IoFlags};
 use crate::inode::Inode;
@@ -70,6 +71,8 @@ pub struct Pipe {
     slots: AtomicU32,
     /// Somebody polls the reading end: edge-triggered epoll wants to hear of each write, not only of the first.
     polled: AtomicBool,
+    /// Who wants a signal when there is something to read, or room.
+    fasync: [FasyncList; 2],
 }
 
 impl Pipe {
@@ -87,6 +90,7 @@ impl Pipe {
             filled: AtomicU32::new(0),
             slots: AtomicU32::new(PIPE_DEF_BUFFERS as u32),
             polled: AtomicBool::new(false),
+            fasync: [FasyncList::new(), FasyncList::new()],
         })
     }
 
@@ -135,10 +139,10 @@ impl Pipe {
 
     /// `F_SETPIPE_SZ`: rounds up to a power of two of pages; returns the new size.
     pub fn set_size(&self, bytes: usize, cred: &Credentials) -> Result<usize> {
-        if bytes > 1 << 31 || bytes == 0 {
+        if bytes > 1 << 31 {
             return Err(Errno::EINVAL);
         }
-        let slots = bytes.div_ceil(PAGE_SIZE).next_power_of_two();
+        let slots = bytes.max(1).div_ceil(PAGE_SIZE).next_power_of_two();
         let mut ring = self.lock();
         let limit = PIPE_MAX_SIZE.load(Ordering::Relaxed) as usize;
         if slots > ring.slots && slots * PAGE_SIZE > limit && !cred.capable(Cap::SysResource) {
@@ -174,14 +178,12 @@ impl Pipe {
             drop(ring);
             done += taken.bytes;
             wake_writers |= was_full && taken.buffers > 0;
-            if done > 0 {
+            if done > 0 || taken.faulted {
+                // Whatever becomes of this reader: the wake-up that it got was for all that is there.
                 if left {
                     self.wake_readers();
                 }
-                break Ok(done);
-            }
-            if taken.faulted {
-                break Err(Errno::EFAULT);
+                break if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
             }
             if taken.buffers > 0 {
                 // Only empty packets so far.
@@ -201,7 +203,20 @@ impl Pipe {
         if wake_writers {
             self.wake_writers();
         }
+        if done > 0 {
+            self.signal_writers();
+        }
         result
+    }
+
+    fn signal_readers(&self) {
+        let [readers, _] = &self.fasync;
+        readers.kill(Band::In);
+    }
+
+    fn signal_writers(&self) {
+        let [_, writers] = &self.fasync;
+        writers.kill(Band::Out);
     }
 
     fn write(&self, iter: &mut IovIter<'_>, nonblock: bool, packet: bool) -> Result<usize> {
@@ -223,15 +238,12 @@ impl Pipe {
             drop(ring);
             done += put.bytes;
             wake_readers |= (was_empty || self.polled.load(Ordering::Acquire)) && put.bytes > 0;
-            if let Some(error) = put.error {
-                break Err(error);
-            }
-            if iter.is_empty() {
+            if put.error.is_some() || iter.is_empty() {
                 if room {
                     // Another writer may wait for the slots that are left.
                     self.wake_writers_if_waiting();
                 }
-                break Ok(done);
+                break put.error.map_or(Ok(done), Err);
             }
             if nonblock {
                 break Err(Errno::EAGAIN);
@@ -246,6 +258,9 @@ impl Pipe {
         };
         if wake_readers {
             self.wake_readers();
+        }
+        if done > 0 {
+            self.signal_readers();
         }
         match result {
             Err(_) if done > 0 => Ok(done),
@@ -308,6 +323,7 @@ impl Pipe {
         if was_empty {
             self.wake_readers();
         }
+        self.signal_readers();
         Ok(())
     }
 
@@ -328,6 +344,7 @@ impl Pipe {
         if was_full {
             self.wake_writers();
         }
+        self.signal_writers();
         Some(taken)
     }
 
@@ -388,11 +405,25 @@ impl Pipe {
                 | PollEvents::HUP;
             self.readable.wake_all_poll(all);
             self.writable.wake_all_poll(all);
+            self.signal_readers();
+            self.signal_writers();
         }
     }
 
     fn is_idle(&self) -> bool {
         !self.has_readers() && !self.has_writers()
+    }
+
+    /// Counts an end out; the last one takes the pipe away from its inode, unless that has another one by now.
+    fn leave(&self, inode: &Inode, mode: FileMode) {
+        self.detach(mode);
+        if self.is_idle() {
+            let mut slot = inode.pipe().lock();
+            let idle = slot.as_ref().is_some_and(|pipe| core::ptr::eq(&**pipe, self) && pipe.is_idle());
+            let gone = if idle { slot.take() } else { None };
+            drop(slot);
+            drop(gone);
+        }
     }
 }
 
@@ -422,10 +453,10 @@ fn take(ring: &mut Ring, iter: &mut IovIter<'_>) -> Taken {
         let packet = front.packet;
         if front.len == 0 || packet && moved == want {
             taken.buffers += 1;
-            // A copy of the buffer in another pipe still shows the page's bytes.
+            // A page that `tee` or `splice` gave to somebody else as well is not ours to write to.
             if let Some(used) = ring.bufs.pop_front()
                 && used.can_merge
-                && used.page.page().refcount() == 1
+                && used.page.refcount() == 1
             {
                 ring.spare = Some(used.page);
             }
@@ -554,15 +585,14 @@ impl FileOps for Pipe {
         Err(Errno::ENOTTY)
     }
 
+    fn fasync_lists(&self, file: &File) -> [Option<&FasyncList>; 2] {
+        let [readers, writers] = &self.fasync;
+        let has = |mode| file.mode().contains(mode);
+        [has(FileMode::READ).then_some(readers), has(FileMode::WRITE).then_some(writers)]
+    }
+
     fn release(&self, file: &File) {
-        self.detach(file.mode());
-        if self.is_idle() {
-            let mut slot = file.inode().pipe().lock();
-            let idle = slot.as_ref().is_some_and(|pipe| core::ptr::eq(&**pipe, self) && pipe.is_idle());
-            let gone = if idle { slot.take() } else { None };
-            drop(slot);
-            drop(gone);
-        }
+        self.leave(file.inode(), file.mode());
     }
 }
 
@@ -618,7 +648,12 @@ pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<F
     let is_pipe = inode.sb().magic() == u64::from(raw::PIPEFS_MAGIC);
     let (reads, writes) = (mode.contains(FileMode::READ), mode.contains(FileMode::WRITE));
     let result = match (reads, writes) {
-        (true, true) => Ok(()),
+        (true, true) => {
+            // Readers and writers wait in queues of their own.
+            pipe.readable.wake_all();
+            pipe.writable.wake_all();
+            Ok(())
+        }
         (true, false) => {
             pipe.writable.wake_all();
             if is_pipe || others.writers || open.nonblock() {
@@ -642,11 +677,7 @@ pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<F
         (false, false) => Err(Errno::EINVAL),
     };
     if let Err(error) = result {
-        pipe.detach(mode);
-        let mut slot = inode.pipe().lock();
-        let gone = if pipe.is_idle() { slot.take() } else { None };
-        drop(slot);
-        drop(gone);
+        pipe.leave(inode, mode);
         return Err(error);
     }
     Ok(FileImpl::Shared(pipe))

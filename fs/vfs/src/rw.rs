@@ -116,11 +116,33 @@ pub fn read_at(file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFlag
     if *pos > MAX_LFS_FILESIZE {
         return Err(Errno::EINVAL);
     }
+    notify::may_read(file)?;
     let count = file.ops().read_iter(file, iter, pos, flags)?;
     if count > 0 {
-        notify::on_file(file, notify::event::ACCESS);
+        notify::on_file(file, notify::mask::ACCESS);
     }
     Ok(count)
+}
+
+/// As [`read_at`] for a part of a larger transfer, which is announced as a whole by the caller.
+pub(crate) fn read_part(file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFlags) -> Result<usize> {
+    if *pos > MAX_LFS_FILESIZE {
+        return Err(Errno::EINVAL);
+    }
+    file.ops().read_iter(file, iter, pos, flags)
+}
+
+/// As [`write_at`] for a part of a larger transfer, which is announced as a whole by the caller.
+pub(crate) fn write_part(
+    file: &File,
+    iter: &mut IovIter<'_>,
+    pos: &mut u64,
+    flags: IoFlags,
+) -> Result<usize> {
+    if *pos > MAX_LFS_FILESIZE {
+        return Err(Errno::EINVAL);
+    }
+    file.ops().write_iter(file, iter, pos, flags)
 }
 
 /// Writes at `pos` and advances it.
@@ -130,7 +152,7 @@ pub fn write_at(file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFla
     }
     let count = file.ops().write_iter(file, iter, pos, flags)?;
     if count > 0 {
-        notify::on_file(file, notify::event::MODIFY);
+        notify::on_file(file, notify::mask::MODIFY);
     }
     Ok(count)
 }
@@ -255,7 +277,10 @@ fn fsize_exceeded() -> Errno {
 }
 
 /// Whether a file of size `old` may grow to `new`: `RLIMIT_FSIZE`.
-pub(crate) fn may_grow(old: u64, new: u64) -> Result<()> {
+///
+/// # Errors
+/// `EFBIG`, and the process gets `SIGXFSZ`.
+pub fn may_grow(old: u64, new: u64) -> Result<()> {
     if new > old && fsize_limit().is_some_and(|limit| new > limit) {
         return Err(fsize_exceeded());
     }
@@ -355,6 +380,6 @@ pub fn fallocate(file: &File, mode: u32, offset: i64, len: i64) -> Result<()> {
         return Err(Errno::EFBIG);
     }
     file.ops().fallocate(file, mode, offset, len)?;
-    notify::on_file(file, notify::event::MODIFY);
+    notify::on_file(file, notify::mask::MODIFY);
     Ok(())
 }

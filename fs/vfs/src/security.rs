@@ -8,14 +8,15 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt::Debug;
 
-use abi::{Errno, Result, raw};
+use abi::{Errno, Result};
 use bitflags::bitflags;
 
 use crate::cred::Credentials;
 use crate::dentry::Dentry;
 use crate::file::FileMode;
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeFlags};
 use crate::path::Path;
+use crate::super_block::SB_NOUSER;
 use crate::types::FileType;
 
 bitflags! {
@@ -245,13 +246,11 @@ pub(crate) fn is_generic_ioctl(cmd: u32) -> bool {
 
 /// Whether a place belongs to the kernel alone, so that no rule can name it: pipes, sockets, anonymous files.
 pub fn is_internal(dentry: &Dentry) -> bool {
-    use crate::fs_type::FsFlags;
-    use crate::inode::InodeFlags;
-    dentry.sb().fs_type().flags().contains(FsFlags::NO_USER)
+    dentry.sb().flags() & SB_NOUSER != 0
         || dentry.inode().is_some_and(|inode| inode.flags().contains(InodeFlags::PRIVATE))
 }
 
 /// Whether a mount is the kernel's own, in no namespace.
 pub fn is_internal_mount(path: &Path) -> bool {
-    path.mnt.flags() & raw::MS_NOUSER != 0 || path.mnt.namespace().is_none()
+    path.mnt.namespace().is_none()
 }

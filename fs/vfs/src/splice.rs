@@ -14,8 +14,9 @@ use mm::{Folio, Gfp, IovIter, Order};
 use crate::file::{File, FileMode};
 use crate::file_ops::IoFlags;
 use crate::inode::InodeFlags;
+use crate::notify;
 use crate::pipe::{Pipe, PipeBuffer};
-use crate::rw::{Access, io_flags, limit_write, read_at, write_at};
+use crate::rw::{Access, io_flags, limit_write, read_at, read_part, write_at, write_part};
 
 /// The most one call moves.
 const MAX_COUNT: usize = 0x7fff_f000;
@@ -53,6 +54,7 @@ pub fn sendfile(
         return Err(Errno::EINVAL);
     }
     let mut pos_out = output.pos();
+    notify::may_read(input)?;
     let done = copy_loop(input, &mut pos_in, output, &mut pos_out, count)?;
     if offset.is_none() {
         input.set_pos(pos_in);
@@ -60,7 +62,16 @@ pub fn sendfile(
     if !output.mode().contains(FileMode::STREAM) {
         output.set_pos(pos_out);
     }
+    announce(input, output, done);
     Ok((done, pos_in))
+}
+
+/// Tells those who watch that data moved.
+fn announce(input: &File, output: &File, done: usize) {
+    if done > 0 {
+        notify::on_file(input, notify::mask::ACCESS);
+        notify::on_file(output, notify::mask::MODIFY);
+    }
 }
 
 /// Copies through one page at a time. What was read but not written is not lost: the input position only
@@ -83,7 +94,7 @@ fn copy_loop(
         let want = chunk.min(count - done);
         let Some(part) = buffer.get_mut(..want) else { break };
         let mut at = *pos_in;
-        let got = match read_at(input, &mut IovIter::dest(part), &mut at, flags_in) {
+        let got = match read_part(input, &mut IovIter::dest(part), &mut at, flags_in) {
             Ok(0) => break,
             Ok(got) => got,
             Err(error) if done == 0 => return Err(error),
@@ -93,7 +104,7 @@ fn copy_loop(
         let mut failure = None;
         while written < got {
             let Some(rest) = buffer.get(written..got) else { break };
-            match write_at(output, &mut IovIter::source(rest), pos_out, flags_out) {
+            match write_part(output, &mut IovIter::source(rest), pos_out, flags_out) {
                 Ok(0) => break,
                 Ok(count) => written += count,
                 Err(error) => {
@@ -149,6 +160,9 @@ pub fn copy_file_range(
         return Err(Errno::EINVAL);
     }
     check_copy_files(input, output)?;
+    if !Arc::ptr_eq(input.inode().sb(), output.inode().sb()) {
+        return Err(Errno::EXDEV);
+    }
     let mut pos_in = side_pos(input, off_in, FileMode::PREAD)?;
     let mut pos_out = side_pos(output, off_out, FileMode::PWRITE)?;
     let size = input.inode().size();
@@ -166,11 +180,8 @@ pub fn copy_file_range(
     let mut probe = IovIter::null(mm::iov::Direction::Source, len);
     limit_write(output, &mut probe, pos_out)?;
     let len = probe.count();
-    let direct = match Arc::ptr_eq(input.inode().sb(), output.inode().sb()) {
-        true => input.ops().copy_file_range(input, pos_in, output, pos_out, len),
-        false => Err(Errno::EOPNOTSUPP),
-    };
-    let done = match direct {
+    notify::may_read(input)?;
+    let done = match input.ops().copy_file_range(input, pos_in, output, pos_out, len) {
         Ok(done) => {
             pos_in += done as u64;
             pos_out += done as u64;
@@ -185,6 +196,7 @@ pub fn copy_file_range(
     if off_out.is_none() {
         output.set_pos(pos_out);
     }
+    announce(input, output, done);
     Ok((done, pos_in, pos_out))
 }
 
@@ -213,6 +225,19 @@ pub fn splice(
     let len = len.min(MAX_COUNT);
     input.want_read()?;
     output.want_write()?;
+    let moved = splice_sides(input, off_in, output, off_out, len, flags)?;
+    announce(input, output, moved.0);
+    Ok(moved)
+}
+
+fn splice_sides(
+    input: &Arc<File>,
+    off_in: Option<i64>,
+    output: &Arc<File>,
+    off_out: Option<i64>,
+    len: usize,
+    flags: u32,
+) -> Result<(usize, u64)> {
     let nonblock = |file: &File| flags & raw::SPLICE_F_NONBLOCK != 0 || file.nonblock();
     match (pipe_of(input), pipe_of(output)) {
         (Some(from), Some(to)) => {
@@ -244,6 +269,7 @@ pub fn splice(
                 return Err(Errno::ESPIPE);
             }
             let mut pos = side_pos(input, off_in, FileMode::PREAD)?;
+            notify::may_read(input)?;
             let done = file_to_pipe(input, &mut pos, to, len, nonblock(output))?;
             if off_in.is_none() && !input.mode().contains(FileMode::STREAM) {
                 input.set_pos(pos);
@@ -256,19 +282,22 @@ pub fn splice(
 
 /// Moves buffers. Waits for the first only.
 fn pipe_to_pipe(from: &Pipe, to: &Pipe, len: usize, nonblock: bool) -> Result<usize> {
-    if !from.wait_readable(nonblock)? {
-        return Ok(0);
-    }
-    to.wait_writable(nonblock)?;
+    // Others may be faster than who has waited: nothing moved does not mean the end of the data.
     let mut done = 0;
-    while done < len {
-        let Some(buffer) = from.pop(len - done) else { break };
-        let count = buffer.len;
-        if let Err(buffer) = to.push(buffer) {
-            from.unpop(buffer);
-            break;
+    while done == 0 {
+        if !from.wait_readable(nonblock)? {
+            return Ok(0);
         }
-        done += count;
+        to.wait_writable(nonblock)?;
+        while done < len {
+            let Some(buffer) = from.pop(len - done) else { break };
+            let count = buffer.len;
+            if let Err(buffer) = to.push(buffer) {
+                from.unpop(buffer);
+                break;
+            }
+            done += count;
+        }
     }
     Ok(done)
 }
@@ -314,7 +343,7 @@ fn write_buffer(buffer: &PipeBuffer, output: &File, pos: &mut u64, flags: IoFlag
         let now = (buffer.len - done).min(bytes.len());
         let Some(part) = bytes.get_mut(..now) else { break };
         buffer.page.copy_out(buffer.offset + done, part).map_err(|_| Errno::EIO)?;
-        match write_at(output, &mut IovIter::source(part), pos, flags) {
+        match write_part(output, &mut IovIter::source(part), pos, flags) {
             Ok(count) => {
                 done += count;
                 if count < now {
@@ -386,7 +415,7 @@ fn fill_buffer(input: &File, pos: u64, len: usize, flags: IoFlags) -> Result<Opt
     while filled < len.min(PAGE_SIZE) {
         let now = (len.min(PAGE_SIZE) - filled).min(bytes.len());
         let Some(part) = bytes.get_mut(..now) else { break };
-        let count = match read_at(input, &mut IovIter::dest(part), &mut at, flags) {
+        let count = match read_part(input, &mut IovIter::dest(part), &mut at, flags) {
             Ok(count) => count,
             Err(error) if filled == 0 => return Err(error),
             Err(_) => break,
@@ -419,21 +448,23 @@ pub fn tee(input: &File, output: &File, len: usize, flags: u32) -> Result<usize>
         return Ok(0);
     }
     let nonblock = flags & raw::SPLICE_F_NONBLOCK != 0 || input.nonblock() || output.nonblock();
-    if !from.wait_readable(nonblock)? {
-        return Ok(0);
-    }
-    to.wait_writable(nonblock)?;
     let mut done = 0;
-    let mut index = 0;
-    while done < len
-        && let Some(buffer) = from.peek(index, len - done)
-    {
-        let count = buffer.len;
-        if to.push(buffer).is_err() {
-            break;
+    while done == 0 {
+        if !from.wait_readable(nonblock)? {
+            return Ok(0);
         }
-        done += count;
-        index += 1;
+        to.wait_writable(nonblock)?;
+        let mut index = 0;
+        while done < len
+            && let Some(buffer) = from.peek(index, len - done)
+        {
+            let count = buffer.len;
+            if to.push(buffer).is_err() {
+                break;
+            }
+            done += count;
+            index += 1;
+        }
     }
     Ok(done)
 }

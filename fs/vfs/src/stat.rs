@@ -8,6 +8,7 @@ use crate::inode::InodeFlags;
 use crate::mount::statfs_flags;
 use crate::namei::{At, LookupFlags, path_lookup};
 use crate::path::{LookupContext, Path};
+use crate::super_block::SuperBlock;
 use crate::types::{FileType, Kstat, Timestamp};
 
 /// `st_blksize` for files that say nothing else.
@@ -57,6 +58,19 @@ pub fn stat(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], flags: u32, mask: 
     vfs_getattr(&path, mask)
 }
 
+/// What identifies a file system that has no identification of its own.
+fn fsid_of_device(sb: &SuperBlock) -> [i32; 2] {
+    [sb.dev().encode() as i32, 0]
+}
+
+/// `f_fsid` of `statfs(2)`.
+pub fn fsid(sb: &SuperBlock) -> [i32; 2] {
+    match sb.ops().statfs(sb) {
+        Ok(st) if st.fsid != [0, 0] => st.fsid,
+        _ => fsid_of_device(sb),
+    }
+}
+
 /// `statfs(2)` of a place.
 pub fn statfs(path: &Path) -> Result<Statfs> {
     let sb = path.dentry.sb();
@@ -65,7 +79,7 @@ pub fn statfs(path: &Path) -> Result<Statfs> {
         st.frsize = st.bsize;
     }
     if st.fsid == [0, 0] {
-        st.fsid = [sb.dev().encode() as i32, 0];
+        st.fsid = fsid_of_device(sb);
     }
     st.flags = statfs_flags(&path.mnt);
     Ok(st)

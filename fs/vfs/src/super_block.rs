@@ -22,12 +22,16 @@ use sched::mutex::RwSemaphore;
 use crate::cred::UserNamespace;
 use crate::dcache;
 use crate::dentry::Dentry;
+use crate::export::ExportOps;
 use crate::fs_context::Log;
 use crate::fs_type::FsType;
+use crate::notify::Watched;
 use mm::fallible::{TryCollect, TryVec, try_arc};
 
 /// Flags of a super block that `mount(2)` may set (`SB_*`, same values as `MS_*`).
 pub const SB_RDONLY: u32 = raw::MS_RDONLY;
+/// The kernel's own: users cannot mount it, and no rule names what is on it.
+pub const SB_NOUSER: u32 = raw::MS_NOUSER;
 /// Writes are synchronous.
 pub const SB_SYNCHRONOUS: u32 = raw::MS_SYNCHRONOUS;
 /// Directory changes are synchronous.
@@ -74,6 +78,11 @@ pub trait SuperOps: Any + Send + Sync {
     /// `umount -f`: gives up on what is in flight.
     fn umount_begin(&self, sb: &SuperBlock) {}
 
+    /// How inodes are found by file handles, if they are.
+    fn export(&self) -> Option<&dyn ExportOps> {
+        None
+    }
+
     /// The last mount is gone; dentries have been dropped.
     fn put_super(&self, sb: &SuperBlock) {}
 }
@@ -98,6 +107,8 @@ pub struct SuperBlock {
     pub uuid: [u8; 16],
     /// One rename between directories at a time (`s_vfs_rename_mutex`).
     pub(crate) rename_mutex: sched::mutex::Mutex<()>,
+    /// Marks of fanotify.
+    pub notify: Watched,
 }
 
 /// Facts that a file system gives when it makes its super block.
@@ -186,6 +197,7 @@ impl SuperBlock {
             user_ns,
             uuid: [0; 16],
             rename_mutex: sched::mutex::Mutex::new(()),
+            notify: Watched::default(),
         })?;
         let mut all = ALL.lock();
         all.retain(|known| known.strong_count() > 0);
@@ -297,7 +309,7 @@ impl SuperBlock {
 
     /// Drops every cached dentry and lets the file system go.
     pub fn shutdown(self: &Arc<Self>) {
-        crate::inotify::unmounted(self);
+        crate::notify::unmounted(self);
         let _exclusive = self.umount.write();
         if let Err(error) = self.ops.sync_fs(self, true) {
             log::warn!("{}: sync at umount failed: {error}", self.fs_type.name());

@@ -19,6 +19,8 @@ use mm::fallible::TryVec;
 pub const XATTR_NAME_MAX: usize = 255;
 /// The largest value.
 pub const XATTR_SIZE_MAX: usize = 65536;
+/// Where the capabilities of a file are: `capabilities(7)`.
+pub const CAPABILITIES: &[u8] = b"security.capability";
 /// The longest list of names.
 pub const XATTR_LIST_MAX: usize = 65536;
 
@@ -83,8 +85,24 @@ pub fn setxattr(cred: &Credentials, path: &Path, name: &[u8], value: &[u8], flag
         if matches!(name, acl::ACL_ACCESS | acl::ACL_DEFAULT) {
             return set_acl(inode, name, value);
         }
+        if name == CAPABILITIES {
+            check_capabilities(value)?;
+            inode.ops().setxattr(inode, name, value, flags)?;
+            inode.insert_flags(InodeFlags::HAS_CAPS);
+            return Ok(());
+        }
         inode.ops().setxattr(inode, name, value, flags)
     })
+}
+
+/// The forms of file capabilities that can be stored: none, revision 2, and 3 with the root user of a namespace.
+fn check_capabilities(value: &[u8]) -> Result<()> {
+    let revision = value.first_chunk::<4>().map(|magic| u32::from_le_bytes(*magic) & 0xff00_0000);
+    match (revision, value.len()) {
+        (_, 0) => Ok(()),
+        (Some(0x0200_0000), 20) | (Some(0x0300_0000), 24) => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// `removexattr(2)` of a place.
@@ -93,6 +111,12 @@ pub fn removexattr(cred: &Credentials, path: &Path, name: &[u8]) -> Result<()> {
     change(cred, path, name, |inode| {
         if name == acl::ACL_ACCESS {
             inode.remove_flags(InodeFlags::HAS_ACL);
+        }
+        if name == acl::ACL_DEFAULT {
+            inode.remove_flags(InodeFlags::HAS_DEFAULT_ACL);
+        }
+        if name == CAPABILITIES {
+            inode.remove_flags(InodeFlags::HAS_CAPS);
         }
         inode.ops().removexattr(inode, name)
     })
@@ -112,7 +136,7 @@ fn change(
         known_prefix(name)?;
         let privileged = if name.starts_with(b"security.") {
             // File capabilities have their own capability.
-            let cap = if name == b"security.capability" { Cap::Setfcap } else { Cap::SysAdmin };
+            let cap = if name == CAPABILITIES { Cap::Setfcap } else { Cap::SysAdmin };
             cred.capable_wrt(inode.uid().0, inode.gid().0, cap)
         } else if name.starts_with(b"system.") {
             owner_or_capable(inode, cred)
@@ -124,7 +148,7 @@ fn change(
         }
         f(inode)?;
         inode.touch_ctime();
-        notify::on_inode(inode, notify::event::ATTRIB);
+        notify::on_dentry(&path.dentry, notify::mask::ATTRIB);
         Ok(())
     })();
     path.mnt.put_write();
@@ -138,7 +162,9 @@ fn set_acl(inode: &Arc<Inode>, name: &[u8], value: &[u8]) -> Result<()> {
         if !inode.is_dir() {
             return Err(Errno::EACCES);
         }
-        return inode.ops().setxattr(inode, name, value, 0);
+        inode.ops().setxattr(inode, name, value, 0)?;
+        inode.insert_flags(InodeFlags::HAS_DEFAULT_ACL);
+        return Ok(());
     }
     let (mode, exact) = acl::equivalent_mode(&list);
     inode.set_permissions(inode.mode() & !0o777 | mode);

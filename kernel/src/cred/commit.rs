@@ -59,7 +59,8 @@ pub fn commit(me: &CurrentThread, new: Credentials) -> Result<()> {
         || !within(&old, &new);
     if ids_changed {
         // A core or a debugger would show what the old identity was trusted with.
-        me.process.dumpable.store(0, Ordering::Relaxed);
+        let dumpable = crate::coredump::SUID_DUMPABLE.load(Ordering::Relaxed);
+        me.process.dumpable.store(dumpable, Ordering::Relaxed);
         me.pdeath_signal.store(0, Ordering::Relaxed);
     }
     if let Some(charge) = charge {
@@ -70,6 +71,9 @@ pub fn commit(me: &CurrentThread, new: Credentials) -> Result<()> {
         }
         let before = me.charge.lock().replace(charge);
         drop(before);
+    }
+    if old.fsuid != new.fsuid || old.fsgid != new.fsgid {
+        crate::keys::slots::fs_ids_changed(me, new.fsuid.0, new.fsgid.0);
     }
     drop(me.cred.replace(Some(new)));
     Ok(())

@@ -3,9 +3,10 @@
 //! capabilities(7), "Transformation of capabilities during execve()".
 
 use super::commit;
-use crate::process::CurrentThread;
+use crate::coredump::SUID_DUMPABLE;
 use crate::process::thread::flags;
-use abi::cap::CapSet;
+use crate::process::{CurrentThread, tree};
+use abi::cap::{Cap, CapSet};
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -17,6 +18,8 @@ pub struct NewCred {
     cred: Credentials,
     /// The program has more rights than its caller.
     pub secure: bool,
+    /// The program gets ids or capabilities that its caller has not.
+    gains: bool,
     /// `personality(2)` flags that such a program does not inherit.
     pub clear_personality: u32,
 }
@@ -79,9 +82,11 @@ pub fn prepare(me: &CurrentThread, file: &Arc<File>) -> Result<NewCred> {
     let ids = new.euid != old.uid || new.egid != old.gid;
     let changed = new.euid != old.euid || new.egid != old.egid;
     let gained = !caps.is_empty() && new.uid.0 != 0 && new.cap_permitted.0 & !new.cap_ambient.0 != 0;
+    let permitted = new.cap_permitted;
     Ok(NewCred {
         cred: new,
         secure: ids || gained,
+        gains: ids || !old.cap_permitted.contains(permitted),
         clear_personality: if changed || gained { CLEAR_ON_SETID } else { 0 },
     })
 }
@@ -126,6 +131,30 @@ fn apply_caps(
 }
 
 impl NewCred {
+    /// What is left of them if the thread has a tracer: no more than that one could give itself. From here until the new
+    /// credentials are in place nobody becomes a tracer, and nobody looks into a memory that will be theirs.
+    pub fn for_traced(mut self, me: &CurrentThread) -> Self {
+        if !self.gains {
+            return self;
+        }
+        let _tree = tree::lock();
+        me.process.exec_decides.store(true, Ordering::Relaxed);
+        me.process.dumpable.store(0, Ordering::Relaxed);
+        let tracer = me.trace.link.lock().cred.clone();
+        let spared = tracer.is_none_or(|t| t.ns_capable(&self.cred.user_ns, Cap::SysPtrace));
+        if spared || !me.trace.is_traced() {
+            return self;
+        }
+        let (old, new) = (me.cred(), &mut self.cred);
+        if !old.ns_capable(&new.user_ns, Cap::Setuid) {
+            (new.euid, new.egid) = (new.uid, new.gid);
+            (new.suid, new.fsuid, new.sgid, new.fsgid) = (new.euid, new.euid, new.egid, new.egid);
+        }
+        new.cap_permitted = CapSet(new.cap_permitted.0 & old.cap_permitted.0);
+        new.cap_effective = CapSet(new.cap_effective.0 & new.cap_permitted.0);
+        self
+    }
+
     /// Makes them the thread's, and the process dumpable if nothing was gained.
     ///
     /// # Errors
@@ -135,7 +164,8 @@ impl NewCred {
         // The old program is gone.
         let _no_fail = mm::context::NoFailScope::enter();
         commit::commit(me, self.cred)?;
-        me.process.dumpable.store(plain.into(), Ordering::Relaxed);
+        let dumpable = if plain { 1 } else { SUID_DUMPABLE.load(Ordering::Relaxed) };
+        me.process.dumpable.store(dumpable, Ordering::Relaxed);
         Ok(())
     }
 }

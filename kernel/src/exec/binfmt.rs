@@ -53,6 +53,7 @@ const DEPTH_MAX: usize = 5;
 /// Those of the formats, `ENOEXEC` if none knows the file, `ELOOP` when scripts go too deep.
 pub fn exec(frame: &mut TrapFrame, program: Program, vectors: Vectors) -> Result<()> {
     let filename = try_to_vec(&program.name)?;
+    let before = current().pid();
     let mut exec = Exec { frame, vectors, filename, stage: Stage::Revocable };
     let result = search(&mut exec, program);
     if result.is_err() && exec.stage == Stage::Committed && !sched::current().has_fatal_signal() {
@@ -60,6 +61,10 @@ pub fn exec(frame: &mut TrapFrame, program: Program, vectors: Vectors) -> Result
     }
     if result.is_err() {
         super::commit::abandon(&current());
+    } else {
+        crate::ptrace::stop::exec(&before);
+        // A tracer may have changed every register behind our back.
+        core::hint::black_box(exec.frame);
     }
     result
 }

@@ -23,12 +23,15 @@ pub fn commit(
     cred: NewCred,
 ) -> Result<bool> {
     end_other_threads(me)?;
+    // Nothing may go on that uses the old memory.
+    crate::io_uring::exit(me);
     // Closing on exec must not close another process's descriptors.
     crate::process::unshare_files()?;
     unshare_sighand(me)?;
     me.process.timers.exec();
     // The list lies in the old memory: locks in shared memory are marked while it is still there.
     crate::futex::robust::exit(me, sched::pi::After::Exec);
+    let cred = cred.for_traced(me);
     switch_memory(me, space);
     *me.process.exe.lock() = Some(program.exe.clone());
 
@@ -49,9 +52,11 @@ pub fn commit(
         me.pdeath_signal.store(0, Ordering::Relaxed);
     }
     cred.install(me)?;
+    crate::keys::slots::exec(me);
     if let Some(files) = me.files() {
         files.close_on_exec();
     }
+    me.process.exec_decides.store(false, Ordering::Relaxed);
     me.clear(flags::EXECING);
     me.process.sig.lock().group_exec = false;
     Ok(secure)
@@ -96,7 +101,10 @@ fn end_other_threads(me: &CurrentThread) -> Result<()> {
 }
 
 fn take_leader_id(me: &CurrentThread) {
-    let _tree = tree::lock();
+    // Dropped behind the lock.
+    let _unlinked;
+    let tree = tree::lock();
+    _unlinked = crate::ptrace::link::leader_replaced(&tree, me);
     let old = me.pid();
     let leader = me.process.pid.clone();
     leader.with_links(|l| l.task = Some(me.task_arc()));
@@ -129,5 +137,8 @@ fn switch_memory(me: &CurrentThread, space: &Arc<AddressSpace>) {
         accounts.dead.max_rss = accounts.dead.max_rss.max(mm.counters().hiwater_rss() as u64);
         drop(accounts);
         mm.put_user();
+        if mm.users() == 0 {
+            crate::aio::exit(&mm);
+        }
     }
 }

@@ -136,7 +136,10 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     };
     let sp = stack::write(&space, exec, &aux, stack_top)?;
     sched::current().with_thread(arch::thread::Thread::reset_for_exec);
+    let call = exec.frame.syscall_nr();
     exec.frame.set_user_entry(entry, sp);
+    // A tracer sees at the call's end which one it was.
+    exec.frame.set_syscall_nr(call);
     Ok(Loaded::Done)
 }
 

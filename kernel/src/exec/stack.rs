@@ -122,6 +122,9 @@ pub fn write(space: &Arc<AddressSpace>, exec: &Exec<'_>, aux: &Aux, top: usize) 
     layout.arg_end.store(env_at, Ordering::Relaxed);
     layout.env_start.store(env_at, Ordering::Relaxed);
     layout.env_end.store(filename_at, Ordering::Relaxed);
+    let auxv_end = sp + words * 8;
+    layout.auxv_start.store(auxv_end - list.len() * 8, Ordering::Relaxed);
+    layout.auxv_end.store(auxv_end, Ordering::Relaxed);
     Ok(sp)
 }
 

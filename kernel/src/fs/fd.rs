@@ -2,17 +2,18 @@
 
 use alloc::sync::Arc;
 
-use abi::fs::{FOwnerEx, Flock};
+use abi::fs::Flock;
 use abi::{Errno, Result, raw};
 use macros::syscall;
 use mm::user::UserPtr;
-use vfs::fcntl;
 use vfs::fdtable::{Fd, FdFlags};
 use vfs::file::{File, FileMode};
 use vfs::lock::flock::{IfBusy, flock};
-use vfs::lock::{LockKind, posix};
+use vfs::lock::{LockKind, lease, posix};
+use vfs::{dnotify, fcntl};
 
 use super::context::{fd_flags, file, file_raw, files, nofile};
+use super::owner;
 use crate::process::{current, init_pid_ns};
 use crate::syscall::Syscall;
 
@@ -77,7 +78,16 @@ fn record_lock(file: &Arc<File>, cmd: u32, arg: usize) -> Result<()> {
 
 /// What works on a file opened with `O_PATH`.
 fn allowed_on_path(cmd: u32) -> bool {
-    matches!(cmd, raw::F_DUPFD | raw::F_DUPFD_CLOEXEC | raw::F_GETFD | raw::F_SETFD | raw::F_GETFL)
+    matches!(
+        cmd,
+        raw::F_DUPFD
+            | raw::F_DUPFD_CLOEXEC
+            | raw::F_DUPFD_QUERY
+            | raw::F_CREATED_QUERY
+            | raw::F_GETFD
+            | raw::F_SETFD
+            | raw::F_GETFL
+    )
 }
 
 /// Missing: leases (`F_SETLEASE`), `F_NOTIFY`, hints (`F_GET_RW_HINT` and relatives).
@@ -93,7 +103,7 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         raw::F_GETFD => return Ok(files()?.flags(fd)?.bits() as isize),
         raw::F_SETFD => files()?.set_flags(fd, FdFlags::from_bits_truncate(arg as u32))?,
         raw::F_GETFL => return Ok(file.flags() as isize),
-        raw::F_SETFL => fcntl::setfl(&file, &current().cred(), arg as u32)?,
+        raw::F_SETFL => fcntl::setfl(&file, fd.raw(), &current().cred(), arg as u32)?,
         raw::F_GETLK
         | raw::F_SETLK
         | raw::F_SETLKW
@@ -102,61 +112,43 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
         | raw::F_OFD_SETLKW => {
             record_lock(&file, cmd, arg)?;
         }
-        raw::F_GETOWN => return Ok(file.owner().map_or(0, |owner| owner.pid as isize)),
-        raw::F_SETOWN => set_owner(&file, arg as i32)?,
-        raw::F_GETOWN_EX => {
-            let owner = file.owner().unwrap_or_default();
-            let ex = FOwnerEx { type_: owner.kind as i32, pid: owner.pid.abs() };
-            UserPtr::<FOwnerEx>::new(arg).write(&ex)?;
-        }
-        raw::F_SETOWN_EX => {
-            let ex = UserPtr::<FOwnerEx>::new(arg).read()?;
-            set_owner_ex(&file, ex.type_ as u32, ex.pid)?;
-        }
-        raw::F_GETSIG => return Ok(file.owner().map_or(0, |owner| owner.signal as isize)),
-        raw::F_SETSIG => {
-            let signal =
-                i32::try_from(arg).ok().filter(|signal| (0..=64).contains(signal)).ok_or(Errno::EINVAL)?;
-            file.update_owner(|owner| owner.signal = signal);
-        }
+        raw::F_GETOWN
+        | raw::F_SETOWN
+        | raw::F_GETOWN_EX
+        | raw::F_SETOWN_EX
+        | raw::F_GETSIG
+        | raw::F_SETSIG
+        | owner::F_GETOWNER_UIDS => return owner::fcntl(&file, cmd, arg),
         raw::F_GETPIPE_SZ => return fcntl::pipe_size(&file).map(|size| size as isize),
         raw::F_SETPIPE_SZ => {
             return fcntl::set_pipe_size(&file, &current().cred(), arg).map(|size| size as isize);
         }
         raw::F_GET_SEALS => return fcntl::get_seals(&file).map(|seals| seals as isize),
         raw::F_ADD_SEALS => fcntl::add_seals(&file, arg as u32)?,
-        raw::F_GETLEASE => return Ok(raw::F_UNLCK as isize),
+        raw::F_GETLEASE => return Ok(lease::getlease(&file) as isize),
+        raw::F_SETLEASE => {
+            let pid = current().process.pid.global();
+            fcntl::set_lease(&file, fd.raw(), &current().cred(), arg as u32, pid)?;
+            if arg as u32 != raw::F_UNLCK {
+                owner::assign_if_none(&file);
+            }
+        }
+        raw::F_NOTIFY => {
+            if arg as u32 & !raw::DN_MULTISHOT != 0 && file.inode().is_dir() {
+                owner::assign_if_none(&file);
+            }
+            dnotify::notify(&file, fd.raw(), files()?.posix_owner(), arg as u32)?;
+        }
+        raw::F_GET_RW_HINT => UserPtr::<u64>::new(arg).write(&fcntl::rw_hint(&file))?,
+        raw::F_SET_RW_HINT => fcntl::set_rw_hint(&file, UserPtr::<u64>::new(arg).read()?)?,
+        raw::F_DUPFD_QUERY => {
+            let other = Fd::from_raw(arg as i32).and_then(file_raw);
+            return Ok(isize::from(other.is_ok_and(|other| Arc::ptr_eq(&other, &file))));
+        }
+        raw::F_CREATED_QUERY => return Ok(isize::from(file.mode().contains(FileMode::CREATED))),
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
-}
-
-/// `F_SETOWN`: a positive number is a process, a negative one a group.
-fn set_owner(file: &Arc<File>, pid: i32) -> Result<()> {
-    match pid {
-        0.. => set_owner_ex(file, raw::F_OWNER_PID, pid),
-        i32::MIN => Err(Errno::EINVAL),
-        _ => set_owner_ex(file, raw::F_OWNER_PGRP, -pid),
-    }
-}
-
-fn set_owner_ex(file: &Arc<File>, kind: u32, pid: i32) -> Result<()> {
-    if !matches!(kind, raw::F_OWNER_TID | raw::F_OWNER_PID | raw::F_OWNER_PGRP) {
-        return Err(Errno::EINVAL);
-    }
-    let target = match pid {
-        0 => None,
-        _ => Some(current().pid_ns().find(pid).ok_or(Errno::ESRCH)?),
-    };
-    let (uid, euid) = current().with_cred(|cred| (cred.uid.0, cred.euid.0));
-    file.update_owner(|owner| {
-        owner.kind = kind;
-        owner.target = target.map(|pid| pid as Arc<dyn core::any::Any + Send + Sync>);
-        owner.pid = if kind == raw::F_OWNER_PGRP { -pid } else { pid };
-        owner.uid = uid;
-        owner.euid = euid;
-    });
-    Ok(())
 }
 
 #[syscall(flock)]

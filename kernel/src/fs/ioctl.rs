@@ -14,7 +14,7 @@ pub fn ioctl(fd: Fd, file: &Arc<File>, cmd: u32, arg: usize) -> Result<isize> {
     if file.mode().contains(FileMode::PATH) {
         return Err(Errno::EBADF);
     }
-    match vfs::ioctl::ioctl(file, cmd, arg)? {
+    match vfs::ioctl::ioctl(file, fd.raw(), cmd, arg)? {
         Handled::Done(result) => Ok(result),
         Handled::SetCloexec(on) => files()?.set_flags(fd, fd_flags(on)).map(|()| 0),
     }

@@ -1,16 +1,21 @@
 //! Transferring data: `read(2)`, `write(2)` and their vectored and positioned forms, `lseek(2)`,
-//! `fsync(2)`, `fallocate(2)`, `posix_fadvise(2)`.
+//! `fsync(2)`, `fallocate(2)`, `posix_fadvise(2)`, `cachestat(2)`.
 
 use alloc::sync::Arc;
 
+use abi::fs::{Cachestat, CachestatRange};
 use abi::{Errno, Result};
+use arch::addr::PAGE_SIZE;
 use macros::syscall;
 use mm::IovIter;
 use mm::iov::{Direction, import_iovec};
+use mm::user::UserPtr;
 use vfs::fdtable::Fd;
-use vfs::file::File;
+use vfs::file::{File, FileMode};
 use vfs::file_ops::Whence;
+use vfs::permission::{inode_permission, owner_or_capable};
 use vfs::rw;
+use vfs::types::MayAccess;
 
 use super::context::{Caller, file, file_raw};
 use crate::signal;
@@ -130,8 +135,15 @@ fn sys_syncfs(fd: Fd) -> Result<()> {
 
 #[syscall(sync_file_range)]
 fn sys_sync_file_range(fd: Fd, offset: i64, count: i64, flags: u32) -> Result<()> {
+    sync_range(&file(fd)?, offset, count, flags)
+}
+
+/// `sync_file_range(2)` of an open file.
+///
+/// # Errors
+/// `EINVAL`, `ESPIPE`, those of writing.
+pub fn sync_range(file: &Arc<File>, offset: i64, count: i64, flags: u32) -> Result<()> {
     const KNOWN: u32 = 7;
-    let file = file(fd)?;
     if flags & !KNOWN != 0 || offset < 0 || count < 0 {
         return Err(Errno::EINVAL);
     }
@@ -144,7 +156,7 @@ fn sys_sync_file_range(fd: Fd, offset: i64, count: i64, flags: u32) -> Result<()
         FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink => {}
         _ => return Err(Errno::ESPIPE),
     }
-    rw::vfs_fsync(&file, offset as u64, end as u64, true)
+    rw::vfs_fsync(file, offset as u64, end as u64, true)
 }
 
 #[syscall(truncate)]
@@ -171,14 +183,21 @@ fn sys_fallocate(fd: Fd, mode: u32, offset: i64, len: i64) -> Result<()> {
 
 #[syscall(fadvise64)]
 fn sys_fadvise64(fd: Fd, offset: i64, len: i64, advice: u32) -> Result<()> {
-    let file = file(fd)?;
+    fadvise(&file(fd)?, offset, len, advice)
+}
+
+/// `posix_fadvise(2)` of an open file.
+///
+/// # Errors
+/// `ESPIPE`, `EINVAL`.
+pub fn fadvise(file: &Arc<File>, offset: i64, len: i64, advice: u32) -> Result<()> {
     if file.file_type() == vfs::types::FileType::Fifo {
         return Err(Errno::ESPIPE);
     }
     if len < 0 || advice > 5 {
         return Err(Errno::EINVAL);
     }
-    file.ops().fadvise(&file, offset as u64, len as u64, advice)
+    file.ops().fadvise(file, offset as u64, len as u64, advice)
 }
 
 #[syscall(readahead)]
@@ -190,6 +209,32 @@ fn sys_readahead(fd: Fd, offset: i64, count: usize) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     file.ops().fadvise(&file, offset as u64, count as u64, WILLNEED)
+}
+
+#[syscall(cachestat)]
+fn sys_cachestat(fd: Fd, range: UserPtr<CachestatRange>, out: UserPtr<Cachestat>, flags: u32) -> Result<()> {
+    let file = file(fd)?;
+    let range = range.read()?;
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Who could not write the file has no business knowing what is cached of it.
+    let cred = Caller::current()?.cred().clone();
+    let inode = file.inode();
+    if !file.mode().contains(FileMode::WRITE)
+        && !owner_or_capable(inode, &cred)
+        && inode_permission(inode, &cred, MayAccess::WRITE).is_err()
+    {
+        return Err(Errno::EPERM);
+    }
+    let page = PAGE_SIZE as u64;
+    let first = range.off / page;
+    let end = match range.len {
+        0 => u64::MAX,
+        len => range.off.wrapping_add(len - 1) / page + 1,
+    };
+    let (nr_cache, nr_dirty) = inode.mapping().map_or((0, 0), |mapping| mapping.count_cached(first..end));
+    out.write(&Cachestat { nr_cache, nr_dirty, ..Cachestat::default() })
 }
 
 #[syscall(ioctl)]
@@ -221,5 +266,6 @@ pub const SYSCALLS: &[Syscall] = &[
     FALLOCATE,
     FADVISE64,
     READAHEAD,
+    CACHESTAT,
     IOCTL,
 ];

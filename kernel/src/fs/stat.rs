@@ -29,11 +29,14 @@ fn put(buf: usize, kstat: &Kstat) -> Result<()> {
 
 /// Attributes of what `dirfd` and `name` say. An empty name is the descriptor itself, if flagged.
 fn stat_at(dirfd: DirFd, name: UserStr, flags: u32, mask: u32) -> Result<Kstat> {
-    let name = path(name)?;
+    stat_name(dirfd, &path(name)?, flags, mask)
+}
+
+fn stat_name(dirfd: DirFd, name: &[u8], flags: u32, mask: u32) -> Result<Kstat> {
     if name.is_empty() && flags & raw::AT_EMPTY_PATH != 0 && dirfd != DirFd::CWD {
         return stat::vfs_getattr(file_raw(Fd::from_raw(dirfd.0)?)?.path(), mask);
     }
-    at(dirfd, &name, |ctx, at| stat::stat(ctx, at, &name, flags, mask))
+    at(dirfd, name, |ctx, at| stat::stat(ctx, at, name, flags, mask))
 }
 
 #[syscall(newfstatat)]
@@ -60,21 +63,40 @@ fn sys_fstat(fd: Fd, buf: usize) -> Result<()> {
     put(buf, &stat::fstat(&*file_raw(fd)?)?)
 }
 
-#[syscall(statx)]
-fn sys_statx(dirfd: DirFd, name: UserStr, flags: u32, mask: u32, buf: usize) -> Result<()> {
+/// Checks the flags of `statx(2)`.
+fn check_statx(flags: u32, mask: u32) -> Result<()> {
     const SYNC: u32 = raw::AT_STATX_SYNC_TYPE;
     const KNOWN: u32 = raw::AT_SYMLINK_NOFOLLOW | raw::AT_NO_AUTOMOUNT | raw::AT_EMPTY_PATH | SYNC;
     if mask & raw::STATX__RESERVED != 0 || flags & SYNC == SYNC || flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
+    Ok(())
+}
+
+fn put_statx(kstat: &Kstat, buf: usize) -> Result<()> {
+    let (uid, gid) = ids(kstat);
+    UserPtr::new(buf).write(&kstat.to_statx(uid, gid))
+}
+
+/// `statx(2)` with a name that was read already.
+///
+/// # Errors
+/// Those of the call.
+pub fn statx(dirfd: DirFd, name: &[u8], flags: u32, mask: u32, buf: usize) -> Result<()> {
+    check_statx(flags, mask)?;
+    put_statx(&stat_name(dirfd, name, flags, mask)?, buf)
+}
+
+#[syscall(statx)]
+fn sys_statx(dirfd: DirFd, name: UserStr, flags: u32, mask: u32, buf: usize) -> Result<()> {
+    check_statx(flags, mask)?;
     // Linux 6.11 takes a null name for an empty one here.
     let kstat = if name.addr() == 0 && flags & raw::AT_EMPTY_PATH != 0 && dirfd != DirFd::CWD {
         stat::vfs_getattr(file_raw(Fd::from_raw(dirfd.0)?)?.path(), mask)?
     } else {
         stat_at(dirfd, name, flags, mask)?
     };
-    let (uid, gid) = ids(&kstat);
-    UserPtr::new(buf).write(&kstat.to_statx(uid, gid))
+    put_statx(&kstat, buf)
 }
 
 #[syscall(statfs)]

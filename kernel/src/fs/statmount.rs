@@ -15,7 +15,7 @@ use vfs::mount::query::{self, LSMT_ROOT, Order, UNIQUE_ID_OFFSET};
 use zerocopy::IntoBytes;
 
 use super::context::{Caller, install};
-use crate::namespaces::syscalls::Namespace;
+use crate::namespaces::Namespace;
 use crate::process::current;
 use crate::syscall::Syscall;
 
@@ -104,7 +104,7 @@ const SIZE_BITS: u32 = 0x3fff_0000;
 /// # Errors
 /// `ENOTTY` for other requests; `EINVAL` for another kind of namespace; `ENOENT` at the end of the list; `EPERM` if its
 /// members are none of the caller's business.
-pub fn namespace_ioctl(ns: &Namespace, cmd: u32, arg: usize) -> Result<isize> {
+pub fn mount_namespace_request(ns: &Namespace, cmd: u32, arg: usize) -> Result<isize> {
     let mount_ns = match ns {
         Namespace::Mnt(ns) => Ok(ns),
         _ => Err(Errno::EINVAL),

@@ -18,7 +18,11 @@ const NAME_MAX: usize = 256;
 /// The largest value.
 const SIZE_MAX: usize = 65536;
 
-fn name(user: UserStr) -> Result<Vec<u8>> {
+/// Reads the name of an attribute.
+///
+/// # Errors
+/// `ERANGE`, `EFAULT`.
+pub fn name(user: UserStr) -> Result<Vec<u8>> {
     let name = user.read(NAME_MAX, Errno::ERANGE)?;
     if name.is_empty() { Err(Errno::ERANGE) } else { Ok(name) }
 }
@@ -36,7 +40,10 @@ fn by_fd<R>(fd: Fd, f: impl FnOnce(&Caller, &Path) -> Result<R>) -> Result<R> {
 }
 
 /// Hands out a value or list: the size alone when the user gave no room.
-fn put(value: &[u8], buf: usize, size: usize) -> Result<usize> {
+///
+/// # Errors
+/// `ERANGE`: the room is too small; `EFAULT`.
+pub fn put(value: &[u8], buf: usize, size: usize) -> Result<usize> {
     if size == 0 {
         return Ok(value.len());
     }
@@ -52,11 +59,22 @@ fn set(caller: &Caller, path: &Path, key: UserStr, value: usize, size: usize, fl
         return Err(Errno::EINVAL);
     }
     let key = name(key)?;
+    let value = read_value(value, size, flags)?;
+    xattr::setxattr(caller.cred(), path, &key, &value, flags)
+}
+
+/// Reads the value of an attribute to be set.
+///
+/// # Errors
+/// `EINVAL` for unknown flags, `E2BIG`, `EFAULT`.
+pub fn read_value(value: usize, size: usize, flags: u32) -> Result<Vec<u8>> {
+    if flags & !3 != 0 {
+        return Err(Errno::EINVAL);
+    }
     if size > SIZE_MAX {
         return Err(Errno::E2BIG);
     }
-    let value = UserSlice::<u8>::new(value, size).to_vec()?;
-    xattr::setxattr(caller.cred(), path, &key, &value, flags)
+    UserSlice::<u8>::new(value, size).to_vec()
 }
 
 fn get(caller: &Caller, path: &Path, key: UserStr, buf: usize, size: usize) -> Result<usize> {

@@ -1,6 +1,8 @@
 //! The hash table of waiters.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::Key;
+use crate::process::Thread;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -25,8 +27,12 @@ pub struct Entry {
     pub bitset: u32,
     /// Its number in `futex_waitv`.
     pub index: u32,
+    /// Where the words of `futex_waitv` wait; `None`: the thread waits in one bucket only and knows which.
+    pub places: Option<Arc<Places>>,
     /// How it waits.
     pub kind: Kind,
+    /// Who hears of the wake-up in place of the thread ([`super::detached`]).
+    pub notify: Option<Arc<dyn super::detached::Notify>>,
 }
 
 /// How a thread waits, and so who may wake it.
@@ -40,10 +46,51 @@ pub enum Kind {
     RequeuePi(Key),
 }
 
+/// The buckets that the words of a `futex_waitv` are in, which requeue changes. Written under the locks of both buckets.
+pub struct Places(Vec<AtomicUsize>);
+
+impl Places {
+    /// For `count` words.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(count: usize) -> Result<Arc<Self>> {
+        let mut places = Vec::new();
+        places.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        places.resize_with(count, || AtomicUsize::new(0));
+        Ok(Arc::new(Self(places)))
+    }
+
+    /// The bucket of word `index` when last looked at.
+    pub fn get(&self, index: usize) -> usize {
+        self.0.get(index).map_or(0, |place| place.load(Ordering::Relaxed))
+    }
+
+    /// Word `index` is in `bucket`.
+    pub fn set(&self, index: usize, bucket: usize) {
+        if let Some(place) = self.0.get(index) {
+            place.store(bucket, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Entry {
     /// An entry for the thread that runs as `task`.
     pub fn new(key: Key, task: Arc<Task>, kind: Kind) -> Self {
-        Self { key, task, bitset: u32::MAX, index: 0, kind }
+        Self { key, task, bitset: u32::MAX, index: 0, places: None, kind, notify: None }
+    }
+
+    /// It is in `bucket` from now on; under the locks of that one and the old one.
+    pub fn moved_to(&self, bucket: usize) {
+        match (&self.notify, &self.places) {
+            (Some(notify), _) => notify.moved(),
+            (None, Some(places)) => places.set(self.index as usize, bucket),
+            (None, None) => {
+                if let Some(thread) = self.task.data::<Thread>() {
+                    thread.futex.moved_to(bucket);
+                }
+            }
+        }
     }
 }
 
@@ -72,6 +119,11 @@ pub fn index_of(key: &Key) -> usize {
 pub fn bucket(index: usize) -> &'static Bucket {
     let table: &'static [CachePadded<Bucket>] = &TABLE;
     &table[index & (table.len() - 1)]
+}
+
+/// How many buckets there are.
+pub fn count() -> usize {
+    TABLE.len()
 }
 
 impl Bucket {

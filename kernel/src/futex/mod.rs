@@ -24,6 +24,7 @@
 //! happen after the lock is released.
 
 pub mod bucket;
+pub mod detached;
 pub mod futex2;
 pub mod key;
 pub mod op;

@@ -35,6 +35,12 @@ fn exchange(addr: usize, old: u32, new: u32) -> Option<bool> {
     cmpxchg_u32(addr, old, new).ok().map(|seen| seen == old)
 }
 
+/// Says in the word that somebody waits, so that the owner's unlock comes to the kernel; the new word. `None`: look again.
+fn mark(addr: usize, word: u32) -> Option<u32> {
+    let marked = word | raw::FUTEX_WAITERS;
+    (marked == word || exchange(addr, word, marked) == Some(true)).then_some(marked)
+}
+
 /// What came of an attempt to take a lock.
 pub(super) enum Claim {
     /// The word names the thread.
@@ -68,7 +74,9 @@ pub(super) fn claim(
     }
     if let Some(top) = first(queue, key) {
         let Kind::Pi(mutex) = &top.kind else { return Err(Errno::EINVAL) };
-        return fits(mutex, word).map(|()| Claim::Held(mutex.clone(), word));
+        fits(mutex, word)?;
+        // The entry may be that of the heir, who has not come back yet and for whom nobody waited: his word lacks the flag.
+        return Ok(mark(addr, word).map_or(Claim::Retry, |marked| Claim::Held(mutex.clone(), marked)));
     }
     if owner == 0 {
         let new = tid | word & raw::FUTEX_OWNER_DIED | waiters;
@@ -77,10 +85,7 @@ pub(super) fn claim(
     if spare.is_none() {
         return Ok(Claim::NoMutex);
     }
-    let marked = word | raw::FUTEX_WAITERS;
-    if marked != word && exchange(addr, word, marked) != Some(true) {
-        return Ok(Claim::Retry);
-    }
+    let Some(marked) = mark(addr, word) else { return Ok(Claim::Retry) };
     match current().pid_ns().task(owner as i32) {
         Some(task) if task.is_kthread() => Err(Errno::EPERM),
         Some(task) => Ok(spare.take().map_or(Claim::NoMutex, |mutex| {
@@ -248,7 +253,9 @@ pub(super) fn settle(me: &CurrentThread, addr: usize) -> Result<Settled> {
             // Requeued between the look and the lock.
             continue;
         }
-        let Some(at) = queue.iter().position(|e| core::ptr::eq(&raw const *e.task, me.task())) else {
+        let Some(at) =
+            queue.iter().position(|e| e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task()))
+        else {
             me.futex.finish();
             return Ok(Settled::Withdrawn);
         };
@@ -276,7 +283,8 @@ pub(super) fn settle(me: &CurrentThread, addr: usize) -> Result<Settled> {
                 mutex.take_abandoned();
             }
         }
-        let mine = queue.iter().position(|e| core::ptr::eq(&raw const *e.task, me.task()));
+        let mine =
+            queue.iter().position(|e| e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task()));
         let entry = mine.and_then(|at| queue.remove(at));
         drop(queue);
         place.leave(usize::from(entry.is_some()));

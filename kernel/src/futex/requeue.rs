@@ -1,10 +1,9 @@
 //! `FUTEX_REQUEUE`, `FUTEX_CMP_REQUEUE`: wake some waiters and let the others wait for another word.
 
-use super::bucket::{Kind, bucket, index_of, lock_two, push};
+use super::bucket::{Kind, bucket, index_of, lock_two, push, reserve};
 use super::wait::{fetch, peek};
 use super::wake::Batch;
 use super::{Key, Scope};
-use crate::process::Thread;
 use abi::{Errno, Result};
 
 /// Wakes up to `wake` waiters of `addr` and moves up to `limit` others to `addr2`. With `expected`, only while the
@@ -50,6 +49,7 @@ pub fn requeue(
         let mut at = 0;
         let mut full = false;
         let mut misplaced = false;
+        let mut no_room = false;
         while let Some(entry) = queue.get_mut(at) {
             if entry.key != key {
                 at += 1;
@@ -69,29 +69,22 @@ pub fn requeue(
                     taken += 1;
                 }
             } else if moved < limit {
-                moved += 1;
-                if from == to {
+                let Some(second) = second.as_mut() else {
                     entry.key = key2;
+                    moved += 1;
                     at += 1;
-                } else if let Some(mut entry) = queue.remove(at) {
+                    continue;
+                };
+                // A waiter leaves its place only when it has another one.
+                if reserve(second).is_err() {
+                    no_room = true;
+                    break;
+                }
+                if let Some(mut entry) = queue.remove(at) {
                     entry.key = key2;
-                    if let Some(thread) = entry.task.data::<Thread>() {
-                        thread.futex.moved_to(to);
-                    }
-                    if let Some(second) = second.as_mut()
-                        && second.len() == second.capacity()
-                        && second.try_reserve(4).is_err()
-                    {
-                        // No room there: a spurious wake-up is always allowed, a lost waiter is not.
-                        if !batch.is_full() {
-                            batch.add(entry);
-                            taken += 1;
-                        }
-                        break;
-                    }
-                    if let Some(second) = second.as_mut() {
-                        push(second, entry)?;
-                    }
+                    entry.moved_to(to);
+                    push(second, entry)?;
+                    moved += 1;
                 }
             } else {
                 break;
@@ -108,6 +101,9 @@ pub fn requeue(
         woken += taken;
         if misplaced {
             return Err(Errno::EINVAL);
+        }
+        if no_room && woken + moved == 0 {
+            return Err(Errno::ENOMEM);
         }
         if !full {
             return Ok(woken + moved);

@@ -4,6 +4,8 @@ use super::{Scope, pi, pi_requeue, requeue, wait, wake};
 use crate::process::current;
 use crate::process::thread::Restart;
 use crate::syscall::Syscall;
+use crate::time::clock::from_namespace;
+use crate::time::sleep::deadline;
 use abi::time::Timespec;
 use abi::{Errno, Result, raw};
 use mm::user::UserPtr;
@@ -12,14 +14,13 @@ use sched::Deadline;
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[FUTEX];
 
-/// A deadline on `CLOCK_MONOTONIC` or `CLOCK_REALTIME`.
+/// A deadline on `CLOCK_MONOTONIC` or `CLOCK_REALTIME`, as the program reads them.
 ///
 /// # Errors
 /// `EINVAL` for another clock.
 pub fn absolute(clock: i32, ns: u64) -> Result<Deadline> {
     match clock as u32 {
-        raw::CLOCK_MONOTONIC => Ok(crate::time::sleep::deadline(clock, ns)),
-        raw::CLOCK_REALTIME => Ok(crate::time::sleep::deadline(clock, ns)),
+        raw::CLOCK_MONOTONIC | raw::CLOCK_REALTIME => Ok(deadline(clock, from_namespace(clock, ns))),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -91,38 +92,27 @@ fn read_timeout(addr: usize) -> Result<Option<u64>> {
 
 fn futex_wait(uaddr: usize, op: u32, scope: Scope, val: u32, timeout: usize, bitset: u32) -> Result<usize> {
     let relative = op & raw::FUTEX_CMD_MASK as u32 == raw::FUTEX_WAIT;
-    let realtime = op & raw::FUTEX_CLOCK_REALTIME != 0;
-    let (clock, ns) = match read_timeout(timeout)? {
-        None => (raw::CLOCK_MONOTONIC, None),
-        // A relative time is a time to wait, whichever clock is named.
-        Some(ns) if relative => (raw::CLOCK_MONOTONIC, Some(sched::time::monotonic_ns().saturating_add(ns))),
-        Some(ns) if realtime => (raw::CLOCK_REALTIME, Some(ns)),
-        Some(ns) => (raw::CLOCK_MONOTONIC, Some(ns)),
+    // On the machine's own clock.
+    let deadline_ns = read_timeout(timeout)?.map(|ns| match relative {
+        true => sched::time::monotonic_ns().saturating_add(ns),
+        false => from_namespace(clock_of(op), ns),
+    });
+    let Some(deadline_ns) = deadline_ns else {
+        return wait::wait(uaddr, scope, val, None, bitset).map(|()| 0);
     };
-    let deadline = match ns {
-        Some(ns) => Some(absolute(clock as i32, ns)?),
-        None => None,
-    };
-    match wait::wait(uaddr, scope, val, deadline, bitset) {
-        Ok(()) => Ok(0),
-        Err(Errno::ERESTARTSYS) => match ns {
-            None => Err(Errno::ERESTARTSYS),
-            Some(deadline_ns) if clock == raw::CLOCK_MONOTONIC => {
-                *current().restart.lock() = Restart::Futex { uaddr, val, op, deadline_ns, bitset };
-                Err(Errno::ERESTART_RESTARTBLOCK)
-            }
-            // An absolute deadline stays what it is: the call can simply be made again.
-            Some(_) => Err(Errno::ERESTARTSYS),
-        },
-        Err(errno) => Err(errno),
-    }
+    resume_wait(uaddr, val, op, deadline_ns, bitset)
 }
 
-/// `restart_syscall(2)` of an interrupted wait with a timeout.
-pub fn resume_wait(uaddr: usize, val: u32, op: u32, deadline_ns: u64, bitset: u32) -> Result<isize> {
+/// The clock of a wait with a deadline; a time to wait (`FUTEX_WAIT`) is never with `FUTEX_CLOCK_REALTIME`.
+fn clock_of(op: u32) -> i32 {
+    let realtime = op & raw::FUTEX_CLOCK_REALTIME != 0;
+    (if realtime { raw::CLOCK_REALTIME } else { raw::CLOCK_MONOTONIC }) as i32
+}
+
+/// A wait until `deadline_ns` on the machine's own clock; also for `restart_syscall(2)`, as a signal's handler ends such a wait.
+pub fn resume_wait(uaddr: usize, val: u32, op: u32, deadline_ns: u64, bitset: u32) -> Result<usize> {
     let scope = if op & raw::FUTEX_PRIVATE_FLAG != 0 { Scope::Private } else { Scope::Shared };
-    let deadline = absolute(raw::CLOCK_MONOTONIC as i32, deadline_ns)?;
-    match wait::wait(uaddr, scope, val, Some(deadline), bitset) {
+    match wait::wait(uaddr, scope, val, Some(deadline(clock_of(op), deadline_ns)), bitset) {
         Ok(()) => Ok(0),
         Err(Errno::ERESTARTSYS) => {
             *current().restart.lock() = Restart::Futex { uaddr, val, op, deadline_ns, bitset };

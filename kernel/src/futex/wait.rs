@@ -72,7 +72,8 @@ pub fn dequeue(me: &CurrentThread) -> bool {
             // Requeued between the look and the lock.
             continue;
         }
-        let at = queue.iter().position(|e| core::ptr::eq(&raw const *e.task, me.task()));
+        let at =
+            queue.iter().position(|e| e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task()));
         let entry = at.and_then(|at| queue.remove(at));
         drop(queue);
         // The task reference is dropped outside the lock.

@@ -1,6 +1,6 @@
 //! futex_waitv(2): waiting for any of several words.
 
-use super::bucket::{Entry, Kind, bucket, index_of, push};
+use super::bucket::{Entry, Kind, Places, bucket, index_of, push};
 use super::wait::{fetch, peek};
 use super::{Key, Scope};
 use crate::process::{CurrentThread, current};
@@ -8,6 +8,7 @@ use crate::syscall::Syscall;
 use abi::process::FutexWaitv;
 use abi::time::Timespec;
 use abi::{Errno, Result, raw};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mm::fallible::TryVec;
 use mm::user::UserPtr;
@@ -72,33 +73,40 @@ fn watch(words: Vec<Word>) -> Result<Vec<Watched>> {
     Ok(watched)
 }
 
-/// Takes the running thread out of the buckets of `words`.
-fn dequeue_all(me: &CurrentThread, words: &[Watched]) {
-    for word in words {
-        let bucket = bucket(index_of(&word.key));
-        loop {
-            let mut queue = bucket.lock();
-            let at = queue.iter().position(|e| core::ptr::eq(&raw const *e.task, me.task()));
-            let entry = at.and_then(|at| queue.remove(at));
-            drop(queue);
-            if entry.is_none() {
-                break;
-            }
-            bucket.leave(1);
+/// Takes the running thread out of the buckets of its words, wherever they were moved to.
+fn dequeue_all(me: &CurrentThread, words: &[Watched], places: &Places) {
+    let mut number = 0;
+    while number < words.len() {
+        let index = places.get(number);
+        let bucket = bucket(index);
+        let mut queue = bucket.lock();
+        if places.get(number) != index {
+            // Requeued between the look and the lock.
+            continue;
         }
+        let mine = |e: &Entry| {
+            e.index as usize == number && e.notify.is_none() && core::ptr::eq(&raw const *e.task, me.task())
+        };
+        let at = queue.iter().position(mine);
+        let entry = at.and_then(|at| queue.remove(at));
+        drop(queue);
+        bucket.leave(usize::from(entry.is_some()));
+        number += 1;
     }
 }
 
 /// Queues on every word. `Ok(Some(i))`: word `i` was woken meanwhile.
-fn enqueue_all(me: &CurrentThread, words: &[Watched]) -> Result<Option<u32>> {
+fn enqueue_all(me: &CurrentThread, words: &[Watched], places: &Arc<Places>) -> Result<Option<u32>> {
     'again: loop {
         me.futex.start(usize::MAX);
+        words.iter().enumerate().for_each(|(i, word)| places.set(i, index_of(&word.key)));
         for (i, word) in words.iter().enumerate() {
             let bucket = bucket(index_of(&word.key));
             let mut queue = bucket.lock_to_wait();
             let seen = peek(word.addr);
             let queued = if seen == Some(word.val) {
-                let entry = Entry { index: i as u32, ..Entry::new(word.key, me.task_arc(), Kind::Plain) };
+                let entry = Entry::new(word.key, me.task_arc(), Kind::Plain);
+                let entry = Entry { index: i as u32, places: Some(places.clone()), ..entry };
                 push(&mut queue, entry)
             } else {
                 Err(Errno::EAGAIN)
@@ -106,7 +114,7 @@ fn enqueue_all(me: &CurrentThread, words: &[Watched]) -> Result<Option<u32>> {
             drop(queue);
             let Err(errno) = queued else { continue };
             bucket.leave(1);
-            dequeue_all(me, words);
+            dequeue_all(me, words, places);
             if me.futex.is_woken() {
                 return Ok(Some(me.futex.woken_index()));
             }
@@ -137,12 +145,13 @@ fn sys_futex_waitv(
     };
     let words = watch(read_words(waiters, nr_futexes as usize)?)?;
     let me = current();
-    if let Some(index) = enqueue_all(&me, &words)? {
+    let places = Places::new(words.len())?;
+    if let Some(index) = enqueue_all(&me, &words, &places)? {
         me.futex.finish();
         return Ok(index);
     }
     let timed_out = crate::time::sleep::wait_until(deadline, || me.futex.is_woken());
-    dequeue_all(&me, &words);
+    dequeue_all(&me, &words, &places);
     let woken = me.futex.is_woken();
     me.futex.finish();
     if woken {

@@ -1,6 +1,7 @@
 //! `FUTEX_WAKE`, `FUTEX_WAKE_BITSET`, `FUTEX_WAKE_OP`.
 
 use super::bucket::{self, Entry, Kind, bucket, index_of};
+use super::detached::Notify;
 use super::op::WakeOp;
 use super::{Key, Scope};
 use crate::memory::fault_in::fault_in_word;
@@ -14,10 +15,16 @@ use sched::Task;
 /// then the lock is released, they are woken, and the search goes on.
 const BATCH: usize = 8;
 
-/// Tasks to wake once the lock is released.
+/// Somebody to wake.
+enum Woken {
+    Task(Arc<Task>),
+    Other(Arc<dyn Notify>, u32),
+}
+
+/// Who is to be woken once the lock is released.
 #[derive(Default)]
 pub struct Batch {
-    tasks: [Option<Arc<Task>>; BATCH],
+    list: [Option<Woken>; BATCH],
     len: usize,
 }
 
@@ -29,19 +36,30 @@ impl Batch {
 
     /// Marks the owner of `entry` woken and keeps its task.
     pub fn add(&mut self, entry: Entry) {
-        if let Some(thread) = entry.task.data::<Thread>() {
-            thread.futex.wake(entry.index);
-        }
-        if let Some(slot) = self.tasks.get_mut(self.len) {
-            *slot = Some(entry.task);
+        let woken = match entry.notify {
+            Some(notify) => Woken::Other(notify, entry.index),
+            None => {
+                if let Some(thread) = entry.task.data::<Thread>() {
+                    thread.futex.wake(entry.index);
+                }
+                Woken::Task(entry.task)
+            }
+        };
+        if let Some(slot) = self.list.get_mut(self.len) {
+            *slot = Some(woken);
             self.len += 1;
         }
     }
 
     /// Wakes them, oldest first. Call without locks.
     pub fn wake(mut self) {
-        for task in self.tasks.iter_mut().filter_map(Option::take) {
-            sched::wake_up(&task);
+        for woken in self.list.iter_mut().filter_map(Option::take) {
+            match woken {
+                Woken::Task(task) => {
+                    sched::wake_up(&task);
+                }
+                Woken::Other(notify, index) => notify.woken(index),
+            }
         }
     }
 }

@@ -94,6 +94,8 @@ fn services(info: &'static BootInfo) -> Result<()> {
     crate::misc::random::add_bytes(info.seed);
     vfs::init(pages)?;
     vfs::rw::set_fsize_limit(&crate::process::FsizeLimit);
+    vfs::fanotify::set_host(&crate::fs::notify::FanotifyHost);
+    vfs::fasync::set_sigio(&crate::signal::sigio::SendSigio);
     let root = rootfs::mount_root()?;
     first::spawn(root, info)?;
     Ok(())
@@ -104,6 +106,7 @@ fn late(info: &'static BootInfo) -> Result<()> {
     sched::start_threads()?;
     mm::reclaim::start_kswapd()?;
     mm::oom::set_victims(&crate::memory::oom::Victims);
+    mm::mempolicy::set_task_policies(&crate::memory::numa::Tasks);
     drivers::tty::job::set_job_control(&crate::job::Jobs);
     crate::tty_hooks::set(&crate::job::Jobs);
     socket::set_credentials_source(crate::process::socket_credentials);

@@ -44,6 +44,11 @@ impl TaskIpc {
         Ok(list)
     }
 
+    /// Where the thread's adjustments lie; 0 if it has none.
+    pub fn undo_address(&self) -> usize {
+        self.undo.lock().as_ref().map_or(0, |list| Arc::as_ptr(list).addr())
+    }
+
     /// `CLONE_SYSVSEM`: `child` shares the adjustments of `parent`.
     ///
     /// # Errors

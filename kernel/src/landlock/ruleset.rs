@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use mm::IovIter;
+use mm::fallible::{TryVec, try_arc};
 use vfs::file::{File, FileImpl, FileMode};
 use vfs::file_ops::{FileOps, IoFlags};
 use vfs::inode::Inode;
@@ -71,9 +72,8 @@ impl Rules {
         let index = match self.paths.binary_search_by_key(&key(inode), |rule| key(&rule.inode)) {
             Ok(index) => index,
             Err(index) => {
-                self.paths.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
                 let given = [Rights::empty(); MAX_LAYERS];
-                self.paths.insert(index, PathRule { inode: inode.clone(), given });
+                self.paths.try_insert(index, PathRule { inode: inode.clone(), given })?;
                 index
             }
         };
@@ -87,8 +87,7 @@ impl Rules {
         let index = match self.ports.binary_search_by_key(&port, |rule| rule.port) {
             Ok(index) => index,
             Err(index) => {
-                self.ports.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                self.ports.insert(index, PortRule { port, given: [0; MAX_LAYERS] });
+                self.ports.try_insert(index, PortRule { port, given: [0; MAX_LAYERS] })?;
                 index
             }
         };
@@ -169,7 +168,7 @@ impl FileOps for RulesetFile {
 /// # Errors
 /// `ENFILE`, `ENOMEM`.
 pub fn file(ruleset: Ruleset) -> Result<Arc<File>> {
-    let object = Arc::new(RulesetFile(Arc::new(ruleset)));
+    let object = try_arc(RulesetFile(try_arc(ruleset)?))?;
     vfs::anon::anon_file(&current().cred(), "[landlock-ruleset]", FileImpl::Shared(object), raw::O_RDWR)
 }
 

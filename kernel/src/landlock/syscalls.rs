@@ -11,6 +11,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use core::any::Any;
+use mm::fallible::try_arc;
 use mm::user::{UserPtr, copy_struct_from_user};
 use vfs::cred::Credentials;
 use vfs::fdtable::Fd as VfsFd;
@@ -121,7 +122,8 @@ fn add_path(ruleset: &Ruleset, attr: UserPtr<PathBeneathAttr>) -> Result<()> {
     if !inode.is_dir() && !Rights::FILE.contains(rights) {
         return Err(Errno::EINVAL);
     }
-    ruleset.add_path(inode, rights | Rights::all() - handled)
+    // Moving to another directory is given by name only.
+    ruleset.add_path(inode, rights | (Rights::all() - (handled | Rights::REFER)))
 }
 
 fn add_port(ruleset: &Ruleset, attr: UserPtr<NetPortAttr>) -> Result<()> {
@@ -154,7 +156,7 @@ fn sys_landlock_restrict_self(ruleset_fd: Fd, flags: u32) -> Result<()> {
         let any: Arc<dyn Any + Send + Sync> = domain;
         any.downcast::<Domain>().ok()
     });
-    new.domain = Some(Arc::new(Domain::new(parent, &ruleset)?));
+    new.domain = Some(try_arc(Domain::new(parent, &ruleset)?)?);
     crate::cred::commit::commit(&me, new)?;
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! Memory calls of the running process: thin wrappers over [`mm::AddressSpace`], and faulting user pages in.
 
 pub mod advice;
+pub mod auxv;
 pub mod fault_in;
 pub mod map;
+pub mod numa;
 pub mod oom;
+pub mod other;
+pub mod pkeys;
 pub mod remote;
 
 pub use fault_in::{fault_in_readable, fault_in_writable};

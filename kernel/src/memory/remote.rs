@@ -1,9 +1,8 @@
 //! process_vm_readv(2), process_vm_writev(2): another process's memory.
 
-use crate::cred::access::may_inspect;
+use crate::cred::access::{self, Creds};
 use crate::process::{Thread, current};
 use crate::syscall::Syscall;
-use abi::cap::Cap;
 use abi::{Errno, Result};
 use mm::AddressSpace;
 use mm::iov::{Direction, IovIter, import_iovec, import_remote_iovec};
@@ -68,8 +67,7 @@ fn transfer(
     let me = current();
     let task = me.pid_ns().task(pid).ok_or(Errno::ESRCH)?;
     let thread = task.data::<Thread>().ok_or(Errno::ESRCH)?;
-    may_inspect(&me, thread, Cap::SysPtrace)?;
-    let space = thread.mm().ok_or(Errno::ESRCH)?;
+    let space = access::memory(thread, Creds::Real)?.ok_or(Errno::ESRCH)?;
     let mut buf = [0u8; CHUNK];
     let mut total = 0;
     for range in &remote {

@@ -16,6 +16,26 @@ mod code {
     pub const GET_GS: i32 = 0x1004;
 }
 
+/// A segment's base address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Base {
+    /// `fs`.
+    Fs,
+    /// `gs`.
+    Gs,
+}
+
+/// The base that an operation is about, and whether it sets it.
+pub fn base_of(op: i32) -> Option<(Base, bool)> {
+    match op {
+        code::SET_FS => Some((Base::Fs, true)),
+        code::GET_FS => Some((Base::Fs, false)),
+        code::SET_GS => Some((Base::Gs, true)),
+        code::GET_GS => Some((Base::Gs, false)),
+        _ => None,
+    }
+}
+
 fn check(addr: usize) -> Result<()> {
     if addr < arch::layout::TASK_SIZE { Ok(()) } else { Err(Errno::EPERM) }
 }

@@ -9,7 +9,9 @@ use crate::syscall::Syscall;
 use abi::cap::Cap;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use mm::user::UserPtr;
 use sync::Once;
+use vfs::file::File;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[KCMP];
@@ -40,20 +42,43 @@ fn address(thread: &Thread, kind: i32, fd: usize) -> Result<usize> {
         object.map_or(0, |object| Arc::as_ptr(object).cast::<u8>().addr())
     }
     Ok(match kind {
-        KCMP_FILE => {
-            let files = thread.files().ok_or(Errno::EBADF)?;
-            let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-            of(Some(&files.get_raw(vfs::fdtable::Fd::from_raw(fd)?)?))
-        }
+        KCMP_FILE => of(Some(&file(thread, fd)?)),
         KCMP_VM => of(thread.mm().as_ref()),
         KCMP_FILES => of(thread.files().as_ref()),
         KCMP_FS => of(thread.fs().as_ref()),
         KCMP_SIGHAND => of(Some(&thread.process.sighand())),
         // Nobody has an I/O context of its own.
         KCMP_IO => 0,
-        KCMP_SYSVSEM | KCMP_EPOLL_TFD => return Err(Errno::EOPNOTSUPP),
+        KCMP_SYSVSEM => thread.ipc.undo_address(),
         _ => return Err(Errno::EINVAL),
     })
+}
+
+/// The file behind a descriptor of `thread`.
+fn file(thread: &Thread, fd: usize) -> Result<Arc<File>> {
+    let files = thread.files().ok_or(Errno::EBADF)?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    files.get_raw(vfs::fdtable::Fd::from_raw(fd)?)
+}
+
+/// `KCMP_EPOLL_TFD`: a descriptor against what an epoll of the second process watches.
+fn compare_epoll(first: &Thread, fd: usize, second: &Thread, slot: usize) -> Result<usize> {
+    let slot = UserPtr::<[u32; 3]>::new(slot).read()?;
+    let [epoll, target, skip] = slot;
+    let own = file(first, fd)?;
+    let epoll = file(second, epoll as usize)?;
+    let watched = vfs::epoll::watched(&epoll, target, skip as usize)?;
+    let place = |file: &Arc<File>| scramble(Arc::as_ptr(file).addr(), KCMP_FILE);
+    Ok(order(place(&own), place(&watched)))
+}
+
+/// How the call tells an order.
+fn order(first: u64, second: u64) -> usize {
+    match first.cmp(&second) {
+        core::cmp::Ordering::Equal => 0,
+        core::cmp::Ordering::Less => 1,
+        core::cmp::Ordering::Greater => 2,
+    }
 }
 
 #[macros::syscall(kcmp)]
@@ -65,11 +90,8 @@ fn sys_kcmp(pid1: i32, pid2: i32, kind: i32, idx1: usize, idx2: usize) -> Result
     let second = tasks.1.data::<Thread>().ok_or(Errno::ESRCH)?;
     may_inspect(&me, first, Cap::SysPtrace)?;
     may_inspect(&me, second, Cap::SysPtrace)?;
-    let first = scramble(address(first, kind, idx1)?, kind);
-    let second = scramble(address(second, kind, idx2)?, kind);
-    Ok(match first.cmp(&second) {
-        core::cmp::Ordering::Equal => 0,
-        core::cmp::Ordering::Less => 1,
-        core::cmp::Ordering::Greater => 2,
-    })
+    if kind == KCMP_EPOLL_TFD {
+        return compare_epoll(first, idx1, second, idx2);
+    }
+    Ok(order(scramble(address(first, kind, idx1)?, kind), scramble(address(second, kind, idx2)?, kind)))
 }

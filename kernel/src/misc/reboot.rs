@@ -29,13 +29,13 @@ pub static CTRL_ALT_DEL: AtomicBool = AtomicBool::new(true);
 #[macros::syscall(reboot)]
 fn sys_reboot(magic: u32, magic2: u32, op: u32, _arg: usize) -> Result<()> {
     let me = current();
-    if !me.with_cred(|c| c.ns_capable(&c.user_ns, Cap::SysBoot)) {
+    let ns = me.pid_ns();
+    if !me.with_cred(|cred| cred.ns_capable(ns.user_ns(), Cap::SysBoot)) {
         return Err(Errno::EPERM);
     }
     if magic != MAGIC1 || !MAGIC2.contains(&magic2) {
         return Err(Errno::EINVAL);
     }
-    let ns = me.pid_ns();
     if ns.level() != 0 {
         // In a pid namespace the call ends its init.
         return match (op, ns.reaper()) {

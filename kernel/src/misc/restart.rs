@@ -15,6 +15,7 @@ pub fn resume() -> Result<isize> {
         Restart::Nanosleep { clock, deadline_ns, rem } => crate::time::sleep::resume(clock, deadline_ns, rem),
         Restart::Futex { uaddr, val, op, deadline_ns, bitset } => {
             crate::futex::syscalls::resume_wait(uaddr, val, op, deadline_ns, bitset)
+                .map(|value| value as isize)
         }
         // The poll calls set this when they can go on by themselves.
         Restart::Poll { .. } => Err(Errno::EINTR),

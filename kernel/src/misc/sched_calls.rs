@@ -323,9 +323,12 @@ fn sys_getpriority(which: i32, who: i32) -> Result<i32> {
 /// The class in the upper bits of an I/O priority, the level in the lower.
 const IOPRIO_CLASS_SHIFT: u32 = 13;
 
-#[macros::syscall(ioprio_set)]
-fn sys_ioprio_set(which: i32, who: i32, ioprio: i32) -> Result<()> {
-    let value = ioprio as u32;
+/// Whether the caller may use an I/O priority.
+///
+/// # Errors
+/// `EPERM` for the realtime class, `EINVAL` for what is none.
+pub fn check_ioprio(ioprio: u16) -> Result<()> {
+    let value = u32::from(ioprio);
     let (class, level) = (value >> IOPRIO_CLASS_SHIFT, value & 7);
     match class {
         1 => current().with_cred(|c| {
@@ -335,6 +338,13 @@ fn sys_ioprio_set(which: i32, who: i32, ioprio: i32) -> Result<()> {
         0 if level == 0 => {}
         _ => return Err(Errno::EINVAL),
     }
+    Ok(())
+}
+
+#[macros::syscall(ioprio_set)]
+fn sys_ioprio_set(which: i32, who: i32, ioprio: i32) -> Result<()> {
+    let value = ioprio as u32;
+    check_ioprio(u16::try_from(value).map_err(|_| Errno::EINVAL)?)?;
     let tasks = selected(which, who, 1)?;
     if tasks.is_empty() {
         return Err(Errno::ESRCH);

@@ -57,10 +57,10 @@ fn old_release(release: &mut [u8; 65]) {
 }
 
 fn read_name(addr: usize, len: i32) -> Result<[u8; 65]> {
-    let proxy = proxy()?;
-    drop(proxy);
-    current()
-        .with_cred(|c| if c.ns_capable(&c.user_ns, Cap::SysAdmin) { Ok(()) } else { Err(Errno::EPERM) })?;
+    let uts = proxy()?.uts.clone();
+    if !current().with_cred(|cred| cred.ns_capable(&uts.user_ns, Cap::SysAdmin)) {
+        return Err(Errno::EPERM);
+    }
     let len = usize::try_from(len).ok().filter(|l| *l <= NAME_MAX).ok_or(Errno::EINVAL)?;
     let mut name = [0; 65];
     UserSlice::<u8>::new(addr, len).copy_to(name.get_mut(..len).ok_or(Errno::EINVAL)?)?;

@@ -1,11 +1,15 @@
 //! Making and joining namespaces: `CLONE_NEW*`, unshare(2), setns(2). namespaces(7).
 
+pub mod ioctl;
+pub mod join;
 pub mod syscalls;
 pub mod user;
 
+pub use join::{Namespace, NamespaceFile};
+
 use crate::ipc::IpcNamespace;
-use crate::process::PidNamespace;
 use crate::process::nsproxy::{CgroupNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum};
+use crate::process::{PidNamespace, current};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
@@ -18,33 +22,39 @@ use vfs::path::FsStruct;
 /// them, in a new user namespace if there is one.
 ///
 /// # Errors
-/// `EPERM` without `CAP_SYS_ADMIN` over the user namespace; `ENOSPC`, `ENOMEM`.
+/// `EPERM` without `CAP_SYS_ADMIN` over the user namespace; `EINVAL`: a new pid namespace waits for its first process already;
+/// `ENOSPC`, `ENOMEM`.
 pub fn copy(old: &NsProxy, fs: &FsStruct, cred: &Arc<Credentials>, flags: u64) -> Result<Arc<NsProxy>> {
     let has = |bit: u32| flags & u64::from(bit) != 0;
     if !cred.ns_capable(&cred.user_ns, Cap::SysAdmin) {
         return Err(Errno::EPERM);
     }
+    let owner = &cred.user_ns;
     let mut new = old.clone();
+    if has(raw::CLONE_NEWPID) {
+        if !Arc::ptr_eq(&old.pid_for_children, &current().pid_ns()) {
+            return Err(Errno::EINVAL);
+        }
+        new.pid_for_children = PidNamespace::nested(&old.pid_for_children, owner)?;
+    }
     if has(raw::CLONE_NEWNS) {
-        new.mnt = vfs::mount::copy_namespace(&old.mnt, &cred.user_ns, Some(fs))?;
+        new.mnt = vfs::mount::copy_namespace(&old.mnt, owner, Some(fs))?;
     }
     if has(raw::CLONE_NEWUTS) {
-        new.uts = try_arc(old.uts.duplicate())?;
+        new.uts = try_arc(old.uts.duplicate(owner.clone()))?;
     }
     if has(raw::CLONE_NEWIPC) {
-        new.ipc = try_arc(IpcNamespace::new(cred.user_ns.clone())?)?;
+        new.ipc = try_arc(IpcNamespace::new(owner.clone())?)?;
     }
     if has(raw::CLONE_NEWNET) {
-        new.net = try_arc(NetNamespace { inum: next_inum() })?;
+        new.net = try_arc(NetNamespace { user_ns: owner.clone(), inum: next_inum() })?;
     }
     if has(raw::CLONE_NEWCGROUP) {
-        new.cgroup = try_arc(CgroupNamespace { inum: next_inum() })?;
-    }
-    if has(raw::CLONE_NEWPID) {
-        new.pid_for_children = PidNamespace::nested(&old.pid_for_children)?;
+        new.cgroup = try_arc(CgroupNamespace { user_ns: owner.clone(), inum: next_inum() })?;
     }
     if has(raw::CLONE_NEWTIME) {
-        new.time_for_children = try_arc(TimeNamespace::new(Some(&old.time), next_inum()))?;
+        let time = TimeNamespace::new(Some(&old.time), next_inum(), owner.clone());
+        new.time_for_children = try_arc(time)?;
     }
     Ok(try_arc(new)?)
 }

@@ -1,20 +1,16 @@
 //! unshare(2), setns(2).
 
+use super::join::{Namespace, NamespaceFile, join};
 use crate::fs::context::file_raw;
-use crate::ipc::{self, IpcNamespace};
-use crate::process::nsproxy::{CgroupNamespace, NEW_FLAGS, NetNamespace, TimeNamespace, UtsNamespace};
-use crate::process::{NsProxy, PidNamespace, current};
+use crate::ipc;
+use crate::process::current;
+use crate::process::nsproxy::NEW_FLAGS;
 use crate::syscall::{Fd, Syscall};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
-use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 use mm::fallible::try_arc;
-use vfs::cred::{Credentials, UserNamespace};
+use vfs::cred::Credentials;
 use vfs::fdtable::Fd as VfsFd;
-use vfs::file::File;
-use vfs::file_ops::FileOps;
-use vfs::mount::MountNamespace;
 
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[UNSHARE, SETNS];
@@ -81,45 +77,6 @@ fn sys_unshare(flags: u64) -> Result<()> {
     Ok(())
 }
 
-/// A namespace as `/proc/<pid>/ns` hands it out: what `setns` can join.
-#[derive(Clone)]
-#[allow(missing_docs)]
-pub enum Namespace {
-    Mnt(Arc<MountNamespace>),
-    Uts(Arc<UtsNamespace>),
-    Ipc(Arc<IpcNamespace>),
-    Net(Arc<NetNamespace>),
-    Pid(Arc<PidNamespace>),
-    User(Arc<UserNamespace>),
-    Cgroup(Arc<CgroupNamespace>),
-    Time(Arc<TimeNamespace>),
-}
-
-impl Namespace {
-    /// The `CLONE_NEW*` flag of its kind.
-    pub fn flag(&self) -> u32 {
-        match self {
-            Self::Mnt(_) => raw::CLONE_NEWNS,
-            Self::Uts(_) => raw::CLONE_NEWUTS,
-            Self::Ipc(_) => raw::CLONE_NEWIPC,
-            Self::Net(_) => raw::CLONE_NEWNET,
-            Self::Pid(_) => raw::CLONE_NEWPID,
-            Self::User(_) => raw::CLONE_NEWUSER,
-            Self::Cgroup(_) => raw::CLONE_NEWCGROUP,
-            Self::Time(_) => raw::CLONE_NEWTIME,
-        }
-    }
-}
-
-/// The file of a namespace.
-pub struct NamespaceFile(pub Namespace);
-
-impl FileOps for NamespaceFile {
-    fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
-        crate::fs::statmount::namespace_ioctl(&self.0, cmd, arg)
-    }
-}
-
 #[macros::syscall(setns)]
 fn sys_setns(fd: Fd, nstype: u32) -> Result<()> {
     let file = file_raw(VfsFd::from_raw(fd.0)?)?;
@@ -127,7 +84,7 @@ fn sys_setns(fd: Fd, nstype: u32) -> Result<()> {
         if nstype != 0 && nstype != ns.0.flag() {
             return Err(Errno::EINVAL);
         }
-        return join(core::slice::from_ref(&ns.0));
+        return join(core::iter::once(&ns.0));
     }
     let Ok((pid, _)) = crate::pidfd::pid_of(fd.0) else { return Err(Errno::EINVAL) };
     if nstype == 0 || u64::from(nstype) & !(NEW_FLAGS | u64::from(raw::CLONE_NEWUSER)) != 0 {
@@ -147,75 +104,5 @@ fn sys_setns(fd: Fd, nstype: u32) -> Result<()> {
         Namespace::Cgroup(proxy.cgroup.clone()),
         Namespace::Time(proxy.time.clone()),
     ];
-    for ns in all.into_iter().filter(|ns| nstype & ns.flag() != 0) {
-        join(&[ns])?;
-    }
-    Ok(())
-}
-
-fn join(list: &[Namespace]) -> Result<()> {
-    let me = current();
-    let cred = me.cred();
-    let mut proxy = NsProxy::clone(&*me.nsproxy().ok_or(Errno::EINVAL)?);
-    if !cred.ns_capable(&cred.user_ns, Cap::SysAdmin) {
-        return Err(Errno::EPERM);
-    }
-    for ns in list {
-        match ns {
-            Namespace::Mnt(mnt) => {
-                if !cred.ns_capable(mnt.user_ns(), Cap::SysAdmin)
-                    || !cred.ns_capable(&cred.user_ns, Cap::SysChroot)
-                {
-                    return Err(Errno::EPERM);
-                }
-                let fs = me.fs().ok_or(Errno::EINVAL)?;
-                if fs.users.load(Ordering::Acquire) > 1 {
-                    return Err(Errno::EINVAL);
-                }
-                let root = mnt.root()?.root_path();
-                fs.set_root(root.clone())?;
-                fs.set_cwd(root)?;
-                proxy.mnt = mnt.clone();
-            }
-            Namespace::Uts(uts) => proxy.uts = uts.clone(),
-            Namespace::Ipc(ipc) => {
-                if !cred.ns_capable(&ipc.user_ns, Cap::SysAdmin) {
-                    return Err(Errno::EPERM);
-                }
-                proxy.ipc = ipc.clone();
-            }
-            Namespace::Net(net) => proxy.net = net.clone(),
-            Namespace::Cgroup(cgroup) => proxy.cgroup = cgroup.clone(),
-            Namespace::Time(time) => {
-                proxy.time = time.clone();
-                proxy.time_for_children = time.clone();
-            }
-            Namespace::Pid(pid_ns) => {
-                // Only downward: a child must stay visible to its parent's namespace.
-                if !pid_ns.is_inside(&me.pid_ns()) {
-                    return Err(Errno::EINVAL);
-                }
-                proxy.pid_for_children = pid_ns.clone();
-            }
-            Namespace::User(user) => {
-                if Arc::ptr_eq(user, &cred.user_ns) || me.process.thread_count() > 1 {
-                    return Err(Errno::EINVAL);
-                }
-                if !cred.ns_capable(user, Cap::SysAdmin) {
-                    return Err(Errno::EPERM);
-                }
-                let mut new = Credentials::clone(&cred);
-                new.user_ns = user.clone();
-                new.cap_permitted = abi::cap::CapSet::FULL;
-                new.cap_effective = abi::cap::CapSet::FULL;
-                new.cap_bset = abi::cap::CapSet::FULL;
-                crate::cred::commit::commit(&me, new)?;
-            }
-        }
-    }
-    if list.iter().any(|ns| matches!(ns, Namespace::Ipc(_))) {
-        ipc::task::leave_semaphores(&me);
-    }
-    drop(me.nsproxy.replace(Some(try_arc(proxy)?)));
-    Ok(())
+    join(all.iter().filter(|ns| nstype & ns.flag() != 0))
 }

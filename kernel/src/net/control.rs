@@ -105,11 +105,15 @@ fn claim(claimed: Credentials) -> Result<Credentials> {
     let own_pid = claimed.pid == me.process.id();
     let own_uid = [cred.uid, cred.euid, cred.suid].contains(&uid);
     let own_gid = [cred.gid, cred.egid, cred.sgid].contains(&gid);
-    let may = |own, cap| own || cred.ns_capable(&cred.user_ns, cap);
-    if !(may(own_pid, Cap::SysAdmin) && may(own_uid, Cap::Setuid) && may(own_gid, Cap::Setgid)) {
+    let pid_ns = me.pid_ns();
+    let may = |own, ns, cap| own || cred.ns_capable(ns, cap);
+    if !(may(own_pid, pid_ns.user_ns(), Cap::SysAdmin)
+        && may(own_uid, &cred.user_ns, Cap::Setuid)
+        && may(own_gid, &cred.user_ns, Cap::Setgid))
+    {
         return Err(Errno::EPERM);
     }
-    let pid = me.pid_ns().find(claimed.pid).ok_or(Errno::ESRCH)?.global();
+    let pid = pid_ns.find(claimed.pid).ok_or(Errno::ESRCH)?.global();
     Ok(Credentials { pid, uid: uid.0, gid: gid.0 })
 }
 

@@ -18,5 +18,6 @@ pub mod options;
 mod sockfs;
 pub mod syscalls;
 pub mod transfer;
+pub mod uring;
 
 pub use sockfs::{init, sockets_in_use};

@@ -130,7 +130,9 @@ fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Re
         }
         _ => {
             let number = UserPtr::<i32>::new(value).read()?;
-            let admin = current().with_cred(|cred| cred.ns_capable(&cred.user_ns, Cap::NetAdmin));
+            let me = current();
+            let net = me.nsproxy().ok_or(Errno::ESRCH)?.net.clone();
+            let admin = me.with_cred(|cred| cred.ns_capable(&net.user_ns, Cap::NetAdmin));
             options.set(option, number, admin)
         }
     }

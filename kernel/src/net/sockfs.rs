@@ -73,6 +73,17 @@ pub(super) fn socket_file(fd: Fd) -> Result<SocketFile> {
 pub(super) struct SocketFile(Arc<File>);
 
 impl SocketFile {
+    /// From an open file.
+    ///
+    /// # Errors
+    /// `ENOTSOCK`.
+    pub(super) fn new(file: &Arc<File>) -> Result<Self> {
+        match file.private::<Socket>() {
+            Some(_) => Ok(Self(file.clone())),
+            None => Err(Errno::ENOTSOCK),
+        }
+    }
+
     /// The socket.
     pub(super) fn socket(&self) -> Result<&Socket> {
         self.0.private().ok_or(Errno::ENOTSOCK)

@@ -3,13 +3,15 @@
 use abi::raw_sys::net;
 use abi::socket::{AF_MAX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_TYPE_MASK};
 use abi::{Errno, Result};
+use alloc::sync::Arc;
 use macros::syscall;
 use mm::user::UserPtr;
 use socket::{Family, Kind, Protocol, Shutdown, Socket};
 use vfs::fdtable::Fd;
+use vfs::file::File;
 
 use super::address;
-use super::sockfs::{install, make_file, socket_file};
+use super::sockfs::{SocketFile, install, make_file, socket_file};
 use crate::fs::context::{Caller, fd_flags, files, nofile};
 use crate::syscall::Syscall;
 
@@ -44,7 +46,7 @@ fn request(domain: i32, kind: u32, protocol: i32) -> Result<Request> {
 }
 
 impl Request {
-    fn socket(&self, ops: alloc::sync::Arc<dyn socket::SocketOps>) -> Socket {
+    fn socket(&self, ops: Arc<dyn socket::SocketOps>) -> Socket {
         Socket::new(self.family.number(), ops.kind().unwrap_or(self.protocol.kind), self.protocol.number, ops)
     }
 }
@@ -52,9 +54,15 @@ impl Request {
 /// Missing: families other than `AF_UNIX`.
 #[syscall(socket)]
 fn sys_socket(domain: i32, kind: u32, protocol: i32) -> Result<i32> {
+    let (file, flags) = create(domain, kind, protocol)?;
+    install(file, flags).map(Fd::raw)
+}
+
+/// The file of a new socket, and its `SOCK_*` flags.
+pub(super) fn create(domain: i32, kind: u32, protocol: i32) -> Result<(Arc<File>, u32)> {
     let request = request(domain, kind, protocol)?;
     let socket = request.socket(request.family.create(request.protocol)?);
-    install(make_file(socket, request.flags)?, request.flags).map(Fd::raw)
+    Ok((make_file(socket, request.flags)?, request.flags))
 }
 
 #[syscall(socketpair)]
@@ -102,13 +110,24 @@ fn sys_accept4(fd: Fd, addr: usize, len: UserPtr<i32>, flags: u32) -> Result<i32
     let file = socket_file(fd)?;
     let files = files()?;
     let slot = files.reserve(nofile(), fd_flags(flags & SOCK_CLOEXEC != 0))?;
+    Ok(slot.install(accept(&file, addr, len, flags, file.nonblock())?).raw())
+}
+
+/// The file of the next connection of a listening socket.
+pub(super) fn accept(
+    file: &SocketFile,
+    addr: usize,
+    len: UserPtr<i32>,
+    flags: u32,
+    nonblock: bool,
+) -> Result<Arc<File>> {
     let socket = file.socket()?;
-    let ops = socket.ops().accept(socket.options(), file.nonblock())?;
+    let ops = socket.ops().accept(socket.options(), nonblock)?;
     let accepted = Socket::accepted(socket, ops);
     if addr != 0 {
         address::write(&accepted.ops().peer_name()?, addr, len)?;
     }
-    Ok(slot.install(make_file(accepted, flags)?).raw())
+    make_file(accepted, flags)
 }
 
 #[syscall(accept)]

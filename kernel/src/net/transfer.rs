@@ -23,13 +23,13 @@ use crate::syscall::Syscall;
 pub const SYSCALLS: &[Syscall] = &[SENDTO, RECVFROM, SENDMSG, RECVMSG, SENDMMSG, RECVMMSG];
 
 /// The only flags of a received message that users see.
-const SHOWN: MessageFlags = MessageFlags::CTRUNC
+pub(super) const SHOWN: MessageFlags = MessageFlags::CTRUNC
     .union(MessageFlags::TRUNC)
     .union(MessageFlags::EOR)
     .union(MessageFlags::OOB)
     .union(MessageFlags::CMSG_CLOEXEC);
 
-fn send(
+pub(super) fn send(
     file: &SocketFile,
     iter: &mut IovIter<'_>,
     to: Option<SocketAddr>,
@@ -50,7 +50,7 @@ fn send(
     result
 }
 
-fn receive(file: &SocketFile, iter: &mut IovIter<'_>, flags: MessageFlags) -> Result<Received> {
+pub(super) fn receive(file: &SocketFile, iter: &mut IovIter<'_>, flags: MessageFlags) -> Result<Received> {
     let socket = file.socket()?;
     let nonblock = file.nonblock() || flags.contains(MessageFlags::DONTWAIT);
     socket.ops().receive(iter, flags, nonblock, socket.options())
@@ -88,7 +88,7 @@ fn sys_recvfrom(
 }
 
 /// A user's `struct msghdr`, checked.
-fn read_header(user: UserPtr<Msghdr>) -> Result<Msghdr> {
+pub(super) fn read_header(user: UserPtr<Msghdr>) -> Result<Msghdr> {
     let mut header = user.read()?;
     if header.name == 0 {
         header.namelen = 0;
@@ -121,6 +121,16 @@ fn receive_one(file: &SocketFile, user: UserPtr<Msghdr>, flags: MessageFlags) ->
     let header = read_header(user)?;
     let mut iter = import_iovec(Direction::Dest, header.iov as usize, header.iovlen as usize)?;
     let received = receive(file, &mut iter, flags)?;
+    write_header(user, &header, received, flags)
+}
+
+/// Tells the user what came with a message; returns its length.
+pub(super) fn write_header(
+    user: UserPtr<Msghdr>,
+    header: &Msghdr,
+    received: Received,
+    flags: MessageFlags,
+) -> Result<usize> {
     let mut writer = Writer::new(header.control as usize, header.controllen as usize);
     control::write(received.control, &mut writer, flags)?;
     if header.name != 0 {

@@ -23,6 +23,11 @@ pub fn init(fs: Arc<FsStruct>, files: Arc<FdTable>, nsproxy: Arc<NsProxy>) {
     PARTS.call_once(|| (fs, files, nsproxy));
 }
 
+/// What [`init`] was given: directories, files and namespaces that are nobody's in particular.
+pub fn parts() -> Option<(Arc<FsStruct>, Arc<FdTable>, Arc<NsProxy>)> {
+    PARTS.get().cloned()
+}
+
 /// Gives `task`, a new kernel thread, its process. The first one becomes `kthreadd`.
 ///
 /// # Errors

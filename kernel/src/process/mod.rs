@@ -18,6 +18,7 @@
 
 pub mod boot;
 pub mod files;
+pub mod helper;
 pub mod kthread;
 pub mod limits;
 pub mod nsproxy;

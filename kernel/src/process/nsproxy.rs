@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicI64, Ordering};
 use mm::fallible::try_arc;
+use vfs::cred::UserNamespace;
 use vfs::mount::MountNamespace;
 
 /// Inode numbers of the initial namespaces (`PROC_*_INIT_INO`).
@@ -38,6 +39,8 @@ pub fn next_inum() -> u32 {
 
 /// Host and domain name: uts_namespaces(7).
 pub struct UtsNamespace {
+    /// Capabilities over it are held in this one.
+    pub user_ns: Arc<UserNamespace>,
     /// The names; `release` and `version` are filled in at boot.
     pub name: SpinLock<Utsname>,
     /// Inode number below `/proc/<pid>/ns`.
@@ -46,30 +49,36 @@ pub struct UtsNamespace {
 
 impl UtsNamespace {
     /// A namespace with these names.
-    pub fn new(name: Utsname, inum: u32) -> Self {
-        Self { name: SpinLock::new(name), inum }
+    pub fn new(name: Utsname, inum: u32, user_ns: Arc<UserNamespace>) -> Self {
+        Self { user_ns, name: SpinLock::new(name), inum }
     }
 
     /// A copy for `CLONE_NEWUTS`.
-    pub fn duplicate(&self) -> Self {
-        Self::new(*self.name.lock(), next_inum())
+    pub fn duplicate(&self, user_ns: Arc<UserNamespace>) -> Self {
+        Self::new(*self.name.lock(), next_inum(), user_ns)
     }
 }
 
 /// Network devices, addresses, sockets: network_namespaces(7). Filled by the network stack.
 pub struct NetNamespace {
+    /// Capabilities over it are held in this one.
+    pub user_ns: Arc<UserNamespace>,
     /// Inode number below `/proc/<pid>/ns`.
     pub inum: u32,
 }
 
 /// The root of what a process sees of the cgroup tree: cgroup_namespaces(7).
 pub struct CgroupNamespace {
+    /// Capabilities over it are held in this one.
+    pub user_ns: Arc<UserNamespace>,
     /// Inode number below `/proc/<pid>/ns`.
     pub inum: u32,
 }
 
 /// Offsets of the monotonic and boot clocks: time_namespaces(7).
 pub struct TimeNamespace {
+    /// Capabilities over it are held in this one.
+    pub user_ns: Arc<UserNamespace>,
     /// Added to `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: AtomicI64,
     /// Added to `CLOCK_BOOTTIME`, in nanoseconds.
@@ -80,9 +89,10 @@ pub struct TimeNamespace {
 
 impl TimeNamespace {
     /// A namespace with offsets as in `other` (zero for the first).
-    pub fn new(other: Option<&Self>, inum: u32) -> Self {
+    pub fn new(other: Option<&Self>, inum: u32, user_ns: Arc<UserNamespace>) -> Self {
         let get = |f: fn(&Self) -> &AtomicI64| other.map_or(0, |o| f(o).load(Ordering::Relaxed));
         Self {
+            user_ns,
             monotonic_ns: AtomicI64::new(get(|o| &o.monotonic_ns)),
             boottime_ns: AtomicI64::new(get(|o| &o.boottime_ns)),
             inum,
@@ -110,13 +120,14 @@ impl NsProxy {
     /// # Errors
     /// `ENOMEM`.
     pub fn initial(mnt: Arc<MountNamespace>) -> Result<Self> {
-        let time = try_arc(TimeNamespace::new(None, TIME_INIT_INO))?;
+        let owner = || UserNamespace::initial().clone();
+        let time = try_arc(TimeNamespace::new(None, TIME_INIT_INO, owner()))?;
         Ok(Self {
             mnt,
-            uts: try_arc(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO))?,
+            uts: try_arc(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO, owner()))?,
             ipc: try_arc(IpcNamespace::initial()?)?,
-            net: try_arc(NetNamespace { inum: NET_INIT_INO })?,
-            cgroup: try_arc(CgroupNamespace { inum: CGROUP_INIT_INO })?,
+            net: try_arc(NetNamespace { user_ns: owner(), inum: NET_INIT_INO })?,
+            cgroup: try_arc(CgroupNamespace { user_ns: owner(), inum: CGROUP_INIT_INO })?,
             time: time.clone(),
             time_for_children: time,
             pid_for_children: super::init_pid_ns(),

@@ -23,6 +23,7 @@ use mm::context::NoFailScope;
 use mm::fallible::{SortedMap, TryVec, try_arc, try_with_capacity};
 use sched::Task;
 use sched::wait::WaitQueue;
+use vfs::cred::UserNamespace;
 
 /// Deepest nesting of pid namespaces (`MAX_PID_NS_LEVEL`).
 pub const MAX_LEVEL: u32 = 32;
@@ -226,6 +227,7 @@ struct Ids {
 /// A pid namespace.
 pub struct PidNamespace {
     level: u32,
+    user_ns: Arc<UserNamespace>,
     parent: Option<Arc<PidNamespace>>,
     ids: RwSpinLock<Ids>,
     /// Its init, to which orphans go.
@@ -243,12 +245,13 @@ pub struct PidNamespace {
 impl PidNamespace {
     /// The namespace the system starts with.
     pub fn initial() -> Self {
-        Self::at(0, None, super::nsproxy::PID_INIT_INO)
+        Self::at(0, None, super::nsproxy::PID_INIT_INO, UserNamespace::initial().clone())
     }
 
-    fn at(level: u32, parent: Option<Arc<Self>>, inum: u32) -> Self {
+    fn at(level: u32, parent: Option<Arc<Self>>, inum: u32, user_ns: Arc<UserNamespace>) -> Self {
         Self {
             level,
+            user_ns,
             parent,
             ids: RwSpinLock::new(Ids { used: SortedMap::new(), last: 0 }),
             reaper: SpinLock::new(None),
@@ -278,15 +281,24 @@ impl PidNamespace {
         Ok(())
     }
 
-    /// A namespace inside `parent`.
+    /// A namespace inside `parent`, owned by `user_ns`.
     ///
     /// # Errors
-    /// `ENOSPC` when they are nested too deep.
-    pub fn nested(parent: &Arc<Self>) -> Result<Arc<Self>> {
+    /// `EINVAL` for an owner outside of the parent's; `ENOSPC` when they are nested too deep.
+    pub fn nested(parent: &Arc<Self>, user_ns: &Arc<UserNamespace>) -> Result<Arc<Self>> {
+        if !user_ns.is_inside(&parent.user_ns) {
+            return Err(Errno::EINVAL);
+        }
         if parent.level >= MAX_LEVEL {
             return Err(Errno::ENOSPC);
         }
-        Ok(try_arc(Self::at(parent.level + 1, Some(parent.clone()), super::nsproxy::next_inum()))?)
+        let (level, inum) = (parent.level + 1, super::nsproxy::next_inum());
+        Ok(try_arc(Self::at(level, Some(parent.clone()), inum, user_ns.clone()))?)
+    }
+
+    /// Capabilities over it are held in this one.
+    pub fn user_ns(&self) -> &Arc<UserNamespace> {
+        &self.user_ns
     }
 
     /// How deep it is nested; 0 for the initial one.
@@ -495,8 +507,8 @@ mod tests {
     fn each_namespace_has_its_own_numbers() {
         let root = Arc::new(PidNamespace::initial());
         let _init = Pid::new(&root, &[]).unwrap();
-        let child = PidNamespace::nested(&root).unwrap();
-        let grandchild = PidNamespace::nested(&child).unwrap();
+        let child = PidNamespace::nested(&root, UserNamespace::initial()).unwrap();
+        let grandchild = PidNamespace::nested(&child, UserNamespace::initial()).unwrap();
         let pid = Pid::new(&grandchild, &[]).unwrap();
         assert_eq!((pid.vnr(), pid.nr_in(&child), pid.nr_in(&root)), (1, 1, 2));
         let outer = Pid::new(&child, &[]).unwrap();
@@ -511,7 +523,7 @@ mod tests {
     fn chosen_numbers() {
         let root = Arc::new(PidNamespace::initial());
         let _init = Pid::new(&root, &[]).unwrap();
-        let ns = PidNamespace::nested(&root).unwrap();
+        let ns = PidNamespace::nested(&root, UserNamespace::initial()).unwrap();
         assert_eq!(Pid::new(&ns, &[7]).unwrap_err(), Errno::EINVAL);
         let pid = Pid::new(&ns, &[1, 500]).unwrap();
         assert_eq!((pid.vnr(), pid.global()), (1, 500));
@@ -526,7 +538,7 @@ mod tests {
     #[test]
     fn a_closed_namespace_makes_nothing() {
         let root = Arc::new(PidNamespace::initial());
-        let ns = PidNamespace::nested(&root).unwrap();
+        let ns = PidNamespace::nested(&root, UserNamespace::initial()).unwrap();
         ns.close();
         assert_eq!(Pid::new(&ns, &[]).unwrap_err(), Errno::ENOMEM);
         assert_eq!(root.population(), 0);
@@ -536,9 +548,9 @@ mod tests {
     fn nesting_is_bounded() {
         let mut ns = Arc::new(PidNamespace::initial());
         for _ in 0..MAX_LEVEL {
-            ns = PidNamespace::nested(&ns).unwrap();
+            ns = PidNamespace::nested(&ns, UserNamespace::initial()).unwrap();
         }
-        assert_eq!(PidNamespace::nested(&ns).err(), Some(Errno::ENOSPC));
+        assert_eq!(PidNamespace::nested(&ns, UserNamespace::initial()).err(), Some(Errno::ENOSPC));
     }
 
     proptest! {

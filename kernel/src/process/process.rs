@@ -158,6 +158,16 @@ pub struct Process {
     /// Held from the moment exec works out new credentials until they are in force, and by whoever changes in
     /// between what that depends on: filters for other threads. Outside of all locks here.
     pub exec_guard: Mutex<()>,
+    /// Threads that its threads trace; under the tree lock.
+    pub tracees: SpinLock<Vec<Arc<Task>>>,
+    /// How many these are, for those who only want to know whether there are any.
+    pub tracee_count: AtomicU32,
+    /// Who traces the leader: the first to be told of the end. Under the tree lock.
+    pub leader_tracer: SpinLock<Option<Arc<Process>>>,
+    /// The thread that made it, by its number in the initial namespace.
+    pub forked_by: AtomicI32,
+    /// An exec is deciding what the new program may do: nobody may become a tracer. Under the tree lock.
+    pub exec_decides: AtomicBool,
     /// The program it runs.
     pub exe: SpinLock<Option<Arc<crate::exec::Exe>>>,
     /// User id when the last thread went, for `wait`.
@@ -198,6 +208,11 @@ impl Process {
             tty_old_pgrp: SpinLock::new(None),
             coredump_filter: AtomicU32::new(0x33),
             exec_guard: Mutex::new(()),
+            tracees: SpinLock::new(Vec::new()),
+            tracee_count: AtomicU32::new(0),
+            leader_tracer: SpinLock::new(None),
+            forked_by: AtomicI32::new(0),
+            exec_decides: AtomicBool::new(false),
             exe: SpinLock::new(None),
             last_uid: AtomicU32::new(0),
             last_comm: SpinLock::new([0; sched::task::COMM_LEN]),
@@ -223,6 +238,13 @@ impl Process {
     pub fn claim_zombie(&self) -> bool {
         let (zombie, reaped) = (State::Zombie as u8, State::Reaped as u8);
         self.state.compare_exchange(zombie, reaped, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether it has exited and its parent may wait for it: no tracer has to do so first.
+    pub fn is_reapable(&self) -> bool {
+        self.state() == State::Zombie
+            && self.leader_tracer.lock().is_none()
+            && self.sig.lock().zombie_threads == 0
     }
 
     /// The process's number as it sees itself.

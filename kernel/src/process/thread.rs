@@ -43,8 +43,6 @@ pub mod flags {
     pub const OOM_VICTIM: u32 = 1 << 5;
     /// Killed by a signal.
     pub const SIGNALED: u32 = 1 << 6;
-    /// A `membarrier` command was registered.
-    pub const MEMBARRIER: u32 = 1 << 7;
     /// `PR_SET_THP_DISABLE`.
     pub const THP_DISABLE: u32 = 1 << 8;
     /// `PR_SET_TSC` forbids the cycle counter.
@@ -57,6 +55,8 @@ pub mod flags {
     pub const NPROC_EXCEEDED: u32 = 1 << 13;
     /// Calls exec and has told the other threads to go.
     pub const EXECING: u32 = 1 << 12;
+    /// Exits, and is so far on its way that a core dump does not wait for it. Set under the `siglock`.
+    pub const PAST_DUMP: u32 = 1 << 15;
     /// Has something in [`crate::ipc::task::TaskIpc`].
     pub const IPC: u32 = 1 << 14;
 }
@@ -174,10 +174,14 @@ pub struct Thread {
     pub files: RcuPtr<FdTable>,
     /// Its namespaces.
     pub nsproxy: RcuPtr<NsProxy>,
+    /// Its keyrings.
+    pub keys: crate::keys::Slots,
     /// Which system calls it may make.
     pub seccomp: crate::seccomp::State,
     /// Signals.
     pub signals: ThreadSignals,
+    /// Its tracer.
+    pub trace: crate::ptrace::Trace,
     /// Counts against its user's `RLIMIT_NPROC`; senders of signals look at it, also in interrupts.
     pub charge: SpinLockIrq<Option<ThreadCharge>>,
     /// `set_tid_address(2)`: cleared and woken at exit.
@@ -192,6 +196,8 @@ pub struct Thread {
     cpu_queue: Once<Box<Queue>>,
     /// Semaphore adjustments and segments it made.
     pub ipc: crate::ipc::task::TaskIpc,
+    /// What it has under way with `io_uring(7)`; none before its first ring. Only the thread itself replaces it.
+    pub io_uring: RcuPtr<crate::io_uring::TaskCtx>,
     /// `rseq(2)`.
     pub rseq: Rseq,
     /// What `restart_syscall(2)` does.
@@ -208,6 +214,8 @@ pub struct Thread {
     pub min_flt: AtomicU64,
     /// Page faults with I/O.
     pub maj_flt: AtomicU64,
+    /// `set_mempolicy(2)`.
+    pub mempolicy: mm::mempolicy::TaskPolicy,
     /// `personality(2)`.
     pub personality: AtomicU32,
     /// `ioprio_set(2)`.
@@ -253,6 +261,7 @@ impl Thread {
             fs: RcuPtr::new(Some(parts.fs)),
             files: RcuPtr::new(Some(parts.files)),
             nsproxy: RcuPtr::new(Some(parts.nsproxy)),
+            keys: crate::keys::Slots::default(),
             seccomp: crate::seccomp::State::default(),
             signals: ThreadSignals {
                 blocked: AtomicU64::new(0),
@@ -263,6 +272,7 @@ impl Thread {
                 altstack: SpinLock::new(AltStack::default()),
                 fault: SpinLock::new((0, 0, 0)),
             },
+            trace: crate::ptrace::Trace::default(),
             charge: SpinLockIrq::new(Some(parts.charge)),
             clear_child_tid: AtomicUsize::new(0),
             set_child_tid: AtomicUsize::new(0),
@@ -270,6 +280,7 @@ impl Thread {
             futex: crate::futex::Waiter::default(),
             cpu_queue: Once::new(),
             ipc: crate::ipc::task::TaskIpc::default(),
+            io_uring: RcuPtr::empty(),
             rseq: Rseq::default(),
             restart: SpinLock::new(Restart::None),
             vfork_done: SpinLock::new(None),
@@ -278,6 +289,7 @@ impl Thread {
             default_timer_slack_ns: AtomicU64::new(50_000),
             min_flt: AtomicU64::new(0),
             maj_flt: AtomicU64::new(0),
+            mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),
             ioprio: AtomicU32::new(0),
             start_ns: sched::time::boottime_ns(),

@@ -23,6 +23,8 @@ pub struct UserCounts {
     pub msgqueue: AtomicU64,
     /// Pages of shared memory segments locked with `SHM_LOCK`.
     pub shm_locked: AtomicU64,
+    /// Pages that io_uring holds in memory: registered buffers.
+    pub pinned: AtomicU64,
 }
 
 static USERS: SpinLockIrq<SortedMap<u32, Weak<UserCounts>>> = SpinLockIrq::new(SortedMap::new());
@@ -46,6 +48,7 @@ impl UserCounts {
             signals: zero(),
             msgqueue: zero(),
             shm_locked: zero(),
+            pinned: zero(),
         });
         match (made, users.get_mut(&uid.0)) {
             (Ok(user), Some(place)) => {
@@ -135,6 +138,24 @@ impl ShmLockCharge {
 impl Drop for ShmLockCharge {
     fn drop(&mut self) {
         self.0.shm_locked.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+/// Pages held by io_uring on a user's account.
+#[derive(Debug)]
+pub struct PinnedCharge(Arc<UserCounts>, u64);
+
+impl PinnedCharge {
+    /// Counts `pages` more, up to `limit`.
+    pub fn new(user: Arc<UserCounts>, pages: u64, limit: u64) -> Option<Self> {
+        charge(&user.pinned, pages, limit)?;
+        Some(Self(user, pages))
+    }
+}
+
+impl Drop for PinnedCharge {
+    fn drop(&mut self) {
+        self.0.pinned.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`root`] | the top directory: registered names, then a directory per process |
+//! | [`options`] | what a mount shows to whom |
 //! | [`task`] | a process's or thread's directory |
 //! | [`memory`] | meminfo, vmstat, zoneinfo, … |
 //! | [`system`] | stat, uptime, version, cpuinfo, softirqs, … |
@@ -19,10 +20,8 @@ use alloc::sync::Arc;
 use abi::Result;
 use kernfs::{KernFs, StaticDir};
 use sync::Lazy;
-use vfs::fs_context::{ParamError, ParamResult};
 use vfs::super_block::MountRequest;
 
-use crate::process::PidNamespace;
 use mm::fallible::try_arc;
 
 mod hardware;
@@ -30,6 +29,7 @@ mod inside;
 mod locks;
 mod memory;
 pub mod numbers;
+mod options;
 mod root;
 pub mod sysctl;
 mod system;
@@ -40,38 +40,23 @@ pub use task::{open_namespace, process_of};
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
 
-/// What an instance of procfs was mounted for.
-pub struct Mounted {
-    /// Whose processes it shows.
-    pub ns: Arc<PidNamespace>,
-}
+pub use options::Mounted;
 
 static TOP: Lazy<Arc<StaticDir>> = Lazy::new(StaticDir::new);
-static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount).with_params(check_param);
+static PROCFS: KernFs = KernFs::per_mount("proc", MAGIC, mount)
+    .with_params(options::check_param)
+    .with_options(kernfs::Options { show: options::show, change: options::change })
+    .with_flags(vfs::FsFlags::NO_PERMISSION_EVENTS);
 
 /// The registered part of the top directory: subsystems add their files here.
 pub fn top() -> &'static Arc<StaticDir> {
     &TOP
 }
 
-fn mount(_: &MountRequest<'_>) -> kernfs::RootOf {
+fn mount(request: &MountRequest<'_>) -> kernfs::RootOf {
     let ns = crate::process::current().pid_ns();
-    let mounted = try_arc(Mounted { ns: ns.clone() })?;
+    let mounted = try_arc(Mounted::new(ns.clone(), request.options)?)?;
     Ok((try_arc(root::Root::new(ns))?, Some(mounted)))
-}
-
-/// Parameters of a mount. All processes are visible to everybody so far, whatever `hidepid=` says.
-fn check_param(key: &str, value: Option<&str>) -> ParamResult {
-    let fits = match (key, value) {
-        ("gid", Some(gid)) => gid.parse::<u32>().is_ok(),
-        ("hidepid", Some(level)) => {
-            matches!(level, "0" | "1" | "2" | "4" | "off" | "noaccess" | "invisible" | "ptraceable")
-        }
-        ("subset", Some(part)) => part == "pid",
-        ("gid" | "hidepid" | "subset", None) => false,
-        _ => return Err(ParamError::Unknown),
-    };
-    if fits { Ok(()) } else { Err(ParamError::BadValue) }
 }
 
 /// Declares every file and makes the type known.

@@ -8,11 +8,20 @@ use vfs::inode_ops::LinkTarget;
 use vfs::types::FileType;
 
 use super::{Mounted, task, top};
-use crate::process::{PidNamespace, current};
+use crate::process::{Pid, PidNamespace, Thread, current};
 use mm::fallible::{try_arc_slice, try_format};
 
 /// Positions of registered names lie below this, process `n` is at this plus `n`.
 const PROCESSES: u64 = 1 << 20;
+
+/// The names that an instance has which shows nothing but processes.
+const OF_PROCESSES: [&[u8]; 2] = [b"self", b"thread-self"];
+
+/// Calls `f` with a thread of whatever `pid` names, if one lives.
+fn with_some_thread<R>(pid: &Pid, f: impl FnOnce(&Thread) -> R) -> Option<R> {
+    let task = pid.task().or_else(|| pid.process()?.any_task())?;
+    task.data::<Thread>().map(f)
+}
 
 /// The root directory of one instance.
 pub(super) struct Root {
@@ -37,19 +46,31 @@ pub(super) fn parse_number(name: &[u8]) -> Option<i32> {
 }
 
 impl Dir for Root {
-    fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
-        if let Some(entry) = top().get(name) {
+    fn lookup(&self, cx: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
+        let mounted = cx.mounted_for::<Mounted>();
+        let all = mounted.is_none_or(|mounted| !mounted.only_pids()) || OF_PROCESSES.contains(&name);
+        if let Some(entry) = top().get(name).filter(|_| all) {
             return Ok(Some(entry));
         }
         let Some(number) = parse_number(name) else { return Ok(None) };
         let Some(pid) = self.ns.find(number) else { return Ok(None) };
+        if let Some(mounted) = mounted
+            && let Some(found) = with_some_thread(&pid, |thread| mounted.finds(thread))
+            && !found
+        {
+            return Ok(None);
+        }
         task::process_entry(pid)
     }
 
     fn list(&self, cx: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {
         if from < PROCESSES {
             let mut full = false;
+            let all = cx.mounted_for::<Mounted>().is_none_or(|mounted| !mounted.only_pids());
             top().list(cx, from, &mut |name, ino, kind, next| {
+                if !all && !OF_PROCESSES.contains(&name) {
+                    return true;
+                }
                 full = !emit(name, ino, kind, next);
                 !full
             })?;
@@ -61,7 +82,10 @@ impl Dir for Root {
         while let Some((found, process)) = self.ns.next_process(number) {
             let ino = task::directory_ino(&process.pid);
             let name = try_format(format_args!("{found}"))?;
-            if !emit(name.as_bytes(), ino, FileType::Directory, PROCESSES + found as u64 + 1) {
+            let shown = cx.mounted_for::<Mounted>().is_none_or(|mounted| {
+                with_some_thread(&process.pid, |thread| mounted.lists(thread)).unwrap_or(true)
+            });
+            if shown && !emit(name.as_bytes(), ino, FileType::Directory, PROCESSES + found as u64 + 1) {
                 return Ok(());
             }
             let Some(next) = found.checked_add(1) else { return Ok(()) };
@@ -112,6 +136,8 @@ pub(super) fn init() {
     top().add("thread-self", Node::Link(Arc::new(SelfLink { thread: true })), 0o777);
     top().add_sized_link("mounts", "self/mounts");
     top().add_sized_link("net", "self/net");
+    top().add("keys", Node::Text(Arc::new(crate::keys::show::Keys)), 0o444);
+    top().add("key-users", Node::Text(Arc::new(crate::keys::show::Users)), 0o444);
 }
 
 #[cfg(test)]

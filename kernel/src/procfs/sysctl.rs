@@ -8,8 +8,10 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use abi::{Errno, Result};
 use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
+use vfs::notify::account;
 
 use super::top;
+use crate::coredump;
 use crate::oops::{OOPS_LIMIT, PANIC_ON_OOPS, PANIC_ON_WARN, PANIC_TIMEOUT, TAINTED, WARN_LIMIT};
 use crate::process::current;
 
@@ -99,9 +101,21 @@ const KERNEL: &[Attr] = &[
         Ok(())
     }),
     number!("pid_max", crate::process::pid::PID_MAX, 301..=4_194_304),
+    number!("io_uring_disabled", crate::io_uring::setup::DISABLED, 0..=2),
+    number!("io_uring_group", crate::io_uring::setup::GROUP, -1..=i32::MAX),
     number!("threads-max", crate::fork::MAX_THREADS, 20..=0x3fff_ffff),
-    attr("core_pattern", |out| line(out, "core")),
-    attr("core_uses_pid", |out| line(out, 0)),
+    attr("core_pattern", |out| {
+        let (bytes, len) = coredump::pattern();
+        out.push(bytes.get(..len).unwrap_or_default());
+        out.push(b"\n");
+        Ok(())
+    })
+    .writable(|data| {
+        coredump::set_pattern(data);
+        Ok(())
+    }),
+    number!("core_uses_pid", coredump::USES_PID, i32::MIN..=i32::MAX),
+    number!("core_pipe_limit", coredump::PIPE_LIMIT, 0..=u32::MAX),
     attr("modules_disabled", |out| line(out, 1)),
 ];
 
@@ -154,6 +168,8 @@ const FS: &[Attr] = &[
     attr("file-nr", |out| {
         writeln!(out, "{}\t0\t{}", vfs::file::nr_files(), vfs::file::max_files()).map_err(|_| Errno::ENOMEM)
     }),
+    number!("aio-max-nr", crate::aio::MAX_NR, 0..=usize::MAX),
+    attr("aio-nr", |out| line(out, crate::aio::total())),
     attr("nr_open", |out| line(out, vfs::fdtable::NR_OPEN)),
     attr("dentry-state", |out| {
         writeln!(out, "{}\t0\t45\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
@@ -162,6 +178,10 @@ const FS: &[Attr] = &[
     attr("inode-state", |out| {
         writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
+    number!("lease-break-time", vfs::lock::lease::BREAK_TIME, 0..=i32::MAX as u32),
+    number!("leases-enable", vfs::lock::lease::ENABLED, 0..=i32::MAX as u32),
+    number!("dir-notify-enable", vfs::dnotify::ENABLED, 0..=i32::MAX as u32),
+    number!("suid_dumpable", coredump::SUID_DUMPABLE, 0..=2),
     number!("mount-max", vfs::mount::namespace::MOUNT_MAX, 1..=i32::MAX as u32),
     attr("pipe-max-size", |out| line(out, vfs::pipe::PIPE_MAX_SIZE.load(Ordering::Relaxed))).writable(
         |data| {
@@ -177,6 +197,18 @@ const FS: &[Attr] = &[
     number!("protected_regular", vfs::namei::PROTECTED_REGULAR, 0..=2),
     attr("overflowuid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
+];
+
+const INOTIFY: &[Attr] = &[
+    number!("max_user_instances", account::INOTIFY_INSTANCES.limit, 0..=i32::MAX as u32),
+    number!("max_user_watches", account::INOTIFY_WATCHES.limit, 0..=i32::MAX as u32),
+    number!("max_queued_events", vfs::inotify::MAX_QUEUED_EVENTS, 0..=i32::MAX as u32),
+];
+
+const FANOTIFY: &[Attr] = &[
+    number!("max_user_groups", account::FANOTIFY_GROUPS.limit, 0..=i32::MAX as u32),
+    number!("max_user_marks", account::FANOTIFY_MARKS.limit, 0..=i32::MAX as u32),
+    number!("max_queued_events", vfs::fanotify::MAX_QUEUED_EVENTS, 0..=i32::MAX as u32),
 ];
 
 fn uts_line(out: &mut Text, field: fn(&abi::system::Utsname) -> &[u8; 65]) -> Result<()> {
@@ -205,10 +237,13 @@ pub(super) fn init() {
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
     kernel.mkdir("random").add_attrs(RANDOM);
+    kernel.mkdir("keys").add_attrs(crate::keys::show::SYSCTLS);
     kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);
     vm::init(&sys.mkdir("vm"));
     let fs = sys.mkdir("fs");
     fs.add_attrs(FS);
+    fs.mkdir("inotify").add_attrs(INOTIFY);
+    fs.mkdir("fanotify").add_attrs(FANOTIFY);
     crate::ipc::sysctl::init(&kernel, &fs);
     sys.mkdir("net");
     sys.mkdir("dev");

@@ -26,6 +26,9 @@ const MAX_ERRNO: u32 = 4095;
 /// Before a system call of a restricted thread: whether it is made. If not, the frame holds its result.
 pub fn enter(frame: &mut TrapFrame) -> bool {
     let me = current();
+    if me.trace.flags() & abi::ptrace::option::SUSPEND_SECCOMP != 0 {
+        return true;
+    }
     match me.seccomp.mode() {
         c::SECCOMP_MODE_FILTER => {
             let nr = frame.syscall_nr() as i32;
@@ -143,8 +146,11 @@ pub enum Traced {
     Skip,
 }
 
-/// The seam for ptrace(2): stops the running thread with `PTRACE_EVENT_SECCOMP` and message `reason`.
-/// Nobody can trace yet.
-fn trace_event(_frame: &mut TrapFrame, _reason: u16) -> Traced {
-    Traced::NoTracer
+/// Stops the running thread with `PTRACE_EVENT_SECCOMP` and message `reason`.
+fn trace_event(frame: &mut TrapFrame, reason: u16) -> Traced {
+    match crate::ptrace::stop::seccomp(frame, reason) {
+        None => Traced::NoTracer,
+        Some(true) => Traced::Continue,
+        Some(false) => Traced::Skip,
+    }
 }

@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cbpf::{Insn, MAX_INSNS, Program};
 use core::sync::atomic::Ordering;
+use mm::fallible::{TryVec, try_arc};
 use mm::user::UserPtr;
 use sync::Retired;
 use vfs::fdtable::FdFlags;
@@ -47,7 +48,7 @@ pub fn set_filter(flags: u32, args: usize) -> Result<isize> {
     let files = files()?;
     let reserved = new_listener.then(|| files.reserve(nofile(), FdFlags::CLOEXEC)).transpose()?;
     let listener = if new_listener {
-        Some(Arc::new(Listener::new(has(c::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV))))
+        Some(try_arc(Listener::new(has(c::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)))?)
     } else {
         None
     };
@@ -64,7 +65,7 @@ pub fn set_filter(flags: u32, args: usize) -> Result<isize> {
         return Err(Errno::EBUSY);
     }
     let log = has(c::SECCOMP_FILTER_FLAG_LOG);
-    let filter = Arc::new(Filter::new(program, before, log, listener).ok_or(Errno::ENOMEM)?);
+    let filter = try_arc(Filter::new(program, before, log, listener).ok_or(Errno::ENOMEM)?)?;
     if has(c::SECCOMP_FILTER_FLAG_TSYNC) {
         if let Some(tid) = set_for_all(&me, &filter)? {
             return if has(c::SECCOMP_FILTER_FLAG_TSYNC_ESRCH) { Err(Errno::ESRCH) } else { Ok(tid) };
@@ -139,7 +140,7 @@ fn set_for_all(me: &CurrentThread, filter: &Arc<Filter>) -> Result<Option<isize>
             if thread.has(flags::EXITING) {
                 return;
             }
-            replaced.push(thread.seccomp.filter.replace(Some(filter.clone())));
+            replaced.push_reserved(thread.seccomp.filter.replace(Some(filter.clone())));
             thread.set(mine);
             thread.seccomp.enter(task, c::SECCOMP_MODE_FILTER);
         });

@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicBool, Ordering};
+use mm::fallible::{TryVec, try_arc};
 use mm::user::{UserPtr, copy_struct_from_user};
 use sched::wait::{Wait, WaitQueue};
 use vfs::file::{File, FileImpl};
@@ -166,7 +167,7 @@ impl Listener {
             return Err(Errno::EINVAL);
         }
         let file = crate::fs::context::file(vfs::fdtable::Fd::from_raw(wish.srcfd as i32)?)?;
-        let add = Arc::new(AddFd::new(file, set.then_some(wish.newfd), wish.newfd_flags, send));
+        let add = try_arc(AddFd::new(file, set.then_some(wish.newfd), wish.newfd_flags, send))?;
         let request = {
             let state = self.state.lock();
             let request = Self::find(&state, wish.id)?;
@@ -177,8 +178,7 @@ impl Listener {
             if send && !answer.add.is_empty() {
                 return Err(Errno::EBUSY);
             }
-            answer.add.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            answer.add.push(add.clone());
+            answer.add.try_push(add.clone())?;
             if send {
                 answer.stage = Stage::Replied;
             }
@@ -274,7 +274,7 @@ impl FileOps for ListenerFile {
 /// # Errors
 /// `ENFILE`, `ENOMEM`.
 pub fn file(listener: &Arc<Listener>) -> Result<Arc<File>> {
-    let object = Arc::new(ListenerFile(listener.clone()));
+    let object = try_arc(ListenerFile(listener.clone()))?;
     vfs::anon::anon_file(&current().cred(), "seccomp notify", FileImpl::Shared(object), raw::O_RDWR)
 }
 

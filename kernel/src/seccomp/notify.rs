@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use arch::trap::TrapFrame;
 use core::sync::atomic::{AtomicIsize, Ordering};
+use mm::fallible::{TryVec, try_arc};
 use sched::completion::Completion;
 use vfs::fdtable::Fd;
 use vfs::file::File;
@@ -150,8 +151,8 @@ fn wait_for_answer(me: &CurrentThread, filter: &Filter, data: &SeccompData) -> R
         state.requests.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         request.id = state.next_id;
         state.next_id = state.next_id.wrapping_add(1);
-        let request = Arc::new(request);
-        state.requests.push(request.clone());
+        let request = try_arc(request)?;
+        state.requests.push_reserved(request.clone());
         request
     };
     listener.wait.wake_all_poll(PollEvents::IN | PollEvents::RDNORM);

@@ -9,6 +9,7 @@ use super::set::Default;
 use super::{SigSet, Siginfo, Signal, force, notify, stop};
 use crate::process::thread::{AltStack, flags};
 use crate::process::{CurrentThread, current};
+use crate::ptrace::stop as trace;
 use abi::signal::Sigaction;
 use abi::{Errno, raw};
 use arch::signal::SigFrameInfo;
@@ -27,7 +28,10 @@ struct Caught {
 /// Takes pending signals and acts on them. Interrupts on, no lock held.
 pub fn deliver(frame: &mut TrapFrame) {
     let me = current();
-    match next(&me) {
+    let next = next(&me);
+    // A tracer may have changed every register behind our back.
+    let frame = core::hint::black_box(frame);
+    match next {
         Some(caught) => {
             restart_with_handler(frame, &caught.action);
             handle(frame, &me, &caught);
@@ -118,27 +122,45 @@ fn next(me: &CurrentThread) -> Option<Caught> {
             drop(state);
             end(Signal::SIGKILL.number());
         }
-        if me.signals.jobctl.load(Ordering::Relaxed) & stop::STOP_PENDING != 0 {
+        let jobctl = me.signals.jobctl.load(Ordering::Relaxed);
+        if jobctl & stop::TRAP_MASK != 0 {
+            drop(trace::pending_trap(me, state));
+            continue;
+        }
+        if jobctl & stop::STOP_PENDING != 0 {
             drop(state);
             stop::participate();
             continue;
         }
         let blocked = me.blocked();
         let own = me.signals.pending.lock().take(blocked);
+        let queue = if own.is_some() { trace::Queue::Own } else { trace::Queue::Shared };
         // A fault of this thread goes before anything else; otherwise its own queue first.
         let taken = own.or_else(|| state.shared.take(blocked));
-        let Some((signal, mut info)) = taken else {
+        let Some((mut signal, mut info)) = taken else {
             state.recalculate(me.task(), me);
             return None;
         };
         state.recalculate(me.task(), me);
-        let disposition = state.sighand.take_for_delivery(signal);
-        drop(state);
-        crate::time::delivered(process, &mut info);
+        let disposition = if me.trace.is_traced() && signal != Signal::SIGKILL {
+            drop(state);
+            crate::time::delivered(process, &mut info);
+            let Some((passed, disposition)) = trace::signal(me, signal, &mut info, queue) else { continue };
+            signal = passed;
+            disposition
+        } else {
+            if SigSet::STOP.has(signal) {
+                me.signals.jobctl.fetch_or(stop::STOP_DEQUEUED, Ordering::Relaxed);
+            }
+            let disposition = state.sighand.take_for_delivery(signal);
+            drop(state);
+            crate::time::delivered(process, &mut info);
+            disposition
+        };
         match disposition {
             Disposition::Ignore => {}
             Disposition::Handler(action) => return Some(Caught { signal, info, action }),
-            Disposition::Default(action) => default(me, signal, action),
+            Disposition::Default(action) => default(me, signal, action, &info),
         }
     }
 }
@@ -147,7 +169,7 @@ fn is_exec_thread(me: &CurrentThread) -> bool {
     me.has(flags::EXECING)
 }
 
-fn default(me: &CurrentThread, signal: Signal, action: Default) {
+fn default(me: &CurrentThread, signal: Signal, action: Default, info: &Siginfo) {
     let spared = me.process.unkillable.load(Ordering::Relaxed) && !SigSet::UNBLOCKABLE.has(signal);
     match action {
         Default::Ignore | Default::Continue => {}
@@ -156,21 +178,22 @@ fn default(me: &CurrentThread, signal: Signal, action: Default) {
             if stop::may_stop(&me.process, signal) {
                 let mut state = me.process.sig.lock();
                 // A SIGCONT or a kill may have come while the lock was free.
-                if !state.is_exiting() && !continued_meanwhile(me, &state) {
+                let jobctl = me.signals.jobctl.load(Ordering::Relaxed);
+                let under_way = jobctl & stop::STOP_PENDING != 0;
+                if !state.is_exiting() && jobctl & stop::STOP_DEQUEUED != 0 && !under_way {
                     stop::begin(&mut state, signal);
                 }
             }
         }
-        Default::Terminate | Default::Core => {
+        Default::Core => {
+            me.set(flags::SIGNALED);
+            crate::coredump::die(me, signal, info);
+        }
+        Default::Terminate => {
             me.set(flags::SIGNALED);
             end(signal.number());
         }
     }
-}
-
-fn continued_meanwhile(me: &CurrentThread, state: &super::SignalState) -> bool {
-    let cont = Signal::SIGCONT;
-    state.shared.set().has(cont) || me.signals.pending.lock().set().has(cont)
 }
 
 fn end(code: i32) -> ! {
@@ -188,6 +211,11 @@ fn handle(frame: &mut TrapFrame, me: &CurrentThread, caught: &Caught) {
         blocked
     };
     crate::misc::rseq::on_signal(frame, me);
+    // The step that a tracer asked for ends before the handler's first instruction; the frame shows nothing of it.
+    let stepping = me.task().thread_flags().clear(ThreadFlags::SYSCALL_STEP);
+    if stepping {
+        sched::current().with_thread(|t| t.set_tracer_step(frame, false));
+    }
     if push_frame(frame, me, caught, before).is_err() {
         // The handler of SIGSEGV itself cannot be run either.
         if caught.signal == Signal::SIGSEGV {
@@ -202,6 +230,9 @@ fn handle(frame: &mut TrapFrame, me: &CurrentThread, caught: &Caught) {
         mask.add(caught.signal);
     }
     set_blocked(me, mask);
+    if stepping {
+        trace::handler_entered(frame);
+    }
 }
 
 fn push_frame(

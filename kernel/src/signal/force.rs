@@ -51,8 +51,8 @@ fn force(signal: Signal, info: Siginfo, mode: Mode) {
             state.sighand.set(signal, action);
             me.signals.blocked.fetch_and(!signal.bit().0, Ordering::Relaxed);
         }
-        // Even an init dies of its own fault.
-        if action.handler == SIG_DFL {
+        // Even an init dies of its own fault, but not because it is debugged.
+        if action.handler == SIG_DFL && (mode == Mode::Fatal || !me.trace.is_traced()) {
             me.process.unkillable.store(false, Ordering::Relaxed);
         }
     }

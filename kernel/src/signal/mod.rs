@@ -29,6 +29,7 @@ pub mod notify;
 pub mod pending;
 pub mod send;
 pub mod set;
+pub mod sigio;
 pub mod signalfd;
 pub mod state;
 pub mod stop;

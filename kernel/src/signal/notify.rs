@@ -3,10 +3,11 @@
 use super::send::{self, Sender};
 use super::state::Change;
 use super::{Siginfo, Signal};
-use crate::process::{Process, Thread};
+use crate::process::{Process, Thread, Usage};
 use abi::raw;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use sched::Task;
 
 const TICK_NS: u64 = abi::time::NSEC_PER_SEC / abi::time::USER_HZ;
 
@@ -18,6 +19,15 @@ fn child_info(child: &Process, parent: &Process, code: u32, status: i32) -> Sigi
     let uid = seen_uid(parent, uid);
     let ticks = |ns: u64| (ns / TICK_NS) as i64;
     let pid = child.id_in(&parent.pid_ns());
+    Siginfo::from_child(code as i32, pid, uid, status, ticks(usage.utime_ns), ticks(usage.stime_ns))
+}
+
+/// The same of one thread: what a tracer gets.
+pub fn thread_info(task: &Task, thread: &Thread, viewer: &Process, code: u32, status: i32) -> Siginfo {
+    let usage = Usage::of(task);
+    let uid = seen_uid(viewer, thread.with_cred(|c| c.uid));
+    let ticks = |ns: u64| (ns / TICK_NS) as i64;
+    let pid = thread.tid_in(&viewer.pid_ns());
     Siginfo::from_child(code as i32, pid, uid, status, ticks(usage.utime_ns), ticks(usage.stime_ns))
 }
 
@@ -36,13 +46,25 @@ pub fn parent_stopped(child: &Arc<Process>, change: Change) {
         }
         Change::Continued => (raw::CLD_CONTINUED, Signal::SIGCONT.number()),
     };
+    stopped_child(&parent, &child_info(child, &parent, code, status));
+}
+
+/// Tells `parent` (or tracer) of a child that stopped or went on.
+pub fn stopped_child(parent: &Arc<Process>, info: &Siginfo) {
     let action = parent.sighand().get(Signal::SIGCHLD);
     let quiet = action.handler == super::action::SIG_IGN || action.flags & u64::from(raw::SA_NOCLDSTOP) != 0;
     if !quiet {
-        let info = child_info(child, &parent, code, status);
-        let _ = send::to_process(&parent, Signal::SIGCHLD, &info, Sender::Privileged);
+        let _ = send::to_process(parent, Signal::SIGCHLD, info, Sender::Privileged);
     }
     parent.child_wait.wake_all();
+}
+
+/// Tells a tracer of a tracee that has exited.
+pub fn exited_child(tracer: &Arc<Process>, signal: Signal, info: &Siginfo) {
+    let mut info = *info;
+    info.signo = signal.number();
+    let _ = send::to_process(tracer, signal, &info, Sender::Privileged);
+    tracer.child_wait.wake_all();
 }
 
 /// Splits a wait status into `si_code` and `si_status`.
@@ -53,6 +75,20 @@ pub fn exit_info(status: i32) -> (u32, i32) {
         (raw::CLD_DUMPED, status & 0x7f)
     } else {
         (raw::CLD_KILLED, status & 0x7f)
+    }
+}
+
+/// The last thread of `child` has exited, and `tracer` traces its leader: the parent's turn comes later.
+pub fn tracer_of_exited(child: &Arc<Process>, tracer: &Arc<Process>) {
+    let is_parent = child.parent().is_some_and(|p| Arc::ptr_eq(&p, tracer));
+    let own = Signal::new(child.exit_signal.load(Ordering::Relaxed));
+    let signal = if is_parent { own } else { Some(Signal::SIGCHLD) };
+    match signal {
+        Some(signal) => {
+            let (code, status) = exit_info(child.exit_code.load(Ordering::Relaxed));
+            exited_child(tracer, signal, &child_info(child, tracer, code, status));
+        }
+        None => tracer.child_wait.wake_all(),
     }
 }
 

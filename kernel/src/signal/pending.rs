@@ -132,6 +132,15 @@ impl<C> Pending<C> {
         }
     }
 
+    /// The siginfo of the `index`th instance in order of arrival, which stays.
+    pub fn nth(&self, index: usize) -> Option<Siginfo> {
+        let mut at = self.head;
+        for _ in 0..index {
+            at = self.slots.get(at as usize)?.next;
+        }
+        self.slots.get(at as usize).map(|slot| slot.info)
+    }
+
     /// Drops every instance of the members of `signals`.
     pub fn flush(&mut self, signals: SigSet) {
         if self.set.and(signals).is_empty() {

@@ -91,8 +91,9 @@ fn reaches(
     signal: Signal,
     from: Sender,
 ) -> bool {
-    if state.is_exiting() && signal != Signal::SIGKILL {
-        return false;
+    // What is dying takes no more signals, but a core dump can be cut short.
+    if state.group_exit.is_some() {
+        return state.dump.is_some() && signal == Signal::SIGKILL;
     }
     job_control(state, signal);
     !is_ignored(process, state, thread, signal, from)
@@ -218,6 +219,10 @@ fn is_ignored(process: &Process, state: &SignalState, thread: &Thread, signal: S
     if blocked.has(signal) {
         return false;
     }
+    // A tracer may want to see even what is ignored.
+    if thread.trace.is_traced() && signal != Signal::SIGKILL {
+        return false;
+    }
     let action = state.sighand.get(signal);
     if process.unkillable.load(Ordering::Relaxed)
         && action.handler == SIG_DFL
@@ -292,7 +297,10 @@ fn complete(
         && !(from == Sender::Privileged && signal == Signal::SIGKILL);
     let blocked =
         thread.signals.waited.load(Ordering::Relaxed) & signal.bit().0 != 0 && signal != Signal::SIGKILL;
-    if kills && !spared && !blocked && !state.is_exiting() {
+    // What a tracer may still take away kills nobody yet.
+    let shown = signal != Signal::SIGKILL && task.data::<Thread>().is_some_and(|t| t.trace.is_traced());
+    let open = state.group_exit.is_none() || state.dump.is_some();
+    if kills && !spared && !blocked && !shown && open {
         state.group_exit = Some(signal.number());
         state.stop.stopped = false;
         state.zap_others(None);

@@ -1,6 +1,7 @@
 //! What a process keeps about signals; all of it under the `siglock`.
 
 use super::{Pending, SigHand, SigSet};
+use crate::coredump::gather::Dump;
 use crate::process::Thread;
 use crate::process::user::SignalCharge;
 use alloc::sync::Arc;
@@ -54,6 +55,10 @@ pub struct SignalState {
     pub group_exec: bool,
     /// Job control.
     pub stop: GroupStop,
+    /// A core dump under way.
+    pub dump: Option<Arc<Dump>>,
+    /// Threads that have exited and whose tracers have not waited for them.
+    pub zombie_threads: u32,
     /// Index of the thread that got the last shared signal: where the search for the next begins.
     pub next_target: usize,
 }
@@ -67,6 +72,8 @@ impl SignalState {
             threads: Vec::new(),
             group_exit: None,
             group_exec: false,
+            dump: None,
+            zombie_threads: 0,
             stop: GroupStop { code: 0, count: 0, stopped: false, continued: false, notify: None },
             next_target: 0,
         }
@@ -88,6 +95,7 @@ impl SignalState {
         let busy = !self.deliverable(thread).is_empty()
             || thread.signals.jobctl.load(Ordering::Relaxed) & super::stop::PENDING_MASK != 0
             || self.stop.notify.is_some()
+            || crate::io_uring::has_work(thread)
             || self.is_exiting();
         if busy {
             task.thread_flags().set(ThreadFlags::SIGPENDING);

@@ -18,6 +18,7 @@ use arch::trap::TrapFrame;
 
 mod args;
 pub mod table;
+mod work;
 
 pub use args::{Fd, Ptr};
 
@@ -96,25 +97,13 @@ impl<T: SyscallValue> SyscallReturn for Result<T> {
 /// Runs the call that `frame` asks for and puts the result into its result register.
 #[inline]
 pub fn dispatch(frame: &mut TrapFrame) {
-    if arch::thread::current_ref().flags().contains(ThreadFlags::SYSCALL_WORK) && !work_before(frame) {
-        return;
+    if arch::thread::current_ref().flags().contains(ThreadFlags::SYSCALL_WORK) {
+        return work::dispatch(frame);
     }
-    run(frame);
-}
-
-#[inline]
-fn run(frame: &mut TrapFrame) {
     // The number is an int: the upper half of its register does not count.
     let result = match table::ENTRIES.get(frame.syscall_nr() as u32 as usize) {
         Some(enter) => enter(frame),
         None => Errno::ENOSYS.to_return(),
     };
     frame.set_return(result);
-}
-
-/// What some threads have done before each call; whether the call is still to be made. Otherwise its result is in the
-/// frame.
-#[inline(never)]
-fn work_before(frame: &mut TrapFrame) -> bool {
-    crate::seccomp::enter(frame)
 }

@@ -2,16 +2,18 @@
 //!
 //! Free and total memory are those of the node. What is counted for the whole system only (caches, mapped and
 //! anonymous pages) is shown at node 0.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
 use arch::cpu::{self, CpuId, CpuMask};
-use kernfs::Text;
+use kernfs::{Context, Entry, Node, Show, Text, next_ino};
 use mm::fallible::try_format;
-use mm::stats::{Event, Item, item};
+use mm::stats::{Item, item};
 
 use super::device::add_uevent;
 use super::{add_constant, add_file, directory, print};
@@ -99,15 +101,14 @@ fn meminfo(node: u32, out: &mut Text) -> Result<()> {
 }
 
 fn numastat(node: u32, out: &mut Text) -> Result<()> {
-    let all = [Event::AllocDma, Event::AllocDma32, Event::AllocNormal, Event::AllocMovable];
-    let hits: u64 = if node == 0 { all.iter().map(|event| mm::stats::event(*event)).sum() } else { 0 };
+    let stat = mm::page_alloc::numa_stat(node as usize);
     let rows = [
-        ("numa_hit", hits),
-        ("numa_miss", 0),
-        ("numa_foreign", 0),
-        ("interleave_hit", 0),
-        ("local_node", hits),
-        ("other_node", 0),
+        ("numa_hit", stat.hit),
+        ("numa_miss", stat.miss),
+        ("numa_foreign", stat.foreign),
+        ("interleave_hit", stat.interleave_hit),
+        ("local_node", stat.local),
+        ("other_node", stat.other),
     ];
     rows.iter().try_for_each(|(name, value)| print(out, format_args!("{name} {value}\n")))
 }
@@ -143,6 +144,28 @@ fn add_node(id: u32) {
     }
     directory("bus/node/devices")
         .add_link(&format!("node{id}"), &format!("../../../devices/system/node/node{id}"));
+}
+
+/// The weights of weighted interleaving: a number from 1 to 255 for each node; 0 and an empty line stand for 1.
+fn add_weights() {
+    struct Weight(usize);
+    impl Show for Weight {
+        fn show(&self, _: &Context<'_>, out: &mut Text) -> Result<()> {
+            print(out, format_args!("{}\n", mm::mempolicy::weight(self.0)))
+        }
+        fn store(&self, _: &Context<'_>, data: &[u8]) -> Result<()> {
+            let blank = matches!(data, b"" | b"\n");
+            let weight = if blank { 0 } else { crate::procfs::sysctl::parse(data, 0..=u8::MAX)? };
+            mm::mempolicy::set_weight(self.0, weight);
+            Ok(())
+        }
+    }
+    let dir = directory("kernel/mm/mempolicy/weighted_interleave");
+    for node in mm::node::nodes() {
+        let show = Node::Text(Arc::new(Weight(node.id())));
+        let entry = Entry::new(show, next_ino(), 0o644).sized(PAGE_SIZE as u64);
+        dir.add_entry(&format!("node{}", node.id()), entry);
+    }
 }
 
 /// Memory in blocks, as `lsmem(1)` wants it: each one that holds usable memory.
@@ -191,4 +214,5 @@ pub(super) fn init() {
     }
     mm::node::nodes().for_each(|node| add_node(node.id() as u32));
     add_memory();
+    add_weights();
 }

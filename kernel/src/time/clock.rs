@@ -73,6 +73,16 @@ pub fn to_sched(id: i32) -> Option<Clock> {
     }
 }
 
+/// `EPERM` without `CAP_WAKE_ALARM` for the clocks whose timers wake a machine that sleeps.
+pub fn may_wake_machine(id: i32) -> Result<()> {
+    match id as u32 {
+        raw::CLOCK_REALTIME_ALARM | raw::CLOCK_BOOTTIME_ALARM => {
+            current().with_cred(|cred| cred.require(Cap::WakeAlarm))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the running process's time namespace adds to a clock.
 fn namespace_offset(id: i32) -> i64 {
     let me = current();

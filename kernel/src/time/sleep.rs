@@ -1,6 +1,6 @@
 //! Sleeping: nanosleep(2), clock_nanosleep(2), and the waits of other calls.
 
-use super::clock::{ClockId, to_sched};
+use super::clock::{ClockId, may_wake_machine, to_sched};
 use crate::process::current;
 use crate::process::thread::Restart;
 use crate::syscall::Syscall;
@@ -77,6 +77,7 @@ fn sys_clock_nanosleep(clockid: i32, flags: i32, t: UserPtr<Timespec>, rem: usiz
     match clock {
         ClockId::System(raw_clock) => {
             let Some(sched_clock) = to_sched(raw_clock) else { return Err(Errno::EOPNOTSUPP) };
+            may_wake_machine(raw_clock)?;
             if absolute {
                 sleep(raw_clock, super::clock::from_namespace(raw_clock, ns), true, 0)
             } else {

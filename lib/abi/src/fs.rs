@@ -115,6 +115,36 @@ pub struct OpenHow {
     pub resolve: u64,
 }
 
+/// `struct cachestat_range` of `cachestat(2)`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct CachestatRange {
+    pub off: u64,
+    pub len: u64,
+}
+
+/// `struct cachestat`, in pages.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Cachestat {
+    pub nr_cache: u64,
+    pub nr_dirty: u64,
+    pub nr_writeback: u64,
+    pub nr_evicted: u64,
+    pub nr_recently_evicted: u64,
+}
+
+/// `struct file_handle` of `name_to_handle_at(2)`; the identification follows it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct FileHandle {
+    pub handle_bytes: u32,
+    pub handle_type: i32,
+}
+
 /// `struct mount_attr` of `mount_setattr(2)`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

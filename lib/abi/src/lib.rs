@@ -11,15 +11,20 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod aio;
 pub mod cap;
 pub mod creds;
 mod errno;
+pub mod fanotify;
 pub mod fs;
 pub mod generic;
+pub mod io_uring;
 pub mod ipc;
+pub mod mempolicy;
 pub mod nr;
 pub mod poll;
 pub mod process;
+pub mod ptrace;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

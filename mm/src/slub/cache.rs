@@ -120,6 +120,7 @@ impl RawCache {
     }
 
     /// Whether this CPU's stash holds an object: then the next allocation here takes it.
+    #[cfg(target_os = "none")]
     #[inline]
     pub(crate) fn is_stocked(&'static self, here: &PreemptGuard) -> bool {
         let slots = self.slots.load(Ordering::Acquire);

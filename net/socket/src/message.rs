@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const ADDRESS_MAX: usize = 128;
 
 /// A socket address in the form users pass it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SocketAddr {
     bytes: [u8; ADDRESS_MAX],
     len: usize,
@@ -66,10 +66,13 @@ pub fn current_credentials() -> Credentials {
     SOURCE.get().map(|source| source()).unwrap_or_default()
 }
 
-static DOMAIN: Once<fn() -> Option<Arc<dyn Domain>>> = Once::new();
+/// Finds what restricts who calls.
+type DomainSource = fn() -> Option<Arc<dyn Domain>>;
+
+static DOMAIN: Once<DomainSource> = Once::new();
 
 /// Says how to find out what restricts who calls; the process layer does so at boot.
-pub fn set_domain_source(source: fn() -> Option<Arc<dyn Domain>>) {
+pub fn set_domain_source(source: DomainSource) {
     DOMAIN.call_once(|| source);
 }
 

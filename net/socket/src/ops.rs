@@ -6,6 +6,7 @@ use core::any::Any;
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use mm::IovIter;
+use vfs::fasync::FasyncList;
 use vfs::path::LookupContext;
 use vfs::poll::PollTable;
 
@@ -138,6 +139,11 @@ pub trait SocketOps: Any + Send + Sync {
 
     /// The type it really has, where that is not the one that was asked for.
     fn kind(&self) -> Option<Kind> {
+        None
+    }
+
+    /// Those who want a signal when there is something to receive (`O_ASYNC`).
+    fn fasync(&self) -> Option<&FasyncList> {
         None
     }
 

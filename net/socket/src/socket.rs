@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use mm::IovIter;
+use vfs::fasync::FasyncList;
 use vfs::file::File;
 use vfs::file_ops::{FileOps, IoFlags, Whence};
 use vfs::poll::PollTable;
@@ -121,6 +122,10 @@ impl Drop for Socket {
 }
 
 impl FileOps for Socket {
+    fn fasync_lists(&self, _: &File) -> [Option<&FasyncList>; 2] {
+        [self.ops.fasync(), None]
+    }
+
     fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
         if iter.is_empty() {
             return Ok(0);

@@ -15,6 +15,7 @@ use sched::wait::{Wait, WaitQueue};
 use socket::{
     Credentials, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr, SocketOps,
 };
+use vfs::fasync::{Band, FasyncList};
 use vfs::inode::Inode;
 use vfs::namei::{self, At, LookupFlags};
 use vfs::path::LookupContext;
@@ -61,6 +62,8 @@ pub struct Endpoint {
     pub(crate) readers: WaitQueue,
     /// Woken when this socket's queue gets room, and when a listener's does.
     pub(crate) room: WaitQueue,
+    /// Who wants a signal when there is something to receive.
+    pub(crate) fasync: FasyncList,
     pub(crate) read_shut: AtomicBool,
     pub(crate) write_shut: AtomicBool,
     pub(crate) closed: AtomicBool,
@@ -89,6 +92,7 @@ impl Endpoint {
             queue: SpinLock::new(Queue::default()),
             readers: WaitQueue::new(),
             room: WaitQueue::new(),
+            fasync: FasyncList::new(),
             read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -187,6 +191,7 @@ impl Endpoint {
         match self.queue_at_listener(ctx, name, &server, options, nonblock) {
             Ok(listener) => {
                 listener.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+                listener.fasync.kill(Band::In);
                 Ok(())
             }
             Err(error) => {
@@ -276,6 +281,7 @@ impl Endpoint {
     fn peer_changed(&self) {
         self.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM | PollEvents::RDHUP | PollEvents::HUP);
         self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM | PollEvents::HUP);
+        self.fasync.kill(Band::Hup);
     }
 }
 
@@ -305,6 +311,10 @@ pub(crate) fn wait_error(error: WaitError) -> Errno {
 }
 
 impl SocketOps for Endpoint {
+    fn fasync(&self) -> Option<&FasyncList> {
+        Some(&self.fasync)
+    }
+
     fn bind(&self, ctx: &LookupContext<'_>, addr: &SocketAddr) -> Result<()> {
         let me = self.me()?;
         let name = Name::parse(addr)?;

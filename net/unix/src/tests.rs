@@ -37,7 +37,7 @@ impl World {
         let sb = vfs::FsType::mount(&tmpfs::ROOTFS, &request).unwrap();
         let mount = mount::kernel_mount(&sb, 0, b"rootfs").unwrap();
         let ns = mount::initial_namespace(&mount);
-        Self { cred: Credentials::kernel().clone(), ns, fs: FsStruct::new(mount.root_path()) }
+        Self { cred: Credentials::kernel().clone(), ns, fs: FsStruct::new(mount.root_path()).unwrap() }
     }
 
     fn ctx(&self) -> LookupContext<'_> {
@@ -45,14 +45,14 @@ impl World {
     }
 
     fn listener(&self, kind: Kind, name: &str, backlog: u32) -> Arc<Endpoint> {
-        let socket = Endpoint::new(kind);
+        let socket = Endpoint::new(kind).unwrap();
         socket.bind(&self.ctx(), &addr(name)).unwrap();
         socket.listen(backlog).unwrap();
         socket
     }
 
     fn connect(&self, kind: Kind, name: &str, nonblock: bool) -> Result<Arc<Endpoint>> {
-        let socket = Endpoint::new(kind);
+        let socket = Endpoint::new(kind).unwrap();
         socket.clone().connect(&self.ctx(), &addr(name), &Options::default(), nonblock)?;
         Ok(socket)
     }
@@ -66,7 +66,7 @@ fn addr(name: &str) -> SocketAddr {
 }
 
 fn pair(kind: Kind) -> (Arc<Endpoint>, Arc<Endpoint>) {
-    let (a, b) = (Endpoint::new(kind), Endpoint::new(kind));
+    let (a, b) = (Endpoint::new(kind).unwrap(), Endpoint::new(kind).unwrap());
     Endpoint::join(&a, &b);
     (a, b)
 }
@@ -240,7 +240,7 @@ fn accept_waits_for_connect_and_connect_for_room() {
 fn paths_are_socket_files() {
     let world = World::new();
     let listener = world.listener(Kind::Seqpacket, "/sock", 5);
-    let other = Endpoint::new(Kind::Stream);
+    let other = Endpoint::new(Kind::Stream).unwrap();
     assert_eq!(other.bind(&world.ctx(), &addr("/sock")), Err(Errno::EADDRINUSE));
     assert_eq!(other.bind(&world.ctx(), &addr("/none/sock")), Err(Errno::ENOENT));
     let client = world.connect(Kind::Seqpacket, "/sock", true).unwrap();
@@ -260,7 +260,7 @@ fn paths_are_socket_files() {
 fn a_connected_datagram_socket_hears_its_peer_only() {
     let world = World::new();
     let bound = |name: &str| {
-        let socket = Endpoint::new(Kind::Dgram);
+        let socket = Endpoint::new(Kind::Dgram).unwrap();
         socket.bind(&world.ctx(), &addr(name)).unwrap();
         socket
     };
@@ -302,7 +302,7 @@ fn automatic_names_differ() {
     let world = World::new();
     let names: Vec<_> = (0..3)
         .map(|_| {
-            let socket = Endpoint::new(Kind::Dgram);
+            let socket = Endpoint::new(Kind::Dgram).unwrap();
             socket.bind(&world.ctx(), &addr("")).unwrap();
             (socket.local_name().unwrap().bytes().to_vec(), socket)
         })

@@ -13,6 +13,7 @@ use mm::IovIter;
 use mm::fallible::{TryVec, try_to_vec};
 use sched::wait::Wait;
 use socket::{Control, ControlList, Credentials, Kind, MessageFlags, Options, Received, SendMessage};
+use vfs::fasync::Band;
 use vfs::file::File;
 use vfs::path::LookupContext;
 
@@ -67,6 +68,7 @@ impl Endpoint {
             }
             done += count;
             peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+            peer.fasync.kill(Band::In);
         }
     }
 
@@ -161,6 +163,7 @@ impl Endpoint {
             }
         }
         peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+        peer.fasync.kill(Band::In);
         Ok(count)
     }
 

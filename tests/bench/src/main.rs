@@ -5,6 +5,7 @@
 //! for each row, `end`, and powers off. The variable `bench_rows` (a kernel command line word)
 //! names the rows to run. Nothing here knows which kernel it runs on.
 
+mod asynchronous;
 mod files;
 mod ipc;
 mod measure;
@@ -35,6 +36,7 @@ fn main() {
     });
     seccomp::run(&rows);
     files::run(&rows);
+    asynchronous::run(&rows);
     ipc::run(&rows);
     process::run(&rows);
     memory::run(&rows);

@@ -619,6 +619,9 @@ fn file_size_limits() -> Outcome {
     check_eq!(write(fd, &data)?, 4096);
     check_err!(write(fd, &data), EFBIG);
     check_err!(sys!(SYS_ftruncate, fd, 10_000), EFBIG);
+    sys!(SYS_fallocate, fd, 0, 0, 4096)?;
+    check_err!(sys!(SYS_fallocate, fd, 0, 0, 4097), EFBIG);
+    check_err!(sys!(SYS_fallocate, fd, FALLOC_FL_KEEP_SIZE, 4096, 1), EFBIG);
     let status = in_child(|| {
         let _ = c!(signal(SIGXFSZ, SIG_DFL));
         let _ = write(fd, &data);

@@ -15,23 +15,39 @@
     clippy::neg_cmp_op_on_partial_ord
 )]
 
+mod aio;
+mod coredump;
 mod creds;
+mod fanotify;
+mod fcntl;
 mod files;
+mod fsmisc;
+mod futex;
 mod futex_pi;
+mod handles;
 mod harness;
 mod helpers;
 mod hostile;
+mod inotify;
+mod io_uring;
 mod ipc;
+mod keys;
+mod landlock;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod memctl;
 mod memory;
 mod mountapi;
 mod mounts;
+mod namespaces;
+mod numa;
 mod paths;
+mod pipes;
 mod prelude;
 mod process;
 mod pseudo;
 mod pseudofs;
+mod ptrace;
 mod sched;
 mod seccomp;
 mod signals;
@@ -45,27 +61,43 @@ mod time;
 mod timers;
 mod tty;
 mod unix;
+mod uring;
+mod uring_ops;
 mod xattrs;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
     paths::TESTS,
+    handles::TESTS,
+    inotify::TESTS,
+    fanotify::TESTS,
+    fcntl::TESTS,
+    fsmisc::TESTS,
     process::TESTS,
+    ptrace::TESTS,
+    coredump::TESTS,
     memory::TESTS,
+    memctl::TESTS,
     signals::TESTS,
     ipc::TESTS,
     threads::TESTS,
+    futex::TESTS,
     futex_pi::TESTS,
+    pipes::TESTS,
+    namespaces::TESTS,
     time::TESTS,
     timers::TESTS,
     sched::TESTS,
     creds::TESTS,
     seccomp::TESTS,
+    landlock::TESTS,
+    keys::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,
     sysctl_vm::TESTS,
+    numa::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
     hostile::TESTS,
@@ -76,6 +108,9 @@ const TABLES: &[&[harness::Test]] = &[
     sysv::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,
+    io_uring::TESTS,
+    uring_ops::TESTS,
+    aio::TESTS,
 ];
 
 fn main() {
@@ -83,11 +118,12 @@ fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if sys::getpid() == 1 {
         harness::mount_system();
-        // The kernel passes what it does not know on its command line: `guest_filter=NAME`.
+        // The kernel passes what it does not know on its command line: `guest_filter=NAME,NAME…`.
         let filters: Vec<String> = args
             .iter()
             .chain(std::env::vars().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().iter())
-            .filter_map(|word| word.strip_prefix("guest_filter=").map(str::to_string))
+            .filter_map(|word| word.strip_prefix("guest_filter="))
+            .flat_map(|names| names.split(',').map(str::to_string))
             .collect();
         harness::run(TABLES, &filters);
         harness::power_off();

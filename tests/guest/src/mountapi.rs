@@ -39,6 +39,7 @@ tests![
     setattr_propagation,
     setattr_on_detached,
     setattr_busy_writer,
+    setattr_that_fails_shares_nothing,
     privileges,
     expire_needs_two_idle_calls,
     namespace_exit_leaves_peers,
@@ -46,6 +47,7 @@ tests![
     detached_tree_stays_together,
     unmounted_tree_comes_apart,
     namespace_file_not_in_itself,
+    namespace_file_not_moved_into_itself,
     mount_limit,
     locked_mounts,
     statmount_arguments,
@@ -988,6 +990,25 @@ fn setattr_busy_writer() -> Outcome {
     })
 }
 
+fn setattr_that_fails_shares_nothing() -> Outcome {
+    alone(|| {
+        mkdir(c"m", 0o755)?;
+        mount(c"none", c"m", c"tmpfs", 0, c"")?;
+        mkdir(c"m/a", 0o755)?;
+        mount(c"none", c"m/a", c"tmpfs", 0, c"")?;
+        mount(c"", c"m/a", c"", MS_UNBINDABLE, c"")?;
+        let writer = create(c"m/f", b"")?;
+        let both = Attr { set: ATTR_RDONLY, propagation: MS_SHARED, ..Attr::default() };
+        check_err!(setattr(CWD, c"m", RECURSIVE, both), EBUSY);
+        check_eq!(tags("m")?, Vec::<String>::new());
+        check_eq!(tags("m/a")?, ["unbindable"]);
+        close(writer)?;
+        setattr(CWD, c"m", RECURSIVE, both)?;
+        check!(tags("m")?[0].starts_with("shared:"));
+        Ok(())
+    })
+}
+
 /// Without `CAP_SYS_ADMIN` there is not even a look at the arguments.
 fn privileges() -> Outcome {
     alone(|| {
@@ -1135,6 +1156,19 @@ fn namespace_file_not_in_itself() -> Outcome {
         write(done[1], b"x")?;
         check_eq!(wait_exit(child)?, 0);
         umount(c"f", 0)?;
+        umount(c"f", 0)?;
+        Ok(())
+    })
+}
+
+/// A namespace that keeps itself would never end.
+fn namespace_file_not_moved_into_itself() -> Outcome {
+    alone(|| {
+        create(c"f", b"").and_then(close)?;
+        let own = open_tree(c"/proc/self/ns/mnt", CLONE)?;
+        check_err!(attach(own, c"f"), ELOOP);
+        let other = open_tree(c"/proc/self/ns/uts", CLONE)?;
+        attach_only(other, c"f")?;
         umount(c"f", 0)?;
         Ok(())
     })

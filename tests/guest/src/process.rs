@@ -832,5 +832,31 @@ fn kcmp_files() -> Outcome {
     check_eq!(sys!(SYS_kcmp, me, me, 0, fd, copy)?, 0);
     check!(sys!(SYS_kcmp, me, me, 0, fd, other)? != 0);
     check_err!(sys!(SYS_kcmp, me, me, 99, fd, other), EINVAL);
+    // System V adjustments: none at first, the child's own as soon as it has some.
+    check_eq!(sys!(SYS_kcmp, me, me, 6, 0, 0)?, 0);
+    let child = fork(|| {
+        let op = sembuf { sem_num: 0, sem_op: 1, sem_flg: SEM_UNDO as i16 };
+        let made = sys!(SYS_semget, IPC_PRIVATE, 1, 0o600).and_then(|id| {
+            sys!(SYS_semop, id, addr(&op), 1)?;
+            let same = sys!(SYS_kcmp, getpid(), me, 6, 0, 0)? == 0;
+            sys!(SYS_semctl, id, 0, IPC_RMID, 0)?;
+            Ok(same)
+        });
+        i32::from(made != Ok(false))
+    })?;
+    check_eq!(wait_exit(child)?, 0);
+    // A descriptor against what an epoll watches.
+    let ends = pipe(0)?;
+    let epoll = sys!(SYS_epoll_create1, 0)? as i32;
+    let event = epoll_event { events: EPOLLIN as u32, u64: 0 };
+    sys!(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, ends[0], addr(&event))?;
+    let slot = |target: i32, skip: u32| [epoll as u32, target as u32, skip];
+    check_eq!(sys!(SYS_kcmp, me, me, 7, ends[0], addr(&slot(ends[0], 0)))?, 0);
+    check!(sys!(SYS_kcmp, me, me, 7, ends[1], addr(&slot(ends[0], 0)))? != 0);
+    check_err!(sys!(SYS_kcmp, me, me, 7, ends[0], addr(&slot(ends[0], 1))), ENOENT);
+    check_err!(sys!(SYS_kcmp, me, me, 7, ends[0], addr(&slot(ends[1], 0))), ENOENT);
+    check_err!(sys!(SYS_kcmp, me, me, 7, ends[0], addr(&[ends[0] as u32, ends[0] as u32, 0])), EINVAL);
+    check_err!(sys!(SYS_kcmp, me, me, 7, ends[0], addr(&[999_u32, ends[0] as u32, 0])), EBADF);
+    check_err!(sys!(SYS_kcmp, me, me, 7, ends[0], 8), EFAULT);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! File systems in memory and their rules: ramfs, and who may open what in /proc, /proc/sys and /sys.
 
 use crate::prelude::*;
+use std::sync::atomic::Ordering::SeqCst;
 
 tests![
     ramfs_is_plain,
@@ -9,7 +10,11 @@ tests![
     sysfs_bits_count,
     proc_root_overrides,
     debugfs_is_roots,
-    sysctl_of_oopses
+    sysctl_of_oopses,
+    memory_files_keep_to_their_memory,
+    auxv_is_what_the_kernel_gave,
+    map_files_follow_the_mappings,
+    map_files_are_followed_by_the_privileged,
 ];
 
 fn mount(kind: &std::ffi::CStr, data: &std::ffi::CStr) -> crate::sys::Result<usize> {
@@ -140,5 +145,86 @@ fn sysctl_of_oopses() -> Outcome {
     for path in ["/sys/kernel/oops_count", "/sys/kernel/warn_count"] {
         check!(std::fs::read_to_string(path)?.trim().parse::<u32>().is_ok());
     }
+    Ok(())
+}
+
+/// Who was allowed to look at a program is not thereby allowed to look at the next one in the same process.
+fn memory_files_keep_to_their_memory() -> Outcome {
+    let go = pipe(0)?;
+    let child = fork(|| {
+        let _ = read_vec(go[0], 1);
+        let argv = [c"guest-tests".as_ptr(), c"helper:sleep".as_ptr(), std::ptr::null()];
+        let envp = [c"SECRET=x".as_ptr(), std::ptr::null()];
+        let _ = sys!(SYS_execve, c"/proc/self/exe".as_ptr(), argv.as_ptr(), envp.as_ptr());
+        1
+    })?;
+    let names = ["maps", "smaps", "smaps_rollup", "environ", "mem", "pagemap"];
+    let mut files = Vec::new();
+    for name in names {
+        let path = std::ffi::CString::new(format!("/proc/{child}/{name}")).unwrap_or_default();
+        files.push(open(&path, O_RDONLY, 0)?);
+    }
+    write(go[1], b"x")?;
+    let command = format!("/proc/{child}/cmdline");
+    check!(eventually(|| std::fs::read(&command).is_ok_and(|line| line.ends_with(b"helper:sleep\0"))));
+    for (fd, name) in files.into_iter().zip(names) {
+        let seen = read_vec(fd, 4096).unwrap_or_default();
+        check_eq!((name, String::from_utf8_lossy(&seen).into_owned()), (name, String::new()));
+    }
+    check!(std::fs::read(format!("/proc/{child}/environ"))?.starts_with(b"SECRET=x"));
+    kill(child, SIGKILL)?;
+    wait(child)?;
+    Ok(())
+}
+
+/// Whatever the program makes of the place on its stack where it found it.
+fn auxv_is_what_the_kernel_gave() -> Outcome {
+    let before = std::fs::read("/proc/self/auxv")?;
+    check!(before.len() > 64 && before.ends_with(&[0; 16]), "{}", before.len());
+    // As `unsetenv(3)` does with the pointers on the stack: the list ends where it did not.
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let field = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(25));
+    let stack: usize =
+        field.and_then(|text| text.parse().ok()).ok_or(Failure::new("no start of the stack"))?;
+    let word = |at: usize| atomic(at).load(SeqCst) as usize | (atomic(at + 4).load(SeqCst) as usize) << 32;
+    let first = stack + 8 * (word(stack) + 2);
+    check!(word(first) != 0);
+    atomic(first).store(0, SeqCst);
+    atomic(first + 4).store(0, SeqCst);
+    check!(std::fs::read("/proc/self/auxv")? == before);
+    Ok(())
+}
+
+fn map_link(at: usize) -> String {
+    format!("/proc/self/map_files/{at:x}-{:x}", at + 4096)
+}
+
+fn map_files_follow_the_mappings() -> Outcome {
+    let (a, b) = (create(c"a", &[1; 4096])?, create(c"b", &[2; 4096])?);
+    let at = mmap(0, 4096, PROT_READ, MAP_PRIVATE, a, 0)?;
+    let name = map_link(at);
+    check!(std::fs::read_link(&name)?.ends_with("a"));
+    check_eq!(std::fs::read(&name)?, [1; 4096]);
+    mmap(at, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, b, 0)?;
+    check!(std::fs::read_link(&name)?.ends_with("b"), "{:?}", std::fs::read_link(&name)?);
+    check_eq!(std::fs::read(&name)?, [2; 4096]);
+    munmap(at, 4096)?;
+    check!(std::fs::read_link(&name).is_err());
+    Ok(())
+}
+
+/// The links pass by the permissions of directories.
+fn map_files_are_followed_by_the_privileged() -> Outcome {
+    let fd = create(c"f", &[1; 4096])?;
+    let at = mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0)?;
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let _ = sys!(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
+        let name = std::ffi::CString::new(map_link(at)).unwrap_or_default();
+        let read = std::fs::read_link(map_link(at)).is_ok();
+        let followed = open(&name, O_RDONLY, 0);
+        i32::from(!read) | i32::from(followed != Err(Errno(EPERM))) << 1
+    })?;
+    check_eq!(status, 0);
     Ok(())
 }

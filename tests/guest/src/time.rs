@@ -19,6 +19,10 @@ tests![
     gettimeofday_agrees,
     short_sleeps_are_short,
     many_timers,
+    process_clock_never_goes_back,
+    alarm_clocks_are_for_the_privileged,
+    ntp_variables_keep_what_they_are_told,
+    ntp_variables_have_ranges,
 ];
 
 fn now(clock: i32) -> crate::sys::Result<i64> {
@@ -325,5 +329,114 @@ fn many_timers() -> Outcome {
         })
         .collect();
     check!(threads.into_iter().all(|t| t.join().is_ok_and(|ok| ok)));
+    Ok(())
+}
+
+/// Threads that end take nothing of what they used with them, and leave nothing twice.
+fn process_clock_never_goes_back() -> Outcome {
+    let end = now(CLOCK_MONOTONIC)? + 1_500_000_000;
+    let makers: Vec<_> = (0..2)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let burn = || {
+                    let start = now(CLOCK_THREAD_CPUTIME_ID).unwrap_or(0);
+                    while now(CLOCK_THREAD_CPUTIME_ID).unwrap_or(i64::MAX) < start + 300_000 {}
+                };
+                while now(CLOCK_MONOTONIC).unwrap_or(i64::MAX) < end {
+                    let _ = std::thread::spawn(burn).join();
+                }
+            })
+        })
+        .collect();
+    let mut last = 0;
+    let mut back = 0;
+    while now(CLOCK_MONOTONIC)? < end {
+        let time = now(CLOCK_PROCESS_CPUTIME_ID)?;
+        back = back.max(last - time);
+        last = time;
+    }
+    makers.into_iter().for_each(|maker| drop(maker.join()));
+    check_eq!(back, 0);
+    Ok(())
+}
+
+/// timer_create(2), clock_nanosleep(2), timerfd_create(2): `CAP_WAKE_ALARM`. (`EOPNOTSUPP`: no clock that could wake the machine.)
+fn alarm_clocks_are_for_the_privileged() -> Outcome {
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let mut bad = 0;
+        for (n, clock) in [CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM].into_iter().enumerate() {
+            let refused =
+                |result: crate::sys::Result<usize>| matches!(result, Err(Errno(EPERM | EOPNOTSUPP)));
+            let mut id = 0_i32;
+            let made = sys!(SYS_timer_create, clock, 0, addr_mut(&mut id));
+            let slept = sys!(SYS_clock_nanosleep, clock, 0, addr(&spec(1000)), 0);
+            let opened = sys!(SYS_timerfd_create, clock, 0) == Err(Errno(EPERM));
+            let all = i32::from(!refused(made)) | i32::from(!refused(slept)) << 1 | i32::from(!opened) << 2;
+            bad |= all << (3 * n);
+        }
+        bad
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}
+
+fn adjust(modes: u32, change: impl FnOnce(&mut timex)) -> crate::sys::Result<(usize, timex)> {
+    let mut tx: timex = zeroed();
+    tx.modes = modes;
+    change(&mut tx);
+    let state = sys!(SYS_adjtimex, addr_mut(&mut tx))?;
+    Ok((state, tx))
+}
+
+/// adjtimex(2).
+fn ntp_variables_keep_what_they_are_told() -> Outcome {
+    let (_, first) = adjust(0, |_| {})?;
+    check_eq!((first.tolerance, first.precision, first.tick), (500 << 16, 1, 10_000));
+    let (state, tx) = adjust(ADJ_STATUS | ADJ_MAXERROR | ADJ_ESTERROR, |tx| {
+        (tx.status, tx.maxerror, tx.esterror) = (0, 1000, 500);
+    })?;
+    // An error that is known and a status without complaints are what a synchronised clock is.
+    check_eq!((state, tx.status, tx.maxerror, tx.esterror), (0, 0, 1000, 500));
+    let (state, tx) = adjust(0, |_| {})?;
+    check_eq!((state, tx.status & STA_UNSYNC, tx.esterror), (0, 0, 500));
+    check!((1000..10_000).contains(&tx.maxerror), "{}", tx.maxerror);
+    // Bits that only the kernel sets are left out.
+    let (_, tx) = adjust(ADJ_STATUS, |tx| tx.status = STA_PLL | STA_FREQHOLD | STA_CLOCKERR | STA_PPSSIGNAL)?;
+    check_eq!(tx.status, STA_PLL | STA_FREQHOLD);
+    let (_, tx) = adjust(ADJ_NANO | ADJ_TIMECONST, |tx| tx.constant = 6)?;
+    check_eq!((tx.status & STA_NANO, tx.constant), (STA_NANO, 6));
+    let (_, tx) = adjust(ADJ_MICRO, |_| {})?;
+    check_eq!(tx.status & STA_NANO, 0);
+    // In microseconds the constant is of another scale.
+    let (_, tx) = adjust(ADJ_TIMECONST, |tx| tx.constant = 3)?;
+    check_eq!(tx.constant, 7);
+    let (_, tx) = adjust(ADJ_TICK, |tx| tx.tick = 10_001)?;
+    check_eq!(tx.tick, 10_001);
+    adjust(ADJ_TICK | ADJ_TIMECONST | ADJ_STATUS, |tx| (tx.tick, tx.status) = (10_000, STA_UNSYNC))?;
+    let (state, tx) = adjust(ADJ_STATUS, |tx| tx.status = STA_UNSYNC)?;
+    check_eq!((state, tx.status, tx.tick), (5, STA_UNSYNC, 10_000));
+    Ok(())
+}
+
+fn ntp_variables_have_ranges() -> Outcome {
+    for tick in [8_999, 11_001] {
+        check_err!(adjust(ADJ_TICK, |tx| tx.tick = tick), EINVAL);
+    }
+    let (_, tx) = adjust(ADJ_MAXERROR | ADJ_ESTERROR, |tx| (tx.maxerror, tx.esterror) = (-1, i64::MAX))?;
+    check_eq!((tx.maxerror, tx.esterror), (0, 16_000_000));
+    adjust(ADJ_MAXERROR | ADJ_ESTERROR, |tx| (tx.maxerror, tx.esterror) = (16_000_000, 16_000_000))?;
+    let (_, tx) = adjust(ADJ_TIMECONST, |tx| tx.constant = 77)?;
+    check_eq!(tx.constant, 10);
+    // Without STA_PLL an offset is nothing to steer by.
+    let (_, tx) = adjust(ADJ_OFFSET, |tx| tx.offset = 100)?;
+    check_eq!(tx.offset, 0);
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let read = adjust(0, |_| {}).is_ok();
+        let eperm = adjust(ADJ_STATUS, |tx| tx.status = STA_UNSYNC).map(drop) == Err(Errno(EPERM));
+        i32::from(!read) | i32::from(!eperm) << 1
+    })?;
+    check_eq!(status, 0);
     Ok(())
 }

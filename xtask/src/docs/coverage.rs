@@ -56,6 +56,10 @@ fn functions_of(file: &str, text: &str, is_call: &impl Fn(&str) -> bool) -> Vec<
             });
         }
         let Some(function) = functions.last_mut() else { continue };
+        // What the hostile tests leave out is not made.
+        if function.name.ends_with("skipped") {
+            continue;
+        }
         for (word, rest) in words(line) {
             if let Some(call) = word.strip_prefix("SYS_") {
                 function.calls.insert(call.to_string());

@@ -38,7 +38,13 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
 }
 
 /// Compares `output` with the recorded one, or records it.
-fn compare(context: &Context, report: &mut Report, name: &str, output: &[u8], path: PathBuf) -> Result<()> {
+pub fn compare(
+    context: &Context,
+    report: &mut Report,
+    name: &str,
+    output: &[u8],
+    path: PathBuf,
+) -> Result<()> {
     if context.bless {
         paths::write_if_changed(&path, output)?;
         report.pass(&format!("{name} (recorded)"));

@@ -7,21 +7,62 @@
 
 use super::{Context, Report};
 use crate::cpio::Archive;
+use crate::qemu::Machine;
 use crate::{build, initramfs, paths};
 use anyhow::{Context as _, Result};
 use std::collections::HashSet;
 use std::time::Duration;
 
 /// Time for all guest tests of one architecture.
-const LIMIT: Duration = Duration::from_secs(480);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Runs the guest tests.
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let program = build::guest(context.arch, "guest-tests")?;
     let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?))?;
-    let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
-    if !context.filter.is_empty() {
-        machine = machine.append(&format!("guest_filter={}", context.filter));
+    let machine = context.machine().initrd(initrd).append("quiet loglevel=1");
+    let seen = boot(context, report, machine.clone(), "guest", &context.filter)?;
+    for name in known_fails(context)?
+        .iter()
+        .filter(|name| context.filter.is_empty() && !seen.contains(name.trim_start_matches('~')))
+    {
+        report.fail(&format!("{} guest {name}", context.label()), "in known-fails.txt but was not run");
+    }
+    // What is about nodes needs a machine with two.
+    if context.filter.is_empty() || context.filter.contains(NUMA) || NUMA.contains(&context.filter) {
+        let filter = if context.filter.contains(NUMA) { &context.filter } else { NUMA };
+        boot(context, report, machine.args(TWO_NODES), "guest with two nodes", filter)?;
+    }
+    Ok(())
+}
+
+/// The tests of memory policies.
+const NUMA: &str = "numa::";
+
+/// Two nodes with half of the memory and two CPUs each.
+pub const TWO_NODES: [&str; 10] = [
+    "-object",
+    "memory-backend-ram,id=m0,size=256M",
+    "-object",
+    "memory-backend-ram,id=m1,size=256M",
+    "-numa",
+    "node,nodeid=0,cpus=0-1,memdev=m0",
+    "-numa",
+    "node,nodeid=1,cpus=2-3,memdev=m1",
+    "-numa",
+    "dist,src=0,dst=1,val=21",
+];
+
+/// Boots one machine, and reports the tests whose names contain `filter` as those of `part`. Returns which there were.
+fn boot(
+    context: &Context,
+    report: &mut Report,
+    mut machine: Machine,
+    part: &str,
+    filter: &str,
+) -> Result<HashSet<String>> {
+    if !filter.is_empty() {
+        machine = machine.append(&format!("guest_filter={filter}"));
     }
     let mut session = machine.start(LIMIT)?;
     if context.verbose {
@@ -29,7 +70,8 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     }
     let ended = session.finish()?;
     let text = session.text();
-    let log = paths::output(context.arch)?.join(context.file_name("guest.log"));
+    let log =
+        paths::output(context.arch)?.join(context.file_name(&format!("{}.log", part.replace(' ', "-"))));
     std::fs::write(&log, &text)?;
 
     let known = known_fails(context)?;
@@ -40,7 +82,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         if let Some(name) = line.strip_prefix("ok ") {
             let name = name.split(' ').next().unwrap_or(name);
             seen.insert(name.to_string());
-            let full = format!("{} guest {name}", context.label());
+            let full = format!("{} {part} {name}", context.label());
             if maybe(name) {
                 report.pass(&full);
             } else if known.contains(name) {
@@ -51,7 +93,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         } else if let Some(rest) = line.strip_prefix("FAIL ") {
             let (name, why) = rest.split_once(": ").unwrap_or((rest, ""));
             seen.insert(name.to_string());
-            let full = format!("{} guest {name}", context.label());
+            let full = format!("{} {part} {name}", context.label());
             if known.contains(name) || maybe(name) {
                 println!("known: {full}: {why}");
             } else {
@@ -61,7 +103,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     }
     let complete =
         text.lines().any(|line| line.trim_end().ends_with(" failed") && line.contains(" passed, "));
-    let name = format!("{} guest tests run to the end", context.label());
+    let name = format!("{} {part} tests run to the end", context.label());
     match (complete, ended) {
         (true, Some(_)) => report.pass(&name),
         (true, None) => report.fail(&name, "the guest did not power off"),
@@ -71,12 +113,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
             report.fail(&name, &format!("no final line (log: {})\n{}", log.display(), last.join("\n")));
         }
     }
-    for name in
-        known.iter().filter(|name| context.filter.is_empty() && !seen.contains(name.trim_start_matches('~')))
-    {
-        report.fail(&format!("{} guest {name}", context.label()), "in known-fails.txt but was not run");
-    }
-    Ok(())
+    Ok(seen)
 }
 
 /// An initramfs with the test program as init, and nothing else but directories.

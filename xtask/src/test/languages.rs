@@ -107,15 +107,19 @@ fn build(context: &Context, report: &mut Report) -> Result<Vec<Program>> {
 }
 
 /// A C compiler with glibc, and what it takes to have it.
-struct Compiler {
-    program: &'static str,
-    package: &'static str,
+pub struct Compiler {
+    /// Its name.
+    pub program: &'static str,
+    /// The package that has it.
+    pub package: &'static str,
     /// A file of the C library for programs to link with, and the package that has it.
-    library: &'static str,
-    library_package: &'static str,
+    pub library: &'static str,
+    /// See `library`.
+    pub library_package: &'static str,
 }
 
-fn glibc_compiler(arch: Arch) -> Compiler {
+/// The compiler for `arch`.
+pub fn glibc_compiler(arch: Arch) -> Compiler {
     let (program, package, library, library_package) = match arch {
         Arch::X86_64 if Arch::host() == Some(arch) => {
             ("gcc", "gcc", "/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev")
@@ -155,13 +159,18 @@ fn musl(arch: Arch, gcc: &Compiler, source: &Path, output: &Path) -> Result<()> 
     Ok(())
 }
 
+/// Where the dynamic linker is in the guest, and the folder of the libraries.
+pub fn library_places(arch: Arch) -> (&'static str, &'static str) {
+    match arch {
+        Arch::X86_64 => ("lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu"),
+        Arch::Aarch64 => ("lib/ld-linux-aarch64.so.1", "lib/aarch64-linux-gnu"),
+    }
+}
+
 /// The dynamic linker and the C library of Debian, as paths in the guest with their contents.
 fn shared_libraries(arch: Arch) -> Result<Vec<(String, Vec<u8>)>> {
     let package = debian::fetch(arch, "libc6")?;
-    let (linker, folder) = match arch {
-        Arch::X86_64 => ("lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu"),
-        Arch::Aarch64 => ("lib/ld-linux-aarch64.so.1", "lib/aarch64-linux-gnu"),
-    };
+    let (linker, folder) = library_places(arch);
     let read = |path: &str| {
         let file = package.join(path);
         std::fs::read(&file).with_context(|| format!("read {}", file.display()))

@@ -82,18 +82,7 @@ fn cases(context: &Context) -> Vec<Case> {
         let machine = Machine { memory: memory.into(), ..base() };
         add(&format!("{memory} of memory"), machine, Pack::Plain, alive());
     }
-    let numa = base().args([
-        "-object",
-        "memory-backend-ram,id=m0,size=256M",
-        "-object",
-        "memory-backend-ram,id=m1,size=256M",
-        "-numa",
-        "node,nodeid=0,cpus=0-1,memdev=m0",
-        "-numa",
-        "node,nodeid=1,cpus=2-3,memdev=m1",
-        "-numa",
-        "dist,src=0,dst=1,val=21",
-    ]);
+    let numa = base().args(super::guest::TWO_NODES);
     let nodes = "cd /sys/devices/system/node; cat online node1/cpulist node0/distance; grep -c MemTotal node1/meminfo";
     add("two NUMA nodes", numa, Pack::Plain, Expect::Prints(nodes, "0-1\n2-3\n10 21\n1\n".into()));
     add_machines(context, &mut add);

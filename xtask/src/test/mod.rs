@@ -3,9 +3,10 @@
 //! Parts, each a module with one `run` function that records its results in a [`Report`]:
 //! [`guest`] (system call families), [`matrix`] (machines and initramfs kinds), [`busybox`]
 //! (a script over the applets, compared with what Linux printed), [`shell`] (an interactive
-//! session through a pseudo-terminal), [`languages`] (programs of other compilers).
+//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debuggers`] (strace and gdb).
 
 mod busybox;
+mod debuggers;
 mod guest;
 mod languages;
 mod matrix;
@@ -66,6 +67,8 @@ enum Part {
     Shell,
     /// Static programs from C, Rust and Go compilers
     Languages,
+    /// Debian's strace and gdb
+    Debuggers,
 }
 
 /// How a part that boots a guest is run.
@@ -136,12 +139,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             filter: args.filter.clone(),
             verbose: args.verbose,
         };
-        let parts: [(Part, RunPart); 5] = [
+        let parts: [(Part, RunPart); 6] = [
             (Part::Guest, guest::run),
             (Part::Matrix, matrix::run),
             (Part::Busybox, busybox::run),
             (Part::Shell, shell::run),
             (Part::Languages, languages::run),
+            (Part::Debuggers, debuggers::run),
         ];
         for (part, run) in parts {
             if wanted(part) {

@@ -113,7 +113,10 @@ impl FsContext {
             _ => None,
         };
         match answer {
-            Ok(()) => self.append(key, text),
+            Ok(()) => {
+                forget(&mut self.options, key);
+                self.append(key, text)
+            }
             Err(ParamError::Unknown) => {
                 self.log.add(Level::Error, name, format_args!("Unknown parameter '{shown}'"));
                 Err(Errno::EINVAL)
@@ -216,5 +219,49 @@ fn known_but_bad(without: ParamResult) -> ParamResult {
         Ok(()) => Err(ParamError::UnexpectedValue),
         Err(ParamError::Unknown) => Err(ParamError::Unknown),
         Err(_) => Err(ParamError::BadValue),
+    }
+}
+
+/// Takes `key` out of a text of parameters. One that is given again replaces what was said before, so there are never more of them
+/// than the file system knows.
+fn forget(options: &mut Vec<u8>, key: &[u8]) {
+    let mut from = 0;
+    while from < options.len() {
+        let rest = options.get(from..).unwrap_or_default();
+        let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+        let part = rest.get(..len).unwrap_or_default();
+        let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let to = from + len + 1;
+        if name != key {
+            from = to;
+        } else if to >= options.len() {
+            // The last part goes with the comma before it.
+            options.truncate(from.saturating_sub(1));
+        } else {
+            options.drain(from..to);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forget;
+
+    #[test]
+    fn a_parameter_replaces_itself() {
+        for (before, key, after) in [
+            ("a=1,b,c=3", "b", "a=1,c=3"),
+            ("a=1,b,c=3", "c", "a=1,b"),
+            ("a=1,b,c=3", "a", "b,c=3"),
+            ("a=1", "a", ""),
+            ("ab=1,a", "a", "ab=1"),
+            ("a=1,b=a", "x", "a=1,b=a"),
+            ("a,b,a=2", "a", "b"),
+            ("", "a", ""),
+        ] {
+            let mut options = before.as_bytes().to_vec();
+            forget(&mut options, key.as_bytes());
+            assert_eq!(core::str::from_utf8(&options), Ok(after), "{before} without {key}");
+        }
     }
 }

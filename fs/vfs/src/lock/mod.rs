@@ -1,4 +1,4 @@
-//! File locks: `flock(2)`, POSIX record locks and open file description locks of `fcntl(2)`.
+//! File locks: `flock(2)`, POSIX record locks and open file description locks of `fcntl(2)`, and leases ([`lease`]).
 //!
 //! Each inode that was ever locked has a [`LockContext`]. POSIX locks belong to a descriptor table,
 //! OFD locks to an open file, flock locks to an open file. The lists are sorted by owner-independent
@@ -8,12 +8,14 @@
 //! Lock order: the list of locked inodes ([`show`]), `LockContext::state`, the wait graph.
 
 pub mod flock;
+pub mod lease;
 pub mod posix;
 pub mod show;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
 use mm::fallible::TryVec;
 
 use arch::sync::SpinLock;
@@ -21,6 +23,7 @@ use sched::wait::WaitQueue;
 
 use crate::file::File;
 use flock::FlockEntry;
+use lease::Lease;
 use posix::PosixLock;
 
 /// Whom POSIX locks belong to: a descriptor table.
@@ -43,6 +46,7 @@ struct State {
     /// Requests that wait, for those who look.
     waiting_posix: Vec<PosixLock>,
     waiting_flock: Vec<FlockEntry>,
+    leases: Vec<Lease>,
 }
 
 impl State {
@@ -60,6 +64,8 @@ pub struct LockContext {
     state: SpinLock<State>,
     /// Woken when a lock goes.
     released: WaitQueue,
+    /// There are leases.
+    has_leases: AtomicBool,
 }
 
 /// The address of an open file, as an owner.
@@ -69,7 +75,11 @@ pub(crate) fn file_owner(file: &File) -> u64 {
 
 impl LockContext {
     pub(crate) fn new() -> Self {
-        Self { state: SpinLock::new(State::default()), released: WaitQueue::new() }
+        Self {
+            state: SpinLock::new(State::default()),
+            released: WaitQueue::new(),
+            has_leases: AtomicBool::new(false),
+        }
     }
 
     /// A descriptor was closed: all POSIX locks of its table on this inode go.
@@ -88,6 +98,7 @@ impl LockContext {
     /// An open file is gone: its flock and OFD locks go.
     pub(crate) fn release_file(&self, file: &File) {
         let id = file_owner(file);
+        self.drop_lease(id);
         {
             let mut state = self.state.lock();
             state.posix.retain(|lock| lock.owner != posix::Owner::File(id));

@@ -49,10 +49,20 @@ pub(crate) struct FlockInfo {
     pub(crate) file: u64,
 }
 
+/// A lease.
+#[derive(Clone, Copy, Debug)]
+struct LeaseInfo {
+    target: Option<LockKind>,
+    breaking: bool,
+    pid: i32,
+    file: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum What {
     Flock(FlockInfo),
     Posix(PosixLock),
+    Lease(LeaseInfo),
 }
 
 /// A lock, or a request that waits for one.
@@ -69,6 +79,7 @@ impl Shown {
         match self.what {
             What::Flock(lock) => lock.pid,
             What::Posix(lock) => lock.pid,
+            What::Lease(lease) => lease.pid,
         }
     }
 
@@ -76,6 +87,7 @@ impl Shown {
     fn belongs_to(&self, file: u64, owner: Owner) -> bool {
         match self.what {
             What::Flock(lock) => lock.file == file,
+            What::Lease(lease) => lease.file == file,
             What::Posix(lock) => lock.owner == owner || lock.owner == Owner::File(file),
         }
     }
@@ -83,17 +95,25 @@ impl Shown {
     /// Writes the line behind the number; `pid` is how the reader sees [`Self::pid`].
     pub fn write(&self, inode: &Inode, pid: i32, out: &mut dyn fmt::Write) -> fmt::Result {
         let (class, kind) = match self.what {
-            What::Flock(lock) => ("FLOCK ", lock.kind),
-            What::Posix(lock) if matches!(lock.owner, Owner::File(_)) => ("OFDLCK", lock.kind),
-            What::Posix(lock) => ("POSIX ", lock.kind),
+            What::Flock(lock) => ("FLOCK  ADVISORY ", Some(lock.kind)),
+            What::Posix(lock) if matches!(lock.owner, Owner::File(_)) => {
+                ("OFDLCK ADVISORY ", Some(lock.kind))
+            }
+            What::Posix(lock) => ("POSIX  ADVISORY ", Some(lock.kind)),
+            What::Lease(lease) if lease.breaking => ("LEASE  BREAKING ", lease.target),
+            What::Lease(lease) => ("LEASE  ACTIVE   ", lease.target),
         };
-        let kind = if kind == LockKind::Write { "WRITE" } else { "READ" };
+        let kind = match kind {
+            Some(LockKind::Write) => "WRITE",
+            Some(LockKind::Read) => "READ",
+            None => "UNLCK",
+        };
         let dev = inode.sb().dev();
-        write!(out, "{class} ADVISORY  {kind} {pid} {:02x}:{:02x}:{} ", dev.major, dev.minor, inode.ino())?;
+        write!(out, "{class} {kind} {pid} {:02x}:{:02x}:{} ", dev.major, dev.minor, inode.ino())?;
         match self.what {
             What::Posix(lock) if lock.end != i64::MAX as u64 => writeln!(out, "{} {}", lock.start, lock.end),
             What::Posix(lock) => writeln!(out, "{} EOF", lock.start),
-            What::Flock(_) => writeln!(out, "0 EOF"),
+            What::Flock(_) | What::Lease(_) => writeln!(out, "0 EOF"),
         }
     }
 }
@@ -105,6 +125,7 @@ impl LockContext {
         let state = self.state.lock();
         let room =
             state.posix.len() + state.flock.len() + state.waiting_posix.len() + state.waiting_flock.len();
+        let room = room + state.leases.len();
         list.try_reserve(room).map_err(|_| Errno::ENOMEM)?;
         for (index, held) in state.posix.iter().enumerate() {
             list.push_reserved(Shown { what: What::Posix(*held), waits: false });
@@ -127,6 +148,11 @@ impl LockContext {
                 }))?;
             }
         }
+        list.extend(state.leases.iter().take(room - list.len()).map(|lease| {
+            let (target, breaking) = (lease.target(), lease.is_breaking());
+            let info = LeaseInfo { target, breaking, pid: lease.pid, file: lease.file };
+            Shown { what: What::Lease(info), waits: false }
+        }));
         Ok(list)
     }
 }

@@ -208,15 +208,24 @@ pub fn setattr(ctx: &LookupContext<'_>, at: &Path, change: &Change, depth: Depth
     mounts.iter().try_for_each(|mount| check_locked(mount, change.apply_to(mount.flags())))?;
     let become_read_only: Vec<Arc<Mount>> =
         mounts.iter().filter(|m| change.set & !m.flags() & flags::RDONLY != 0).cloned().collect();
-    if change.propagation == Some(Kind::Shared) {
-        // The one step that can fail comes before those that cannot.
-        propagate::make_shared(&mounts)?;
-    }
+    // What can fail comes before what cannot.
+    let fresh = match change.propagation {
+        Some(Kind::Shared) => propagate::new_groups(&mounts)?,
+        _ => Vec::new(),
+    };
     let apply = || mounts.iter().for_each(|mount| mount.set_flags(change.apply_to(mount.flags())));
-    match become_read_only.is_empty() {
-        true => apply(),
-        false => without_writers(&become_read_only, apply)?,
+    let applied = match become_read_only.is_empty() {
+        true => {
+            apply();
+            Ok(())
+        }
+        false => without_writers(&become_read_only, apply),
+    };
+    if let Err(error) = applied {
+        propagate::free_groups(fresh);
+        return Err(error);
     }
+    propagate::share(&mounts, fresh);
     if let Some(kind) = change.propagation {
         mounts.iter().try_for_each(|mount| propagate::change_kind(mount, kind))?;
     }

@@ -80,7 +80,7 @@ fn place(ctx: &LookupContext<'_>, from: &Path, to: &Path, at: &Path, side: Side)
     {
         return Err(Errno::EINVAL);
     }
-    if is_within(&at.mnt, &from.mnt) {
+    if tree::would_keep(ctx.ns, &from.mnt) || is_within(&at.mnt, &from.mnt) {
         return Err(Errno::ELOOP);
     }
     tree::detach(&from.mnt);

@@ -19,6 +19,7 @@ use sync::RcuPtr;
 
 use super::{MountNamespace, tree};
 use crate::dentry::Dentry;
+use crate::notify::Watched;
 use crate::path::Path;
 use crate::super_block::{SB_RDONLY, SuperBlock};
 use mm::context::NoFailScope;
@@ -115,6 +116,8 @@ pub struct Mount {
     pub(crate) locked_flags: AtomicU32,
     /// Came with a less privileged namespace as part of a whole; cannot be unmounted alone.
     pub(crate) locked: AtomicBool,
+    /// Marks of fanotify.
+    pub notify: Watched,
 }
 
 /// Every mount of `sb`.
@@ -150,6 +153,7 @@ impl Mount {
             expiry_mark: AtomicBool::new(false),
             locked_flags: AtomicU32::new(0),
             locked: AtomicBool::new(false),
+            notify: Watched::default(),
         })?;
         let _no_fail = NoFailScope::enter();
         ALL.lock().insert(mount.unique_id, Arc::downgrade(&mount));

@@ -190,8 +190,7 @@ fn bind(ctx: &LookupContext<'_>, source: &[u8], at: &Path, recursive: bool) -> R
         return Err(Errno::EINVAL);
     }
     let from = path_lookup(ctx, At::Cwd, source, LookupFlags::FOLLOW)?;
-    // A namespace that is mounted in itself, or in one that it can be mounted in, would never end.
-    if from.inode()?.ops().mount_namespace().is_some_and(|ns| ns.id() <= ctx.ns.id()) {
+    if tree::keeps(ctx.ns, &from.dentry) {
         return Err(Errno::EINVAL);
     }
     let what = if recursive { CopyWhat::Tree } else { CopyWhat::One };

@@ -222,9 +222,41 @@ fn receivers(at: &Arc<Mount>, source: Vec<u32>, minted: &mut Vec<u32>) -> Result
     Ok(found)
 }
 
-/// Gives every unshared mount of a tree a peer group of its own.
-pub(super) fn make_shared(tree: &[Arc<Mount>]) -> Result<()> {
-    tree.iter().try_for_each(|mount| change_kind(mount, Kind::Shared))
+/// Numbers for the peer groups that [`share`] gives to the mounts of `tree` that have none.
+///
+/// # Errors
+/// `ENOSPC`, `ENOMEM`.
+pub(super) fn new_groups(tree: &[Arc<Mount>]) -> Result<Vec<u32>> {
+    let count = tree.iter().filter(|mount| groups(mount).0 == 0).count();
+    let mut fresh = Vec::new();
+    fresh.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    for _ in 0..count {
+        match new_group() {
+            Ok(id) => fresh.push(id),
+            Err(error) => {
+                free_groups(fresh);
+                return Err(error);
+            }
+        }
+    }
+    Ok(fresh)
+}
+
+/// Gives back numbers of groups that nobody joined.
+pub(super) fn free_groups(unused: Vec<u32>) {
+    let mut ids = GROUP_IDS.lock();
+    for id in unused {
+        ids.free(id);
+    }
+}
+
+/// Gives every unshared mount of a tree a peer group of its own, with the numbers that [`new_groups`] set aside.
+pub(super) fn share(tree: &[Arc<Mount>], fresh: Vec<u32>) {
+    let unshared = tree.iter().filter(|mount| groups(mount).0 == 0);
+    for (mount, id) in unshared.zip(fresh) {
+        join_group(mount, id);
+        mount.propagation.lock().unbindable = false;
+    }
 }
 
 /// A copy of the tree, and where it goes.
@@ -238,27 +270,36 @@ struct Delivery {
 /// attaches copies wherever the event travels. If one of them cannot be made, none is attached.
 pub(super) fn propagate_mount(top: &Arc<Mount>, at: &Path) -> Result<()> {
     let tree = tree::subtree(top);
-    make_shared(&tree)?;
-    let source = tree.iter().map(|mount| groups(mount).0).collect();
+    let fresh = new_groups(&tree)?;
+    let mut next = fresh.iter().copied();
+    let shared = |mount: &Arc<Mount>| match groups(mount).0 {
+        0 => next.next().unwrap_or(0),
+        group => group,
+    };
+    let source = tree.iter().map(shared).collect();
     let mut minted = Vec::new();
     let mut deliveries = Vec::new();
     let made = receivers(&at.mnt, source, &mut minted).and_then(|receivers| {
         receivers.into_iter().try_for_each(|receiver| prepare(&tree, at, receiver, &mut deliveries))
     });
     match made {
-        Ok(()) => deliver(at, deliveries),
-        Err(_) => deliveries.iter().for_each(|delivery| tree::discard(&delivery.copy)),
+        Ok(()) => {
+            share(&tree, fresh);
+            deliver(at, deliveries);
+        }
+        Err(_) => {
+            deliveries.iter().for_each(|delivery| tree::discard(&delivery.copy));
+            minted.extend(fresh);
+            // Slaves may have come to a group before any member.
+            GROUPS.lock().retain(|id, group| !group.members.is_empty() || !minted.contains(id));
+        }
     }
     // Groups that nobody joined.
     let unused: Vec<u32> = {
         let groups = GROUPS.lock();
         minted.into_iter().filter(|id| !groups.contains_key(id)).collect()
     };
-    let mut ids = GROUP_IDS.lock();
-    for id in unused {
-        ids.free(id);
-    }
-    drop(ids);
+    free_groups(unused);
     made
 }
 

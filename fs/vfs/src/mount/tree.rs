@@ -252,12 +252,23 @@ fn copy_below(pairs: &mut Pairs, what: CopyWhat) -> Result<()> {
     Ok(())
 }
 
+/// Whether something in the tree at `top` is the file of `ns`, or of an older namespace, in which `ns` can be mounted: a namespace
+/// that keeps itself would never end.
+pub(super) fn would_keep(ns: &MountNamespace, top: &Arc<Mount>) -> bool {
+    subtree(top).iter().any(|mount| keeps(ns, mount.root()))
+}
+
+/// The same for one file.
+pub(super) fn keeps(ns: &MountNamespace, file: &Dentry) -> bool {
+    file.inode().is_some_and(|inode| inode.ops().mount_namespace().is_some_and(|named| named.id() <= ns.id()))
+}
+
 fn names_namespace(dentry: &Dentry) -> bool {
     dentry.inode().is_some_and(|inode| inode.ops().mount_namespace().is_some())
 }
 
 /// Whether binding `mount` at `dentry` alone would show what locked mounts on it cover.
-pub(super) fn has_locked_children(mount: &Arc<Mount>, dentry: &Dentry) -> bool {
+pub(crate) fn has_locked_children(mount: &Arc<Mount>, dentry: &Dentry) -> bool {
     mount.children().iter().any(|child| {
         child.locked.load(Ordering::Relaxed)
             && child.mountpoint().is_some_and(|at| at.dentry.is_below(dentry))

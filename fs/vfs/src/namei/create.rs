@@ -9,12 +9,12 @@ use abi::{Errno, Result, raw};
 
 use super::lookup::lookup_locked;
 use super::{At, LookupFlags, path_lookup, path_parent};
-use crate::attr::new_entry_mode;
+use crate::attr::{masked, new_entry_mode};
 use crate::cred::Credentials;
 use crate::dcache;
 use crate::dentry::{Dentry, DentryFlags};
 use crate::inode::{Inode, InodeFlags};
-use crate::notify;
+use crate::notify::{self, Data};
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create, owner_or_capable};
 use crate::security::{self, Move, MoveKind, Rights};
@@ -60,8 +60,8 @@ fn create_with(
         security::check(ctx.cred, &parent, rights)?;
         may_create(dir, ctx.cred)?;
         let inode = make(&parent, dir, last.name())?;
-        notify::on_entry(dir, notify::event::CREATE, last.name(), inode.is_dir(), 0);
         let dentry = attach(&parent.dentry, &dentry, last.name(), inode)?;
+        notify::on_entry(&parent.dentry, Data::Dentry(&dentry), notify::mask::CREATE, last.name());
         Ok(Path::new(parent.mnt.clone(), dentry))
     })();
     if write.is_ok() {
@@ -93,7 +93,7 @@ pub fn mkdir(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32) -> Res
             return Err(Errno::EMLINK);
         }
         let mode = mode & (raw::S_IRWXU | raw::S_IRWXG | raw::S_IRWXO | raw::S_ISVTX);
-        let mode = new_entry_mode(dir, ctx.cred, raw::S_IFDIR | mode & !ctx.fs.umask());
+        let mode = new_entry_mode(dir, ctx.cred, raw::S_IFDIR | masked(dir, mode, ctx.fs.umask()));
         dir.ops().mkdir(ctx.cred, dir, name, mode)
     })
 }
@@ -109,7 +109,7 @@ pub fn mknod(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], mode: u32, dev: D
         return Err(Errno::EINVAL);
     }
     create_with(ctx, at, name, NewKind::Other, Rights::to_make(kind), |_, dir, name| {
-        let permissions = mode & 0o7777 & !ctx.fs.umask();
+        let permissions = masked(dir, mode & 0o7777, ctx.fs.umask());
         let mode = new_entry_mode(dir, ctx.cred, kind as u32 | permissions);
         if kind == FileType::Regular {
             return dir.ops().create(ctx.cred, dir, name, mode);
@@ -178,10 +178,10 @@ pub fn link(
             return Err(Errno::EMLINK);
         }
         dir.ops().link(dir, name, &inode)?;
+        notify::on_inode(&inode, Some(&source.dentry), notify::mask::ATTRIB);
         Ok(inode.clone())
-    })?;
-    notify::on_inode(source.inode()?, notify::event::ATTRIB);
-    Ok(())
+    })
+    .map(drop)
 }
 
 /// `/proc/sys/fs/protected_hardlinks`: only files that one owns or could write may be linked.

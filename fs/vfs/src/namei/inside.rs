@@ -11,7 +11,7 @@ use super::open::{OpenArgs, do_open};
 use super::remove::unlink_entry;
 use crate::file::{File, FileMode};
 use crate::inode::Inode;
-use crate::notify;
+use crate::notify::{self, Data};
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create};
 use crate::types::{MayAccess, NAME_MAX};
@@ -63,8 +63,9 @@ pub fn open_inside(
         write?;
         may_create(inode, ctx.cred)?;
         let made = make(inode, name, raw::S_IFREG | mode & 0o7777 & !ctx.fs.umask())?;
-        notify::on_entry(inode, notify::event::CREATE, name, false, 0);
-        Ok((attach(&dir.dentry, &dentry, name, made)?, FileMode::CREATED))
+        let dentry = attach(&dir.dentry, &dentry, name, made)?;
+        notify::on_entry(&dir.dentry, Data::Dentry(&dentry), notify::mask::CREATE, name);
+        Ok((dentry, FileMode::CREATED))
     })();
     if write.is_ok() {
         dir.mnt.put_write();
@@ -72,7 +73,7 @@ pub fn open_inside(
     let (dentry, extra) = found?;
     let path = Path::new(dir.mnt.clone(), dentry);
     let flags = flags & !(raw::O_CREAT | raw::O_EXCL | raw::O_TRUNC | raw::O_NOCTTY | raw::O_PATH);
-    do_open(ctx, &path, &OpenArgs { flags, mode: 0, resolve: LookupFlags::empty() }, extra)
+    do_open(ctx.cred, &path, &OpenArgs { flags, mode: 0, resolve: LookupFlags::empty() }, extra)
 }
 
 /// Removes `name` from the directory `dir`.

@@ -36,7 +36,7 @@ use crate::file::File;
 
 pub use create::{link, mkdir, mknod, symlink};
 pub use dirs::{access, chdir, chroot, fchdir, readlink};
-pub use open::{OpenArgs, open, open_path};
+pub use open::{OpenArgs, open, open_found, open_path};
 pub use remove::{rmdir, unlink};
 pub use rename::{RenameFlags, rename};
 pub use walk::{path_lookup, path_parent};
@@ -91,7 +91,9 @@ impl LookupFlags {
             (raw::RESOLVE_IN_ROOT, Self::IN_ROOT),
             (raw::RESOLVE_CACHED, Self::CACHED),
         ] {
-            lookup.set(flag, resolve & u64::from(bit) != 0 || lookup.contains(flag));
+            if resolve & u64::from(bit) != 0 {
+                lookup |= flag;
+            }
         }
         lookup
     }

@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use abi::cap::Cap;
 use abi::fs::OpenHow;
 use abi::{Errno, Result, raw};
 
@@ -13,11 +12,13 @@ use super::walk::Walk;
 use super::{At, LookupFlags, path_lookup};
 use crate::attr;
 use crate::chrdev;
+use crate::cred::Credentials;
 use crate::dentry::Dentry;
 use crate::file::{File, FileImpl, FileMode, OpenFile};
 use crate::file_ops::NoOps;
 use crate::inode::{Inode, InodeFlags};
-use crate::notify;
+use crate::lock::lease::break_lease;
+use crate::notify::{self, Data};
 use crate::path::{LookupContext, Path};
 use crate::permission::{inode_permission, may_create, owner_or_capable};
 use crate::pipe;
@@ -170,7 +171,26 @@ pub fn open_path(ctx: &LookupContext<'_>, path: Path, args: &OpenArgs) -> Result
         return open_o_path(ctx, &path, args);
     }
     may_open(ctx, &path, args, args.access())?;
-    do_open(ctx, &path, args, FileMode::empty())
+    do_open(ctx.cred, &path, args, FileMode::empty())
+}
+
+/// Opens the place `path`, which was found by a file handle. It exists, so `O_CREAT` makes nothing.
+pub fn open_found(ctx: &LookupContext<'_>, path: Path, args: &OpenArgs) -> Result<Arc<File>> {
+    if args.flags & raw::O_DIRECTORY != 0 && !path.inode()?.is_dir() {
+        return Err(Errno::ENOTDIR);
+    }
+    if args.flags & TMPFILE_BIT != 0 {
+        return open_tmpfile_in(ctx, &path, args);
+    }
+    if args.flags & raw::O_CREAT != 0 {
+        if args.flags & raw::O_EXCL != 0 {
+            return Err(Errno::EEXIST);
+        }
+        if path.inode()?.is_dir() {
+            return Err(Errno::EISDIR);
+        }
+    }
+    open_path(ctx, path, args)
 }
 
 fn open_o_path(ctx: &LookupContext<'_>, path: &Path, args: &OpenArgs) -> Result<Arc<File>> {
@@ -221,7 +241,7 @@ fn open_create(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], args: &OpenArgs
         }
         may_create_in_sticky(ctx, parent.inode()?, inode)?;
         may_open(ctx, &path, args, args.access())?;
-        return do_open(ctx, &path, args, FileMode::empty());
+        return do_open(ctx.cred, &path, args, FileMode::empty());
     }
 }
 
@@ -243,10 +263,12 @@ fn create_locked(
         write?;
         security::check(ctx.cred, parent, Rights::MAKE_REG)?;
         may_create(dir, ctx.cred)?;
-        let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
+        let mode =
+            attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | attr::masked(dir, args.mode, ctx.fs.umask()));
         let inode = dir.ops().create(ctx.cred, dir, name, mode)?;
-        notify::on_entry(dir, notify::event::CREATE, name, false, 0);
-        Ok(Ok(attach(&parent.dentry, &dentry, name, inode)?))
+        let dentry = attach(&parent.dentry, &dentry, name, inode)?;
+        notify::on_entry(&parent.dentry, Data::Dentry(&dentry), notify::mask::CREATE, name);
+        Ok(Ok(dentry))
     })();
     if write.is_ok() {
         parent.mnt.put_write();
@@ -257,7 +279,7 @@ fn create_locked(
             let fresh = OpenArgs { flags: args.flags & !raw::O_TRUNC, ..*args };
             // Who makes a file may open it as asked, whatever its mode says.
             may_open(ctx, &path, &fresh, MayAccess::empty())?;
-            do_open(ctx, &path, &fresh, FileMode::CREATED).map(Ok)
+            do_open(ctx.cred, &path, &fresh, FileMode::CREATED).map(Ok)
         }
         Err(existing) => Ok(Err(existing)),
     }
@@ -265,11 +287,16 @@ fn create_locked(
 
 fn open_tmpfile(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], args: &OpenArgs) -> Result<Arc<File>> {
     let parent = path_lookup(ctx, at, name, args.lookup_flags() | LookupFlags::DIRECTORY)?;
+    open_tmpfile_in(ctx, &parent, args)
+}
+
+fn open_tmpfile_in(ctx: &LookupContext<'_>, parent: &Path, args: &OpenArgs) -> Result<Arc<File>> {
     let dir = parent.inode()?;
     parent.mnt.get_write()?;
     let result = (|| {
         inode_permission(dir, ctx.cred, MayAccess::WRITE | MayAccess::EXEC)?;
-        let mode = attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | args.mode & !ctx.fs.umask());
+        let mode =
+            attr::new_entry_mode(dir, ctx.cred, raw::S_IFREG | attr::masked(dir, args.mode, ctx.fs.umask()));
         let inode = dir.ops().tmpfile(ctx.cred, dir, mode)?;
         let text = try_format(format_args!("#{}", inode.ino()))?;
         let dentry =
@@ -277,7 +304,7 @@ fn open_tmpfile(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8], args: &OpenArg
         let path = Path::new(parent.mnt.clone(), dentry);
         let fresh = OpenArgs { flags: args.flags & !(raw::O_TRUNC | raw::O_EXCL), ..*args };
         may_open(ctx, &path, &fresh, MayAccess::empty())?;
-        do_open(ctx, &path, &OpenArgs { flags: args.flags, ..fresh }, FileMode::CREATED)
+        do_open(ctx.cred, &path, &OpenArgs { flags: args.flags, ..fresh }, FileMode::CREATED)
     })();
     parent.mnt.put_write();
     result
@@ -332,9 +359,15 @@ fn may_create_in_sticky(ctx: &LookupContext<'_>, dir: &Inode, inode: &Inode) -> 
     Ok(())
 }
 
+/// Opens `path`, which an event is about, for somebody who may; the open file makes no events.
+pub(crate) fn open_unheard(cred: &Arc<Credentials>, path: &Path, flags: u32) -> Result<Arc<File>> {
+    let args = OpenArgs { flags, mode: 0, resolve: LookupFlags::empty() };
+    do_open(cred, path, &args, FileMode::NONOTIFY)
+}
+
 /// Makes the open file: counts writers, calls the file system or the device, truncates.
 pub(super) fn do_open(
-    ctx: &LookupContext<'_>,
+    cred: &Arc<Credentials>,
     path: &Path,
     args: &OpenArgs,
     extra: FileMode,
@@ -359,7 +392,7 @@ pub(super) fn do_open(
         FileType::CharDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket
     );
     let truncates = args.flags & raw::O_TRUNC != 0 && inode.is_regular();
-    let mut undo = Undo { path, mount: false, inode: false };
+    let mut undo = Undo { path, mount: false, inode: false, reader: false };
     if (mode.contains(FileMode::WRITE) || truncates) && !special {
         if mode.contains(FileMode::WRITE) {
             inode.get_write_access()?;
@@ -368,8 +401,19 @@ pub(super) fn do_open(
         path.mnt.get_write()?;
         undo.mount = true;
     }
-    mode |= security::check_open(ctx.cred, path, mode)?;
-    let mut open = OpenFile { path, cred: ctx.cred, flags: args.flags, mode };
+    mode |= security::check_open(cred, path, mode)?;
+    if truncates && mode.contains(FileMode::NO_TRUNCATE) {
+        return Err(Errno::EACCES);
+    }
+    // Counted before leases are looked at: either the lease sees this open, or this open sees the lease.
+    if inode.is_regular() && mode & (FileMode::READ | FileMode::WRITE) == FileMode::READ {
+        inode.read_count.fetch_add(1, Ordering::SeqCst);
+        undo.reader = true;
+    }
+    if inode.is_regular() {
+        break_lease(inode, args.flags)?;
+    }
+    let mut open = OpenFile { path, cred, flags: args.flags, mode };
     let ops = match inode.file_type() {
         FileType::CharDevice => chrdev::open(inode, &mut open)?,
         FileType::BlockDevice => chrdev::open_block(inode, &mut open)?,
@@ -380,32 +424,36 @@ pub(super) fn do_open(
     if args.flags & raw::O_DIRECT != 0 && !special && inode.is_regular() && !ops.supports_direct() {
         return Err(Errno::EINVAL);
     }
-    if truncates {
-        let change = Iattr { valid: AttrValid::SIZE | AttrValid::OPEN, size: 0, ..Iattr::default() };
-        // Also an open for reading only counts as a writer while it truncates: not of a program that runs.
-        inode.get_write_access()?;
-        if mode.contains(FileMode::NO_TRUNCATE) {
-            inode.put_write_access();
-            return Err(Errno::EACCES);
-        }
-        let truncated = attr::do_truncate(ctx.cred, inode, change);
-        inode.put_write_access();
-        truncated?;
-    }
     if undo.inode {
         open.mode |= FileMode::WRITE_COUNTED;
+    }
+    if undo.reader {
+        open.mode |= FileMode::READ_COUNTED;
     }
     let keeps_mount = undo.mount && mode.contains(FileMode::WRITE);
     if keeps_mount {
         open.mode |= FileMode::WRITER;
     }
-    let file = File::new(open, ops)?;
+    let mut file = File::new(open, ops)?;
     undo.inode = false;
+    undo.reader = false;
     undo.mount &= !keeps_mount;
     if inode.file_type() == FileType::Fifo {
         pipe::opened(&file);
     }
-    notify::on_file(&file, notify::event::OPEN);
+    if let Err(error) = notify::may_open(&file) {
+        File::was_refused(&mut file);
+        return Err(error);
+    }
+    notify::on_open(&file);
+    if truncates {
+        let change = Iattr { valid: AttrValid::SIZE | AttrValid::OPEN, size: 0, ..Iattr::default() };
+        // Also an open for reading only counts as a writer while it truncates: not of a program that runs.
+        inode.get_write_access()?;
+        let truncated = attr::do_truncate(cred, &path.dentry, change);
+        inode.put_write_access();
+        truncated?;
+    }
     Ok(file)
 }
 
@@ -414,6 +462,7 @@ struct Undo<'a> {
     path: &'a Path,
     mount: bool,
     inode: bool,
+    reader: bool,
 }
 
 impl Drop for Undo<'_> {
@@ -426,10 +475,10 @@ impl Drop for Undo<'_> {
         {
             inode.put_write_access();
         }
+        if self.reader
+            && let Some(inode) = self.path.dentry.inode()
+        {
+            inode.read_count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
-}
-
-/// Whether `cred` may open by file handle.
-pub fn may_decode_handle(ctx: &LookupContext<'_>) -> bool {
-    ctx.cred.capable(Cap::DacReadSearch)
 }

@@ -8,7 +8,7 @@ use crate::dcache;
 use crate::dentry::DentryFlags;
 use crate::inode::InodeFlags;
 use crate::mount;
-use crate::notify;
+use crate::notify::{self, Data};
 use crate::path::{LookupContext, Path};
 use crate::permission::{Removal, may_delete, may_search};
 use crate::security::{self, Rights};
@@ -67,11 +67,19 @@ pub(super) fn unlink_entry(
         }
         dir.ops().unlink(dir, name, inode)?;
     }
-    notify::on_entry(dir, notify::event::DELETE, name, false, 0);
-    let gone = inode.nlink() == 0;
-    notify::on_inode(inode, if gone { notify::event::DELETE_SELF } else { notify::event::ATTRIB });
+    notify::on_inode(inode, None, notify::mask::ATTRIB);
+    dcache::d_delete(&dentry);
+    // The space is given back with the directory free for others, unless somebody watches: the end of the file is told before
+    // the end of its name.
+    let watched = inode.notify.pins() > 0;
+    if watched {
+        dcache::evict_if_unused(&dentry, 1);
+    }
+    notify::on_entry(&parent.dentry, Data::Inode(inode), notify::mask::DELETE, name);
     drop(names);
-    dcache::d_delete(&dentry, 1);
+    if !watched {
+        dcache::evict_if_unused(&dentry, 1);
+    }
     Ok(())
 }
 
@@ -105,9 +113,9 @@ pub fn rmdir(ctx: &LookupContext<'_>, at: At<'_>, name: &[u8]) -> Result<()> {
             dentry.insert_flags(DentryFlags::CANT_MOUNT);
             mount::tree::detach_mounts(&dentry);
         }
-        notify::on_entry(dir, notify::event::DELETE, last.name(), true, 0);
-        notify::on_inode(inode, notify::event::DELETE_SELF);
-        dcache::d_delete(&dentry, 1);
+        dcache::d_delete(&dentry);
+        dcache::evict_if_unused(&dentry, 1);
+        notify::on_entry(&parent.dentry, Data::Inode(inode), notify::mask::DELETE, last.name());
         Ok(())
     })();
     parent.mnt.put_write();

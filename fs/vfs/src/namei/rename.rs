@@ -1,7 +1,6 @@
 //! `rename(2)`, `renameat2(2)`.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result, raw};
 use bitflags::bitflags;
@@ -31,8 +30,6 @@ bitflags! {
         const WHITEOUT = raw::RENAME_WHITEOUT;
     }
 }
-
-static COOKIE: AtomicU32 = AtomicU32::new(1);
 
 /// `renameat2(2)`.
 pub fn rename(
@@ -98,6 +95,7 @@ pub fn rename(
         security::check_move(ctx.cred, &request)?;
         let step = Step {
             ctx,
+            old_parent: &old_parent.dentry,
             old_name: old_last.name(),
             source: &source,
             new_parent: &new_parent.dentry,
@@ -128,6 +126,7 @@ fn locked<R>(a: &Arc<Dentry>, b: &Arc<Dentry>, f: impl FnOnce() -> Result<R>) ->
 
 struct Step<'a> {
     ctx: &'a LookupContext<'a>,
+    old_parent: &'a Arc<Dentry>,
     old_name: &'a [u8],
     source: &'a Arc<Dentry>,
     new_parent: &'a Arc<Dentry>,
@@ -182,7 +181,7 @@ impl Step<'_> {
             flags: self.flags,
         })?;
         self.update_cache(renamed, other);
-        self.announce(old_dir, inode, new_dir, other);
+        self.announce();
         Ok(())
     }
 
@@ -206,33 +205,24 @@ impl Step<'_> {
                     other.insert_flags(InodeFlags::DEAD);
                 }
                 mount::tree::detach_mounts(self.target);
-                dcache::d_delete(self.target, 1);
+                dcache::d_delete(self.target);
             }
             None => dcache::d_drop(self.target),
         }
         dcache::d_move(to);
     }
 
-    fn announce(
-        &self,
-        old_dir: &Arc<Inode>,
-        inode: &Arc<Inode>,
-        new_dir: &Arc<Inode>,
-        other: Option<&Arc<Inode>>,
-    ) {
-        let cookie = COOKIE.fetch_add(1, Ordering::Relaxed);
-        let dir = inode.is_dir();
-        notify::on_entry(old_dir, notify::event::MOVED_FROM, self.old_name, dir, cookie);
-        notify::on_entry(new_dir, notify::event::MOVED_TO, self.new_name, dir, cookie);
-        notify::on_inode(inode, notify::event::MOVE_SELF);
-        match other {
-            Some(other) if self.flags.contains(RenameFlags::EXCHANGE) => {
-                let dir = other.is_dir();
-                notify::on_entry(new_dir, notify::event::MOVED_FROM, self.new_name, dir, cookie);
-                notify::on_entry(old_dir, notify::event::MOVED_TO, self.old_name, dir, cookie);
-            }
-            Some(other) => notify::on_inode(other, notify::event::DELETE_SELF),
-            None => {}
+    /// Tells of the move, and lets what was replaced go.
+    fn announce(&self) {
+        let exchange = self.flags.contains(RenameFlags::EXCHANGE);
+        let replaced = (!exchange && !self.target.is_negative()).then_some(self.target);
+        let (old, new) = ((self.old_parent, self.old_name), (self.new_parent, self.new_name));
+        notify::on_move(old.0, old.1, self.source, new.0, new.1, replaced);
+        if exchange {
+            notify::on_move(new.0, new.1, self.target, old.0, old.1, None);
+        }
+        if replaced.is_some() {
+            dcache::evict_if_unused(self.target, 1);
         }
     }
 }

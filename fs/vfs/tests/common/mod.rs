@@ -1,5 +1,5 @@
 //! A machine with one tmpfs as its root, for tests on the host.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::sync::{Arc, Once};
 
@@ -33,7 +33,7 @@ impl World {
         let sb = vfs::FsType::mount(&tmpfs::ROOTFS, &request).unwrap();
         let mount = mount::kernel_mount(&sb, 0, b"rootfs").unwrap();
         let ns = mount::initial_namespace(&mount);
-        let fs = FsStruct::new(mount.root_path());
+        let fs = FsStruct::new(mount.root_path()).unwrap();
         fs.set_umask(0o022);
         Self { cred: Credentials::kernel().clone(), ns, fs }
     }

@@ -1,11 +1,8 @@
-//! Who may look into a process: `ptrace(2)`, "Ptrace access mode checking", with file system credentials.
+//! Who may look into a process: [`crate::cred::access`] with file system credentials.
 
-use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
-
-use abi::cap::Cap;
 use abi::{Errno, Result};
 
+use crate::cred::access::{self, Creds};
 use crate::process::{Thread, current};
 
 /// What is wanted of the process.
@@ -22,21 +19,7 @@ pub(super) enum Mode {
 /// # Errors
 /// `EACCES`.
 pub(super) fn check(target: &Thread, _mode: Mode) -> Result<()> {
-    let me = current();
-    if Arc::ptr_eq(&me.process, &target.process) {
-        return Ok(());
-    }
-    let (mine, theirs) = (me.cred(), target.cred());
-    let capable = mine.ns_capable(&theirs.user_ns, Cap::SysPtrace);
-    if capable {
-        return Ok(());
-    }
-    let same_user = [theirs.euid, theirs.suid, theirs.uid].iter().all(|uid| *uid == mine.fsuid);
-    let same_group = [theirs.egid, theirs.sgid, theirs.gid].iter().all(|gid| *gid == mine.fsgid);
-    let dumpable = target.process.dumpable.load(Ordering::Relaxed) == 1;
-    let within =
-        Arc::ptr_eq(&mine.user_ns, &theirs.user_ns) && mine.cap_effective.contains(theirs.cap_permitted);
-    if same_user && same_group && dumpable && within { Ok(()) } else { Err(Errno::EACCES) }
+    access::check(&current(), target, Creds::FileSystem).map_err(|_| Errno::EACCES)
 }
 
 /// Whether the running thread may look into `target`, for files that show zeros otherwise.

@@ -1,7 +1,9 @@
 //! `cwd`, `root`, `exe`, `map_files/`: links that lead to objects, whatever their names are by now.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
+use abi::cap::Cap;
 use abi::{Errno, Result};
 use kernfs::{Context, Dir, Entry, Link, Listing, Node};
 use vfs::file::File;
@@ -33,12 +35,22 @@ pub(super) fn exe(subject: &Subject) -> Result<Path> {
 
 struct MapFiles(Subject);
 
-/// The link for one mapped file.
-struct MapLink(Arc<File>);
+/// The link for one mapped file. It names the place, not the file: what is mapped there may change.
+struct MapLink {
+    subject: Subject,
+    range: Range<usize>,
+}
 
 impl Link for MapLink {
     fn target(&self, _: &Context<'_>) -> Result<LinkTarget> {
-        Ok(LinkTarget::Jump(self.0.path().clone()))
+        let file = MapFiles(self.subject.clone()).file_at(&self.range)?.ok_or(Errno::ENOENT)?;
+        Ok(LinkTarget::Jump(file.path().clone()))
+    }
+
+    /// They lead past the permissions of the directories on the way.
+    fn may_follow(&self, cx: &Context<'_>) -> Result<()> {
+        let may = cx.cred.capable(Cap::SysAdmin) || cx.cred.capable(Cap::CheckpointRestore);
+        if may { Ok(()) } else { Err(Errno::EPERM) }
     }
 
     fn is_magic(&self) -> bool {
@@ -61,23 +73,32 @@ impl MapFiles {
     fn space(&self) -> Result<Option<Arc<mm::AddressSpace>>> {
         self.0.with_thread(|_, thread| access::check(thread, Mode::Read).map(|()| thread.mm()))?
     }
+
+    /// The file that exactly this range maps.
+    fn file_at(&self, range: &Range<usize>) -> Result<Option<Arc<File>>> {
+        let Some(space) = self.space()? else { return Ok(None) };
+        let mut file = None;
+        space.for_each_area(range.start, &mut |area| {
+            if area.range() == *range {
+                file = area.file();
+            }
+            false
+        });
+        Ok(file.and_then(|file| file.as_any().downcast::<File>().ok()))
+    }
 }
 
 impl Dir for MapFiles {
     fn lookup(&self, _: &Context<'_>, name: &[u8]) -> Result<Option<Entry>> {
         let Some((start, end)) = parse(name) else { return Ok(None) };
-        let Some(space) = self.space()? else { return Ok(None) };
-        let mut file = None;
-        space.for_each_area(start, &mut |area| {
-            if area.range() == (start..end) {
-                file = area.file();
-            }
-            false
-        });
-        let Some(file) = file.and_then(|file| file.as_any().downcast::<File>().ok()) else { return Ok(None) };
+        let range = start..end;
+        if self.file_at(&range)?.is_none() {
+            return Ok(None);
+        }
         let ino = self.0.ino(Class::MapFiles, (start as u64) >> 12);
         let (uid, gid) = self.0.owner(false);
-        Ok(Some(Entry::new(Node::Link(try_arc(MapLink(file))?), ino, 0o700).owned_by(uid, gid)))
+        let link = MapLink { subject: self.0.clone(), range };
+        Ok(Some(Entry::new(Node::Link(try_arc(link)?), ino, 0o700).owned_by(uid, gid)))
     }
 
     fn list(&self, _: &Context<'_>, from: u64, emit: &mut Listing<'_>) -> Result<()> {

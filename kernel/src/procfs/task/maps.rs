@@ -6,23 +6,16 @@
 use core::fmt::{self, Write};
 
 use abi::{Errno, Result};
-use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use kernfs::Text;
 use mm::AddressSpace;
 use mm::query::{AreaInfo, AreaStats};
 
-use super::View;
-
 /// Column of the name.
 const NAME_COLUMN: usize = 73;
 
-fn space_of(view: &View<'_>) -> Result<Option<Arc<AddressSpace>>> {
-    view.with_thread(|_, thread| thread.mm())
-}
-
 /// Calls `f` with each area, one hold of the lock per area.
-fn each_area(space: &AddressSpace, mut f: impl FnMut(&AreaInfo<'_>) -> fmt::Result) -> Result<()> {
+pub(super) fn each_area(space: &AddressSpace, mut f: impl FnMut(&AreaInfo<'_>) -> fmt::Result) -> Result<()> {
     let mut from = 0;
     loop {
         let mut next = None;
@@ -60,9 +53,8 @@ fn address_line(out: &mut Text, area: &AreaInfo<'_>) -> fmt::Result {
 }
 
 /// `maps`.
-pub(super) fn maps(view: &View<'_>, out: &mut Text) -> Result<()> {
-    let Some(space) = space_of(view)? else { return Ok(()) };
-    each_area(&space, |area| address_line(out, area))
+pub(super) fn maps(space: &AddressSpace, out: &mut Text) -> Result<()> {
+    each_area(space, |area| address_line(out, area))
 }
 
 const fn kib(bytes: usize) -> usize {
@@ -106,9 +98,8 @@ fn counters(out: &mut Text, stats: &AreaStats, rollup: Option<[u64; 3]>) -> fmt:
 }
 
 /// `smaps`.
-pub(super) fn smaps(view: &View<'_>, out: &mut Text) -> Result<()> {
-    let Some(space) = space_of(view)? else { return Ok(()) };
-    each_area(&space, |area| {
+pub(super) fn smaps(space: &AddressSpace, out: &mut Text) -> Result<()> {
+    each_area(space, |area| {
         address_line(out, area)?;
         let range = area.range();
         row(out, "Size", kib(range.end - range.start))?;
@@ -125,12 +116,11 @@ pub(super) fn smaps(view: &View<'_>, out: &mut Text) -> Result<()> {
 }
 
 /// `smaps_rollup`: one entry for all.
-pub(super) fn smaps_rollup(view: &View<'_>, out: &mut Text) -> Result<()> {
-    let Some(space) = space_of(view)? else { return Ok(()) };
+pub(super) fn smaps_rollup(space: &AddressSpace, out: &mut Text) -> Result<()> {
     let mut sum = AreaStats::default();
     let mut kinds = [0u64; 3];
     let mut span: Option<(usize, usize)> = None;
-    each_area(&space, |area| {
+    each_area(space, |area| {
         let stats = area.stats();
         let range = area.range();
         span = Some((span.map_or(range.start, |(start, _)| start), range.end));

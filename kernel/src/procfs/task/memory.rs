@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
-use core::sync::atomic::Ordering;
-use kernfs::Text;
-use mm::fallible::{try_box, try_vec};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use kernfs::{Context, Show, Text};
+use mm::fallible::{try_arc, try_box, try_vec};
 use mm::remote::{RemoteBuf, RemoteMode};
 use mm::{AddressSpace, IovIter};
 use vfs::file::{File, FileImpl, OpenFile};
@@ -68,53 +68,45 @@ pub(super) fn cmdline(view: &View<'_>, out: &mut Text) -> Result<()> {
     Ok(())
 }
 
+/// What a file says about a memory.
+pub(super) type ShowMemory = fn(&AddressSpace, &mut Text) -> Result<()>;
+
+/// Text about the memory that the process had when the file was opened. After exec it has another one, which who opened the file
+/// need not be allowed to see.
+struct MemoryText {
+    space: Option<Arc<AddressSpace>>,
+    show: ShowMemory,
+}
+
+impl Show for MemoryText {
+    fn show(&self, _: &Context<'_>, out: &mut Text) -> Result<()> {
+        self.space
+            .as_deref()
+            .filter(|space| space.users() > 0)
+            .map_or(Ok(()), |space| (self.show)(space, out))
+    }
+}
+
+/// Opens a file about a memory.
+pub(super) fn open_text(subject: &Subject, show: ShowMemory) -> Result<FileImpl> {
+    let space = checked_space(subject, Mode::Read)?;
+    kernfs::open_text(try_arc(MemoryText { space, show })?)
+}
+
+/// A part of the stack as exec laid it out.
+fn push_part(space: &AddressSpace, ends: [&AtomicUsize; 2], out: &mut Text) -> Result<()> {
+    let [start, end] = ends.map(|end| end.load(Ordering::Relaxed));
+    push_range(space, start, end, out).map(drop)
+}
+
 /// `environ`.
-pub(super) fn environ(view: &View<'_>, out: &mut Text) -> Result<()> {
-    let Some(space) = view.with_thread(|_, thread| thread.mm())? else { return Ok(()) };
-    let start = space.layout.env_start.load(Ordering::Relaxed);
-    let end = space.layout.env_end.load(Ordering::Relaxed);
-    push_range(&space, start, end, out).map(drop)
+pub(super) fn environ(space: &AddressSpace, out: &mut Text) -> Result<()> {
+    push_part(space, [&space.layout.env_start, &space.layout.env_end], out)
 }
 
-/// `auxv`: what the kernel put on the stack for the program, which lies between the environment's pointers and its
-/// strings; found by walking from the stack's start.
-pub(super) fn auxv(view: &View<'_>, out: &mut Text) -> Result<()> {
-    let Some(space) = view.with_thread(|_, thread| thread.mm())? else { return Ok(()) };
-    let mut words = Words { space: &space, at: space.layout.start_stack.load(Ordering::Relaxed) };
-    let argc = words.next().ok_or(Errno::EIO)?;
-    // Arguments with their null pointer, then the environment up to its own.
-    words.at = words.at.saturating_add(argc.saturating_add(1).saturating_mul(8));
-    for _ in 0..LONGEST {
-        match words.next() {
-            Some(0) => break,
-            Some(_) => {}
-            None => return Ok(()),
-        }
-    }
-    // No more entries than the kernel ever writes.
-    for _ in 0..64 {
-        let (Some(kind), Some(value)) = (words.next(), words.next()) else { break };
-        out.push(&kind.to_ne_bytes());
-        out.push(&value.to_ne_bytes());
-        if kind == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-struct Words<'a> {
-    space: &'a AddressSpace,
-    at: usize,
-}
-
-impl Words<'_> {
-    fn next(&mut self) -> Option<usize> {
-        let mut bytes = [0u8; 8];
-        let got = self.space.access_remote(self.at, RemoteBuf::Read(&mut bytes), RemoteMode::Force);
-        self.at = self.at.checked_add(8)?;
-        (got == 8).then(|| usize::from_ne_bytes(bytes))
-    }
+/// `auxv`: what the kernel put on the stack for the program, behind the pointers to the environment.
+pub(super) fn auxv(space: &AddressSpace, out: &mut Text) -> Result<()> {
+    push_part(space, [&space.layout.auxv_start, &space.layout.auxv_end], out)
 }
 
 /// An open `mem`: keeps the address space that the process had when it was opened.
@@ -187,7 +179,11 @@ impl FileOps for Mem {
 }
 
 fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpace>>> {
-    subject.with_thread(|_, thread| access::check(thread, mode).map(|()| thread.mm()))?
+    subject.with_thread(|_, thread| {
+        // The memory first: an exec in the middle must not slip another program's in.
+        let space = thread.mm();
+        access::check(thread, mode).map(|()| space)
+    })?
 }
 
 /// Opens `mem`.
@@ -217,7 +213,7 @@ impl FileOps for PageMap {
             else {
                 break;
             };
-            if addr >= TASK_SIZE {
+            if addr >= TASK_SIZE || sched::current().has_fatal_signal() {
                 break;
             }
             let copied = iter.copy_to_iter(&entry(space, addr).to_ne_bytes());

@@ -9,6 +9,7 @@
 //! | [`stat`] | `stat`, `statm`, `schedstat`, `sched`, `wchan`, `stack`, `syscall` |
 //! | [`status`] | `status` |
 //! | [`maps`] | `maps`, `smaps`, `smaps_rollup` |
+//! | [`numa_maps`] | `numa_maps` |
 //! | [`memory`] | `mem`, `environ`, `cmdline`, `auxv`, `pagemap` |
 //! | [`fd`] | `fd/`, `fdinfo/` |
 //! | [`links`] | `cwd`, `root`, `exe`, `map_files/` |
@@ -49,6 +50,7 @@ mod memory;
 mod mounts;
 mod net;
 mod ns;
+mod numa_maps;
 mod settings;
 mod stat;
 mod status;
@@ -178,6 +180,8 @@ enum Kind {
     Text(ShowFn, Option<Mode>),
     /// Text that can be written.
     Writable(ShowFn, StoreFn),
+    /// Text about the memory that the process has when the file is opened.
+    Memory(memory::ShowMemory),
     /// A link to an object.
     Link(fn(&Subject) -> Result<Path>),
     /// A directory.
@@ -203,6 +207,10 @@ const fn text(name: &'static str, mode: u32, show: ShowFn) -> FileSpec {
     row(name, mode, Kind::Text(show, None))
 }
 
+const fn memory(name: &'static str, mode: u32, show: memory::ShowMemory) -> FileSpec {
+    row(name, mode, Kind::Memory(show))
+}
+
 const fn secret(name: &'static str, mode: u32, show: ShowFn) -> FileSpec {
     row(name, mode, Kind::Text(show, Some(Mode::Read)))
 }
@@ -225,8 +233,8 @@ const FILES: &[FileSpec] = &[
     row("fdinfo", 0o555, Kind::Dir(fd::info_dir)),
     row("ns", 0o511, Kind::Dir(ns::dir)),
     row("net", 0o555, Kind::Dir(net::dir)),
-    secret("environ", 0o400, memory::environ),
-    secret("auxv", 0o400, memory::auxv),
+    memory("environ", 0o400, memory::environ),
+    memory("auxv", 0o400, memory::auxv),
     text("status", 0o444, status::status),
     secret("personality", 0o400, settings::personality),
     text("limits", 0o444, settings::limits),
@@ -240,8 +248,9 @@ const FILES: &[FileSpec] = &[
     text("cmdline", 0o444, memory::cmdline),
     text("stat", 0o444, stat::stat),
     text("statm", 0o444, stat::statm),
-    secret("maps", 0o444, maps::maps),
+    memory("maps", 0o444, maps::maps),
     text("children", 0o444, threads::children).only(Scope::Thread),
+    secret("numa_maps", 0o444, numa_maps::numa_maps),
     row("mem", 0o600, Kind::Custom(memory::open_mem)),
     row("cwd", 0o777, Kind::Link(links::cwd)),
     row("root", 0o777, Kind::Link(links::root)),
@@ -250,8 +259,8 @@ const FILES: &[FileSpec] = &[
     row("mountinfo", 0o444, Kind::Custom(mounts::open_mountinfo)),
     row("mountstats", 0o400, Kind::Custom(mounts::open_mountstats)).only(Scope::Process),
     row("clear_refs", 0o200, Kind::Writable(settings::write_only, settings::clear_refs)),
-    secret("smaps", 0o444, maps::smaps),
-    secret("smaps_rollup", 0o444, maps::smaps_rollup),
+    memory("smaps", 0o444, maps::smaps),
+    memory("smaps_rollup", 0o444, maps::smaps_rollup),
     text("stack", 0o400, stat::stack),
     row("pagemap", 0o400, Kind::Custom(memory::open_pagemap)),
     text("wchan", 0o444, stat::wchan),
@@ -285,6 +294,10 @@ struct TaskText {
 
 impl Show for TaskText {
     fn show(&self, cx: &Context<'_>, out: &mut Text) -> Result<()> {
+        // Since the file was opened the process may have become another user's.
+        if let Some(mode) = self.mode {
+            self.subject.with_thread(|_, thread| access::check(thread, mode))??;
+        }
         (self.show)(&View::new(&self.subject, cx), out)
     }
 
@@ -331,6 +344,12 @@ impl TaskDir {
         let node = match &spec.kind {
             Kind::Text(show, mode) => text(*show, None, *mode)?,
             Kind::Writable(show, store) => text(*show, Some(*store), None)?,
+            Kind::Memory(show) => {
+                let show = *show;
+                Node::Custom(try_arc(move |_: &Context<'_>, _: &mut OpenFile<'_>| {
+                    memory::open_text(&subject, show)
+                })?)
+            }
             Kind::Link(path) => Node::Link(try_arc(TaskLink { subject, path: *path })?),
             Kind::Dir(make) => Node::Dir(make(&subject)?),
             Kind::Custom(open) => {
@@ -349,7 +368,7 @@ impl TaskDir {
 /// The process that an open `/proc/PID` stands for.
 pub fn process_of(file: &File) -> Option<Arc<Pid>> {
     let inode = file.path().dentry.inode()?;
-    let subject = kernfs::directory(&inode)?.stands_for()?.downcast_ref::<Subject>()?;
+    let subject = kernfs::directory(inode)?.stands_for()?.downcast_ref::<Subject>()?;
     (subject.scope == Scope::Process).then(|| subject.pid.clone())
 }
 
@@ -396,10 +415,31 @@ impl Dir for TaskDir {
         true
     }
 
+    fn is_guarded(&self) -> bool {
+        self.0.scope == Scope::Process
+    }
+
+    fn may_enter(&self, cx: &Context<'_>) -> Result<()> {
+        let Some(mounted) = cx.mounted_for::<Mounted>() else { return Ok(()) };
+        // A process that is gone hides nothing.
+        self.0.with_thread(|_, thread| mounted.enter(thread)).unwrap_or(Ok(()))
+    }
+
+    fn may_see(&self, cx: &Context<'_>) -> Result<()> {
+        let Some(mounted) = cx.mounted_for::<Mounted>() else { return Ok(()) };
+        let seen = self.0.with_thread(|_, thread| mounted.lists(thread)).unwrap_or(true);
+        if seen { Ok(()) } else { Err(Errno::ENOENT) }
+    }
+
     fn nlink(&self) -> u32 {
         let dirs = |spec: &&FileSpec| spec.is_in(self.0.scope) && matches!(spec.kind, Kind::Dir(_));
         2 + FILES.iter().filter(dirs).count() as u32
     }
+}
+
+/// Whether the running thread may look into `thread` (`PTRACE_MODE_READ_FSCREDS`).
+pub(super) fn may_look(thread: &Thread) -> bool {
+    access::permitted(thread)
 }
 
 fn directory(subject: Subject) -> Result<Entry> {

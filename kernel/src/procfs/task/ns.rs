@@ -21,7 +21,7 @@ use vfs::types::FileType;
 use super::access::{self, Mode};
 use super::{Class, Subject};
 use crate::fs::context::Caller;
-use crate::namespaces::syscalls::{Namespace, NamespaceFile};
+use crate::namespaces::{Namespace, NamespaceFile};
 use mm::fallible::{try_arc, try_box, try_format};
 
 static NSFS: PseudoFs = PseudoFs { name: "nsfs", magic: 0x6e73_6673 };

@@ -275,15 +275,25 @@ fn parse_map(data: &[u8]) -> Result<Vec<IdExtent>> {
     if extents.is_empty() { Err(Errno::EINVAL) } else { Ok(extents) }
 }
 
-/// Whether `cred`, the writer, may give `ns` this map (`new_idmap_permitted`).
+/// Whether `cred`, the opener of the file, may give `ns` this map: user_namespaces(7), "Defining user and group ID mappings".
 fn may_map(
     cred: &Credentials,
-    ns: &UserNamespace,
+    ns: &Arc<UserNamespace>,
     parent: &Arc<UserNamespace>,
     ids: Ids,
     map: &[IdExtent],
 ) -> bool {
-    // One id, the writer's own.
+    // The parent's root could give files capabilities that hold in the parent.
+    if ids == Ids::Users && map.iter().any(|extent| extent.lower_first == 0) {
+        let may = match Arc::ptr_eq(&cred.user_ns, ns) {
+            true => ns.parent_could_setfcap,
+            false => cred.ns_capable(parent, Cap::Setfcap),
+        };
+        if !may {
+            return false;
+        }
+    }
+    // One id, the opener's own.
     if let [only] = map
         && only.count == 1
         && cred.euid == ns.owner
@@ -300,19 +310,20 @@ fn may_map(
         }
     }
     let cap = if ids == Ids::Users { Cap::Setuid } else { Cap::Setgid };
-    cred.ns_capable(parent, cap)
+    // The writer too: neither may lend the other what it does not have.
+    cred.ns_capable(parent, cap) && current().with_cred(|writer| writer.ns_capable(parent, cap))
 }
 
 fn store_map(view: &View<'_>, ids: Ids, data: &[u8]) -> Result<()> {
     let ns = user_ns_of(view)?;
     let parent = ns.parent.clone().ok_or(Errno::EPERM)?;
-    let writer = &view.cred.user_ns;
-    if !Arc::ptr_eq(writer, &ns) && !Arc::ptr_eq(writer, &parent) {
+    // What counts is who opened the file: a privileged program can be made to write to it.
+    let opener = view.cred;
+    if !Arc::ptr_eq(&opener.user_ns, &ns) && !Arc::ptr_eq(&opener.user_ns, &parent) {
         return Err(Errno::EPERM);
     }
     let mut extents = parse_map(data)?;
-    let cred = current().cred();
-    if !cred.ns_capable(&ns, Cap::SysAdmin) || !may_map(&cred, &ns, &parent, ids, &extents) {
+    if !opener.ns_capable(&ns, Cap::SysAdmin) || !may_map(opener, &ns, &parent, ids, &extents) {
         return Err(Errno::EPERM);
     }
     for extent in &mut extents {
@@ -382,7 +393,7 @@ pub(super) fn setgroups(view: &View<'_>, out: &mut Text) -> Result<()> {
 /// Sets `setgroups`: only before the group map, and never back from `deny`.
 pub(super) fn setgroups_store(view: &View<'_>, data: &[u8]) -> Result<()> {
     let ns = user_ns_of(view)?;
-    if !current().with_cred(|cred| cred.ns_capable(&ns, Cap::SysAdmin)) {
+    if !view.cred.ns_capable(&ns, Cap::SysAdmin) {
         return Err(Errno::EPERM);
     }
     let map = ns.gid_map.lock();

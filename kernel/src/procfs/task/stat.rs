@@ -39,8 +39,10 @@ pub(super) fn ticks(ns: u64) -> u64 {
 
 /// The state letter: a thread that has exited but whose process is still listed is a zombie.
 pub(super) fn state_letter(view: &View<'_>, process: &Process) -> char {
+    // Files of a process are about its leader, who may be gone before the others.
+    let no_leader = view.subject.scope == Scope::Process && view.subject.pid.task().is_none();
     match view.task() {
-        _ if process.state() != State::Alive => 'Z',
+        _ if process.state() != State::Alive || no_leader => 'Z',
         Ok(task) if task.data::<Thread>().is_some_and(|t| t.gone.load(Ordering::Acquire)) => 'Z',
         Ok(task) => task.state().letter(),
         Err(_) => 'Z',

@@ -54,7 +54,9 @@ pub(super) fn status(view: &View<'_>, out: &mut Text) -> Result<()> {
     let mm = view.with_thread(|_, thread| thread.mm()).ok().flatten();
     if let Some(mm) = &mm {
         io(memory(mm, out))?;
-        out.push(b"CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
+        let dumping = process.sig.lock().dump.is_some();
+        out.push(if dumping { b"CoreDumping:\t1\n" } else { b"CoreDumping:\t0\n" });
+        out.push(b"THP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n");
     }
     signal_lines(view, &process, out)?;
     capability_lines(view, out)?;
@@ -75,11 +77,12 @@ fn identity(view: &View<'_>, process: &Process, out: &mut Text) -> Result<()> {
     let gid = |gid| user_ns.from_gid(gid);
     io(write!(
         out,
-        "State:\t{}\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t0\nUid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\n",
+        "State:\t{}\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t{}\nUid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\n",
         state_name(state_letter(view, process)),
         process.id_in(ns),
         pid.nr_in(ns),
         process.parent().map_or(0, |parent| parent.id_in(ns)),
+        view.with_thread(|_, thread| thread.trace.tracer_id(ns)).unwrap_or(0),
         uid(cred.uid),
         uid(cred.euid),
         uid(cred.suid),

@@ -138,9 +138,10 @@ pub fn thread_time(task: &Task, kind: Kind) -> u64 {
 
 /// CPU time of all threads of a process, dead and alive.
 pub fn process_time(process: &Process, kind: Kind) -> u64 {
+    let threads = process.sig.lock();
     let dead = process.accounts.lock().dead;
     let mut sum = if kind == Kind::Virt { dead.utime_ns } else { dead.utime_ns + dead.stime_ns };
-    process.sig.lock().for_each(|task, _| sum += thread_time(task, kind));
+    threads.for_each(|task, _| sum += thread_time(task, kind));
     sum
 }
 

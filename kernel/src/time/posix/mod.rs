@@ -70,8 +70,8 @@ impl Timer {
             state.armed = false;
             state.pending = false;
             state.next_generation();
+            self.core.due_ns.store(u64::MAX, Ordering::Relaxed);
         }
-        self.core.due_ns.store(u64::MAX, Ordering::Relaxed);
         if let Some(hr) = self.hr.get() {
             hr.cancel();
         }

@@ -73,7 +73,7 @@ pub(crate) struct Core {
     pub(super) source: Source,
     pub(super) user: Option<Arc<UserCounts>>,
     pub(super) state: SpinLockIrq<State>,
-    /// When a CPU-time timer is due; `u64::MAX`: not set.
+    /// When it is due, for the queue of a CPU-time clock; `u64::MAX`: not set. Written under `state`.
     pub(super) due_ns: AtomicU64,
 }
 
@@ -91,8 +91,19 @@ impl Core {
     /// It is due. Returns when it is due again, if it goes on without its signal being taken.
     pub(super) fn expired(&self, now: u64) -> Option<u64> {
         let mut state = self.state.lock();
-        if !state.armed || now < state.expires_ns {
+        let next = self.expire_locked(&mut state, now);
+        // Under the lock, so that who sets the timer at the same time comes before or after all of this.
+        self.due_ns.store(next.unwrap_or(u64::MAX), Ordering::Relaxed);
+        next
+    }
+
+    fn expire_locked(&self, state: &mut State, now: u64) -> Option<u64> {
+        if !state.armed {
             return None;
+        }
+        if now < state.expires_ns {
+            // Set anew, or the clock, since somebody saw that it was due.
+            return Some(state.expires_ns);
         }
         state.armed = false;
         state.passed = 0;
@@ -141,9 +152,6 @@ impl Waiter for Core {
     }
 
     fn expire(&self, now: u64) {
-        self.due_ns.store(u64::MAX, Ordering::Relaxed);
-        if let Some(next) = self.expired(now) {
-            self.due_ns.store(next, Ordering::Relaxed);
-        }
+        self.expired(now);
     }
 }

@@ -5,7 +5,7 @@ use crate::process::user::SignalCharge;
 use crate::process::{Resource, Thread, current};
 use crate::signal::Signal;
 use crate::syscall::Syscall;
-use crate::time::clock::{ClockId, to_sched};
+use crate::time::clock::{ClockId, may_wake_machine, to_sched};
 use abi::signal::Sigevent;
 use abi::time::Itimerspec;
 use abi::{Errno, Result, raw};
@@ -50,6 +50,7 @@ fn sys_timer_create(clockid: i32, sevp: UserPtr<Sigevent>, timerid: UserPtr<i32>
     let (source, cpu) = match &clock {
         ClockId::System(id) => {
             let clock = to_sched(*id).ok_or(Errno::EOPNOTSUPP)?;
+            may_wake_machine(*id)?;
             (Source::System(*id, clock), None)
         }
         ClockId::Cpu(clock) => (Source::Cpu(clock.downgrade(), clock.kind), Some(clock)),

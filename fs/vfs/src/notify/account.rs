@@ -1,0 +1,66 @@
+//! How many instances and watches each user has.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+
+use alloc::collections::BTreeMap;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use arch::sync::SpinLock;
+
+/// A kind of thing that users may have so many of.
+pub struct Account {
+    /// The limit: a file below `/proc/sys/fs`.
+    pub limit: AtomicU32,
+    used: SpinLock<BTreeMap<u32, u32>>,
+}
+
+impl Account {
+    /// A kind of which everybody may have `limit`.
+    pub const fn new(limit: u32) -> Self {
+        Self { limit: AtomicU32::new(limit), used: SpinLock::new(BTreeMap::new()) }
+    }
+
+    /// One more for `uid`; `false` if that is too many.
+    pub fn charge(&self, uid: u32) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let mut used = self.used.lock();
+        if used.get(&uid).copied().unwrap_or(0) >= limit {
+            return false;
+        }
+        *used.entry(uid).or_default() += 1;
+        true
+    }
+
+    /// `count` less for `uid`.
+    pub fn uncharge(&self, uid: u32, count: u32) {
+        let mut used = self.used.lock();
+        if let Some(left) = used.get_mut(&uid) {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                used.remove(&uid);
+            }
+        }
+    }
+}
+
+/// `/proc/sys/fs/inotify/max_user_instances`.
+pub static INOTIFY_INSTANCES: Account = Account::new(128);
+/// `/proc/sys/fs/inotify/max_user_watches`.
+pub static INOTIFY_WATCHES: Account = Account::new(MIN_WATCHES);
+/// `/proc/sys/fs/fanotify/max_user_groups`.
+pub static FANOTIFY_GROUPS: Account = Account::new(128);
+/// `/proc/sys/fs/fanotify/max_user_marks`.
+pub static FANOTIFY_MARKS: Account = Account::new(MIN_WATCHES);
+
+/// Watches that a user of a small machine may have, and of a large one.
+const MIN_WATCHES: u32 = 8192;
+const MAX_WATCHES: u32 = 1 << 20;
+/// Memory that a watch is taken to cost: itself and the inode that it keeps.
+const WATCH_COST: usize = 1280;
+
+/// Sizes the limits for a machine with `pages` pages: watches may keep a hundredth of the memory.
+pub fn init(pages: usize) {
+    let watches = (pages / 100).saturating_mul(arch::addr::PAGE_SIZE) / WATCH_COST;
+    let watches = u32::try_from(watches).unwrap_or(MAX_WATCHES).clamp(MIN_WATCHES, MAX_WATCHES);
+    INOTIFY_WATCHES.limit.store(watches, Ordering::Relaxed);
+    FANOTIFY_MARKS.limit.store(watches, Ordering::Relaxed);
+}

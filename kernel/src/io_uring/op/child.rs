@@ -1,0 +1,83 @@
+//! `WAITID`.
+
+use abi::io_uring::Sqe;
+use abi::poll::PollEvents;
+use abi::{Errno, Result};
+use mm::user::UserPtr;
+use sched::wait::Share;
+
+use super::super::poll::{Armed, arm};
+use super::super::timeout;
+use super::{Call, Issue, Op, Prep};
+use crate::process::current;
+use crate::wait::WaitId;
+
+/// `IORING_OP_WAITID`.
+pub struct WaitIdOp {
+    idtype: i32,
+    id: i32,
+    options: i32,
+    info: usize,
+    wait: Option<WaitId>,
+}
+
+impl core::fmt::Debug for WaitIdOp {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "WaitId({}, {})", self.idtype, self.id)
+    }
+}
+
+/// Prepares it.
+pub fn prep(_: &Prep<'_>, entry: &Sqe) -> Result<Op> {
+    if entry.addr != 0 || entry.buf_index != 0 || entry.addr3 != 0 || entry.op_flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Op::WaitId(WaitIdOp {
+        idtype: entry.len as i32,
+        id: entry.fd,
+        options: entry.file_index as i32,
+        info: entry.off as usize,
+        wait: None,
+    }))
+}
+
+impl WaitIdOp {
+    /// Looks for a child, and waits for one.
+    pub fn issue(&mut self, call: &mut Call<'_, '_>) -> Issue {
+        if self.wait.is_none() {
+            match WaitId::new(self.idtype, self.id, self.options as u32) {
+                Ok(wait) => self.wait = Some(wait),
+                Err(errno) => return Issue::of(Err(errno)),
+            }
+        }
+        let Some(wait) = &self.wait else { return Issue::of(Err(Errno::EINVAL)) };
+        let process = current().process.clone();
+        loop {
+            if let Some(found) = wait.look() {
+                let result = found.and_then(|found| found.write(UserPtr::new(self.info)));
+                return Issue::of(result.map(|()| 0));
+            }
+            // The queue is registered with before the children are looked at again.
+            let mut again = None;
+            let look = |table: &mut vfs::poll::PollTable<'_>| {
+                table.wait(&process.child_wait);
+                again = wait.look();
+                if again.is_some() { PollEvents::IN } else { PollEvents::empty() }
+            };
+            match arm(call.cx.ring, call.req, PollEvents::IN, look, Share::All) {
+                Armed::Failed(errno) => return Issue::of(Err(errno)),
+                Armed::Waiting if again.is_none() => {
+                    timeout::start_limit(call.cx, call.req);
+                    return Issue::Pending;
+                }
+                Armed::Waiting | Armed::Ready(_) => {}
+            }
+            if let Some(found) = again {
+                // A wake-up that came at the same time finds the request complete.
+                call.req.claim();
+                let result = found.and_then(|found| found.write(UserPtr::new(self.info)));
+                return Issue::of(result.map(|()| 0));
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `IORING_SETUP_SQPOLL`: a thread that takes submissions as they come, so that the user makes no system calls.
+//!
+//! Rings made with `IORING_SETUP_ATTACH_WQ` share one thread. It looks at its rings in turn; when nothing came for the idle time it says
+//! so (`IORING_SQ_NEED_WAKEUP`) and sleeps.
+//!
+//! The thread ends when its last ring is closed, or when the process that made it ends.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use abi::io_uring::raw;
+use abi::{Errno, Result};
+use arch::cpu::CpuMask;
+use arch::sync::SpinLock;
+use sched::Task;
+use sched::completion::Completion;
+use sched::hrtimer::Deadline;
+use sched::wait::{Wait, WaitQueue};
+use sync::Once;
+
+use super::layout::SQ_FLAGS;
+use super::ring::Ring;
+use super::task::TaskCtx;
+use super::{ghost, submit};
+use crate::process::{Process, current};
+
+/// See the module text.
+pub struct SqThread {
+    rings: SpinLock<Vec<Weak<Ring>>>,
+    idle_ms: AtomicU32,
+    wake: WaitQueue,
+    stopping: AtomicBool,
+    ended: Completion,
+    task: Once<Arc<Task>>,
+    process: Weak<Process>,
+    work_ns: core::sync::atomic::AtomicU64,
+}
+
+/// Submissions taken from one ring before the next has its turn, if there are several.
+const FAIR: u32 = 8;
+
+impl SqThread {
+    /// Makes the thread, on `cpu` if given. `idle_ms` zero is a second.
+    ///
+    /// # Errors
+    /// `EINVAL` for a CPU that is not there, `ENOMEM`, `EAGAIN`.
+    pub fn start(idle_ms: u32, cpu: Option<u32>) -> Result<Arc<Self>> {
+        let mask = match cpu {
+            Some(cpu) => {
+                let bit = 1_u64.checked_shl(cpu).unwrap_or(0);
+                let mask = CpuMask::from_bits(bit).and(arch::cpu::online());
+                if mask.bits() == 0 {
+                    return Err(Errno::EINVAL);
+                }
+                Some(mask)
+            }
+            None => None,
+        };
+        let me = current();
+        let this = Arc::new(Self {
+            rings: SpinLock::new(Vec::new()),
+            idle_ms: AtomicU32::new(if idle_ms == 0 { 1000 } else { idle_ms }),
+            wake: WaitQueue::new(),
+            stopping: AtomicBool::new(false),
+            ended: Completion::new(),
+            task: Once::new(),
+            process: Arc::downgrade(&me.process),
+            work_ns: core::sync::atomic::AtomicU64::new(0),
+        });
+        let inside = this.clone();
+        let name = alloc::format!("iou-sqp-{}", me.tid());
+        let task = ghost::spawn(&name, move || {
+            run(&inside);
+            inside.ended.complete_all();
+        })?;
+        if let Some(mask) = mask {
+            task.set_affinity(mask)?;
+        }
+        this.task.call_once(|| task);
+        Ok(this)
+    }
+
+    /// Whether the process that made it is `process`.
+    pub fn belongs_to(&self, process: &Arc<Process>) -> bool {
+        core::ptr::eq(self.process.as_ptr(), Arc::as_ptr(process))
+    }
+
+    /// Its thread id and CPU, and the nanoseconds it worked, for `fdinfo`.
+    pub fn describe(&self) -> (i32, i32, u64) {
+        let task = self.task.get();
+        let pid = task.and_then(|task| task.data::<crate::process::Thread>()).map_or(-1, |t| t.tid());
+        (pid, task.map_or(-1, |task| task.cpu().0 as i32), self.work_ns.load(Ordering::Relaxed))
+    }
+
+    /// Serves `ring` too.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn add(&self, ring: &Arc<Ring>, idle_ms: u32) -> Result<()> {
+        {
+            let mut rings = self.rings.lock();
+            rings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            rings.push(Arc::downgrade(ring));
+        }
+        self.idle_ms.fetch_max(idle_ms, Ordering::Relaxed);
+        self.wake.wake_all();
+        Ok(())
+    }
+
+    /// Serves `ring` no more; the thread ends with its last ring.
+    pub fn remove(&self, ring: &Arc<Ring>) {
+        let last = {
+            let mut rings = self.rings.lock();
+            rings.retain(|other| !core::ptr::eq(other.as_ptr(), Arc::as_ptr(ring)));
+            rings.is_empty()
+        };
+        if last {
+            self.stop();
+        } else {
+            self.wake.wake_all();
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake.wake_all();
+        if let Some(task) = self.task.get() {
+            ghost::interrupt(task);
+            // The thread may be the one that drops the ring's last reference.
+            if !core::ptr::eq(Arc::as_ptr(task), &raw const *sched::current()) {
+                self.ended.wait();
+            }
+        }
+    }
+
+    /// Whether the thread is gone or going.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// `IORING_ENTER_SQ_WAKEUP`.
+    pub fn wake_up(&self) {
+        self.wake.wake_all();
+    }
+}
+
+/// The process that made the thread of `ring` ends, or becomes another program.
+pub fn creator_exits(ring: &Arc<Ring>, process: &Arc<Process>) {
+    if let Some(thread) = &ring.sq_thread
+        && thread.belongs_to(process)
+    {
+        thread.stop();
+    }
+}
+
+fn rings(thread: &SqThread) -> Vec<Arc<Ring>> {
+    thread.rings.lock().iter().filter_map(Weak::upgrade).collect()
+}
+
+/// One round over all rings; whether anything was done.
+fn round(list: &[Arc<Ring>], ctx: &Arc<TaskCtx>) -> bool {
+    let mut any = false;
+    for ring in list {
+        ring.flush_overflow();
+        let waiting = ring.pending_submissions();
+        if waiting == 0 || ring.is_dying() || ring.disabled.load(Ordering::Acquire) {
+            continue;
+        }
+        let count = if list.len() > 1 { waiting.min(FAIR) } else { waiting };
+        let cred = ring.cred.clone();
+        let taken = super::op::as_personality(Some(cred), || {
+            let mut state = ring.submit.lock();
+            submit::submit(ring, &mut state, ctx, count)
+        });
+        any |= taken > 0;
+        ring.sq_wait.wake_all();
+        if ring.pending_submissions() < ring.layout.sq_entries {
+            ring.poll_wait.wake_all_poll(sched::wait::PollEvents::OUT);
+        }
+    }
+    any | ctx.run()
+}
+
+fn run(thread: &Arc<SqThread>) {
+    let ctx = TaskCtx::current();
+    let idle_ns = || u64::from(thread.idle_ms.load(Ordering::Relaxed)) * 1_000_000;
+    let mut until = sched::time::monotonic_ns().saturating_add(idle_ns());
+    while !thread.is_stopping() {
+        let list = rings(thread);
+        let before = sched::time::monotonic_ns();
+        if round(&list, &ctx) {
+            let now = sched::time::monotonic_ns();
+            thread.work_ns.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+            until = now.saturating_add(idle_ns());
+            ghost::clear_interrupt();
+            sched::cond_resched();
+            continue;
+        }
+        ghost::clear_interrupt();
+        if before < until && !list.is_empty() {
+            drop(list);
+            // Others go first: this one only looks.
+            sched::yield_now();
+            continue;
+        }
+        sleep(thread, list, &ctx);
+        until = sched::time::monotonic_ns().saturating_add(idle_ns());
+    }
+    super::task::exit(&current());
+    for ring in rings(thread) {
+        ring.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
+        ring.sq_wait.wake_all();
+    }
+}
+
+/// Says that it sleeps, and sleeps until something comes.
+fn sleep(thread: &SqThread, list: Vec<Arc<Ring>>, ctx: &Arc<TaskCtx>) {
+    for ring in &list {
+        ring.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
+    }
+    let weak: Vec<Weak<Ring>> = list.iter().map(Arc::downgrade).collect();
+    let count = list.len();
+    // Not held while asleep: a ring that is closed meanwhile must go.
+    drop(list);
+    let busy = || {
+        thread.is_stopping()
+            || !ctx.work.is_empty()
+            || thread.rings.lock().len() != count
+            || weak.iter().any(|ring| {
+                ring.upgrade().is_some_and(|ring| {
+                    ring.pending_submissions() > 0 && !ring.disabled.load(Ordering::Acquire)
+                })
+            })
+    };
+    // The deadline is for completions that overflowed: room for them is made without a call.
+    let how = Wait::INTERRUPTIBLE.until(Some(Deadline::after_ms(10_000)));
+    let _ = thread.wake.wait(how, || busy().then_some(()));
+    for ring in weak.iter().filter_map(Weak::upgrade) {
+        ring.rings.clear_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
+    }
+}

@@ -1,0 +1,341 @@
+//! Submission: from the user's entries to requests that run.
+//!
+//! Everything here runs in the thread that submits (or in that of `SQPOLL`), with the ring's submission lock held.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use abi::Errno;
+use abi::io_uring::{OP_LAST, Sqe, raw};
+use abi::{Result, raw as uapi};
+
+use super::complete::Cx;
+use super::layout::{SQ_DROPPED, SQ_HEAD, SQ_TAIL};
+use super::op::{self, Issue, OpDef, Prep};
+use super::poll::{self, Armed};
+use super::request::{Place, Request, flags};
+use super::ring::Ring;
+use super::task::TaskCtx;
+use super::{timeout, wq};
+
+/// How often a request may be woken for nothing before a worker gets it (`APOLL_MAX_RETRY`).
+const POLL_RETRIES: u32 = 128;
+
+/// The submission side of a ring.
+#[derive(Default)]
+pub struct Submission {
+    head: u32,
+    chain: Option<Chain>,
+    /// Some request asked for no completion: drains cannot count any more.
+    drains_off: bool,
+}
+
+/// Requests that are linked, while the chain is being built.
+struct Chain {
+    head: Arc<Request>,
+    last: Arc<Request>,
+}
+
+/// `IOSQE_*` bits.
+mod sqe {
+    pub const FIXED_FILE: u8 = 1 << 0;
+    pub const IO_DRAIN: u8 = 1 << 1;
+    pub const IO_LINK: u8 = 1 << 2;
+    pub const IO_HARDLINK: u8 = 1 << 3;
+    pub const ASYNC: u8 = 1 << 4;
+    pub const BUFFER_SELECT: u8 = 1 << 5;
+    pub const CQE_SKIP_SUCCESS: u8 = 1 << 6;
+    pub const ALL: u8 = (1 << 7) - 1;
+}
+
+/// Takes up to `count` submissions; returns how many were taken. The lock is held.
+pub fn submit(ring: &Arc<Ring>, state: &mut Submission, owner: &Arc<TaskCtx>, count: u32) -> u32 {
+    let waiting = ring.rings.load(SQ_TAIL).wrapping_sub(state.head);
+    let count = count.min(waiting).min(ring.layout.sq_entries);
+    if count == 0 {
+        return 0;
+    }
+    let mut cx = Cx::locked(ring);
+    let mut taken = 0;
+    while taken < count {
+        let head = state.head;
+        state.head = head.wrapping_add(1);
+        let index = match ring.layout.index(head) {
+            Some(at) => ring.rings.load(at),
+            None => head & (ring.layout.sq_entries - 1),
+        };
+        if index >= ring.layout.sq_entries {
+            ring.rings.store(SQ_DROPPED, ring.rings.load(SQ_DROPPED).wrapping_add(1));
+            break;
+        }
+        let Some(entry) = ring.sqes.read::<Sqe>(ring.layout.sqe(index)) else { break };
+        taken += 1;
+        let ok = one(&mut cx, state, owner, &entry);
+        run_ready(&mut cx, state);
+        if !ok && !ring.has(raw::IORING_SETUP_SUBMIT_ALL) {
+            break;
+        }
+    }
+    // A chain ends with the call.
+    if let Some(chain) = state.chain.take() {
+        start(&mut cx, chain.head);
+        run_ready(&mut cx, state);
+    }
+    cx.flush();
+    ring.rings.store(SQ_HEAD, state.head);
+    taken
+}
+
+/// Runs what completions made ready.
+pub fn run_ready(cx: &mut Cx<'_>, _held: &mut Submission) {
+    while let Some(req) = cx.next_ready() {
+        issue(cx, req);
+    }
+}
+
+/// One entry. `false`: it failed before it was a request that runs.
+fn one(cx: &mut Cx<'_>, state: &mut Submission, owner: &Arc<TaskCtx>, entry: &Sqe) -> bool {
+    let mut req = cx.ring.fresh(owner);
+    let prepared = match Arc::get_mut(&mut req) {
+        Some(fresh) => prepare(cx.ring, state, fresh, entry),
+        None => Err(Errno::EAGAIN),
+    };
+    let linked = entry.flags & (sqe::IO_LINK | sqe::IO_HARDLINK) != 0;
+    let broken = prepared.is_err();
+    if let Err(errno) = prepared {
+        req.set(flags::BROKEN | flags::FAIL);
+        req.clear(flags::SKIP_CQE);
+        req.result.store(errno.to_return() as i32, Ordering::Relaxed);
+        if let Some(chain) = &state.chain {
+            chain.head.set_fail();
+        }
+    } else if matches!(&*req.op.lock(), op::Op::LinkTimeout(_)) && !may_limit(state.chain.as_ref()) {
+        // It limits the request before it, so there must be one.
+        req.set(flags::BROKEN | flags::FAIL);
+        req.result.store(Errno::EINVAL.to_return() as i32, Ordering::Relaxed);
+        if let Some(chain) = &state.chain {
+            chain.head.set_fail();
+        }
+    }
+    let broken = broken || req.has(flags::BROKEN);
+    match &mut state.chain {
+        Some(chain) => {
+            *chain.last.next.lock() = Some(req.clone());
+            chain.last = req;
+            if !linked && let Some(chain) = state.chain.take() {
+                start(cx, chain.head);
+                return !broken;
+            }
+            true
+        }
+        None if linked => {
+            state.chain = Some(Chain { head: req.clone(), last: req });
+            true
+        }
+        None => {
+            start(cx, req);
+            !broken
+        }
+    }
+}
+
+fn may_limit(chain: Option<&Chain>) -> bool {
+    chain.is_some_and(|chain| !matches!(&*chain.last.op.lock(), op::Op::LinkTimeout(_)))
+}
+
+/// Fills in a request from its entry.
+fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &Sqe) -> Result<()> {
+    *req.user_data.get_mut() = entry.user_data;
+    req.opcode = entry.opcode;
+    req.fd = entry.fd;
+    req.buf_group = entry.buf_index;
+    let def = OpDef::of(entry.opcode);
+    let mut bits = 0;
+    let map = [
+        (sqe::FIXED_FILE, flags::FIXED_FILE),
+        (sqe::IO_DRAIN, flags::DRAIN),
+        (sqe::IO_LINK, flags::LINK),
+        (sqe::IO_HARDLINK, flags::LINK | flags::HARDLINK),
+        (sqe::ASYNC, flags::ASYNC),
+        (sqe::BUFFER_SELECT, flags::BUFFER_SELECT),
+        (sqe::CQE_SKIP_SUCCESS, flags::SKIP_CQE),
+    ];
+    if entry.flags != 0 {
+        for (from, to) in map {
+            if entry.flags & from != 0 {
+                bits |= to;
+            }
+        }
+    }
+    *req.flags.get_mut() = bits;
+    let Some(def) = def.filter(|_| entry.opcode < OP_LAST) else { return Err(Errno::EINVAL) };
+    if entry.flags & !sqe::ALL != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if bits & flags::BUFFER_SELECT != 0 && !def.buffer_select {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if bits & flags::SKIP_CQE != 0 {
+        state.drains_off = true;
+    }
+    if bits & flags::DRAIN != 0 {
+        if state.drains_off {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        // A whole chain waits, from its head on.
+        if let Some(chain) = &state.chain {
+            chain.head.set(flags::DRAIN);
+        }
+    }
+    if let Some(restrictions) = ring.restrictions.get()
+        && !restrictions.allow_sqe(entry.opcode, entry.flags)
+    {
+        return Err(Errno::EACCES);
+    }
+    if !def.ioprio && entry.ioprio != 0 || !def.iopoll && ring.has(raw::IORING_SETUP_IOPOLL) {
+        return Err(Errno::EINVAL);
+    }
+    if entry.personality != 0 {
+        let cred = ring.personalities.lock().get(&entry.personality).cloned().ok_or(Errno::EINVAL)?;
+        *req.cred.get_mut() = Some(cred);
+    }
+    let op = {
+        let prep = Prep { ring, bits, cred: req.cred.get_mut().clone() };
+        op::as_personality(prep.cred.clone(), || (def.prep)(&prep, entry))?
+    };
+    *req.op.get_mut() = op;
+    Ok(())
+}
+
+/// Counts the requests of a chain as active.
+pub fn activate(ring: &Ring, head: &Arc<Request>) {
+    let mut at = Some(head.clone());
+    let mut count = 0;
+    while let Some(req) = at {
+        req.set(flags::ACTIVE);
+        count += 1;
+        at = req.next.lock().clone();
+    }
+    ring.active.fetch_add(count, Ordering::AcqRel);
+}
+
+/// A request, or the head of a chain, is complete in itself: it runs, or waits for those before it.
+fn start(cx: &mut Cx<'_>, req: Arc<Request>) {
+    let ring = cx.ring;
+    let drain = req.has(flags::DRAIN) && ring.active.load(Ordering::Acquire) > 0;
+    if drain || ring.has_drains.load(Ordering::Acquire) {
+        let mut deferred = ring.deferred.lock();
+        // It may just have become empty.
+        let must = drain && ring.active.load(Ordering::Acquire) > 0 || !deferred.is_empty();
+        if must {
+            if deferred.try_reserve(1).is_err() {
+                drop(deferred);
+                return cx.fail(req, Errno::ENOMEM);
+            }
+            ring.has_drains.store(true, Ordering::Release);
+            deferred.push_back(req.clone());
+            drop(deferred);
+            ring.track(&req);
+            return;
+        }
+    }
+    if req.next.lock().is_none() {
+        req.set(flags::ACTIVE);
+        ring.active.fetch_add(1, Ordering::AcqRel);
+    } else {
+        activate(ring, &req);
+    }
+    issue(cx, req);
+}
+
+/// Issues a request in its thread: without waiting; if it cannot go on, it waits for its file or goes to a worker.
+pub fn issue(cx: &mut Cx<'_>, req: Arc<Request>) {
+    if req.has(flags::FAIL) {
+        let res = req.result.load(Ordering::Relaxed);
+        let res = if req.has(flags::BROKEN) { res } else { Errno::ECANCELED.to_return() as i32 };
+        return cx.complete(req, res, 0);
+    }
+    take_limit(&req);
+    if req.has(flags::ASYNC) && wants_worker(cx.ring, &req) {
+        return punt(cx, req);
+    }
+    loop {
+        let outcome = op::issue(cx, &req, false);
+        match outcome {
+            Issue::Done(res, cflags) => return cx.complete(req, res, cflags),
+            Issue::Pending => return,
+            Issue::Punt => return punt(cx, req),
+            Issue::WouldBlock(events) => {
+                if req.has(flags::NOWAIT) {
+                    return cx.complete(req, Errno::EAGAIN.to_return() as i32, 0);
+                }
+                let file = req.file();
+                let Some(file) = file.filter(|file| file.ops().can_poll(file)) else { return punt(cx, req) };
+                if req.poll_retries.fetch_add(1, Ordering::Relaxed) > POLL_RETRIES {
+                    return punt(cx, req);
+                }
+                match poll::arm_file(cx.ring, &req, &file, events) {
+                    Armed::Waiting => {
+                        timeout::start_limit(cx, &req);
+                        return;
+                    }
+                    Armed::Ready(_) => {}
+                    Armed::Failed(errno) => return cx.fail(req, errno),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a request that asked for a worker gets one at once: what waits in queues or timers does not need it.
+fn wants_worker(ring: &Arc<Ring>, req: &Arc<Request>) -> bool {
+    if op::assign_file(ring, req).is_err() {
+        return false;
+    }
+    match &*req.op.lock() {
+        op::Op::Open(_) => true,
+        op::Op::Rw(_) => req.file().is_none_or(|file| !file.ops().can_poll(&file)),
+        _ => false,
+    }
+}
+
+/// If a timeout follows in the chain, it is this request's.
+fn take_limit(req: &Arc<Request>) {
+    let mut next = req.next.lock();
+    let is_limit =
+        next.as_ref().is_some_and(|next| next.opcode == op::LINK_TIMEOUT && !next.has(flags::BROKEN));
+    if !is_limit {
+        return;
+    }
+    let Some(limit) = next.take() else { return };
+    *next = limit.next.lock().take();
+    drop(next);
+    *limit.limits.lock() = Arc::downgrade(req);
+    *req.link_timeout.lock() = Some(limit);
+}
+
+/// Hands a request to the workers of its thread.
+pub fn punt(cx: &mut Cx<'_>, req: Arc<Request>) {
+    if let Err(errno) = op::assign_file(cx.ring, &req) {
+        return cx.fail(req, errno);
+    }
+    {
+        let mut cred = req.cred.lock();
+        if cred.is_none() {
+            *cred = Some(crate::process::current().cred());
+        }
+    }
+    let wq = req.owner.wq();
+    cx.ring.track(&req);
+    req.wait_in(Place::Queue);
+    timeout::start_limit(cx, &req);
+    if let Err((req, errno)) = wq.enqueue(req, wq::class_of)
+        && req.claim()
+    {
+        cx.fail(req, errno);
+    }
+}
+
+/// `AT_FDCWD`-like constants that several operations use.
+pub const CWD: i32 = uapi::AT_FDCWD;

@@ -1,0 +1,99 @@
+//! Programs that the kernel itself starts: what core dumps are piped to.
+//!
+//! Such a program runs as root in the initial namespaces, below the kernel's root directory. It has no parent: nobody
+//! waits for it, and it leaves no zombie.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+
+use super::limits::{Limits, Resource};
+use super::thread::Parts;
+use super::user::{ThreadCharge, UserCounts};
+use super::{Pid, Process, Thread, init_cred, init_pid_ns, kthread, tree};
+use crate::signal::SigHand;
+use abi::creds::Uid;
+use abi::process::Rlimit;
+use abi::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use arch::sync::SpinLock;
+use arch::trap::TrapFrame;
+use core::sync::atomic::Ordering;
+use sched::completion::Completion;
+use sched::{NewTask, Task};
+use vfs::fdtable::{FdFlags, FdTable};
+use vfs::file::File;
+
+/// How the exec went, once it has.
+struct Started {
+    result: SpinLock<Result<()>>,
+    done: Completion,
+}
+
+/// Runs `words`, a program and its arguments, with `input` as its standard input and an empty environment. Returns when the
+/// program is in place.
+///
+/// # Errors
+/// Those of execve(2); `ENOMEM`, `EAGAIN`.
+pub fn run(words: Vec<Vec<u8>>, input: Arc<File>) -> Result<Arc<Process>> {
+    let (fs, _, nsproxy) = kthread::parts().ok_or(Errno::ENOENT)?;
+    let ns = init_pid_ns();
+    let pid = Pid::new(&ns, &[])?;
+    let max_threads = crate::fork::MAX_THREADS.load(Ordering::Relaxed);
+    let sighand = Arc::new(SigHand::new());
+    let process = Arc::new(Process::new(pid.clone(), sighand, Limits::initial(max_threads), 0));
+    // The mark by which its own dumps are not piped to another one.
+    process.limits.set(Resource::Core, Rlimit::new(1, 1));
+    let files = Arc::new(FdTable::new());
+    let stdin = files.install(input, u64::MAX, FdFlags::empty())?;
+    if stdin.raw() != 0 {
+        return Err(Errno::EBADF);
+    }
+    let data = Thread::new(Parts {
+        process: process.clone(),
+        pid: pid.clone(),
+        cred: init_cred(),
+        mm: None,
+        fs: Arc::new(fs.copy()),
+        files,
+        nsproxy,
+        charge: ThreadCharge::new(UserCounts::of(Uid(0))?),
+    });
+    let started = Arc::new(Started { result: SpinLock::new(Ok(())), done: Completion::new() });
+    let report = started.clone();
+    let body = Box::new(move |frame: &mut TrapFrame| {
+        let result = become_program(frame, &words);
+        *report.result.lock() = result;
+        report.done.complete_all();
+        // What follows may not come back.
+        drop((words, report));
+        if result.is_err() {
+            crate::exit::exit_group(0);
+        }
+    });
+    let task = Task::new_program(NewTask { comm: b"helper", mm: None, data }, body)?;
+    let thread = task.data::<Thread>().ok_or(Errno::ENOMEM)?;
+    thread.set_task(&task);
+    {
+        let tree = tree::lock();
+        let nobody = Pid::idle(&ns);
+        tree::enter(&tree, &process, &nobody, &nobody)?;
+        process.sig.lock().threads.push(task.clone());
+        pid.with_links(|l| {
+            l.task = Some(task.clone());
+            l.process = Some(process.clone());
+        });
+    }
+    crate::fork::THREADS.fetch_add(1, Ordering::Relaxed);
+    sched::wake_up_new(&task);
+    started.done.wait();
+    let result = *started.result.lock();
+    result.map(|()| process)
+}
+
+fn become_program(frame: &mut TrapFrame, words: &[Vec<u8>]) -> Result<()> {
+    let mut arguments: Vec<&[u8]> = Vec::new();
+    arguments.try_reserve_exact(words.len()).map_err(|_| Errno::ENOMEM)?;
+    arguments.extend(words.iter().map(Vec::as_slice));
+    let path = words.first().map(Vec::as_slice).unwrap_or_default();
+    crate::exec::kernel_exec(frame, path, &arguments, &[])
+}

@@ -1,0 +1,82 @@
+//! `SIGIO` and what `F_SETSIG` chose instead: `fcntl(2)`, "Managing signals".
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+
+use abi::raw;
+use abi::signal::{SI_SIGIO, Siginfo};
+use alloc::sync::Arc;
+use vfs::fasync::{Band, FileOwner, Sigio};
+
+use super::Signal;
+use super::send::{self, Sender};
+use crate::process::{Pid, Thread};
+
+/// Sends signals to the owners of files.
+pub struct SendSigio;
+
+/// `si_band`: the `POLL*` bits of `poll(2)` that go with a reason.
+fn band_bits(band: Band) -> i64 {
+    match band {
+        Band::In => 0x41,
+        Band::Out => 0x304,
+        Band::Msg => 0x441,
+        Band::Err => 0x8,
+        Band::Pri => 0x82,
+        Band::Hup => 0x18,
+    }
+}
+
+/// Signals whose `si_code` values mean something else.
+fn has_own_codes(signal: Signal) -> bool {
+    matches!(
+        signal,
+        Signal::SIGILL
+            | Signal::SIGFPE
+            | Signal::SIGSEGV
+            | Signal::SIGBUS
+            | Signal::SIGTRAP
+            | Signal::SIGCHLD
+            | Signal::SIGSYS
+    )
+}
+
+/// Whether who set the owner may signal `target`: as it was when it was set.
+fn may_signal(owner: &FileOwner, target: &Thread) -> bool {
+    let (uid, suid) = target.with_cred(|cred| (cred.uid.0, cred.suid.0));
+    owner.euid == 0 || [uid, suid].iter().any(|id| *id == owner.euid || *id == owner.uid)
+}
+
+/// The signals to try: what was chosen, and `SIGIO` if that finds no room.
+fn attempts(owner: &FileOwner, fd: i32, band: Band) -> impl Iterator<Item = (Signal, Siginfo)> {
+    let chosen = Signal::new(owner.signal).map(|signal| {
+        let code = if has_own_codes(signal) { SI_SIGIO } else { band as i32 };
+        (signal, Siginfo::from_poll(signal.number(), code, band_bits(band), fd))
+    });
+    let plain = (Signal::SIGIO, Siginfo::new(Signal::SIGIO.number(), abi::signal::SI_KERNEL));
+    chosen.into_iter().chain([plain])
+}
+
+impl Sigio for SendSigio {
+    fn send(&self, owner: &FileOwner, fd: i32, band: Band) {
+        let Some(target) = owner.target.clone().and_then(|target| target.downcast::<Pid>().ok()) else {
+            return;
+        };
+        if owner.kind == raw::F_OWNER_TID {
+            let Some(task) = target.task() else { return };
+            let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));
+            let send = |(signal, info)| send::to_thread(&task, signal, &info, Sender::Privileged).is_ok();
+            let _ = allowed && attempts(owner, fd, band).any(send);
+            return;
+        }
+        let processes = match owner.kind {
+            raw::F_OWNER_PGRP => target.group(),
+            _ => target.process().into_iter().collect(),
+        };
+        for process in processes {
+            let Some(task) = process.any_task() else { continue };
+            let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));
+            let process = Arc::clone(&process);
+            let send = |(signal, info)| send::to_process(&process, signal, &info, Sender::Privileged).is_ok();
+            let _ = allowed && attempts(owner, fd, band).any(send);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Other processes' memory by pidfd, memory barriers, protection keys: process_madvise(2), process_mrelease(2), membarrier(2), pkeys(7).
+
+use crate::prelude::*;
+
+tests![
+    advises_processes,
+    advice_errors,
+    releases_the_dying,
+    barrier_registrations,
+    protection_keys,
+    hidden_processes,
+    only_processes,
+];
+
+const PAGE: usize = 4096;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Range {
+    base: usize,
+    len: usize,
+}
+
+fn pidfd(pid: i32) -> Result<i32, Errno> {
+    sys!(SYS_pidfd_open, pid, 0).map(|fd| fd as i32)
+}
+
+fn advise(fd: i32, ranges: &[Range], advice: i32, flags: u32) -> Result<usize, Errno> {
+    sys!(SYS_process_madvise, fd, ranges.as_ptr(), ranges.len(), advice, flags)
+}
+
+fn advises_processes() -> Outcome {
+    let at = map_anon(8 * PAGE)?;
+    (0..8).for_each(|n| poke(at + n * PAGE, n as u8));
+    let ranges = [Range { base: at, len: 2 * PAGE }, Range { base: at + 4 * PAGE, len: PAGE }];
+    let own = pidfd(getpid())?;
+    for advice in [MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED] {
+        let done = advise(own, &ranges, advice, 0);
+        // There is nothing to read ahead in anonymous memory without swap.
+        check!(done == Ok(3 * PAGE), "{advice}: {done:?}");
+    }
+    check!((0..8).all(|n| peek(at + n * PAGE) == n as u8));
+    check_eq!(advise(own, &[], MADV_COLD, 0)?, 0);
+    munmap(at + 6 * PAGE, PAGE)?;
+    // What was done before a hole counts.
+    let holes = [Range { base: at, len: PAGE }, Range { base: at + 5 * PAGE, len: 3 * PAGE }];
+    check_eq!(advise(own, &holes, MADV_COLD, 0)?, PAGE);
+    check_err!(advise(own, &holes[1..], MADV_COLD, 0), ENOMEM);
+    let child = fork(|| {
+        sleep_ms(60_000);
+        0
+    })?;
+    let fd = pidfd(child)?;
+    check_eq!(advise(fd, &ranges, MADV_COLD, 0)?, 3 * PAGE);
+    kill(child, SIGKILL)?;
+    wait(child)?;
+    check_err!(advise(fd, &ranges, MADV_COLD, 0), ESRCH);
+    Ok(())
+}
+
+fn advice_errors() -> Outcome {
+    let at = map_anon(PAGE)?;
+    let ranges = [Range { base: at, len: PAGE }];
+    let own = pidfd(getpid())?;
+    check_err!(advise(own, &ranges, MADV_COLD, 1), EINVAL);
+    check_err!(advise(own, &ranges, MADV_DONTNEED, 0), EINVAL);
+    check_err!(advise(own, &ranges, MADV_NORMAL, 0), EINVAL);
+    check_err!(advise(-1, &ranges, MADV_COLD, 0), EBADF);
+    check_err!(advise(1, &ranges, MADV_COLD, 0), EBADF);
+    check_err!(sys!(SYS_process_madvise, own, 8, 1, MADV_COLD, 0), EFAULT);
+    check_err!(sys!(SYS_process_madvise, own, ranges.as_ptr(), 1025, MADV_COLD, 0), EINVAL);
+    check_err!(advise(own, &[Range { base: at + 1, len: PAGE }], MADV_COLD, 0), EINVAL);
+    let denied = in_child(|| {
+        let Ok(init) = pidfd(1) else { return 90 };
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        // Init is somebody else's: nothing is to be learned of its memory.
+        i32::from(!matches!(advise(init, &ranges, MADV_COLD, 0), Err(Errno(EACCES | EPERM))))
+    })?;
+    check_eq!(denied, 0);
+    Ok(())
+}
+
+fn releases_the_dying() -> Outcome {
+    let release = |fd: i32, flags: u32| sys!(SYS_process_mrelease, fd, flags);
+    let child = fork(|| {
+        let at = map_anon(256 * PAGE).unwrap_or(0);
+        (0..256).for_each(|n| poke(at + n * PAGE, 1));
+        sleep_ms(60_000);
+        0
+    })?;
+    let fd = pidfd(child)?;
+    check_err!(release(fd, 1), EINVAL);
+    check_err!(release(-1, 0), EBADF);
+    check_err!(release(1, 0), EBADF);
+    // It is not dying.
+    check_err!(release(fd, 0), EINVAL);
+    kill(child, SIGKILL)?;
+    let released = release(fd, 0);
+    // It may have been faster.
+    check!(matches!(released, Ok(0) | Err(Errno(ESRCH))), "{released:?}");
+    check_eq!(wait_exit(child)?, -SIGKILL);
+    check_err!(release(fd, 0), ESRCH);
+    Ok(())
+}
+
+fn barrier_registrations() -> Outcome {
+    let barrier = |command: u32, flags: u32, cpu: i32| sys!(SYS_membarrier, command, flags, cpu);
+    const GLOBAL: u32 = 1;
+    const PRIVATE: u32 = 1 << 3;
+    const REGISTER: u32 = 1 << 4;
+    const RSEQ: u32 = 1 << 7;
+    const REGISTER_RSEQ: u32 = 1 << 8;
+    const GET: u32 = 1 << 9;
+    let known = barrier(0, 0, 0)? as u32;
+    check_eq!(known & (GLOBAL | PRIVATE | REGISTER | RSEQ | REGISTER_RSEQ | GET), 0x399);
+    barrier(GLOBAL, 0, 0)?;
+    check_err!(barrier(1 << 12, 0, 0), EINVAL);
+    check_err!(barrier(PRIVATE | REGISTER, 0, 0), EINVAL);
+    check_err!(barrier(PRIVATE, 1, 0), EINVAL);
+    check_err!(barrier(RSEQ, 2, 0), EINVAL);
+    check_err!(barrier(RSEQ, 0, 0), EPERM);
+    barrier(REGISTER_RSEQ, 0, 0)?;
+    check_eq!(barrier(GET, 0, 0)? as u32 & REGISTER_RSEQ, REGISTER_RSEQ);
+    barrier(RSEQ, 0, 0)?;
+    barrier(RSEQ, 1, 0)?;
+    barrier(RSEQ, 1, 4000)?;
+    barrier(RSEQ, 1, -1)?;
+    barrier(REGISTER, 0, 0)?;
+    // What a process registered counts for all its threads.
+    let thread = std::thread::spawn(move || sys!(SYS_membarrier, PRIVATE, 0, 0));
+    thread.join().map_err(|_| Failure::new("thread"))??;
+    let registered = barrier(GET, 0, 0)? as u32;
+    check_eq!(registered & (REGISTER | REGISTER_RSEQ), REGISTER | REGISTER_RSEQ);
+    Ok(())
+}
+
+fn protection_keys() -> Outcome {
+    let alloc = |flags: usize, rights: usize| sys!(SYS_pkey_alloc, flags, rights);
+    check_err!(alloc(1, 0), EINVAL);
+    check_err!(alloc(0, 0x100), EINVAL);
+    check_err!(sys!(SYS_pkey_free, usize::MAX), EINVAL);
+    check_err!(sys!(SYS_pkey_free, 14), EINVAL);
+    let at = map_anon(PAGE)?;
+    let protect = |len: usize, prot: i32, key: i32| sys!(SYS_pkey_mprotect, at, len, prot, key);
+    protect(PAGE, PROT_READ, -1)?;
+    check_eq!(in_child(|| i32::from(peek(at)))?, 0);
+    check_eq!(
+        in_child(|| {
+            poke(at, 1);
+            0
+        })?,
+        -SIGSEGV
+    );
+    check_err!(protect(PAGE, PROT_READ, 14), EINVAL);
+    check_err!(protect(PAGE, PROT_READ, 99), EINVAL);
+    protect(0, PROT_READ, 99)?;
+    // A processor without keys has none to give.
+    match alloc(0, 0) {
+        Err(error) => check_eq!(error, Errno(ENOSPC)),
+        Ok(key) => {
+            protect(PAGE, PROT_READ, key as i32)?;
+            sys!(SYS_pkey_free, key)?;
+            check_err!(sys!(SYS_pkey_free, key), EINVAL);
+        }
+    }
+    Ok(())
+}
+
+/// Mounts procfs at `p` in a namespace of its own, and runs `body` there in a child that is user and group 1000.
+fn with_proc(options: &std::ffi::CStr, body: fn() -> i32) -> Result<i32, Failure> {
+    mkdir(c"p", 0o755)?;
+    let status = in_child(|| {
+        let made = sys!(SYS_unshare, CLONE_NEWNS)
+            .and_then(|_| sys!(SYS_mount, c"none".as_ptr(), c"/".as_ptr(), 0, MS_REC | MS_PRIVATE, 0))
+            .and_then(|_| {
+                sys!(SYS_mount, c"p".as_ptr(), c"p".as_ptr(), c"proc".as_ptr(), 0, options.as_ptr())
+            });
+        if made.is_err() {
+            return 90;
+        }
+        let dropped = sys!(SYS_setgroups, 0, 0)
+            .and_then(|_| sys!(SYS_setresgid, 1000, 1000, 1000))
+            .and_then(|_| sys!(SYS_setresuid, 1000, 1000, 1000));
+        // A process that changed its user is not its own to look at until it says so.
+        let _ = sys!(SYS_prctl, PR_SET_DUMPABLE, 1);
+        if dropped.is_err() { 91 } else { body() }
+    });
+    rmdir(c"p")?;
+    Ok(status?)
+}
+
+fn listed(name: &str) -> bool {
+    std::fs::read_dir("p").is_ok_and(|all| all.flatten().any(|e| e.file_name() == name))
+}
+
+fn check_all(facts: &[bool]) -> i32 {
+    facts.iter().position(|fact| !fact).map_or(0, |n| n as i32 + 1)
+}
+
+fn hidden_processes() -> Outcome {
+    check_eq!(
+        with_proc(c"hidepid=0", || {
+            check_all(&[listed("1"), stat(c"p/1").is_ok(), open(c"p/1/stat", O_RDONLY, 0).is_ok()])
+        })?,
+        0
+    );
+    check_eq!(
+        with_proc(c"hidepid=noaccess", || {
+            let own = open(c"p/self/stat", O_RDONLY, 0).is_ok();
+            check_all(&[
+                listed("1"),
+                stat(c"p/1").is_ok(),
+                open(c"p/1/stat", O_RDONLY, 0) == Err(Errno(EPERM)),
+                own,
+                slurp(c"p/self/mounts").is_ok_and(|t| t.contains(",hidepid=noaccess")),
+            ])
+        })?,
+        0
+    );
+    check_eq!(
+        with_proc(c"hidepid=2", || {
+            check_all(&[
+                !listed("1"),
+                listed(&getpid().to_string()),
+                stat(c"p/1").is_err_and(|e| e == Errno(ENOENT)),
+                open(c"p/1/stat", O_RDONLY, 0) == Err(Errno(ENOENT)),
+                open(c"p/self/stat", O_RDONLY, 0).is_ok(),
+                slurp(c"p/self/mounts").is_ok_and(|t| t.contains(",hidepid=invisible")),
+            ])
+        })?,
+        0
+    );
+    check_eq!(
+        with_proc(c"hidepid=2,gid=1000", || {
+            check_all(&[
+                listed("1"),
+                open(c"p/1/stat", O_RDONLY, 0).is_ok(),
+                slurp(c"p/self/mounts").is_ok_and(|t| t.contains(",gid=1000,hidepid=invisible")),
+            ])
+        })?,
+        0
+    );
+    check_eq!(
+        with_proc(c"hidepid=ptraceable,gid=1000", || {
+            check_all(&[
+                !listed("1"),
+                stat(c"p/1").is_err_and(|e| e == Errno(ENOENT)),
+                open(c"p/1/stat", O_RDONLY, 0) == Err(Errno(ENOENT)),
+                open(c"p/self/stat", O_RDONLY, 0).is_ok(),
+            ])
+        })?,
+        0
+    );
+    check_eq!(with_proc(c"hidepid=3", || 0)?, 90);
+    Ok(())
+}
+
+fn only_processes() -> Outcome {
+    check_eq!(
+        with_proc(c"subset=pid", || {
+            check_all(&[
+                !listed("meminfo"),
+                listed("self"),
+                listed("1"),
+                open(c"p/meminfo", O_RDONLY, 0) == Err(Errno(ENOENT)),
+                open(c"p/self/stat", O_RDONLY, 0).is_ok(),
+                open(c"p/thread-self/stat", O_RDONLY, 0).is_ok(),
+                slurp(c"p/self/mounts").is_ok_and(|t| t.contains(",subset=pid")),
+            ])
+        })?,
+        0
+    );
+    check_eq!(with_proc(c"subset=all", || 0)?, 90);
+    Ok(())
+}

@@ -82,7 +82,7 @@ rmdir a/b/c 2>/dev/null || echo not empty
 fails rm missing; rm -f missing
 rm -r copy; ls -d copy 2>&1
 mkdir -m 700 made; cp fruit made/f; chmod 600 made/f; stat -c %a made made/f
-f=$(mktemp -p $t tmp.XXXXXX); [ -f "$f" ] && echo made; [ "$(stat -c %a "$f")" = 600 ] && echo private
+f=$(mktemp -p $t tmp.XXXXXX); [ -f "$f" ] && echo made; [ "$(stat -c %a "$f")" = 600 ] && echo private; rm "$f"
 truncate -s 1M big; stat -c '%s %b' big; fallocate -l 64K alloc; stat -c '%s %b' alloc
 link fruit fruit2; unlink fruit2; basename /x/y.c .c; dirname /x/y.c
 fails rmdir missing; fails mkdir a; fails cp missing x; fails mv missing x; fails ln fruit d/hard

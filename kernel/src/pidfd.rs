@@ -159,7 +159,7 @@ fn sys_pidfd_send_signal(pidfd: Fd, sig: i32, info: UserPtr<Siginfo>, flags: u32
     if flags & !KNOWN != 0 || flags.count_ones() > 1 {
         return Err(Errno::EINVAL);
     }
-    let file = file_raw(VfsFd::from_raw(pidfd.0)?)?;
+    let file = crate::fs::context::file(VfsFd::from_raw(pidfd.0)?)?;
     // A descriptor of /proc/PID does as well.
     let (pid, of_thread) = match file.private::<PidFile>() {
         Some(object) => (object.pid.clone(), object.thread),

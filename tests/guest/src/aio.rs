@@ -233,7 +233,8 @@ fn polls() -> Outcome {
     check_eq!(submit(ctx, &[&poll])?, 1);
     check!(none(ctx)?);
     write(ends[1], b"x")?;
-    check_eq!(events(ctx, 1, 1)?[0].res, i64::from(POLLIN));
+    // A wake-up may report more than was asked for.
+    check!(events(ctx, 1, 1)?[0].res & i64::from(POLLIN) != 0);
     // Ready at once.
     check_eq!(one(ctx, &poll)?, i64::from(POLLIN));
     check_err!(submit(ctx, &[&iocb(POLL, ends[0], 1 << 16, 0, 0)]), EINVAL);

@@ -20,7 +20,6 @@ tests![
     sync_cancel,
 ];
 
-
 fn timeouts() -> Outcome {
     let mut ring = Ring::new(8, 0)?;
     let short = span(30);
@@ -220,7 +219,8 @@ fn cancel_by_user_data() -> Outcome {
     let ends = pipe(0)?;
     let mut buffer = [0; 4];
     check_eq!(ring.res(cancel(1, 0))?, -ENOENT);
-    for entry in [read_next(ends[0], &mut buffer), poll_add(ends[0], POLLIN, 0), timeout(&span(60_000), 0, 0)] {
+    for entry in [read_next(ends[0], &mut buffer), poll_add(ends[0], POLLIN, 0), timeout(&span(60_000), 0, 0)]
+    {
         ring.push(tagged(1, entry));
         ring.submit()?;
         check_eq!(ring.ready(), 0);

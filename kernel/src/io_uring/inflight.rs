@@ -45,6 +45,12 @@ pub struct Table<T> {
     promised: usize,
 }
 
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Memory for a larger table, allocated outside of the table's lock; afterwards the old one's.
 pub struct Room<T> {
     slots: Vec<Slot<T>>,

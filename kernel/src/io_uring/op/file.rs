@@ -88,16 +88,16 @@ impl FileOp {
                     0 => u64::MAX,
                     end => end,
                 };
-                rw::vfs_fsync(&file, start, end, datasync)
+                rw::vfs_fsync(file, start, end, datasync)
             }
-            Self::SyncRange { offset, len, flags } => calls::sync_range(&file, offset, len, flags),
-            Self::Fallocate { mode, offset, len } => rw::fallocate(&file, mode, offset, len),
-            Self::Fadvise { offset, len, advice } => calls::fadvise(&file, offset, len, advice),
+            Self::SyncRange { offset, len, flags } => calls::sync_range(file, offset, len, flags),
+            Self::Fallocate { mode, offset, len } => rw::fallocate(file, mode, offset, len),
+            Self::Fadvise { offset, len, advice } => calls::fadvise(file, offset, len, advice),
             Self::Truncate { size } => {
                 if size < 0 {
                     return Err(Errno::EINVAL);
                 }
-                vfs::attr::ftruncate(&file, size)
+                vfs::attr::ftruncate(file, size)
             }
         }
         .map(|()| 0)
@@ -166,10 +166,10 @@ impl Splice {
         }
         let flags = self.flags & !SPLICE_F_FD_IN_FIXED;
         let done = if self.tee {
-            splice::tee(&input, &output, self.len, flags)
+            splice::tee(&input, output, self.len, flags)
         } else {
             let position = |at: i64| (at != -1).then_some(at);
-            splice::splice(&input, position(self.off_in), &output, position(self.off_out), self.len, flags)
+            splice::splice(&input, position(self.off_in), output, position(self.off_out), self.len, flags)
                 .map(|(done, _)| done)
         };
         if done != Ok(self.len) {

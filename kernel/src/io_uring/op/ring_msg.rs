@@ -46,7 +46,7 @@ impl Message {
     /// Sends it.
     pub fn run(&self, call: &Call<'_, '_>) -> Result<()> {
         let file = call.file()?;
-        let Ok(target) = Ring::of(&file) else { return Err(Errno::EBADFD) };
+        let Ok(target) = Ring::of(file) else { return Err(Errno::EBADFD) };
         let result = match self.command {
             0 => self.data(&target),
             1 => self.file(call, &target),

@@ -3,10 +3,12 @@
 //! Parts, each a module with one `run` function that records its results in a [`Report`]:
 //! [`guest`] (system call families), [`matrix`] (machines and initramfs kinds), [`busybox`]
 //! (a script over the applets, compared with what Linux printed), [`shell`] (an interactive
-//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debuggers`] (strace and gdb).
+//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debuggers`] (strace and gdb),
+//! [`fuzz`] (random calls).
 
 mod busybox;
 mod debuggers;
+mod fuzz;
 mod guest;
 mod languages;
 mod matrix;
@@ -69,6 +71,8 @@ enum Part {
     Languages,
     /// Debian's strace and gdb
     Debuggers,
+    /// Random system calls, with debug checks
+    Fuzz,
 }
 
 /// How a part that boots a guest is run.
@@ -139,13 +143,14 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             filter: args.filter.clone(),
             verbose: args.verbose,
         };
-        let parts: [(Part, RunPart); 6] = [
+        let parts: [(Part, RunPart); 7] = [
             (Part::Guest, guest::run),
             (Part::Matrix, matrix::run),
             (Part::Busybox, busybox::run),
             (Part::Shell, shell::run),
             (Part::Languages, languages::run),
             (Part::Debuggers, debuggers::run),
+            (Part::Fuzz, fuzz::run),
         ];
         for (part, run) in parts {
             if wanted(part) {

@@ -63,6 +63,7 @@ mod tty;
 mod unix;
 mod uring;
 mod uring_ops;
+mod watchdog;
 mod xattrs;
 
 /// All tests.
@@ -111,6 +112,7 @@ const TABLES: &[&[harness::Test]] = &[
     io_uring::TESTS,
     uring_ops::TESTS,
     aio::TESTS,
+    watchdog::TESTS,
 ];
 
 fn main() {
@@ -126,6 +128,7 @@ fn main() {
             .flat_map(|names| names.split(',').map(str::to_string))
             .collect();
         harness::run(TABLES, &filters);
+        harness::look_for_leaks();
         harness::power_off();
     }
     if args.first().is_some_and(|arg| arg == "--list") {

@@ -12,7 +12,7 @@ use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// `oops=panic`, `/proc/sys/kernel/panic_on_oops`.
-pub static PANIC_ON_OOPS: AtomicBool = AtomicBool::new(false);
+pub static PANIC_ON_OOPS: AtomicI32 = AtomicI32::new(0);
 /// `panic_on_warn`, `/proc/sys/kernel/panic_on_warn`.
 pub static PANIC_ON_WARN: AtomicBool = AtomicBool::new(false);
 /// `/proc/sys/kernel/oops_limit`: the oops that is a panic; 0 for none.
@@ -79,7 +79,7 @@ fn finish(count: u32) -> ! {
     if arch::irq::in_interrupt() {
         die(format_args!("Fatal exception in interrupt"), None);
     }
-    if PANIC_ON_OOPS.load(Ordering::Relaxed) || !can_kill_current() {
+    if PANIC_ON_OOPS.load(Ordering::Relaxed) != 0 || !can_kill_current() {
         die(format_args!("Fatal exception"), None);
     }
     if limit != 0 && count >= limit {

@@ -149,7 +149,7 @@ const PARAMS: &[Param] = &[
     Param {
         name: "oops",
         set: |value| {
-            PANIC_ON_OOPS.store(value == Some("panic"), Ordering::Relaxed);
+            PANIC_ON_OOPS.store(i32::from(value == Some("panic")), Ordering::Relaxed);
             Ok(())
         },
     },

@@ -112,9 +112,8 @@ fn late(info: &'static BootInfo) -> Result<()> {
     mm::mempolicy::set_task_policies(&crate::memory::numa::Tasks);
     drivers::tty::job::set_job_control(&crate::job::Jobs);
     crate::tty_hooks::set(&crate::job::Jobs);
-    socket::set_credentials_source(crate::process::socket_credentials);
-    socket::set_domain_source(|| crate::process::current().cred().domain.clone());
-    unix::init();
+    socket::set_host(&crate::net::Caller);
+    unix::init()?;
     mqueue::set_host(&crate::ipc::mqueue::Caller);
     rootfs::register_types()?;
     crate::procfs::init()?;

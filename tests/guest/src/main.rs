@@ -61,6 +61,8 @@ mod time;
 mod timers;
 mod tty;
 mod unix;
+mod unix_control;
+mod unix_options;
 mod uring;
 mod uring_ops;
 mod watchdog;
@@ -103,6 +105,8 @@ const TABLES: &[&[harness::Test]] = &[
     mountapi::TESTS,
     hostile::TESTS,
     unix::TESTS,
+    unix_control::TESTS,
+    unix_options::TESTS,
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,

@@ -12,6 +12,7 @@
 //! | [`folio`] | owned frames and counted references |
 //! | [`slub`], [`heap`] | kernel objects; the global allocator |
 //! | [`fallible`], [`inject`] | allocation that can fail; failures on purpose |
+//! | [`kmemleak`] | finding memory that nobody can reach, in debug builds |
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
@@ -60,6 +61,7 @@ pub mod init;
 pub mod inject;
 pub mod iov;
 pub mod kmap;
+pub mod kmemleak;
 mod local;
 mod lru;
 pub mod mempolicy;
@@ -136,4 +138,5 @@ pub fn init_virtual() {
     pressure::set_reclaimer(&reclaim::RECLAIMER);
     #[cfg(target_os = "none")]
     sched::heap::set_heap(&fallible::Heap);
+    kmemleak::init(stats::meminfo().total);
 }

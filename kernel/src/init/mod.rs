@@ -105,6 +105,9 @@ fn services(info: &'static BootInfo) -> Result<()> {
 fn late(info: &'static BootInfo) -> Result<()> {
     sched::start_threads()?;
     mm::reclaim::start_kswapd()?;
+    crate::watchdog::start()?;
+    #[cfg(all(debug_assertions, target_os = "none"))]
+    mm::kmemleak::set_task_number(crate::watchdog::number);
     mm::oom::set_victims(&crate::memory::oom::Victims);
     mm::mempolicy::set_task_policies(&crate::memory::numa::Tasks);
     drivers::tty::job::set_job_control(&crate::job::Jobs);

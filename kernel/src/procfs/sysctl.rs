@@ -231,6 +231,7 @@ pub(super) fn init() {
     let sys: alloc::sync::Arc<StaticDir> = top().mkdir_with("sys", 0o555, Access::Sysctl);
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
+    kernel.add_attrs(crate::watchdog::sysctl::FILES);
     kernel.mkdir("random").add_attrs(RANDOM);
     kernel.mkdir("keys").add_attrs(crate::keys::show::SYSCTLS);
     kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);

@@ -65,6 +65,7 @@ mod unix_control;
 mod unix_options;
 mod uring;
 mod uring_ops;
+mod watchdog;
 mod xattrs;
 
 /// All tests.
@@ -115,6 +116,7 @@ const TABLES: &[&[harness::Test]] = &[
     io_uring::TESTS,
     uring_ops::TESTS,
     aio::TESTS,
+    watchdog::TESTS,
 ];
 
 fn main() {
@@ -130,6 +132,7 @@ fn main() {
             .flat_map(|names| names.split(',').map(str::to_string))
             .collect();
         harness::run(TABLES, &filters);
+        harness::look_for_leaks();
         harness::power_off();
     }
     if args.first().is_some_and(|arg| arg == "--list") {

@@ -84,6 +84,8 @@ pub struct Context {
     pub arch: Arch,
     /// Kernel to boot.
     pub kernel: PathBuf,
+    /// Whether it has debug assertions.
+    pub debug: bool,
     /// Whether that is Linux.
     pub oracle: bool,
     /// Record expected output instead of comparing.
@@ -137,6 +139,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         };
         let context = Context {
             arch,
+            debug: args.debug && !args.oracle,
             kernel,
             oracle: args.oracle,
             bless: args.bless,

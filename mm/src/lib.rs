@@ -28,7 +28,7 @@
 //! | [`mmap`], `protect`, `remap`, `advise`, `mlock`, `query` | the system calls |
 //! | [`vdso`] | the vDSO's pages in an address space |
 //! | [`remote`] | other processes' memory, futex keys |
-//! | [`pinned`] | pages that kernel and user share: rings, registered buffers |
+//! | [`pinned`], [`shared`] | pages that kernel and user share: registered buffers, rings |
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
 //! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
@@ -89,6 +89,7 @@ pub mod remote;
 pub mod report;
 mod rmap;
 mod seal;
+pub mod shared;
 pub mod shmem;
 pub mod slub;
 mod smp;
@@ -117,6 +118,7 @@ pub use folio_lock::FolioGuard;
 pub use iov::{IovIter, import_iovec};
 pub use mmap::MmapRequest;
 pub use pinned::PinnedPages;
+pub use shared::SharedRing;
 pub use space::{AddressSpace, Limits};
 pub use user::{UserPtr, UserSlice, UserStr};
 pub use vma::{VmFile, VmFlags};

@@ -10,6 +10,7 @@ mod files;
 mod ipc;
 mod measure;
 mod memory;
+mod messages;
 mod process;
 mod scaling;
 mod seccomp;
@@ -53,6 +54,7 @@ fn alone(rows: &Rows) {
     files::run(rows);
     asynchronous::run(rows);
     ipc::run(rows);
+    messages::run(rows);
     process::run(rows);
     memory::run(rows);
 }

@@ -84,19 +84,16 @@ impl<'a> Cx<'a> {
         self.finish(req);
     }
 
-    /// Completes a request that nobody else has seen, and that is in no chain.
+    /// Completes a request that nobody else has seen, and that is in no chain; it is as good as new then.
     #[inline]
-    pub fn complete_alone(&mut self, mut req: Arc<Request>, res: i32, cflags: u32) {
+    pub fn complete_alone(&mut self, req: &mut Request, res: i32, cflags: u32) {
         if res < 0 {
             req.set_fail();
         }
         if !req.has(flags::SKIP_CQE) {
             self.post(req.user_data(), res, cflags);
         }
-        if let Some(whole) = Arc::get_mut(&mut req) {
-            whole.reset_head();
-        }
-        self.keep(req);
+        req.reset_head();
     }
 
     /// Gives up what the request held, and lets go on what waited for it.
@@ -136,7 +133,7 @@ impl<'a> Cx<'a> {
 
     /// Keeps a request that is as good as new.
     #[inline]
-    fn keep(&mut self, req: Arc<Request>) {
+    pub(super) fn keep(&mut self, req: Arc<Request>) {
         if self.ring.is_dying() {
             return;
         }

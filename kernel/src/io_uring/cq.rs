@@ -95,13 +95,19 @@ impl Ring {
         if cq.tail.wrapping_sub(head) >= self.layout.cq_entries {
             return false;
         }
+        self.write(cq, cqe);
+        true
+    }
+
+    /// Writes a completion into a slot that is free.
+    #[inline]
+    fn write(&self, cq: &mut Completions, cqe: &Cqe) {
         let at = self.layout.cqe(cq.tail);
         self.rings.write(at, cqe);
         if self.layout.has_big_cqes() {
             self.rings.write(at + 16, &[0_u64; 2]);
         }
         cq.tail = cq.tail.wrapping_add(1);
-        true
     }
 
     #[inline]
@@ -128,7 +134,14 @@ impl Ring {
     pub fn post_all(&self, cqes: &[Cqe]) {
         {
             let mut cq = self.cq.lock();
-            for cqe in cqes {
+            // As many as there is room for go in without another look; the head is read once.
+            let used = cq.tail.wrapping_sub(self.rings.load(CQ_HEAD));
+            let room = if cq.overflow.is_empty() { self.layout.cq_entries.saturating_sub(used) } else { 0 };
+            let (now, rest) = cqes.split_at_checked(room as usize).unwrap_or((cqes, &[]));
+            for cqe in now {
+                self.write(&mut cq, cqe);
+            }
+            for cqe in rest {
                 self.post_locked(&mut cq, cqe, IfFull::Keep);
             }
             self.rings.store(CQ_TAIL, cq.tail);

@@ -60,6 +60,8 @@ pub mod flags {
     pub const FIXED_FILE: u32 = 1 << 12;
     /// Its preparation failed; `result` says how.
     pub const BROKEN: u32 = 1 << 13;
+    /// `fd` names a file that it works on.
+    pub const NEEDS_FILE: u32 = 1 << 14;
 }
 
 /// What a waiting request waits in; for cancelling.

@@ -147,6 +147,7 @@ pub fn run_ready(cx: &mut Cx<'_>) {
 }
 
 /// One entry. `false`: it failed before it was a request that runs.
+#[inline]
 fn one(cx: &mut Cx<'_>, mut req: Arc<Request>, entry: &Sqe) -> bool {
     let ring = cx.ring;
     let Some(state) = cx.state.as_deref_mut() else { return false };
@@ -157,7 +158,10 @@ fn one(cx: &mut Cx<'_>, mut req: Arc<Request>, entry: &Sqe) -> bool {
         && entry.opcode != op::LINK_TIMEOUT;
     if prepared.is_ok() && alone && !ring.has_drains.load(Ordering::Acquire) {
         match op::issue_alone(cx, whole) {
-            Issue::Done(res, cflags) => cx.complete_alone(req, res, cflags),
+            Issue::Done(res, cflags) => {
+                cx.complete_alone(whole, res, cflags);
+                cx.keep(req);
+            }
             outcome => {
                 activate_one(ring, &req);
                 settle(cx, req, outcome);
@@ -169,6 +173,7 @@ fn one(cx: &mut Cx<'_>, mut req: Arc<Request>, entry: &Sqe) -> bool {
 }
 
 /// One entry that belongs to a chain, or has to wait for others, or failed.
+#[inline(never)]
 fn part_of_chain(cx: &mut Cx<'_>, req: Arc<Request>, prepared: Result<()>, entry: &Sqe) -> bool {
     let Some(state) = cx.state.as_deref_mut() else { return false };
     let linked = entry.flags & (sqe::IO_LINK | sqe::IO_HARDLINK) != 0;
@@ -217,6 +222,7 @@ fn may_limit(chain: Option<&Chain>) -> bool {
 }
 
 /// Fills in a request from its entry.
+#[inline]
 fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &Sqe) -> Result<()> {
     let head = &mut req.head;
     *head.user_data.get_mut() = entry.user_data;
@@ -224,7 +230,7 @@ fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &
     head.fd = entry.fd;
     head.buf_group = entry.buf_index;
     let def = OpDef::of(entry.opcode);
-    let mut bits = 0;
+    let mut bits = if def.is_some_and(|def| def.needs_file) { flags::NEEDS_FILE } else { 0 };
     let map = [
         (sqe::FIXED_FILE, flags::FIXED_FILE),
         (sqe::IO_DRAIN, flags::DRAIN),
@@ -275,7 +281,11 @@ fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &
         let _ = head.cred.set(cred);
     }
     let prep = Prep { ring, bits, cred: head.cred.get() };
-    *req.op.get_mut() = op::as_personality(prep.cred, || (def.prep)(&prep, entry))?;
+    let made = match prep.cred {
+        None => (def.prep)(&prep, entry)?,
+        cred => op::as_personality(cred, || (def.prep)(&prep, entry))?,
+    };
+    *req.op.get_mut() = made;
     Ok(())
 }
 

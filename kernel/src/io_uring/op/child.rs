@@ -3,6 +3,7 @@
 use abi::io_uring::Sqe;
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
+use mm::try_box;
 use mm::user::UserPtr;
 use sched::wait::Share;
 
@@ -32,13 +33,14 @@ pub fn prep(_: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     if entry.addr != 0 || entry.buf_index != 0 || entry.addr3 != 0 || entry.op_flags != 0 {
         return Err(Errno::EINVAL);
     }
-    Ok(Op::WaitId(WaitIdOp {
+    let op = WaitIdOp {
         idtype: entry.len as i32,
         id: entry.fd,
         options: entry.file_index as i32,
         info: entry.off as usize,
         wait: None,
-    }))
+    };
+    Ok(Op::WaitId(try_box(op)?))
 }
 
 impl WaitIdOp {

@@ -3,6 +3,7 @@
 //! [`OpDef`] says what the machinery has to know of each; `prep` turns a submission into an [`Op`], reading everything that the
 //! user may change afterwards (names, segment lists, times); [`issue`] tries it, and may be called again.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::io_uring::{OP_LAST, Sqe};
@@ -110,7 +111,7 @@ impl<'a> Call<'a, '_> {
     }
 }
 
-/// An operation with its arguments.
+/// An operation with its arguments. It is moved into its request, so the larger ones are boxed.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
 pub enum Op {
@@ -120,9 +121,9 @@ pub enum Op {
     Rw(rw::Rw),
     File(file::FileOp),
     Splice(file::Splice),
-    Name(name::NameOp),
-    Xattr(xattr::XattrOp),
-    Open(open::Open),
+    Name(Box<name::NameOp>),
+    Xattr(Box<xattr::XattrOp>),
+    Open(Box<open::Open>),
     Close(open::Close),
     FilesUpdate(fd::FilesUpdate),
     FixedFdInstall(u32),
@@ -139,9 +140,11 @@ pub enum Op {
     Remove(buffers::Remove),
     Message(ring_msg::Message),
     Futex(futex::FutexOp),
-    WaitId(child::WaitIdOp),
+    WaitId(Box<child::WaitIdOp>),
     Net(net::NetOp),
 }
+
+const _: () = assert!(size_of::<Op>() <= 72);
 
 type PrepFn = fn(&Prep<'_>, &Sqe) -> Result<Op>;
 
@@ -302,10 +305,10 @@ pub fn as_personality<R>(cred: Option<&Arc<Credentials>>, f: impl FnOnce() -> R)
 /// `EBADF`.
 #[inline]
 pub fn assign_file(ring: &Ring, req: &Head) -> Result<()> {
-    let needs = OpDef::of(req.opcode).is_some_and(|def| def.needs_file);
-    if !needs || req.file.get().is_some() {
-        return Ok(());
-    }
+    if req.has(flags::NEEDS_FILE) && req.file.get().is_none() { find_file(ring, req) } else { Ok(()) }
+}
+
+fn find_file(ring: &Ring, req: &Head) -> Result<()> {
     let file = if req.has(flags::FIXED_FILE) {
         let (file, node) = ring.files.lock().get(req.fd as u32)?;
         if let Some(node) = node {
@@ -338,14 +341,34 @@ pub fn issue_alone(cx: &mut Cx<'_>, req: &mut Request) -> Issue {
     if let Err(errno) = assign_file(cx.ring, head) {
         return Issue::of(Err(errno));
     }
-    as_personality(head.cred.get(), || run(op, &mut Call { cx, req: head, shared: None, worker: false }))
+    let mut call = Call { cx, req: head, shared: None, worker: false };
+    match head.cred.get() {
+        None => run(op, &mut call),
+        cred => as_personality(cred, || run_outlined(op, &mut call)),
+    }
 }
 
+/// The commonest are called from here, and this is small: the others have a frame that only they need.
+#[inline]
 fn run(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
     match op {
-        Op::Idle => Issue::of(Err(Errno::EINVAL)),
         Op::Nop(injected) => Issue::Done(injected.unwrap_or(0), 0),
         Op::Rw(rw) => rw.issue(call),
+        Op::Net(net) => net.issue(call),
+        _ => run_other(op, call),
+    }
+}
+
+/// As [`run`], not part of its caller.
+#[inline(never)]
+fn run_outlined(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
+    run(op, call)
+}
+
+#[inline(never)]
+fn run_other(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
+    match op {
+        Op::Idle | Op::Nop(_) | Op::Rw(_) | Op::Net(_) | Op::LinkTimeout(_) => Issue::of(Err(Errno::EINVAL)),
         Op::File(file) => sleeping(call, |call| file.run(call)),
         Op::Splice(splice) => sleeping(call, |call| splice.run(call)),
         Op::Name(name) => sleeping(call, |_| name.run().map(|()| 0)),
@@ -361,7 +384,6 @@ fn run(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
             Some(req) => timeout.issue(call.cx, req),
             None => Issue::Share,
         },
-        Op::LinkTimeout(_) => Issue::of(Err(Errno::EINVAL)),
         Op::TimeoutRemove(remove) => Issue::of(remove.issue(call.cx)),
         Op::Cancel(cancel) => Issue::of(cancel.issue(call.cx, call.req)),
         Op::Statx(statx) => sleeping(call, |_| statx.run().map(|()| 0)),
@@ -371,7 +393,6 @@ fn run(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
         Op::Message(message) => Issue::of(message.run(call).map(|()| 0)),
         Op::Futex(futex) => futex.issue(call),
         Op::WaitId(wait) => wait.issue(call),
-        Op::Net(net) => net.issue(call),
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use abi::io_uring::Sqe;
 use abi::{Errno, Result, raw};
+use mm::try_box;
 use mm::user::UserStr;
 use vfs::namei;
 
@@ -21,6 +22,10 @@ pub enum NameOp {
     Link { old_dir: DirFd, old: Vec<u8>, new_dir: DirFd, new: Vec<u8>, flags: u32 },
 }
 
+fn boxed(op: NameOp) -> Result<Op> {
+    Ok(Op::Name(try_box(op)?))
+}
+
 fn name(addr: u64) -> Result<Vec<u8>> {
     UserStr::new(addr as usize).read_path()
 }
@@ -35,13 +40,13 @@ fn check(prep: &Prep<'_>, clean: bool) -> Result<()> {
 /// Prepares `IORING_OP_RENAMEAT`.
 pub fn prep_rename(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     check(prep, entry.buf_index == 0 && entry.file_index == 0)?;
-    Ok(Op::Name(NameOp::Rename {
+    boxed(NameOp::Rename {
         old_dir: DirFd(entry.fd),
         old: name(entry.addr)?,
         new_dir: DirFd(entry.len as i32),
         new: name(entry.off)?,
         flags: entry.op_flags,
-    }))
+    })
 }
 
 /// Prepares `IORING_OP_UNLINKAT`.
@@ -51,32 +56,32 @@ pub fn prep_unlink(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
         return Err(Errno::EINVAL);
     }
     let rmdir = entry.op_flags & raw::AT_REMOVEDIR != 0;
-    Ok(Op::Name(NameOp::Unlink { dir: DirFd(entry.fd), name: name(entry.addr)?, rmdir }))
+    boxed(NameOp::Unlink { dir: DirFd(entry.fd), name: name(entry.addr)?, rmdir })
 }
 
 /// Prepares `IORING_OP_MKDIRAT`.
 pub fn prep_mkdir(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     check(prep, entry.off == 0 && entry.op_flags == 0 && entry.buf_index == 0 && entry.file_index == 0)?;
-    Ok(Op::Name(NameOp::Mkdir { dir: DirFd(entry.fd), name: name(entry.addr)?, mode: entry.len }))
+    boxed(NameOp::Mkdir { dir: DirFd(entry.fd), name: name(entry.addr)?, mode: entry.len })
 }
 
 /// Prepares `IORING_OP_SYMLINKAT`.
 pub fn prep_symlink(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     check(prep, entry.len == 0 && entry.op_flags == 0 && entry.buf_index == 0 && entry.file_index == 0)?;
     let (target, dir, name) = (name(entry.addr)?, DirFd(entry.fd), name(entry.off)?);
-    Ok(Op::Name(NameOp::Symlink { target, dir, name }))
+    boxed(NameOp::Symlink { target, dir, name })
 }
 
 /// Prepares `IORING_OP_LINKAT`.
 pub fn prep_link(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     check(prep, entry.buf_index == 0 && entry.file_index == 0)?;
-    Ok(Op::Name(NameOp::Link {
+    boxed(NameOp::Link {
         old_dir: DirFd(entry.fd),
         old: name(entry.addr)?,
         new_dir: DirFd(entry.len as i32),
         new: name(entry.off)?,
         flags: entry.op_flags,
-    }))
+    })
 }
 
 impl NameOp {

@@ -1,11 +1,14 @@
 //! Sockets: `SENDMSG`, `RECVMSG`, `SEND`, `RECV`, `ACCEPT`, `CONNECT`, `SHUTDOWN`, `SOCKET`, `BIND`, `LISTEN`.
 
+use alloc::boxed::Box;
+
 use abi::io_uring::{Sqe, raw};
 use abi::poll::PollEvents;
 use abi::socket::{Msghdr, SOCK_CLOEXEC, SOCK_NONBLOCK};
 use abi::{Errno, Result};
 use mm::IovIter;
 use mm::iov::{Direction, MAX_RW_COUNT};
+use mm::try_box;
 use mm::user::UserPtr;
 use socket::{MessageFlags, SocketAddr};
 
@@ -19,15 +22,15 @@ use crate::net::uring as calls;
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum NetOp {
-    Send { addr: usize, len: usize, flags: MessageFlags, to: Option<SocketAddr>, options: u16 },
-    SendMsg { message: calls::SendHeader, flags: MessageFlags, options: u16 },
+    Send { addr: usize, len: usize, flags: MessageFlags, to: Option<Box<SocketAddr>>, options: u16 },
+    SendMsg { message: Box<calls::SendHeader>, flags: MessageFlags, options: u16 },
     Recv { addr: usize, len: usize, flags: MessageFlags, options: u16 },
-    RecvMsg { message: calls::ReceiveHeader, flags: MessageFlags, options: u16 },
+    RecvMsg { message: Box<calls::ReceiveHeader>, flags: MessageFlags, options: u16 },
     Accept { addr: usize, len: usize, flags: u32, target: Target, options: u16 },
-    Connect { addr: SocketAddr, started: bool },
+    Connect { addr: Box<SocketAddr>, started: bool },
     Shutdown { how: i32 },
     Socket { domain: i32, kind: u32, protocol: i32, target: Target },
-    Bind { addr: SocketAddr },
+    Bind { addr: Box<SocketAddr> },
     Listen { backlog: i32 },
     ZeroCopy,
 }
@@ -49,7 +52,7 @@ pub fn prep_send(_: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     }
     let to = match entry.off {
         0 => None,
-        addr => Some(calls::read_address(addr as usize, (entry.file_index & 0xffff) as i32)?),
+        addr => Some(try_box(calls::read_address(addr as usize, (entry.file_index & 0xffff) as i32)?)?),
     };
     Ok(Op::Net(NetOp::Send {
         addr: entry.addr as usize,
@@ -68,6 +71,7 @@ pub fn prep_sendmsg(_: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     }
     let message = calls::SendHeader::read(UserPtr::<Msghdr>::new(entry.addr as usize))?;
     let flags = message_flags(entry.op_flags) | MessageFlags::NOSIGNAL;
+    let message = try_box(message)?;
     Ok(Op::Net(NetOp::SendMsg { message, flags, options: entry.ioprio }))
 }
 
@@ -103,6 +107,7 @@ pub fn prep_recvmsg(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     let user = UserPtr::<Msghdr>::new(entry.addr as usize);
     let message = calls::ReceiveHeader::read(user, prep.has(flags::BUFFER_SELECT), multishot)?;
     let flags = message_flags(entry.op_flags);
+    let message = try_box(message)?;
     Ok(Op::Net(NetOp::RecvMsg { message, flags, options: entry.ioprio }))
 }
 
@@ -134,7 +139,7 @@ pub fn prep_connect(_: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     if entry.len != 0 || entry.buf_index != 0 || entry.op_flags != 0 || entry.file_index != 0 {
         return Err(Errno::EINVAL);
     }
-    let addr = calls::read_address(entry.addr as usize, entry.off as i32)?;
+    let addr = try_box(calls::read_address(entry.addr as usize, entry.off as i32)?)?;
     Ok(Op::Net(NetOp::Connect { addr, started: false }))
 }
 
@@ -166,7 +171,7 @@ pub fn prep_bind(_: &Prep<'_>, entry: &Sqe) -> Result<Op> {
     if entry.len != 0 || entry.buf_index != 0 || entry.op_flags != 0 || entry.file_index != 0 {
         return Err(Errno::EINVAL);
     }
-    let addr = calls::read_address(entry.addr as usize, entry.off as i32)?;
+    let addr = try_box(calls::read_address(entry.addr as usize, entry.off as i32)?)?;
     Ok(Op::Net(NetOp::Bind { addr }))
 }
 
@@ -206,6 +211,7 @@ fn polls_first(call: &Call<'_, '_>, options: u16, bit: u16) -> bool {
 
 impl NetOp {
     /// Tries it.
+    #[inline(never)]
     pub fn issue(&mut self, call: &mut Call<'_, '_>) -> Issue {
         match self {
             Self::Recv { .. } | Self::RecvMsg { .. } => self.receive(call),
@@ -249,9 +255,9 @@ impl NetOp {
         let sent = call.file().and_then(|file| match self {
             Self::Send { addr, len, to, .. } => {
                 let mut iter = IovIter::user(Direction::Source, *addr, *len)?;
-                calls::send(&file, &mut iter, *to, now)
+                calls::send(file, &mut iter, to.as_deref().copied(), now)
             }
-            Self::SendMsg { message, .. } => message.send(&file, now),
+            Self::SendMsg { message, .. } => message.send(file, now),
             _ => Err(Errno::EINVAL),
         });
         match sent {
@@ -305,10 +311,10 @@ impl NetOp {
             Self::Recv { addr, len, .. } => {
                 let (addr, len) = place.unwrap_or((*addr, *len));
                 IovIter::user(Direction::Dest, addr, len)
-                    .and_then(|mut iter| calls::receive(&file, &mut iter, now))
+                    .and_then(|mut iter| calls::receive(file, &mut iter, now))
             }
-            Self::RecvMsg { message, .. } if multishot => message.receive_into(&file, now, place),
-            Self::RecvMsg { message, .. } => message.receive(&file, now, place),
+            Self::RecvMsg { message, .. } if multishot => message.receive_into(file, now, place),
+            Self::RecvMsg { message, .. } => message.receive(file, now, place),
             _ => Err(Errno::EINVAL),
         };
         let Some(selected) = selected else { return received.map(|len| (len, 0)) };
@@ -340,7 +346,7 @@ impl NetOp {
         loop {
             let accepted = call
                 .file()
-                .and_then(|file| calls::accept(&file, *addr, UserPtr::new(*len), *flags, !call.worker))
+                .and_then(|file| calls::accept(file, *addr, UserPtr::new(*len), *flags, !call.worker))
                 .and_then(|file| target.install(call.ring(), file));
             match accepted {
                 Err(Errno::EAGAIN) if !call.worker => return Issue::WouldBlock(READABLE),
@@ -353,10 +359,10 @@ impl NetOp {
 
 fn connect(call: &Call<'_, '_>, addr: &SocketAddr, started: &mut bool) -> Issue {
     let result = call.file().and_then(|file| {
-        if *started && let Some(error) = calls::take_error(&file)? {
+        if *started && let Some(error) = calls::take_error(file)? {
             return Err(error);
         }
-        calls::connect(&file, addr, !call.worker)
+        calls::connect(file, addr, !call.worker)
     });
     match result {
         Err(Errno::EAGAIN | Errno::EINPROGRESS | Errno::EALREADY) if !call.worker => {

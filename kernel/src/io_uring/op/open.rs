@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use abi::fs::OpenHow;
 use abi::io_uring::{Sqe, raw as uring};
 use abi::{Errno, Result, raw};
+use mm::try_box;
 use mm::user::{UserPtr, UserStr, copy_struct_from_user};
 use vfs::fdtable::Fd;
 use vfs::file::File;
@@ -96,7 +97,7 @@ fn build(prep: &Prep<'_>, entry: &Sqe, args: OpenArgs, cloexec: bool) -> Result<
     }
     let target = Target::new(entry.file_index, cloexec)?;
     let name = UserStr::new(entry.addr as usize).read_path()?;
-    Ok(Op::Open(Open { dir: DirFd(entry.fd), name, args, target }))
+    Ok(Op::Open(try_box(Open { dir: DirFd(entry.fd), name, args, target })?))
 }
 
 /// Prepares `IORING_OP_OPENAT`.

@@ -1,14 +1,15 @@
 //! `READ`, `WRITE` and their forms with segment lists, registered and provided buffers.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::fs::Iovec;
 use abi::io_uring::{Sqe, raw};
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
-use mm::IovIter;
 use mm::iov::{Direction, KeptIovec, MAX_RW_COUNT};
 use mm::user::UserPtr;
+use mm::{IovIter, try_box};
 use vfs::file::{File, FileMode};
 use vfs::file_ops::IoFlags;
 use vfs::rw::{self, Access};
@@ -26,7 +27,7 @@ enum Memory {
         addr: usize,
         len: usize,
     },
-    Segments(KeptIovec),
+    Segments(Box<KeptIovec>),
     Fixed {
         buffer: Arc<FixedBuffer>,
         offset: usize,
@@ -83,7 +84,7 @@ fn segments(prep: &Prep<'_>, entry: &Sqe, access: Access) -> Result<Op> {
         let len = UserPtr::<Iovec>::new(entry.addr as usize).read()?.len;
         Memory::Select { len: len.min(MAX_RW_COUNT) }
     } else {
-        Memory::Segments(KeptIovec::import(entry.addr as usize, entry.len as usize)?)
+        Memory::Segments(try_box(KeptIovec::import(entry.addr as usize, entry.len as usize)?)?)
     };
     build(entry, access, memory)
 }
@@ -143,6 +144,7 @@ impl Rw {
     }
 
     /// Tries the transfer.
+    #[inline(never)]
     pub fn issue(&self, call: &mut Call<'_, '_>) -> Issue {
         let file = match call.file() {
             Ok(file) => file,

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use abi::io_uring::Sqe;
 use abi::{Errno, Result};
+use mm::try_box;
 use mm::user::UserStr;
 use vfs::namei::{At, LookupFlags, path_lookup};
 
@@ -35,7 +36,8 @@ fn build(prep: &Prep<'_>, entry: &Sqe, set: bool, by_path: bool) -> Result<Op> {
     let key = calls::name(UserStr::new(entry.addr as usize))?;
     let value = if set { Some(calls::read_value(entry.off as usize, size, entry.op_flags)?) } else { None };
     let path = if by_path { Some(UserStr::new(entry.addr3 as usize).read_path()?) } else { None };
-    Ok(Op::Xattr(XattrOp { path, key, set: value, value: entry.off as usize, size, flags: entry.op_flags }))
+    let op = XattrOp { path, key, set: value, value: entry.off as usize, size, flags: entry.op_flags };
+    Ok(Op::Xattr(try_box(op)?))
 }
 
 /// Prepares `IORING_OP_FSETXATTR`.

@@ -82,6 +82,8 @@ pub const COMPLAINTS: &[&str] = &[
     "SLUB:",
     "cannot be killed",
     "soft lockup",
+    "blocked for more than",
+    "detected stalls on CPUs",
     "WARNING:",
 ];
 

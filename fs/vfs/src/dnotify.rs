@@ -87,7 +87,7 @@ pub fn notify(file: &File, fd: i32, table: PosixOwner, wanted: u32) -> Result<()
     let new = Watcher {
         file: id,
         table,
-        owner: file.owner_cell(),
+        owner: file.owner_cell()?,
         fd,
         events: events_of(wanted),
         stays: wanted & raw::DN_MULTISHOT != 0,

@@ -117,24 +117,24 @@ impl FasyncList {
     /// `ENOMEM`.
     pub(crate) fn set(&self, file: &File, fd: i32, on: bool) -> Result<()> {
         let id = core::ptr::from_ref(file) as usize;
-        let owner = file.owner_cell();
+        let owner = if on { Some(file.owner_cell()?) } else { None };
         let mut old = None;
         let result = {
             let mut entries = self.entries.lock();
             let at = entries.iter().position(|entry| entry.file == id);
-            let result = match (at, on) {
-                (Some(at), false) => {
+            let result = match (at, owner) {
+                (Some(at), None) => {
                     old = Some(entries.swap_remove(at));
                     Ok(())
                 }
-                (Some(at), true) => {
+                (Some(at), Some(_)) => {
                     if let Some(entry) = entries.get_mut(at) {
                         entry.fd = fd;
                     }
                     Ok(())
                 }
-                (None, false) => Ok(()),
-                (None, true) => entries.try_reserve(1).map_err(|_| Errno::ENOMEM).map(|()| {
+                (None, None) => Ok(()),
+                (None, Some(owner)) => entries.try_reserve(1).map_err(|_| Errno::ENOMEM).map(|()| {
                     entries.push_reserved(Entry { file: id, owner, fd });
                 }),
             };

@@ -48,10 +48,12 @@ fn hang() {
     sched::wait::WaitQueue::new().wait_event(|| false);
 }
 
-/// Loses a block that nobody but the block itself knows, for `kmemleak` to find.
+/// Loses some blocks, for `kmemleak` to find. A search may take what an old stack holds for a pointer to one of them.
 fn leak() {
-    if let Ok(block) = mm::fallible::try_vec(0_u64, 32) {
-        core::mem::forget(block);
+    for _ in 0..10 {
+        if let Ok(block) = mm::fallible::try_vec(0_u64, 32) {
+            core::mem::forget(block);
+        }
     }
 }
 

@@ -241,13 +241,19 @@ impl Key {
 
     /// Takes the value away: it is revoked.
     pub fn revoke(&self) {
+        let empty = if self.is_ring() {
+            Value::Ring(Vec::new())
+        } else {
+            // A revocation cannot fail.
+            let _no_fail = NoFailScope::enter();
+            Value::Data(Arc::from([]))
+        };
         let old = {
             let mut state = self.state.lock();
             if state.revoked.is_some() {
                 return;
             }
             state.revoked = Some(now());
-            let empty = if self.is_ring() { Value::Ring(Vec::new()) } else { Value::Data(Arc::from([])) };
             // Giving back never fails.
             let _ = state.charge.resize(self.description.len() + 1);
             core::mem::replace(&mut state.value, empty)

@@ -255,6 +255,7 @@ pub fn look_for_leaks() {
         let _ = sys::spew(file, "scan");
     }
     if let Ok(found) = sys::slurp(file) {
+        println!("searched for lost memory");
         found.lines().for_each(|line| println!("kmemleak: {line}"));
     }
 }

@@ -65,7 +65,7 @@ fn logged(text: &str, seconds: u64) -> bool {
     false
 }
 
-/// Whether `kmemleak` tells of the block that `LEAK` loses, and of nothing once that is cleared.
+/// Whether `kmemleak` tells of the blocks that `LEAK` loses, and of nothing once that is cleared.
 fn finds_a_leak() -> (bool, bool) {
     const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
     let write = |word: &str| std::fs::write(KMEMLEAK, word).is_ok();
@@ -81,7 +81,9 @@ fn finds_a_leak() -> (bool, bool) {
         && found.contains("(size 256):")
         && found.contains("provoke")
         && found.contains("backtrace (crc ");
-    if !told || found.matches("unreferenced object").count() != 1 {
+    // An old stack may seem to know of one or the other.
+    let told = told && (6..=10).contains(&found.matches("unreferenced object").count());
+    if !told {
         println!("{found}");
     }
     write("clear");

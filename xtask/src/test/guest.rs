@@ -105,6 +105,9 @@ fn boot(
         }
     }
     // Lost memory, as the harness found it at the end.
+    if context.debug && !text.lines().any(|line| line.trim_end() == "searched for lost memory") {
+        report.fail(&format!("{} {part} searches for lost memory", context.label()), "it did not");
+    }
     let lost: Vec<&str> = text.lines().filter(|line| line.starts_with("kmemleak: ")).collect();
     if !lost.is_empty() {
         report.fail(&format!("{} {part} leaks no memory", context.label()), &lost.join("\n"));

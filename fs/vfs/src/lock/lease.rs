@@ -85,7 +85,7 @@ pub fn setlease(file: &File, fd: i32, kind: Option<LockKind>, pid: i32) -> Resul
     };
     check_opens(file, kind)?;
     let locks = inode.locks_or_new()?;
-    let owner = file.owner_cell();
+    let owner = file.owner_cell().map_err(|_| Errno::ENOLCK)?;
     locks.expire();
     {
         let mut state = locks.state.lock();

@@ -2,18 +2,25 @@
 
 use crate::frames;
 use crate::page::{PageFlags, tag};
-use crate::ptable::TABLE_SPAN;
+use crate::ptable::{Marker, TABLE_SPAN};
 use crate::space::AddressSpace;
-use crate::vma::Vma;
+use crate::vma::{VmFlags, Vma};
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
 use arch::paging::Pte;
 use core::ops::Range;
 
 /// Copies the entries of `vma` from `parent` to `child`; private writable pages become read-only in both.
+/// `child_flags` are those of the child's area: without `UFFD_WP` protections of a userfaultfd end.
 /// Returns whether an entry of the parent lost its write permission (so that its TLB needs a flush).
 /// The parent's area is write-locked; the child runs nowhere yet.
-pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma: &Vma) -> Result<bool> {
+pub(crate) fn copy_area_tables(
+    parent: &AddressSpace,
+    child: &AddressSpace,
+    vma: &Vma,
+    child_flags: VmFlags,
+) -> Result<bool> {
+    let keep_wp = child_flags.contains(VmFlags::UFFD_WP);
     let cow = vma.flags().is_cow();
     let mut protected = false;
     let mut addr = vma.start();
@@ -30,6 +37,9 @@ pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma:
                 let cell = from.cell(at);
                 let mut pte = cell.load();
                 if pte.is_none() || pte.as_software().is_some() {
+                    if let Some(marker) = Marker::of(pte) {
+                        to.cell(at).store(marker.keeping(keep_wp).entry());
+                    }
                     at += PAGE_SIZE;
                     continue;
                 }
@@ -53,7 +63,10 @@ pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma:
                         file += 1;
                     }
                 }
-                let copy = if cow { pte } else { pte.with_dirty(false) };
+                let mut copy = if cow { pte } else { pte.with_dirty(false) };
+                if !keep_wp {
+                    copy = copy.with_uffd_wp(false);
+                }
                 to.cell(at).store(copy.with_accessed(true));
                 at += PAGE_SIZE;
             }
@@ -77,8 +90,14 @@ fn protect(cell: &arch::paging::PteCell, mut pte: Pte) -> Pte {
 }
 
 /// Moves the entries of `len` bytes at `from` to `to` (mremap). Both areas are write-locked. The caller has made sure that the
-/// target holds nothing. On failure what was moved stays moved; returns how many bytes were.
-pub(crate) fn move_tables(space: &AddressSpace, from: usize, to: usize, len: usize) -> usize {
+/// target holds nothing; `flags` are those of its area. Moved pages are soft-dirty. On failure what was moved stays moved; returns how many bytes were.
+pub(crate) fn move_tables(space: &AddressSpace, from: usize, to: usize, len: usize, flags: VmFlags) -> usize {
+    let keep_wp = flags.contains(VmFlags::UFFD_WP);
+    let moved = |pte: Pte| match Marker::of(pte) {
+        Some(marker) => marker.keeping(keep_wp).entry(),
+        None if keep_wp => pte.with_soft_dirty(true),
+        None => pte.with_soft_dirty(true).with_uffd_wp(false),
+    };
     let mut done = 0;
     while done < len {
         let (src, dst) = (from + done, to + done);
@@ -110,7 +129,7 @@ pub(crate) fn move_tables(space: &AddressSpace, from: usize, to: usize, len: usi
                     let target = target.lock();
                     for (pte, at) in batch.iter().zip(chunk.clone().step_by(PAGE_SIZE)) {
                         if !pte.is_none() {
-                            target.cell(dst + at).store(*pte);
+                            target.cell(dst + at).store(moved(*pte));
                         }
                     }
                 }

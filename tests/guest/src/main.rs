@@ -41,6 +41,7 @@ mod mountapi;
 mod mounts;
 mod namespaces;
 mod numa;
+mod pagemap;
 mod paths;
 mod pipes;
 mod prelude;
@@ -63,11 +64,13 @@ mod tty;
 mod unix;
 mod uring;
 mod uring_ops;
+mod userfaultfd;
 mod xattrs;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
+    pagemap::TESTS,
     paths::TESTS,
     handles::TESTS,
     inotify::TESTS,
@@ -110,6 +113,7 @@ const TABLES: &[&[harness::Test]] = &[
     sysv_shm::TESTS,
     io_uring::TESTS,
     uring_ops::TESTS,
+    userfaultfd::TESTS,
     aio::TESTS,
 ];
 

@@ -53,3 +53,4 @@ pub mod tty_hooks;
 pub mod userfaultfd;
 pub mod version;
 pub mod wait;
+pub mod watchdog;

@@ -29,7 +29,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sched::mutex::{RwSemaphore, RwSemaphoreWriteGuard};
 use sync::{RcuPtr, RcuReadSide};
 
@@ -148,6 +148,8 @@ pub struct AddressSpace {
     pub membarrier: AtomicU32,
     /// Being torn apart by the OOM reaper: faults must not repopulate it.
     oom: AtomicU32,
+    /// Pages of it were pinned at some time ([`crate::pinned`]).
+    has_pins: AtomicBool,
     /// Threads that run in it; see [`AddressSpace::put_user`].
     users: AtomicU32,
 }
@@ -169,10 +171,22 @@ impl AddressSpace {
             flags: AtomicU32::new(0),
             membarrier: AtomicU32::new(0),
             oom: AtomicU32::new(0),
+            has_pins: AtomicBool::new(false),
             users: AtomicU32::new(0),
         })?;
         space.layout.mmap_base.store(TASK_SIZE, Ordering::Relaxed);
         Ok(space)
+    }
+
+    /// Notes that a page is about to be pinned.
+    pub(crate) fn set_has_pins(&self) {
+        // Whoever pins holds the lock of the page's table afterwards, under which fork looks.
+        self.has_pins.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a page was ever pinned.
+    pub(crate) fn has_pins(&self) -> bool {
+        self.has_pins.load(Ordering::Relaxed)
     }
 
     /// A number that no other address space of this boot has.
@@ -425,7 +439,7 @@ impl AddressSpace {
         // A protection that a userfaultfd asked for is in the entries and nowhere else.
         if special || vma.has_anon() || new_flags.contains(VmFlags::UFFD_WP) {
             let _no_faults = vma.write();
-            *flush |= crate::copy::copy_area_tables(self, child, vma, new_flags)?;
+            *flush |= crate::copy::copy_area_tables(self, child, vma, &copy)?;
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! The auxiliary vector of a program, as the kernel has put it on its stack: between the environment's pointers and its
 //! strings, found by walking from the stack's start.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
+use mm::fallible::TryVec;
 use mm::remote::{RemoteBuf, RemoteMode};
 
 /// More than any environment can have.
@@ -32,9 +32,8 @@ pub fn read(space: &AddressSpace) -> Result<Vec<u8>> {
     }
     for _ in 0..ENTRIES {
         let (Some(kind), Some(value)) = (words.next(), words.next()) else { break };
-        out.try_reserve(16).map_err(|_| Errno::ENOMEM)?;
-        out.extend_from_slice(&kind.to_ne_bytes());
-        out.extend_from_slice(&value.to_ne_bytes());
+        out.try_extend_from_slice(&kind.to_ne_bytes())?;
+        out.try_extend_from_slice(&value.to_ne_bytes())?;
         if kind == 0 {
             break;
         }

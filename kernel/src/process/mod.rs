@@ -118,10 +118,3 @@ impl vfs::rw::FsizeLimit for FsizeLimit {
         crate::signal::raise_sigxfsz();
     }
 }
-
-/// Who calls, as sockets tell their peers.
-pub fn socket_credentials() -> socket::Credentials {
-    let me = current();
-    let (uid, gid) = me.with_cred(|cred| (cred.euid.0, cred.egid.0));
-    socket::Credentials { pid: me.process.pid.global(), uid, gid }
-}

@@ -62,9 +62,17 @@ mod time;
 mod timers;
 mod tty;
 mod unix;
+mod unix_control;
+mod unix_options;
 mod uring;
+mod uring_hostile;
+mod uring_net;
 mod uring_ops;
+mod uring_ring;
+mod uring_rsrc;
+mod uring_wait;
 mod userfaultfd;
+mod watchdog;
 mod xattrs;
 
 /// All tests.
@@ -105,6 +113,8 @@ const TABLES: &[&[harness::Test]] = &[
     mountapi::TESTS,
     hostile::TESTS,
     unix::TESTS,
+    unix_control::TESTS,
+    unix_options::TESTS,
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,
@@ -112,9 +122,15 @@ const TABLES: &[&[harness::Test]] = &[
     sysv_msg::TESTS,
     sysv_shm::TESTS,
     io_uring::TESTS,
+    uring_wait::TESTS,
+    uring_ring::TESTS,
     uring_ops::TESTS,
     userfaultfd::TESTS,
+    uring_rsrc::TESTS,
+    uring_net::TESTS,
+    uring_hostile::TESTS,
     aio::TESTS,
+    watchdog::TESTS,
 ];
 
 fn main() {
@@ -130,6 +146,7 @@ fn main() {
             .flat_map(|names| names.split(',').map(str::to_string))
             .collect();
         harness::run(TABLES, &filters);
+        harness::look_for_leaks();
         harness::power_off();
     }
     if args.first().is_some_and(|arg| arg == "--list") {

@@ -129,7 +129,8 @@ fn copy_for_child(vma: &Arc<Vma>, addr: usize, pte: Pte, copy: Folio) -> Pte {
     page.map_inc();
     let entry = Pte::leaf(copy.pfn(), vma.flags().prot() - Prot::WRITE, 0).with_accessed(true);
     let _ = copy.into_raw();
-    entry
+    // As new as any page that was just written.
+    entry.with_soft_dirty(true)
 }
 
 /// Takes the write permission from an entry whose table lock is held, without losing a dirty mark that the

@@ -98,6 +98,7 @@ impl Event {
     }
 
     /// Tells the reader, and waits until it knows. No lock is held.
+    #[expect(clippy::disallowed_methods, reason = "under NoFailScope")]
     pub fn deliver(self) {
         let context = &self.context;
         let entered = {

@@ -182,6 +182,11 @@ fn protection_of(pte: Pte, prot: Prot, flags: VmFlags) -> Prot {
     if !prot.contains(Prot::WRITE) {
         return prot;
     }
+    if pte.is_uffd_wp()
+        || arch::paging::SOFT_DIRTY && !flags.contains(VmFlags::SOFTDIRTY) && !pte.is_soft_dirty()
+    {
+        return prot - Prot::WRITE;
+    }
     let keep = if pte.is_special() {
         flags.intersects(VmFlags::PFNMAP | VmFlags::IO) && flags.contains(VmFlags::SHARED)
     } else {

@@ -22,13 +22,15 @@ use crate::fallible::try_arc;
 use crate::gather::{Gather, Which};
 use crate::ptable::Pgd;
 use crate::rmap::{self, Inherit};
+use crate::uffd::Event;
 use crate::vma::{Backing, VmFlags, Vma, VmaRead, VmaTree};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use sched::mutex::RwSemaphore;
+use sched::mutex::{RwSemaphore, RwSemaphoreWriteGuard};
 use sync::{RcuPtr, RcuReadSide};
 
 /// `vm.mmap_min_addr`: below it only `CAP_SYS_RAWIO` may map.
@@ -161,7 +163,7 @@ impl AddressSpace {
         let space = try_arc(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             pgd: try_arc(pgd)?,
-            areas: RwSemaphore::new(VmaTree::new()),
+            areas: RwSemaphore::new(VmaTree::default()),
             cache: [const { RcuPtr::empty() }; CACHE_SLOTS],
             counters: Counters::default(),
             layout: Layout::default(),
@@ -226,6 +228,15 @@ impl AddressSpace {
     #[inline]
     pub(crate) fn areas(&self) -> &RwSemaphore<VmaTree> {
         &self.areas
+    }
+
+    /// Lets go of `mmap_lock` and tells userfaultfds what was done under it; waits until they know.
+    pub(crate) fn unlock_areas(&self, mut areas: RwSemaphoreWriteGuard<'_, VmaTree>) {
+        let events = core::mem::take(&mut areas.events);
+        drop(areas);
+        for event in events {
+            event.deliver();
+        }
     }
 
     /// Memory counters.
@@ -351,10 +362,11 @@ impl AddressSpace {
         let areas = self.areas.write();
         let mut flush = false;
         let mut result = Ok(());
+        let mut forks = Vec::new();
         {
             let mut copies = child.areas.write();
             for entry in areas.iter() {
-                result = self.fork_area(&child, &mut copies, &entry.value, &mut flush);
+                result = self.fork_area(&child, &mut copies, &entry.value, &mut flush, &mut forks);
                 if result.is_err() {
                     break;
                 }
@@ -364,7 +376,11 @@ impl AddressSpace {
             arch::tlb::flush_mm(self.pgd.context());
         }
         drop(areas);
-        result.map(|()| child)
+        result?;
+        for event in forks {
+            event.deliver();
+        }
+        Ok(child)
     }
 
     fn fork_area(
@@ -373,18 +389,26 @@ impl AddressSpace {
         copies: &mut VmaTree,
         vma: &Arc<Vma>,
         flush: &mut bool,
+        forks: &mut Vec<Event>,
     ) -> Result<()> {
         let flags = vma.flags();
         if flags.contains(VmFlags::DONTCOPY) {
             return Ok(());
         }
+        let uffd = match vma.uffd() {
+            Some(context) => context.fork_to(child, forks)?,
+            None => None,
+        };
         let pages = vma.pages();
         let accounted = flags.contains(VmFlags::ACCOUNT);
         if accounted {
             crate::overcommit::charge(pages, &self.counters, false)?;
         }
         // Locks are not inherited, mlock(2).
-        let new_flags = flags & !(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
+        let mut new_flags = flags & !(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
+        if uffd.is_none() {
+            new_flags -= VmFlags::UFFD;
+        }
         let copy = match Vma::new(child, vma.range(), new_flags, vma.pgoff(), vma.backing().clone()) {
             Ok(copy) => copy,
             Err(error) => {
@@ -395,6 +419,9 @@ impl AddressSpace {
             }
         };
         copy.inherit(vma);
+        if flags.intersects(VmFlags::UFFD) {
+            copy.set_uffd(uffd);
+        }
         if copies.insert(vma.range(), copy.clone()).is_err() {
             if accounted {
                 crate::overcommit::uncharge(pages);
@@ -409,7 +436,8 @@ impl AddressSpace {
         }
         rmap::clone_anon(vma, &copy, Inherit::Fork)?;
         let special = matches!(vma.backing(), Backing::Special(_)) || flags.contains(VmFlags::PFNMAP);
-        if special || vma.has_anon() {
+        // A protection that a userfaultfd asked for is in the entries and nowhere else.
+        if special || vma.has_anon() || new_flags.contains(VmFlags::UFFD_WP) {
             let _no_faults = vma.write();
             *flush |= crate::copy::copy_area_tables(self, child, vma, &copy)?;
         }

@@ -120,6 +120,7 @@ fn late(info: &'static BootInfo) -> Result<()> {
     crate::net::init()?;
     devices::init(info)?;
     crate::dev::init()?;
+    crate::userfaultfd::init()?;
     crate::sysfs::init()?;
     crate::debugfs::init()?;
     rootfs::unpack(info);

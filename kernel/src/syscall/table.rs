@@ -84,6 +84,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::time::posix::syscalls::SYSCALLS,
     crate::time::sleep::SYSCALLS,
     crate::time::usage::SYSCALLS,
+    crate::userfaultfd::SYSCALLS,
     crate::wait::SYSCALLS,
 ];
 

@@ -41,6 +41,7 @@ mod mountapi;
 mod mounts;
 mod namespaces;
 mod numa;
+mod pagemap;
 mod paths;
 mod pipes;
 mod prelude;
@@ -70,12 +71,14 @@ mod uring_ops;
 mod uring_ring;
 mod uring_rsrc;
 mod uring_wait;
+mod userfaultfd;
 mod watchdog;
 mod xattrs;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
+    pagemap::TESTS,
     paths::TESTS,
     handles::TESTS,
     inotify::TESTS,
@@ -122,6 +125,7 @@ const TABLES: &[&[harness::Test]] = &[
     uring_wait::TESTS,
     uring_ring::TESTS,
     uring_ops::TESTS,
+    userfaultfd::TESTS,
     uring_rsrc::TESTS,
     uring_net::TESTS,
     uring_hostile::TESTS,

@@ -39,6 +39,7 @@ pub mod loadavg;
 mod lockcheck;
 pub mod mm;
 pub mod mutex;
+pub mod ntp;
 pub mod pi;
 pub(crate) mod platform;
 pub mod policy;

@@ -41,6 +41,14 @@ impl Thread {
         self.stack_top = stack_top.0;
     }
 
+    /// There is no cycle counter to forbid.
+    pub fn tsc_faults(&self) -> bool {
+        false
+    }
+
+    /// Does nothing.
+    pub fn set_tsc_faults(&mut self, _on: bool) {}
+
     /// Work flags.
     #[inline]
     pub fn flags(&self) -> &AtomicThreadFlags {

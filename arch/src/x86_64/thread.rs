@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::debugreg::DebugRegs;
 use super::percpu::{this_cpu_read, this_cpu_write};
+use super::rare::Rare;
 use super::trap::{FRAME_SIZE, TrapFrame};
 use super::{entry, features, fpu, insn, msr};
 use crate::addr::VirtAddr;
@@ -27,6 +28,7 @@ pub struct Thread {
     gs_base: usize,
     /// Breakpoints of a tracer.
     pub(super) debug: DebugRegs,
+    rare: Rare,
     /// The trap flag in the user frame is a tracer's, not the program's own.
     pub(super) forced_trap: bool,
     pub(super) fpu: Option<FpuState>,
@@ -62,6 +64,7 @@ impl Thread {
             fs_base: 0,
             gs_base: 0,
             debug: DebugRegs::new(),
+            rare: Rare::new(),
             forced_trap: false,
             fpu: None,
         }
@@ -137,6 +140,7 @@ impl Thread {
         self.fs_base = parent.fs_base;
         self.gs_base = parent.gs_base;
         self.forced_trap = parent.forced_trap;
+        self.rare = parent.rare;
         if let Some(fpu) = &parent.fpu {
             self.fpu = Some(fpu.try_clone().ok_or(())?);
             self.fpu_cpu.store(NO_CPU, Relaxed);
@@ -168,6 +172,20 @@ impl Thread {
         } else if self.forced_trap {
             self.forced_trap = false;
             frame.set_single_step(false);
+        }
+    }
+
+    /// Whether reading the cycle counter is a fault (`PR_SET_TSC`).
+    pub fn tsc_faults(&self) -> bool {
+        self.rare.tsc_faults()
+    }
+
+    /// Says whether reading the cycle counter is a fault, also of the running thread.
+    pub fn set_tsc_faults(&mut self, on: bool) {
+        let _guard = IrqGuard::new();
+        self.rare.set_tsc_faults(on);
+        if self.is_current() {
+            self.rare.load();
         }
     }
 
@@ -312,6 +330,9 @@ pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
     unsafe {
         if (*prev).debug.active || (*next).debug.active {
             (*next).debug.load();
+        }
+        if (*prev).rare.active || (*next).rare.active {
+            (*next).rare.load();
         }
         let live_gs = if (*prev).fpu.is_some() {
             (*prev).save_bases();

@@ -191,6 +191,8 @@ const FS: &[Attr] = &[
             Ok(())
         },
     ),
+    number!("pipe-user-pages-soft", vfs::pipe::account::SOFT_LIMIT, 0..=usize::MAX),
+    number!("pipe-user-pages-hard", vfs::pipe::account::HARD_LIMIT, 0..=usize::MAX),
     number!("protected_symlinks", vfs::namei::PROTECTED_SYMLINKS, 0..=1),
     number!("protected_hardlinks", vfs::namei::PROTECTED_HARDLINKS, 0..=1),
     number!("protected_fifos", vfs::namei::PROTECTED_FIFOS, 0..=2),

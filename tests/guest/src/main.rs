@@ -18,6 +18,7 @@
 mod aio;
 mod coredump;
 mod creds;
+mod epollwait;
 mod fanotify;
 mod fcntl;
 mod files;
@@ -35,14 +36,17 @@ mod keys;
 mod landlock;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod lsm;
 mod memctl;
 mod memory;
 mod mountapi;
 mod mounts;
+mod mqueues;
 mod namespaces;
 mod numa;
 mod paths;
 mod pipes;
+mod prctl;
 mod prelude;
 mod process;
 mod pseudo;
@@ -50,6 +54,7 @@ mod pseudofs;
 mod ptrace;
 mod sched;
 mod seccomp;
+mod siginfo;
 mod signals;
 mod sys;
 mod sysctl_vm;
@@ -77,10 +82,14 @@ const TABLES: &[&[harness::Test]] = &[
     process::TESTS,
     ptrace::TESTS,
     coredump::TESTS,
+    prctl::TESTS,
     memory::TESTS,
     memctl::TESTS,
     signals::TESTS,
+    siginfo::TESTS,
     ipc::TESTS,
+    mqueues::TESTS,
+    epollwait::TESTS,
     threads::TESTS,
     futex::TESTS,
     futex_pi::TESTS,
@@ -92,6 +101,7 @@ const TABLES: &[&[harness::Test]] = &[
     creds::TESTS,
     seccomp::TESTS,
     landlock::TESTS,
+    lsm::TESTS,
     keys::TESTS,
     tty::TESTS,
     pseudo::TESTS,

@@ -17,6 +17,8 @@ tests![
     cpu_clocks,
     realtime_can_be_set,
     gettimeofday_agrees,
+    settimeofday_sets,
+    settimeofday_errors,
     short_sleeps_are_short,
     many_timers,
     process_clock_never_goes_back,
@@ -436,6 +438,65 @@ fn ntp_variables_have_ranges() -> Outcome {
         let read = adjust(0, |_| {}).is_ok();
         let eperm = adjust(ADJ_STATUS, |tx| tx.status = STA_UNSYNC).map(drop) == Err(Errno(EPERM));
         i32::from(!read) | i32::from(!eperm) << 1
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Timezone {
+    minuteswest: i32,
+    dsttime: i32,
+}
+
+fn timezone() -> crate::sys::Result<Timezone> {
+    let mut zone = Timezone::default();
+    sys!(SYS_gettimeofday, 0, addr_mut(&mut zone))?;
+    Ok(zone)
+}
+
+fn settimeofday_sets() -> Outcome {
+    let (real, mono) = (now(CLOCK_REALTIME)?, now(CLOCK_MONOTONIC)?);
+    let ahead = timeval { tv_sec: real / 1_000_000_000 + 1000, tv_usec: 250_000 };
+    sys!(SYS_settimeofday, addr(&ahead), 0)?;
+    let (moved, later) = (now(CLOCK_REALTIME)?, now(CLOCK_MONOTONIC)?);
+    // Back first, whatever comes of the rest.
+    let back = (real + later - mono) / 1000;
+    sys!(SYS_settimeofday, addr(&timeval { tv_sec: back / 1_000_000, tv_usec: back % 1_000_000 }), 0)?;
+    let expected = ahead.tv_sec * 1_000_000_000 + 250_000_000;
+    check!((expected..expected + 5_000_000_000).contains(&moved), "{moved} for {expected}");
+    // Only the wall clock was moved.
+    check!(later - mono < 5_000_000_000, "{}", later - mono);
+    let old = timezone()?;
+    let zone = Timezone { minuteswest: -120, dsttime: 1 };
+    sys!(SYS_settimeofday, 0, addr(&zone))?;
+    let seen = timezone()?;
+    sys!(SYS_settimeofday, 0, addr(&old))?;
+    check_eq!(seen, zone);
+    sys!(SYS_settimeofday, 0, 0)?;
+    Ok(())
+}
+
+fn settimeofday_errors() -> Outcome {
+    let sec = now(CLOCK_REALTIME)? / 1_000_000_000;
+    for (tv_sec, tv_usec) in [(sec, 1_000_001), (sec, -1), (-1, 0), (i64::MAX, 0)] {
+        check_err!(sys!(SYS_settimeofday, addr(&timeval { tv_sec, tv_usec }), 0), EINVAL);
+    }
+    // Before what the monotonic clock shows there is nothing.
+    check_err!(sys!(SYS_settimeofday, addr(&timeval { tv_sec: 0, tv_usec: 0 }), 0), EINVAL);
+    for minuteswest in [-15 * 60 - 1, 15 * 60 + 1] {
+        check_err!(sys!(SYS_settimeofday, 0, addr(&Timezone { minuteswest, dsttime: 0 })), EINVAL);
+    }
+    check_err!(sys!(SYS_settimeofday, 8, 0), EFAULT);
+    check_err!(sys!(SYS_settimeofday, 0, 8), EFAULT);
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let time = timeval { tv_sec: sec, tv_usec: 0 };
+        let zone = Timezone::default();
+        i32::from(sys!(SYS_settimeofday, addr(&time), 0) != Err(Errno(EPERM)))
+            | i32::from(sys!(SYS_settimeofday, 0, addr(&zone)) != Err(Errno(EPERM))) << 1
+            | i32::from(sys!(SYS_settimeofday, 0, 0) != Err(Errno(EPERM))) << 2
     })?;
     check_eq!(status, 0);
     Ok(())

@@ -240,6 +240,22 @@ impl Thread {
         }
     }
 
+    /// There are no I/O ports: level 0.
+    pub fn io_level(&self) -> u8 {
+        0
+    }
+
+    /// Does nothing.
+    pub fn set_io_level(&mut self, _level: u8) {}
+
+    /// There are no I/O ports.
+    ///
+    /// # Errors
+    /// `ENOSYS`.
+    pub fn set_ports(&mut self, _ports: core::ops::Range<usize>, _allowed: bool) -> Result<(), abi::Errno> {
+        Err(abi::Errno::ENOSYS)
+    }
+
     /// Whether reading the counter is a fault (`PR_SET_TSC`).
     pub fn tsc_faults(&self) -> bool {
         self.tsc_faults

@@ -6,6 +6,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use abi::Errno;
+
 use super::debugreg::DebugRegs;
 use super::percpu::{this_cpu_read, this_cpu_write};
 use super::rare::Rare;
@@ -140,7 +142,7 @@ impl Thread {
         self.fs_base = parent.fs_base;
         self.gs_base = parent.gs_base;
         self.forced_trap = parent.forced_trap;
-        self.rare = parent.rare;
+        self.rare = parent.rare.try_clone()?;
         if let Some(fpu) = &parent.fpu {
             self.fpu = Some(fpu.try_clone().ok_or(())?);
             self.fpu_cpu.store(NO_CPU, Relaxed);
@@ -187,6 +189,30 @@ impl Thread {
         if self.is_current() {
             self.rare.load();
         }
+    }
+
+    /// The I/O privilege level (`iopl(2)`).
+    pub fn io_level(&self) -> u8 {
+        self.rare.io_level()
+    }
+
+    /// Sets the I/O privilege level of the running thread: 3 allows all ports.
+    pub fn set_io_level(&mut self, level: u8) {
+        let _guard = IrqGuard::new();
+        self.rare.set_io_level(level);
+        self.rare.load();
+    }
+
+    /// Allows the running thread the I/O ports `ports`, or forbids them (`ioperm(2)`).
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_ports(&mut self, ports: core::ops::Range<usize>, allowed: bool) -> Result<(), Errno> {
+        // A switch in the middle would load half of it; the map is allocated before, at most once.
+        let _guard = IrqGuard::new();
+        self.rare.set_ports(ports, allowed)?;
+        self.rare.load();
+        Ok(())
     }
 
     fn is_current(&self) -> bool {

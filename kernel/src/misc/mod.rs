@@ -4,6 +4,7 @@ pub mod arch_calls;
 pub mod kcmp;
 pub mod lsm;
 pub mod membarrier;
+pub mod ports;
 pub mod random;
 pub mod reboot;
 pub mod restart;

@@ -62,6 +62,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::misc::kcmp::SYSCALLS,
     crate::misc::lsm::SYSCALLS,
     crate::misc::membarrier::SYSCALLS,
+    crate::misc::ports::SYSCALLS,
     crate::misc::random::SYSCALLS,
     crate::misc::reboot::SYSCALLS,
     crate::misc::rseq::SYSCALLS,

@@ -46,6 +46,8 @@ mod namespaces;
 mod numa;
 mod paths;
 mod pipes;
+#[cfg(target_arch = "x86_64")]
+mod ports;
 mod prctl;
 mod prelude;
 mod process;
@@ -115,6 +117,8 @@ const TABLES: &[&[harness::Test]] = &[
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,
+    #[cfg(target_arch = "x86_64")]
+    ports::TESTS,
     sysv::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,

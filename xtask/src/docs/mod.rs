@@ -96,13 +96,15 @@ const UNIMPLEMENTED: [&str; 18] = [
 ];
 
 /// Calls that a Linux without some part of it does not have either, and that part: what is out of Karst's scope.
-const NOT_CONFIGURED: [(&str, &str); 9] = [
+const NOT_CONFIGURED: [(&str, &str); 11] = [
+    ("acct", "CONFIG_BSD_PROCESS_ACCT"),
     ("bpf", "CONFIG_BPF_SYSCALL"),
     ("delete_module", "CONFIG_MODULES"),
     ("finit_module", "CONFIG_MODULES"),
     ("init_module", "CONFIG_MODULES"),
     ("kexec_file_load", "CONFIG_KEXEC_FILE"),
     ("kexec_load", "CONFIG_KEXEC"),
+    ("modify_ldt", "CONFIG_MODIFY_LDT_SYSCALL"),
     ("perf_event_open", "CONFIG_PERF_EVENTS"),
     ("swapoff", "CONFIG_SWAP"),
     ("swapon", "CONFIG_SWAP"),

@@ -117,6 +117,12 @@ pub struct Ntp {
     length: i64,
 }
 
+impl Default for Ntp {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Ntp {
     /// At boot: nobody disciplines the clock.
     pub const fn new() -> Self {
@@ -160,7 +166,7 @@ impl Ntp {
 
     /// The correction that every second has.
     fn base(&self) -> i64 {
-        self.frequency + ((self.tick_us - TICK_US) * 100_000 << 32)
+        self.frequency + (((self.tick_us - TICK_US) * 100_000) << 32)
     }
 
     /// Second `now_s` of the wall clock begins; what to add to it: 1 or -1 at a leap second.
@@ -176,7 +182,7 @@ impl Ntp {
         self.offset -= part;
         let slew_us = self.slew_us.clamp(-SLEW_US, SLEW_US);
         self.slew_us -= slew_us;
-        self.length = self.base() + part + (slew_us * 1000 << 32);
+        self.length = self.base() + part + ((slew_us * 1000) << 32);
         leap
     }
 

@@ -380,5 +380,6 @@ fn effective_ioprio(task: &Task, own: u32) -> u32 {
         Policy::Idle => 3,
         _ => 2,
     };
-    class << IOPRIO_CLASS_SHIFT | (i32::from(task.nice()) + 20) as u32 / 5
+    let level = (i32::from(task.nice()) + 20) as u32 / 5;
+    class << IOPRIO_CLASS_SHIFT | level
 }

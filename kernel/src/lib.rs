@@ -51,3 +51,4 @@ pub mod traps;
 pub mod tty_hooks;
 pub mod version;
 pub mod wait;
+pub mod watchdog;

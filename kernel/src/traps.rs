@@ -40,7 +40,9 @@ impl TrapHandler for Kernel {
     }
 
     fn timer(&self, frame: &TrapFrame) {
-        sched::timer_interrupt(frame.is_user());
+        if let Some(stuck_ns) = sched::timer_interrupt(frame.is_user()) {
+            crate::watchdog::soft_lockup(frame, stuck_ns);
+        }
         crate::misc::random::tick();
         let task = sched::current();
         if frame.is_user() || !task.is_kthread() {

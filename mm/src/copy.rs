@@ -1,24 +1,36 @@
 //! Copying page tables: fork, and the moves of `mremap(2)`.
 
+use crate::folio::Folio;
 use crate::frames;
 use crate::page::{PageFlags, tag};
+use crate::pinned;
 use crate::ptable::TABLE_SPAN;
+use crate::rmap;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 use abi::{Errno, Result};
+use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
-use arch::paging::Pte;
+use arch::paging::{Prot, Pte};
 use core::ops::Range;
 
 /// Copies the entries of `vma` from `parent` to `child`; private writable pages become read-only in both.
+/// Pinned pages ([`crate::pinned`]) stay the parent's alone, and the child gets copies.
 /// Returns whether an entry of the parent lost its write permission (so that its TLB needs a flush).
-/// The parent's area is write-locked; the child runs nowhere yet.
-pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma: &Vma) -> Result<bool> {
+/// The parent's area is write-locked; the child, whose area is `own`, runs nowhere yet.
+pub(crate) fn copy_area_tables(
+    parent: &AddressSpace,
+    child: &AddressSpace,
+    vma: &Vma,
+    own: &Arc<Vma>,
+) -> Result<bool> {
     let cow = vma.flags().is_cow();
+    let pins = cow && parent.has_pins();
+    let mut spare: Option<Folio> = None;
     let mut protected = false;
     let mut addr = vma.start();
     while addr < vma.end() {
-        let end = (addr | (TABLE_SPAN - 1)).saturating_add(1).min(vma.end());
+        let mut end = (addr | (TABLE_SPAN - 1)).saturating_add(1).min(vma.end());
         if let Some(from) = parent.pgd().table(addr) {
             let to = child.pgd().table_or_alloc(addr).map_err(|_| Errno::ENOMEM)?;
             // Nobody else knows the child's table yet: its lock cannot be contended.
@@ -26,10 +38,24 @@ pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma:
             let to = to.lock();
             let (mut anon, mut file, mut shmem) = (0, 0, 0);
             let mut at = addr;
+            let mut wants_spare = false;
             while at < end {
                 let cell = from.cell(at);
                 let mut pte = cell.load();
                 if pte.is_none() || pte.as_software().is_some() {
+                    at += PAGE_SIZE;
+                    continue;
+                }
+                if pins && is_pinned_copy(pte) {
+                    let Some(copy) = spare.take() else {
+                        // Not under the locks: the walk goes on here with a page at hand.
+                        wants_spare = true;
+                        end = at;
+                        break;
+                    };
+                    to.cell(at).store(copy_for_child(own, at, pte, copy));
+                    frames::count_anon_mapped(1);
+                    anon += 1;
                     at += PAGE_SIZE;
                     continue;
                 }
@@ -58,10 +84,43 @@ pub(crate) fn copy_area_tables(parent: &AddressSpace, child: &AddressSpace, vma:
                 at += PAGE_SIZE;
             }
             child.counters().add_batch(anon, file, shmem);
+            if wants_spare {
+                drop((from, to));
+                rmap::prepare_anon(own)?;
+                spare = Some(frames::alloc_user_page(false).map_err(|_| Errno::ENOMEM)?);
+            }
         }
         addr = end;
     }
     Ok(protected)
+}
+
+/// Whether an entry of a private area maps a page that may be pinned and belongs to its process alone.
+fn is_pinned_copy(pte: Pte) -> bool {
+    if pte.is_special() {
+        return false;
+    }
+    let page = frames::page_of(pte.pfn());
+    page.mapping() & tag::MASK == tag::ANON && page.test(PageFlags::ANON_EXCLUSIVE) && pinned::is_pinned(page)
+}
+
+/// What the child's entry for `addr` is to be: `copy`, with the contents of what the parent's entry maps. Its first write finds
+/// that the page is its own.
+fn copy_for_child(vma: &Arc<Vma>, addr: usize, pte: Pte, copy: Folio) -> Pte {
+    let page = copy.page();
+    frames::copy_page(page, frames::page_of(pte.pfn()));
+    page.init_index_flags(
+        vma.index_of(addr),
+        PageFlags::UPTODATE
+            .union(PageFlags::SWAPBACKED)
+            .union(PageFlags::DIRTY)
+            .union(PageFlags::ANON_EXCLUSIVE),
+    );
+    page.set_mapping(vma.anon_word());
+    page.map_inc();
+    let entry = Pte::leaf(copy.pfn(), vma.flags().prot() - Prot::WRITE, 0).with_accessed(true);
+    let _ = copy.into_raw();
+    entry
 }
 
 /// Takes the write permission from an entry whose table lock is held, without losing a dirty mark that the

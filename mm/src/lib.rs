@@ -12,6 +12,7 @@
 //! | [`folio`] | owned frames and counted references |
 //! | [`slub`], [`heap`] | kernel objects; the global allocator |
 //! | [`fallible`], [`inject`] | allocation that can fail; failures on purpose |
+//! | [`kmemleak`] | finding memory that nobody can reach, in debug builds |
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
@@ -27,7 +28,7 @@
 //! | [`mmap`], `protect`, `remap`, `advise`, `mlock`, `query` | the system calls |
 //! | [`vdso`] | the vDSO's pages in an address space |
 //! | [`remote`] | other processes' memory, futex keys |
-//! | [`pinned`] | pages that kernel and user share: rings, registered buffers |
+//! | [`pinned`], [`shared`] | pages that kernel and user share: registered buffers, rings |
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
 //! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
@@ -60,6 +61,7 @@ pub mod init;
 pub mod inject;
 pub mod iov;
 pub mod kmap;
+pub mod kmemleak;
 mod local;
 mod lru;
 pub mod mempolicy;
@@ -87,6 +89,7 @@ pub mod remote;
 pub mod report;
 mod rmap;
 mod seal;
+pub mod shared;
 pub mod shmem;
 pub mod slub;
 mod smp;
@@ -115,6 +118,7 @@ pub use folio_lock::FolioGuard;
 pub use iov::{IovIter, import_iovec};
 pub use mmap::MmapRequest;
 pub use pinned::PinnedPages;
+pub use shared::SharedRing;
 pub use space::{AddressSpace, Limits};
 pub use user::{UserPtr, UserSlice, UserStr};
 pub use vma::{VmFile, VmFlags};
@@ -136,4 +140,5 @@ pub fn init_virtual() {
     pressure::set_reclaimer(&reclaim::RECLAIMER);
     #[cfg(target_os = "none")]
     sched::heap::set_heap(&fallible::Heap);
+    kmemleak::init(stats::meminfo().total);
 }

@@ -1,29 +1,77 @@
 //! Memory that kernel and user share for long: pages that stay where they are while a [`PinnedPages`] exists.
 //!
-//! Either the kernel allocated them, for a user to map (the rings of `io_uring(7)`), or they are a user's own, found once and
-//! held by reference (registered buffers, rings in user memory). Both sides may write at any time, so bytes are only
-//! copied in and out, never borrowed, and the words that are synchronisation are accessed as atomics.
+//! Either the kernel allocated them, for a user to map, or they are a user's own, found once and *pinned* (registered buffers of
+//! `io_uring(7)`). Both sides may write at any time, so bytes are only copied in and out, never borrowed. What both sides look
+//! at as words is a [`crate::shared::SharedRing`].
 //!
-//! Offsets are from the first byte. Values read with [`PinnedPages::read`] must not cross a page; those of the formats that
-//! are shared this way do not.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+//! # Pins and copy on write
+//!
+//! A user's page that the kernel goes on writing to must stay the user's: if fork made it shared, the user's next write would go to a
+//! copy and the two would see different pages. So a pin adds [`PIN`] to the page's reference count, and fork copies a page with
+//! that many references for the child at once ([`crate::copy`]). A page that has as many for other reasons is copied
+//! needlessly, which is all that happens. Address spaces that never had a pin do not even look.
 
-use crate::fault::Access;
+use crate::fallible::{TryVec, try_with_capacity};
 use crate::folio::Folio;
 use crate::gfp::{Gfp, Order};
+use crate::page::{Page, PageFlags};
 use crate::space::AddressSpace;
 use crate::user::access_ok;
 use abi::{Errno, Result};
 use alloc::vec::Vec;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn};
-use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU32, Ordering};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// One page: its first byte, and the reference that keeps it.
+/// What a pin adds to a page's reference count.
+pub(crate) const PIN: u32 = 1024;
+/// Beyond this no pin is added: the count is not to overflow.
+const MOST: u32 = 1 << 30;
+
+/// A pin of a user's page; see the module text.
+pub(crate) struct Pin(Folio);
+
+impl Pin {
+    /// Pins a page that is about to be written to by other ways than its mappings; `None` if it is pinned too often. The table that
+    /// maps it is locked.
+    pub(crate) fn new(folio: Folio) -> Option<Self> {
+        if folio.page().refcount() >= MOST {
+            return None;
+        }
+        folio.page().get_many(PIN - 1);
+        folio.set(PageFlags::DIRTY);
+        Some(Self(folio))
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let last = self.0.page().put_testzero(PIN - 1);
+        debug_assert!(!last, "the folio is a reference too");
+    }
+}
+
+/// Whether a page may be pinned.
+pub(crate) fn is_pinned(page: &Page) -> bool {
+    page.refcount() >= PIN
+}
+
+/// What keeps a page.
+enum Keep {
+    Own(Folio),
+    Pinned(Pin),
+}
+
+/// One page: its first byte, and what keeps it.
 struct Held {
     first: *mut u8,
-    folio: Folio,
+    keep: Keep,
+}
+
+impl Held {
+    fn folio(&self) -> &Folio {
+        match &self.keep {
+            Keep::Own(folio) | Keep::Pinned(Pin(folio)) => folio,
+        }
+    }
 }
 
 /// Pages at consecutive offsets. See the module text.
@@ -34,7 +82,7 @@ pub struct PinnedPages {
     len: usize,
 }
 
-// SAFETY: the pointers lead to pages that the folios keep; all accesses are copies or atomics.
+// SAFETY: the pointers lead to pages that the folios keep; all accesses are copies.
 unsafe impl Send for PinnedPages {}
 // SAFETY: as above.
 unsafe impl Sync for PinnedPages {}
@@ -62,11 +110,10 @@ impl PinnedPages {
     /// `ENOMEM`.
     pub fn alloc(len: usize) -> Result<Self> {
         let count = len.div_ceil(PAGE_SIZE);
-        let mut pages = Vec::new();
-        pages.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        let mut pages = try_with_capacity(count)?;
         for _ in 0..count {
-            let folio = Folio::alloc(Gfp::KERNEL | Gfp::ZERO, Order::ZERO).map_err(|_| Errno::ENOMEM)?;
-            pages.push(Held { first: folio.as_ptr(), folio });
+            let folio = Folio::alloc(Gfp::KERNEL | Gfp::ZERO, Order::ZERO)?;
+            pages.push_reserved(Held { first: folio.as_ptr(), keep: Keep::Own(folio) });
         }
         Ok(Self { pages, start: 0, len })
     }
@@ -81,11 +128,10 @@ impl PinnedPages {
         }
         let start = addr & (PAGE_SIZE - 1);
         let count = (start + len).div_ceil(PAGE_SIZE);
-        let mut pages = Vec::new();
-        pages.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        let mut pages = try_with_capacity(count)?;
         for index in 0..count {
-            let (first, folio) = space.pin_page(addr - start + (index << PAGE_SHIFT), Access::Write)?;
-            pages.push(Held { first, folio });
+            let (first, pin) = space.pin_page(addr - start + (index << PAGE_SHIFT))?;
+            pages.push_reserved(Held { first, keep: Keep::Pinned(pin) });
         }
         Ok(Self { pages, start, len })
     }
@@ -109,8 +155,17 @@ impl PinnedPages {
     /// The frame of page `index`, for mapping kernel pages into user memory. The mapping must hold what holds `self`.
     pub fn frame(&self, index: usize) -> Option<Pfn> {
         let held = self.pages.get(index)?;
-        let inside = held.first.addr() - held.folio.as_ptr().addr();
-        Some(held.folio.pfn() + (inside >> PAGE_SHIFT) as u64)
+        let folio = held.folio();
+        let inside = held.first.addr() - folio.as_ptr().addr();
+        Some(folio.pfn() + (inside >> PAGE_SHIFT) as u64)
+    }
+
+    /// The first byte of the page, if there is one only.
+    pub(crate) fn single(&self) -> Option<*mut u8> {
+        match &*self.pages {
+            [only] => Some(only.first),
+            _ => None,
+        }
     }
 
     /// Identities of the pages, for accounting them once.
@@ -130,61 +185,6 @@ impl PinnedPages {
             return None;
         }
         Some(self.pages.get(at >> PAGE_SHIFT)?.first.wrapping_add(inside))
-    }
-
-    #[inline]
-    fn word(&self, offset: usize) -> Option<&AtomicU32> {
-        let at = self.at(offset, 4).filter(|at| at.addr().is_multiple_of(4))?;
-        // SAFETY: aligned, inside a page that `self` keeps; the kernel accesses such words as atomics only, or copies them.
-        Some(unsafe { AtomicU32::from_ptr(at.cast()) })
-    }
-
-    /// The word at `offset`, with `Acquire`; 0 outside.
-    #[inline]
-    pub fn load(&self, offset: usize) -> u32 {
-        self.word(offset).map_or(0, |word| word.load(Ordering::Acquire))
-    }
-
-    /// Stores the word at `offset` with `Release`.
-    #[inline]
-    pub fn store(&self, offset: usize, value: u32) {
-        if let Some(word) = self.word(offset) {
-            word.store(value, Ordering::Release);
-        }
-    }
-
-    /// Sets bits of the word at `offset` (`SeqCst`).
-    pub fn set_bits(&self, offset: usize, bits: u32) {
-        if let Some(word) = self.word(offset) {
-            word.fetch_or(bits, Ordering::SeqCst);
-        }
-    }
-
-    /// Clears bits of the word at `offset` (`SeqCst`).
-    pub fn clear_bits(&self, offset: usize, bits: u32) {
-        if let Some(word) = self.word(offset) {
-            word.fetch_and(!bits, Ordering::SeqCst);
-        }
-    }
-
-    /// Copies a value out. `None` if it does not lie inside one page.
-    #[inline]
-    pub fn read<T: FromBytes>(&self, offset: usize) -> Option<T> {
-        let from = self.at(offset, size_of::<T>())?;
-        let mut value = MaybeUninit::<T>::uninit();
-        // SAFETY: the source is inside the page, the target is our own.
-        unsafe { copy(from, value.as_mut_ptr().cast(), size_of::<T>()) };
-        // SAFETY: every byte was written, and any bytes are a `T`.
-        Some(unsafe { value.assume_init() })
-    }
-
-    /// Copies a value in; nothing happens outside.
-    #[inline]
-    pub fn write<T: IntoBytes + Immutable>(&self, offset: usize, value: &T) {
-        if let Some(to) = self.at(offset, size_of::<T>()) {
-            // SAFETY: the target is inside the page; references to values never lie in shared pages.
-            unsafe { copy(value.as_bytes().as_ptr(), to, size_of::<T>()) };
-        }
     }
 
     /// Calls `f` with (pointer, done, length) for the pieces that `offset..offset + len` consists of.
@@ -264,12 +264,6 @@ mod tests {
         let mut back = alloc::vec![0; bytes.len()];
         assert_eq!(pages.copy_out(100, &mut back), bytes.len());
         assert_eq!(back, bytes);
-        assert_eq!(pages.read::<u8>(100), Some(0));
-        assert_eq!(pages.read::<u64>(PAGE_SIZE - 4), None);
-        assert_eq!(pages.read::<u64>(3 * PAGE_SIZE - 7), None);
-        pages.store(PAGE_SIZE, 7);
-        pages.set_bits(PAGE_SIZE, 8);
-        assert_eq!(pages.load(PAGE_SIZE), 15);
         assert_eq!(pages.copy_in(3 * PAGE_SIZE - 2, &[1, 2, 3]), 2);
     }
 }

@@ -3,7 +3,8 @@
 use crate::fault::{Access, Asker};
 use crate::folio::Folio;
 use crate::frames;
-use crate::page::{PageFlags, tag};
+use crate::page::{Page, PageFlags, tag};
+use crate::pinned::Pin;
 use crate::space::AddressSpace;
 use crate::vma::{VmFlags, Vma};
 use abi::{Errno, Result};
@@ -156,6 +157,27 @@ impl AddressSpace {
         mode: RemoteMode,
         f: impl FnOnce(*mut u8, Option<&Folio>),
     ) -> Result<()> {
+        self.with_held_page(
+            addr,
+            access,
+            mode,
+            |ptr, page| (ptr, page.map(frames::folio_of)),
+            |(ptr, folio)| {
+                f(ptr, folio.as_ref());
+            },
+        )
+    }
+
+    /// The same in two steps: `hold` takes what keeps the page (`None`: one of the kernel's, which need not be kept) while the
+    /// table is locked, so that fork does not come between; `f` is called with nothing locked.
+    fn with_held_page<H>(
+        &self,
+        addr: usize,
+        access: Access,
+        mode: RemoteMode,
+        hold: impl FnOnce(*mut u8, Option<&'static Page>) -> H,
+        f: impl FnOnce(H),
+    ) -> Result<()> {
         let asker = if mode == RemoteMode::Force { Asker::Force } else { Asker::Cpu };
         for _ in 0..100 {
             let areas = self.areas().read();
@@ -174,16 +196,11 @@ impl AddressSpace {
                 continue;
             }
             let ptr = phys_to_virt(pte.pfn().addr());
-            if pte.is_special() {
-                // Pages of the kernel, which do not go away; the lock is not needed for the copy.
-                drop(table);
-                f(ptr, None);
-                return Ok(());
-            }
-            let folio = frames::folio_of(frames::page_of(pte.pfn()));
+            // Special pages are the kernel's and do not go away; the lock is not needed for the copy.
+            let held = hold(ptr, (!pte.is_special()).then(|| frames::page_of(pte.pfn())));
             drop(table);
             drop(areas);
-            f(ptr, Some(&folio));
+            f(held);
             return Ok(());
         }
         Err(Errno::EFAULT)
@@ -200,18 +217,18 @@ impl AddressSpace {
         result
     }
 
-    /// The page at `addr` (aligned) made present for `access`: its first byte, and the folio it belongs to.
+    /// The page at `addr` (aligned) made present and writable: its first byte, and what pins it.
     ///
     /// # Errors
-    /// `EFAULT`, also for pages that are the kernel's own.
-    pub(crate) fn pin_page(&self, addr: usize, access: Access) -> Result<(*mut u8, Folio)> {
+    /// `EFAULT`, also for pages that are the kernel's own; `ENOMEM` for one that is pinned too often.
+    pub(crate) fn pin_page(&self, addr: usize) -> Result<(*mut u8, Pin)> {
+        self.set_has_pins();
         let mut result = Err(Errno::EFAULT);
-        self.with_page(addr, access, RemoteMode::Plain, |first, folio| {
-            if let Some(folio) = folio {
-                if access == Access::Write {
-                    folio.set(PageFlags::DIRTY);
-                }
-                result = Ok((first, folio.clone()));
+        let hold =
+            |first, page: Option<&'static Page>| (first, page.map(|page| Pin::new(frames::folio_of(page))));
+        self.with_held_page(addr, Access::Write, RemoteMode::Plain, hold, |(first, pin)| {
+            if let Some(pin) = pin {
+                result = pin.ok_or(Errno::ENOMEM).map(|pin| (first, pin));
             }
         })?;
         result

@@ -155,6 +155,9 @@ pub fn vmallocinfo(w: &mut dyn Write) -> Result {
             AreaKind::IoRemap(pa) => {
                 writeln!(w, "{:#018x}-{:#018x} {len:>7} phys={:#018x} ioremap", start.0, end.0, pa.0)
             }
+            AreaKind::Map => {
+                writeln!(w, "{:#018x}-{:#018x} {len:>7} pages={} vmap", start.0, end.0, len / 4096 - 1)
+            }
         };
     });
     result

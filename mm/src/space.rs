@@ -28,7 +28,7 @@ use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
 use arch::sync::SpinLock;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sched::mutex::RwSemaphore;
 use sync::{RcuPtr, RcuReadSide};
 
@@ -159,6 +159,8 @@ pub struct AddressSpace {
     pub membarrier: AtomicU32,
     /// Being torn apart by the OOM reaper: faults must not repopulate it.
     oom: AtomicU32,
+    /// Pages of it were pinned at some time ([`crate::pinned`]).
+    has_pins: AtomicBool,
     /// Threads that run in it; see [`AddressSpace::put_user`].
     users: AtomicU32,
 }
@@ -181,10 +183,22 @@ impl AddressSpace {
             auxv: SpinLock::new(None),
             membarrier: AtomicU32::new(0),
             oom: AtomicU32::new(0),
+            has_pins: AtomicBool::new(false),
             users: AtomicU32::new(0),
         })?;
         space.layout.mmap_base.store(TASK_SIZE, Ordering::Relaxed);
         Ok(space)
+    }
+
+    /// Notes that a page is about to be pinned.
+    pub(crate) fn set_has_pins(&self) {
+        // Whoever pins holds the lock of the page's table afterwards, under which fork looks.
+        self.has_pins.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a page was ever pinned.
+    pub(crate) fn has_pins(&self) -> bool {
+        self.has_pins.load(Ordering::Relaxed)
     }
 
     /// A number that no other address space of this boot has.
@@ -450,7 +464,7 @@ impl AddressSpace {
         let special = matches!(vma.backing(), Backing::Special(_)) || flags.contains(VmFlags::PFNMAP);
         if special || vma.has_anon() {
             let _no_faults = vma.write();
-            *flush |= crate::copy::copy_area_tables(self, child, vma)?;
+            *flush |= crate::copy::copy_area_tables(self, child, vma, &copy)?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::gfp::{Gfp, Order, OutOfMemory};
 use crate::kmap;
 use crate::page_alloc;
 use crate::stats::{self, Item};
-use arch::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use arch::addr::{PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use arch::paging::Prot;
 use arch::sync::SpinLockIrq;
 use collections::rangemap::RangeMap;
@@ -30,6 +30,8 @@ pub enum AreaKind {
     Vmalloc,
     /// Device memory at this address.
     IoRemap(PhysAddr),
+    /// Pages that somebody else holds ([`map`]).
+    Map,
 }
 
 /// An area; its range in the map has the guard page at the end.
@@ -149,6 +151,40 @@ pub fn alloc(size: usize, gfp: Gfp) -> Result<NonNull<u8>, OutOfMemory> {
         return Err(OutOfMemory);
     }
     NonNull::new(core::ptr::with_exposed_provenance_mut(start)).ok_or(OutOfMemory)
+}
+
+/// Makes `count` frames contiguous in kernel addresses. They stay the caller's, who keeps them until [`unmap`].
+///
+/// # Errors
+/// `OutOfMemory`, also if there are fewer frames.
+pub fn map(frames: impl Iterator<Item = Pfn>, count: usize) -> Result<NonNull<u8>, OutOfMemory> {
+    let len = count.checked_mul(PAGE_SIZE).filter(|len| *len != 0).ok_or(OutOfMemory)?;
+    let start = reserve(len, AreaKind::Map)?;
+    let mut got = 0;
+    let counted = frames.take(count).inspect(|_| got += 1);
+    // SAFETY: the range was just reserved; the caller keeps the frames.
+    let mapped = unsafe { kmap::map_frames(start, counted, Prot::KERNEL_RW) };
+    let ptr = NonNull::new(core::ptr::with_exposed_provenance_mut(start));
+    match ptr.filter(|_| mapped.is_ok() && got == count) {
+        Some(ptr) => Ok(ptr),
+        None => {
+            // SAFETY: nobody has seen the area.
+            unsafe { unmap(core::ptr::with_exposed_provenance_mut(start)) };
+            Err(OutOfMemory)
+        }
+    }
+}
+
+/// Undoes [`map`].
+///
+/// # Safety
+/// `ptr` came from [`map`] and nobody uses the addresses any more.
+pub unsafe fn unmap(ptr: *mut u8) {
+    let start = ptr.addr();
+    let Some(len) = area_len(start) else { return };
+    // SAFETY: the caller's promise; the frames belong to somebody else.
+    unsafe { kmap::unmap(start..start + len, &mut |_, _| {}) };
+    release(start, len);
 }
 
 /// # Safety

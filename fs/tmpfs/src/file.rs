@@ -71,6 +71,10 @@ impl FileOps for TmpfsFile {
         true
     }
 
+    fn waits_for_storage(&self) -> bool {
+        false
+    }
+
     fn has_inode_flags(&self) -> bool {
         true
     }

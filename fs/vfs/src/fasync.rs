@@ -4,7 +4,6 @@
 //! Who gets the signal belongs to the open file ([`FileOwner`]); sending it is the kernel's business ([`Sigio`]).
 //!
 //! Locks: the list's and the owner's are leaves, and released before a signal is sent.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,6 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
+use mm::fallible::TryVec;
 
 use crate::file::File;
 
@@ -135,7 +135,7 @@ impl FasyncList {
                 }
                 (None, false) => Ok(()),
                 (None, true) => entries.try_reserve(1).map_err(|_| Errno::ENOMEM).map(|()| {
-                    entries.push(Entry { file: id, owner, fd });
+                    entries.push_reserved(Entry { file: id, owner, fd });
                 }),
             };
             self.used.store(!entries.is_empty(), Ordering::Release);

@@ -189,6 +189,12 @@ pub trait FileOps: Any + Send + Sync {
         false
     }
 
+    /// Whether transfers may wait for a device or a server. Where they cannot, another thread is not worth its while
+    /// (`io_uring(7)`).
+    fn waits_for_storage(&self) -> bool {
+        true
+    }
+
     /// Whether the file's data may be spliced (sendfile source).
     fn can_splice(&self, file: &File) -> bool {
         file.mode().intersects(FileMode::READ | FileMode::WRITE)

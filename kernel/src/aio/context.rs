@@ -1,7 +1,5 @@
 //! Contexts and their rings.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -14,7 +12,7 @@ use arch::addr::PAGE_SIZE;
 use arch::paging::Prot;
 use arch::sync::{SpinLock, SpinLockIrq};
 use mm::vma::{DevicePage, MmapSetup, VmFile, VmFileId, VmFlags};
-use mm::{AddressSpace, Mapping, MmapRequest, PinnedPages};
+use mm::{AddressSpace, Mapping, MmapRequest, SharedRing, SortedMap, try_arc};
 use sched::wait::WaitQueue;
 
 use super::poll::Poll;
@@ -37,7 +35,7 @@ const EVENT: usize = size_of::<IoEvent>();
 
 /// The memory of a ring, as something that can be mapped.
 struct RingFile {
-    memory: Arc<PinnedPages>,
+    memory: Arc<SharedRing>,
 }
 
 impl VmFile for RingFile {
@@ -78,7 +76,7 @@ impl VmFile for RingFile {
 
 /// A context. See the module text of [`super`].
 pub struct Context {
-    memory: Arc<PinnedPages>,
+    memory: Arc<SharedRing>,
     /// Events that the ring has room for; one slot stays empty.
     slots: u32,
     asked: usize,
@@ -96,7 +94,7 @@ pub struct Context {
 }
 
 type Key = (u64, usize);
-static CONTEXTS: SpinLock<BTreeMap<Key, Arc<Context>>> = SpinLock::new(BTreeMap::new());
+static CONTEXTS: SpinLock<SortedMap<Key, Arc<Context>>> = SpinLock::new(SortedMap::new());
 
 fn slots_for(events: u32) -> Result<(u32, usize)> {
     // Room for every CPU to have some, and for one slot that stays empty; in whole pages.
@@ -130,7 +128,7 @@ fn make(slots: u32, len: usize, asked: usize) -> Result<usize> {
     static IDS: AtomicU32 = AtomicU32::new(0);
     let me = current();
     let space = me.mm().ok_or(Errno::EINVAL)?;
-    let memory = Arc::new(PinnedPages::alloc(len)?);
+    let memory = try_arc(SharedRing::alloc(len)?)?;
     memory.write(
         0,
         &AioRing {
@@ -142,17 +140,8 @@ fn make(slots: u32, len: usize, asked: usize) -> Result<usize> {
             ..AioRing::default()
         },
     );
-    let file: Arc<dyn VmFile> = Arc::new(RingFile { memory: memory.clone() });
-    let addr = space.mmap(&MmapRequest {
-        addr: 0,
-        len,
-        prot: raw::PROT_READ | raw::PROT_WRITE,
-        flags: raw::MAP_SHARED,
-        file: Some(file),
-        offset: 0,
-        limits: &me.process.mm_limits(),
-    })?;
-    let context = Context {
+    let file: Arc<dyn VmFile> = try_arc(RingFile { memory: memory.clone() })?;
+    let context = try_arc(Context {
         memory,
         slots,
         asked,
@@ -162,9 +151,24 @@ fn make(slots: u32, len: usize, asked: usize) -> Result<usize> {
         wait: WaitQueue::new(),
         polls: SpinLock::new(Vec::new()),
         dead: AtomicBool::new(false),
-    };
-    CONTEXTS.lock().insert((space.id(), addr), Arc::new(context));
-    Ok(addr)
+    })?;
+    let addr = space.mmap(&MmapRequest {
+        addr: 0,
+        len,
+        prot: raw::PROT_READ | raw::PROT_WRITE,
+        flags: raw::MAP_SHARED,
+        file: Some(file),
+        offset: 0,
+        limits: &me.process.mm_limits(),
+    })?;
+    let known = CONTEXTS.lock().try_insert((space.id(), addr), context);
+    match known {
+        Ok(_) => Ok(addr),
+        Err(_) => {
+            space.munmap(addr, len)?;
+            Err(Errno::ENOMEM)
+        }
+    }
 }
 
 /// The context at `addr` of the running process.
@@ -196,7 +200,7 @@ pub fn exit(space: &AddressSpace) {
         let id = space.id();
         let context = {
             let mut all = CONTEXTS.lock();
-            let key = all.range((id, 0)..=(id, usize::MAX)).next().map(|(key, _)| *key);
+            let key = all.range_from(&(id, 0)).next().map(|(key, _)| *key).filter(|key| key.0 == id);
             key.and_then(|key| all.remove(&key))
         };
         match context {
@@ -301,7 +305,6 @@ impl Context {
     }
 
     fn read_event(&self, at: u32) -> Option<IoEvent> {
-        // The header is as long as an event, so none crosses a page.
         self.memory.read(HEADER + at as usize * EVENT)
     }
 }

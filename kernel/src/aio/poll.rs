@@ -2,7 +2,6 @@
 //!
 //! The callback on the file's wait queues only has the file looked at again, by the system's work queue. Whoever takes a poll out of
 //! its context's list completes it.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -75,14 +74,13 @@ pub fn start(file: &Arc<File>, iocb: &Iocb, completion: Completion) -> Result<()
     let mut made: Vec<Registration> = Vec::new();
     let mut failed = false;
     let mut register = |queue: &WaitQueue| {
-        let waker = Arc::new(Waker { wanted, work: poll.work.clone() });
-        if made.try_reserve(1).is_err() {
-            failed = true;
-        } else if let Ok(registration) = queue.register(waker, Share::All) {
-            made.push(registration);
-        } else {
-            failed = true;
-        }
+        let mut one = || -> Result<()> {
+            made.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            let waker = try_arc(Waker { wanted, work: poll.work.clone() })?;
+            made.push_reserved(queue.register(waker, Share::All)?);
+            Ok(())
+        };
+        failed |= one().is_err();
     };
     let ready = file.ops().poll(file, &mut PollTable::new(&mut register, wanted)) & wanted;
     *poll.registrations.lock() = made;

@@ -1,5 +1,4 @@
 //! The hash table of waiters.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::Key;
 use crate::process::Thread;
@@ -10,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::{Preempt, SpinLock};
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use mm::fallible::{TryCollect, try_arc};
 use sched::Task;
 use sched::pi::RtMutex;
 use sync::{CachePadded, Lazy, SpinLockGuard};
@@ -55,10 +55,8 @@ impl Places {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(count: usize) -> Result<Arc<Self>> {
-        let mut places = Vec::new();
-        places.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-        places.resize_with(count, || AtomicUsize::new(0));
-        Ok(Arc::new(Self(places)))
+        let places = (0..count).map(|_| AtomicUsize::new(0)).try_collect_vec()?;
+        Ok(try_arc(Self(places))?)
     }
 
     /// The bucket of word `index` when last looked at.

@@ -2,7 +2,6 @@
 //!
 //! The entry in a bucket has a [`Notify`] in place of a sleeping thread. The owner takes its entries out with [`Place`], whether it was
 //! woken or gives up.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::bucket::{self, Entry, Kind, bucket, index_of, push};
 use super::wait::{fetch, peek};
@@ -13,6 +12,8 @@ use abi::process::FutexWaitv;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mm::TryVec;
+use mm::fallible::try_with_capacity;
 
 /// Hears of a wake-up.
 pub trait Notify: Send + Sync {
@@ -55,14 +56,13 @@ pub fn check_flags(flags: u32) -> Result<()> {
 /// # Errors
 /// `EINVAL`, `EFAULT`, `ENOMEM`.
 pub fn watch(words: &[FutexWaitv]) -> Result<Vec<Watched>> {
-    let mut watched = Vec::new();
-    watched.try_reserve_exact(words.len()).map_err(|_| Errno::ENOMEM)?;
+    let mut watched = try_with_capacity(words.len())?;
     for word in words {
         let val = u32::try_from(word.val).map_err(|_| Errno::EINVAL)?;
         if word.reserved != 0 {
             return Err(Errno::EINVAL);
         }
-        watched.push(Watched::new(word.uaddr as usize, val, word.flags)?);
+        watched.push_reserved(Watched::new(word.uaddr as usize, val, word.flags)?);
     }
     Ok(watched)
 }

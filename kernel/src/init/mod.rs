@@ -105,13 +105,15 @@ fn services(info: &'static BootInfo) -> Result<()> {
 fn late(info: &'static BootInfo) -> Result<()> {
     sched::start_threads()?;
     mm::reclaim::start_kswapd()?;
+    crate::watchdog::start()?;
+    #[cfg(all(debug_assertions, target_os = "none"))]
+    mm::kmemleak::set_task_number(crate::watchdog::number);
     mm::oom::set_victims(&crate::memory::oom::Victims);
     mm::mempolicy::set_task_policies(&crate::memory::numa::Tasks);
     drivers::tty::job::set_job_control(&crate::job::Jobs);
     crate::tty_hooks::set(&crate::job::Jobs);
-    socket::set_credentials_source(crate::process::socket_credentials);
-    socket::set_domain_source(|| crate::process::current().cred().domain.clone());
-    unix::init();
+    socket::set_host(&crate::net::Caller);
+    unix::init()?;
     mqueue::set_host(&crate::ipc::mqueue::Caller);
     rootfs::register_types()?;
     crate::procfs::init()?;

@@ -1,8 +1,6 @@
 //! Cancelling: `IORING_OP_ASYNC_CANCEL`, `IORING_REGISTER_SYNC_CANCEL`, exit.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::io_uring::{Sqe, raw};
@@ -11,7 +9,7 @@ use vfs::file::File;
 
 use super::complete::Cx;
 use super::op::{self, Op, Prep};
-use super::request::{Place, Request, flags};
+use super::request::{Head, Place, Request, flags};
 use super::ring::Ring;
 use super::task::TaskCtx;
 use super::timeout;
@@ -46,7 +44,7 @@ impl Target {
         }
         let by_fd = has(raw::IORING_ASYNC_CANCEL_FD);
         let by_op = has(raw::IORING_ASYNC_CANCEL_OP);
-        if by_fd && !matches!((&self.file, req.file()), (Some(a), Some(b)) if Arc::ptr_eq(a, &b)) {
+        if by_fd && !matches!((&self.file, req.file()), (Some(a), Some(b)) if Arc::ptr_eq(a, b)) {
             return false;
         }
         if by_op && req.opcode != self.opcode {
@@ -90,18 +88,20 @@ pub fn one(cx: &mut Cx<'_>, req: &Arc<Request>) -> Result<()> {
 ///
 /// # Errors
 /// `ENOENT`, `EALREADY`.
-pub fn matching(cx: &mut Cx<'_>, target: &Target, except: Option<&Arc<Request>>) -> Result<usize> {
+pub fn matching(cx: &mut Cx<'_>, target: &Target, except: Option<&Head>) -> Result<usize> {
     let every = target.bits & (raw::IORING_ASYNC_CANCEL_ALL | raw::IORING_ASYNC_CANCEL_ANY) != 0;
     let by_data = target.bits & KNOWN & !raw::IORING_ASYNC_CANCEL_ALL == 0;
-    let mut from = if by_data { (target.user_data, 0) } else { (0, 0) };
+    let (mut after, mut from) = (0, 0);
     let mut count = 0;
     let mut running = false;
-    while let Some((key, req)) = cx.ring.next_inflight(from) {
-        if by_data && key.0 != target.user_data {
-            break;
-        }
-        from = (key.0, key.1 + 1);
-        if except.is_some_and(|except| Arc::ptr_eq(except, &req)) || !target.matches(&req) {
+    loop {
+        let found = if by_data {
+            cx.ring.next_known(target.user_data, &mut after)
+        } else {
+            cx.ring.next_inflight(&mut from)
+        };
+        let Some(req) = found else { break };
+        if except.is_some_and(|except| core::ptr::eq(except, &raw const req.head)) || !target.matches(&req) {
             continue;
         }
         match one(cx, &req) {
@@ -126,33 +126,28 @@ pub fn matching(cx: &mut Cx<'_>, target: &Target, except: Option<&Arc<Request>>)
 /// Cancels everything of a ring, or of one thread in it.
 pub fn all(ring: &Arc<Ring>, owner: Option<&Arc<TaskCtx>>) {
     let mine = |req: &Request| owner.is_none_or(|owner| Arc::ptr_eq(owner, &req.owner));
-    // Those that wait for others go first: nothing is to start now.
-    let mut waiting: Vec<Arc<Request>> = Vec::new();
-    {
-        let mut deferred = ring.deferred.lock();
-        deferred.retain(|req| {
-            let take = mine(req) && waiting.try_reserve(1).is_ok();
-            if take {
-                waiting.push(req.clone());
-            }
-            !take
-        });
-        ring.has_drains.store(!deferred.is_empty(), Ordering::Release);
-    }
     let held = ring.submit.lock();
     let mut cx = Cx::elsewhere(ring);
-    for req in waiting {
+    // Those that wait for others go first: nothing is to start now.
+    loop {
+        let req = {
+            let mut deferred = ring.deferred.lock();
+            let at = deferred.iter().position(|req| mine(req));
+            let req = at.and_then(|at| deferred.remove(at));
+            ring.has_drains.store(!deferred.is_empty(), Ordering::Release);
+            req
+        };
+        let Some(req) = req else { break };
         cx.fail(req, Errno::ECANCELED);
     }
-    let mut from = (0, 0);
-    while let Some((key, req)) = ring.next_inflight(from) {
-        from = (key.0, key.1 + 1);
+    let mut from = 0;
+    while let Some(req) = ring.next_inflight(&mut from) {
         if mine(&req) {
             // What cannot be cancelled is waited for.
             let _ = one(&mut cx, &req);
         }
     }
-    cx.flush();
+    drop(cx);
     drop(held);
 }
 
@@ -205,7 +200,7 @@ impl Cancel {
     }
 
     /// Does it.
-    pub fn issue(&self, cx: &mut Cx<'_>, req: &Arc<Request>) -> Result<usize> {
+    pub fn issue(&self, cx: &mut Cx<'_>, req: &Head) -> Result<usize> {
         let file = file_of(cx.ring, self.bits, self.fd, req.has(flags::FIXED_FILE))?;
         let target = Target { bits: self.bits, user_data: self.user_data, file, opcode: self.opcode };
         matching(cx, &target, Some(req))

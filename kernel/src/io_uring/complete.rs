@@ -1,74 +1,63 @@
 //! Completion of requests: results, links, drains.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::Errno;
 use abi::io_uring::{Cqe, raw};
 
-use super::request::{Action, Request, flags};
+use super::request::{Action, Head, Request, flags};
 use super::ring::Ring;
-use super::{timeout, work};
+use super::submit::Submission;
+use super::{op, timeout, work};
 
-/// Completions that are collected before they are posted together.
-const BATCH: usize = 16;
-
-/// Who completes: collects completions, and the requests that may run next.
+/// Who completes.
 ///
-/// With the ring's submission lock held ([`Cx::locked`]) the next request of a chain is run by the holder; otherwise it
-/// becomes task work.
+/// With the ring's submission lock held ([`Cx::locked`]) completions are collected and posted together, completed requests are used
+/// again without another lock, and the next request of a chain is run by the holder. Otherwise each completion is posted at once, and
+/// the next request becomes task work.
 pub struct Cx<'a> {
     /// The ring.
     pub ring: &'a Arc<Ring>,
-    locked: bool,
-    count: usize,
-    cqes: [Cqe; BATCH],
-    ready: VecDeque<Arc<Request>>,
+    /// What the submission lock protects, if it is held and the running thread owns the requests.
+    pub(super) state: Option<&'a mut Submission>,
 }
 
 impl<'a> Cx<'a> {
     /// The submission lock is held, and the running thread owns the requests.
-    pub fn locked(ring: &'a Arc<Ring>) -> Self {
-        Self::new(ring, true)
+    pub fn locked(ring: &'a Arc<Ring>, state: &'a mut Submission) -> Self {
+        Self { ring, state: Some(state) }
     }
 
     /// Somebody else: a worker, a canceller.
     pub fn elsewhere(ring: &'a Arc<Ring>) -> Self {
-        Self::new(ring, false)
-    }
-
-    fn new(ring: &'a Arc<Ring>, locked: bool) -> Self {
-        Self { ring, locked, count: 0, cqes: [Cqe::default(); BATCH], ready: VecDeque::new() }
+        Self { ring, state: None }
     }
 
     /// A request that may run now.
     pub fn next_ready(&mut self) -> Option<Arc<Request>> {
-        self.ready.pop_front()
+        self.state.as_mut()?.ready.pop()
     }
 
     /// Posts what was collected.
     #[inline]
     pub fn flush(&mut self) {
-        if self.count > 0 {
-            self.ring.post_all(self.cqes.get(..self.count).unwrap_or_default());
-            self.count = 0;
+        if let Some(state) = &mut self.state {
+            state.batch.flush(self.ring);
         }
     }
 
+    #[inline]
     fn post(&mut self, user_data: u64, res: i32, flags: u32) {
-        if self.count == BATCH {
-            self.flush();
-        }
-        if let Some(slot) = self.cqes.get_mut(self.count) {
-            *slot = Cqe { user_data, res, flags };
-            self.count += 1;
+        let cqe = Cqe { user_data, res, flags };
+        match &mut self.state {
+            Some(state) => state.batch.add(self.ring, cqe),
+            None => self.ring.post_all(&[cqe]),
         }
     }
 
     /// Posts a completion of a request that goes on; `false` if the ring is full, and the request should end.
-    pub fn post_more(&mut self, req: &Request, res: i32, cflags: u32) -> bool {
+    pub fn post_more(&mut self, req: &Head, res: i32, cflags: u32) -> bool {
         self.flush();
         let cqe = Cqe { user_data: req.user_data(), res, flags: cflags | raw::IORING_CQE_F_MORE };
         self.ring.post(cqe, super::cq::IfFull::Refuse)
@@ -95,43 +84,77 @@ impl<'a> Cx<'a> {
         self.finish(req);
     }
 
+    /// Completes a request that nobody else has seen, and that is in no chain.
+    #[inline]
+    pub fn complete_alone(&mut self, mut req: Arc<Request>, res: i32, cflags: u32) {
+        if res < 0 {
+            req.set_fail();
+        }
+        if !req.has(flags::SKIP_CQE) {
+            self.post(req.user_data(), res, cflags);
+        }
+        if let Some(whole) = Arc::get_mut(&mut req) {
+            whole.reset_head();
+        }
+        self.keep(req);
+    }
+
     /// Gives up what the request held, and lets go on what waited for it.
     fn finish(&mut self, req: Arc<Request>) {
         release(&req);
-        let limit = req.link_timeout.lock().take();
-        if let Some(limit) = limit {
-            timeout::disarm(self, limit);
-        }
-        let next = req.next.lock().take();
-        if let Some(next) = next {
-            if req.has(flags::FAIL) && !req.has(flags::HARDLINK) {
-                self.fail_chain(next, req.has(flags::SKIP_LINKS));
-            } else {
-                self.run_next(next);
+        if req.has(flags::LINK) {
+            let limit = req.link_timeout.lock().take();
+            if let Some(limit) = limit {
+                timeout::disarm(self, limit);
+            }
+            let next = req.next.lock().take();
+            if let Some(next) = next {
+                if req.has(flags::FAIL) && !req.has(flags::HARDLINK) {
+                    self.fail_chain(next, req.has(flags::SKIP_LINKS));
+                } else {
+                    self.run_next(next);
+                }
             }
         }
         self.retire(req);
     }
 
-    fn retire(&mut self, req: Arc<Request>) {
-        req.ring.untrack(&req);
+    fn retire(&mut self, mut req: Arc<Request>) {
+        self.ring.untrack(&req);
         if req.clear(flags::ACTIVE) {
             self.ring.active.fetch_sub(1, Ordering::AcqRel);
             if self.ring.has_drains.load(Ordering::Acquire) {
                 self.release_drained();
             }
         }
-        self.ring.recycle(req);
+        // It is used again if nobody else holds it.
+        if let Some(whole) = Arc::get_mut(&mut req) {
+            whole.reset();
+            self.keep(req);
+        }
+    }
+
+    /// Keeps a request that is as good as new.
+    #[inline]
+    fn keep(&mut self, req: Arc<Request>) {
+        if self.ring.is_dying() {
+            return;
+        }
+        match &mut self.state {
+            Some(state) => state.keep(req),
+            None => self.ring.give_back(req),
+        }
     }
 
     /// A request that may run: by us, or by its thread.
     pub fn run_next(&mut self, next: Arc<Request>) {
-        if self.locked {
-            self.ready.push_back(next);
-        } else {
-            // Somebody has to see it if its thread exits before it runs.
-            self.ring.track(&next);
-            work::queue(&next, Action::Issue);
+        match &mut self.state {
+            Some(state) => state.ready.push(next),
+            None => {
+                // Somebody has to see it if its thread exits before it runs.
+                self.ring.track(&next);
+                work::queue(&next, Action::Issue);
+            }
         }
     }
 
@@ -178,27 +201,27 @@ impl<'a> Cx<'a> {
 }
 
 impl Drop for Cx<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.flush();
     }
 }
 
-/// Gives up file, places in wait queues, timer. Task context.
+/// Gives up places in wait queues, timer and futex. Task context.
 pub fn release(req: &Request) {
     if req.has(flags::TRACKED) {
         let registrations = core::mem::take(&mut *req.registrations.lock());
         drop(registrations);
-        let timer = req.timer.lock().take();
-        drop(timer);
         let futex = req.futex.lock().take();
         if let Some(place) = futex {
             place.leave();
         }
+    } else if req.opcode != op::LINK_TIMEOUT {
+        return;
     }
-    let file = req.file.lock().take();
-    drop(file);
-    let node = req.node.lock().take();
-    drop(node);
+    // That of a link timeout is made before it starts.
+    let timer = req.timer.lock().take();
+    drop(timer);
 }
 
 /// A result as a completion shows it: calls are not restarted here.

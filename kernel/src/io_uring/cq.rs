@@ -1,13 +1,13 @@
 //! The completion ring: posting, overflow, and telling those who wait.
 //!
 //! Lock: `Ring::cq`, taken with interrupts off because a request may be completed anywhere; nothing is woken under it.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering;
 
 use abi::io_uring::{Cqe, raw};
 use abi::poll::PollEvents;
+use mm::TryDeque;
 use vfs::eventfd::EventFd;
 
 use super::layout::{CQ_FLAGS, CQ_HEAD, CQ_OVERFLOW, CQ_TAIL, SQ_FLAGS};
@@ -36,6 +36,49 @@ impl Default for Completions {
     }
 }
 
+/// Completions that are posted together.
+const BATCH: usize = 32;
+
+/// Completions that were collected under the submission lock.
+pub struct Batch {
+    count: usize,
+    cqes: [Cqe; BATCH],
+}
+
+impl Batch {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { count: 0, cqes: [Cqe::default(); BATCH] }
+    }
+
+    /// Adds one; a full batch is posted.
+    #[inline]
+    pub fn add(&mut self, ring: &Ring, cqe: Cqe) {
+        if self.count == BATCH {
+            self.flush(ring);
+        }
+        if let Some(slot) = self.cqes.get_mut(self.count) {
+            *slot = cqe;
+            self.count += 1;
+        }
+    }
+
+    /// Posts them.
+    #[inline]
+    pub fn flush(&mut self, ring: &Ring) {
+        if self.count > 0 {
+            ring.post_all(self.cqes.get(..self.count).unwrap_or_default());
+            self.count = 0;
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// What becomes of a completion that finds the ring full.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum IfFull {
@@ -46,6 +89,7 @@ pub enum IfFull {
 }
 
 impl Ring {
+    #[inline]
     fn put(&self, cq: &mut Completions, cqe: &Cqe) -> bool {
         let head = self.rings.load(CQ_HEAD);
         if cq.tail.wrapping_sub(head) >= self.layout.cq_entries {
@@ -60,6 +104,7 @@ impl Ring {
         true
     }
 
+    #[inline]
     fn post_locked(&self, cq: &mut Completions, cqe: &Cqe, full: IfFull) -> bool {
         // What waits for room goes first.
         if cq.overflow.is_empty() && self.put(cq, cqe) {
@@ -75,7 +120,7 @@ impl Ring {
         if cq.overflow.is_empty() {
             self.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_CQ_OVERFLOW);
         }
-        cq.overflow.push_back(*cqe);
+        cq.overflow.push_back_reserved(*cqe);
         true
     }
 

@@ -194,7 +194,7 @@ fn sys_io_uring_enter(
     if ring.disabled.load(Ordering::Acquire) {
         return Err(Errno::EBADFD);
     }
-    let ctx = TaskCtx::current();
+    let ctx = TaskCtx::current()?;
     let mut submitted = 0;
     if let Some(thread) = &ring.sq_thread {
         if thread.is_stopping() {
@@ -212,7 +212,7 @@ fn sys_io_uring_enter(
         ring.check_submitter(&ctx)?;
         submitted = {
             let mut state = ring.submit.lock();
-            submit::submit(&ring, &mut state, &ctx, to_submit)
+            submit::submit(&ring, &mut state, &ctx, to_submit)?
         };
         if submitted != to_submit {
             // What was not taken is the news; waiting is for later.

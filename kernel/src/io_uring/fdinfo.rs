@@ -48,9 +48,8 @@ pub fn show(ring: &Ring, out: &mut dyn Write) -> Result {
     writeln!(out, "SqWorkTime:\t{}", work_ns / 1000)?;
     show_resources(ring, out)?;
     writeln!(out, "PollList:")?;
-    let mut from = (0, 0);
-    while let Some((key, req)) = ring.next_inflight(from) {
-        from = (key.0, key.1 + 1);
+    let mut from = 0;
+    while let Some(req) = ring.next_inflight(&mut from) {
         if req.place() == super::request::Place::Poll {
             let works = u8::from(!req.owner.work.is_empty());
             writeln!(out, "  op={}, task_works={works}", req.opcode)?;

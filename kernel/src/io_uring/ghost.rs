@@ -3,14 +3,13 @@
 //! Such a thread shares memory, files, directories and namespaces with the thread that made it, has its credentials, and acts
 //! on its process's behalf (limits, locks), but never runs in user mode, takes no signals and is not in the list of
 //! threads: nobody waits for it to exit or stop. Its maker ends it before the memory and the files go.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use abi::{Errno, Result};
 use arch::thread::ThreadFlags;
+use mm::try_box;
 use sched::{State, Task};
 
 use crate::process::thread::{Parts, flags};
@@ -38,14 +37,12 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Arc<Tas
     });
     thread.set(flags::KTHREAD);
     thread.signals.blocked.store(SigSet::FULL.0, Ordering::Relaxed);
-    let task = Task::new_kthread(
-        name.as_bytes(),
-        Box::new(move || {
-            drop(sched::current().replace_mm(Some(mm.switch_handle())));
-            body();
-            end(&current(), mm);
-        }),
-    )?;
+    let body = try_box(move || {
+        drop(sched::current().replace_mm(Some(mm.switch_handle())));
+        body();
+        end(&current(), mm);
+    })?;
+    let task = Task::new_kthread(name.as_bytes(), body)?;
     task.set_data(thread).map_err(|_| Errno::ENOMEM)?;
     if let Some(thread) = task.data::<Thread>() {
         thread.set_task(&task);

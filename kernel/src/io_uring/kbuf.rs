@@ -3,15 +3,14 @@
 //! A group is a list filled by `IORING_OP_PROVIDE_BUFFERS`, or a ring in shared memory (`IORING_REGISTER_PBUF_RING`) whose tail the user
 //! moves. Lock: `Ring::kbufs`, sleeping, inside of the submission lock and of `mmap_lock`: page faults on a mapped ring take it, so no
 //! user memory is touched under it.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::io_uring::{Buf, raw};
 use abi::{Errno, Result};
-use mm::PinnedPages;
+use mm::{SharedRing, SortedMap, TryDeque, TryVec};
 
 use super::ring::Ring;
 
@@ -30,7 +29,7 @@ struct Provided {
 
 /// A ring of buffers.
 pub struct BufRing {
-    memory: PinnedPages,
+    memory: SharedRing,
     entries: u32,
     head: u16,
     /// The user maps the kernel's memory.
@@ -47,7 +46,7 @@ enum Group {
 /// All groups of a ring.
 #[derive(Default)]
 pub struct Groups {
-    groups: BTreeMap<u16, Group>,
+    groups: SortedMap<u16, Group>,
     /// Rings that were removed and may still be mapped: they go with the io_uring.
     retired: Vec<BufRing>,
 }
@@ -128,7 +127,7 @@ impl Groups {
                 let fits = !selected.ring && list.try_reserve(1).is_ok();
                 let buffer = Provided { addr: selected.addr, len: selected.full, bid: selected.bid };
                 if fits {
-                    list.push_front(buffer);
+                    list.push_front_reserved(buffer);
                 }
             }
             _ => {}
@@ -151,7 +150,7 @@ impl Groups {
                 buf.len -= used;
                 // Only these two: the tail may lie in the entry.
                 ring.memory.write(at, &buf.addr);
-                ring.memory.write(at + 8, &buf.len);
+                ring.memory.store(at + 8, buf.len);
                 if buf.len != 0 {
                     ring.head = ring.head.wrapping_sub(1);
                     flags |= raw::IORING_CQE_F_BUF_MORE;
@@ -166,14 +165,14 @@ impl Groups {
     /// # Errors
     /// `EINVAL`: the group is a ring; `ENOMEM`.
     pub fn provide(&mut self, group: u16, addr: u64, len: u32, bid: u16, count: u32) -> Result<()> {
-        let list = match self.groups.entry(group).or_insert_with(|| Group::List(VecDeque::new())) {
+        let list = match self.groups.try_get_or_insert_with(group, || Group::List(VecDeque::new()))? {
             Group::List(list) => list,
             Group::Ring(_) => return Err(Errno::EINVAL),
         };
         list.try_reserve(count as usize).map_err(|_| Errno::ENOMEM)?;
         for index in 0..count {
             let addr = addr.wrapping_add(u64::from(index) * u64::from(len));
-            list.push_back(Provided { addr, len, bid: bid.wrapping_add(index as u16) });
+            list.push_back_reserved(Provided { addr, len, bid: bid.wrapping_add(index as u16) });
         }
         Ok(())
     }
@@ -198,7 +197,7 @@ impl Groups {
     fn insert(
         &mut self,
         group: u16,
-        pinned: Option<PinnedPages>,
+        pinned: Option<SharedRing>,
         entries: u32,
         incremental: bool,
     ) -> Result<()> {
@@ -215,14 +214,14 @@ impl Groups {
             None => match self.retired.iter().position(|ring| ring.entries == entries) {
                 Some(at) => {
                     let memory = self.retired.swap_remove(at).memory;
-                    memory.zero(0, len);
+                    memory.zero();
                     memory
                 }
-                None => PinnedPages::alloc(len)?,
+                None => SharedRing::alloc(len)?,
             },
         };
         let ring = BufRing { memory, entries, head: 0, mapped, incremental };
-        drop(self.groups.insert(group, Group::Ring(ring)));
+        drop(self.groups.try_insert(group, Group::Ring(ring))?);
         Ok(())
     }
 
@@ -239,7 +238,7 @@ impl Groups {
                 if let Some(Group::Ring(ring)) = self.groups.remove(&group)
                     && ring.mapped
                 {
-                    self.retired.push(ring);
+                    self.retired.push_reserved(ring);
                 }
                 Ok(())
             }
@@ -262,7 +261,7 @@ impl Groups {
     ///
     /// # Errors
     /// `EINVAL`.
-    pub fn mapped_ring(&self, group: u16) -> Result<&PinnedPages> {
+    pub fn mapped_ring(&self, group: u16) -> Result<&SharedRing> {
         match self.groups.get(&group) {
             Some(Group::Ring(ring)) if ring.mapped => Ok(&ring.memory),
             _ => Err(Errno::EINVAL),
@@ -292,7 +291,7 @@ pub fn register(ring: &Ring, group: u16, addr: u64, entries: u32, flags: u16) ->
         None
     } else {
         let mm = crate::process::current().mm().ok_or(Errno::EFAULT)?;
-        Some(PinnedPages::pin_user(&mm, addr as usize, entries as usize * ENTRY)?)
+        Some(SharedRing::pin_user(&mm, addr as usize, entries as usize * ENTRY)?)
     };
     ring.kbufs.lock().insert(group, pinned, entries, flags & INC != 0)
 }

@@ -92,7 +92,7 @@ impl Layout {
     }
 
     /// Writes what never changes.
-    pub fn write_constants(&self, rings: &mm::PinnedPages) {
+    pub fn write_constants(&self, rings: &mm::SharedRing) {
         rings.store(SQ_MASK, self.sq_entries - 1);
         rings.store(CQ_MASK, self.cq_entries - 1);
         rings.store(SQ_ENTRIES, self.sq_entries);

@@ -11,7 +11,7 @@
 //! | what | where |
 //! |---|---|
 //! | the ring, its file and shared memory | [`ring`], [`layout`], [`setup`], [`enter`], [`fdinfo`] |
-//! | submissions, links, drains | [`submit`], [`request`] |
+//! | submissions, links, drains | [`submit`], [`request`], [`inflight`] |
 //! | completions | [`cq`], [`complete`] |
 //! | what a thread has under way; exit | [`task`], [`work`], [`cancel`] |
 //! | waiting | [`poll`], [`timeout`] |
@@ -36,6 +36,7 @@ pub mod cq;
 pub mod enter;
 pub mod fdinfo;
 pub mod ghost;
+pub mod inflight;
 pub mod kbuf;
 pub mod layout;
 pub mod op;

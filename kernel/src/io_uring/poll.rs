@@ -3,14 +3,14 @@
 //! A waiting request is a callback on the wait queues of its file. The callback claims the request and makes it task work; there the
 //! file is asked again, and the request completes, goes on, or waits again. Arming happens with the ring's submission lock held,
 //! by the thread that owns the request, so that its own task work cannot overtake it; so does cancelling.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
-use abi::Errno;
 use abi::poll::PollEvents;
+use abi::{Errno, Result};
+use mm::{TryVec, try_arc};
 use sched::wait::{Registration, Share, WaitQueue, WakeCallback};
 use vfs::file::File;
 use vfs::poll::PollTable;
@@ -65,13 +65,13 @@ pub fn arm(
     let mut made: Vec<Registration> = Vec::new();
     let mut failed = None;
     let mut register = |queue: &WaitQueue| {
-        if made.try_reserve(1).is_err() {
-            failed = Some(Errno::ENOMEM);
-            return;
-        }
-        match queue.register(Arc::new(Waker(req.clone())), share) {
-            Ok(registration) => made.push(registration),
-            Err(error) => failed = Some(error),
+        let mut one = || -> Result<()> {
+            made.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            made.push_reserved(queue.register(try_arc(Waker(req.clone()))?, share)?);
+            Ok(())
+        };
+        if let Err(errno) = one() {
+            failed = Some(errno);
         }
     };
     let ready = look(&mut PollTable::new(&mut register, events)) & events;
@@ -107,12 +107,12 @@ pub fn woken(cx: &mut Cx<'_>, req: Arc<Request>) {
         drop(registrations);
         return submit::issue(cx, req);
     };
-    let Some(file) = req.file() else { return cx.fail(req, Errno::EBADF) };
+    let Some(file) = req.file() else { return cx.fail(req.clone(), Errno::EBADF) };
     let wanted = PollEvents::from_bits_retain(req.poll_events.load(Ordering::Relaxed));
     // It waits again before it looks: what happens after the look wakes it again.
     req.wait_in(Place::Poll);
     fence(Ordering::SeqCst);
-    let ready = vfs::poll::look(&file) & wanted;
+    let ready = vfs::poll::look(file) & wanted;
     if ready.is_empty() {
         return;
     }
@@ -131,5 +131,5 @@ pub fn again(req: &Arc<Request>) -> bool {
     fence(Ordering::SeqCst);
     let Some(file) = req.file() else { return req.claim() };
     let wanted = PollEvents::from_bits_retain(req.poll_events.load(Ordering::Relaxed));
-    vfs::poll::look(&file).intersects(wanted) && req.claim()
+    vfs::poll::look(file).intersects(wanted) && req.claim()
 }

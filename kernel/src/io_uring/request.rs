@@ -4,18 +4,23 @@
 //! request passes by [`Request::claim`]: the wake-up, the timer and a canceller all try it, and one of them gets it. What the
 //! owner alone may touch is under the `op` mutex; the rest is atomic or under leaf locks.
 //!
-//! Requests are used again ([`Ring::recycle`]), so that an operation that completes at once allocates nothing.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+//! A fresh request is the submitter's alone. It is prepared and tried as a plain value, without a lock, and if it completes at once
+//! nobody else has ever seen it. Only one that has to wait is shared, and counted, from then on.
+//!
+//! Requests are used again, so that an operation that completes at once allocates nothing.
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use abi::Result;
 use arch::sync::{SpinLock, SpinLockIrq};
+use mm::try_arc;
 use sched::hrtimer::HrTimer;
 use sched::mutex::Mutex;
 use sched::wait::Registration;
+use sync::Once;
 use vfs::cred::Credentials;
 use vfs::file::File;
 
@@ -91,12 +96,8 @@ pub enum Action {
     Complete,
 }
 
-/// See the module text.
-pub struct Request {
-    /// Its ring.
-    pub ring: Arc<Ring>,
-    /// The thread it acts for.
-    pub owner: Arc<TaskCtx>,
+/// What operations see of a request.
+pub struct Head {
     /// What the user knows it by; poll update changes it.
     pub user_data: AtomicU64,
     /// `IORING_OP_*`.
@@ -106,17 +107,29 @@ pub struct Request {
     /// The group of buffers to take one from.
     pub buf_group: u16,
     /// Credentials of a registered personality; of the submitter, once it is with the workers.
-    pub cred: SpinLock<Option<Arc<Credentials>>>,
-    /// The operation and its arguments.
-    pub op: Mutex<Op>,
+    pub cred: Once<Arc<Credentials>>,
     /// [`flags`].
     pub flags: AtomicU32,
-    /// Key in the table of requests under way.
-    pub id: AtomicU64,
-    /// The file, once it was looked up, and the registration it came from if that has a tag.
-    pub file: SpinLock<Option<Arc<File>>>,
-    /// See `file`.
-    pub node: SpinLock<Option<Arc<FileNode>>>,
+    /// How often a poll led to nothing.
+    pub poll_retries: AtomicU32,
+    /// The file, once it was looked up.
+    pub file: Once<Arc<File>>,
+    /// The registration it came from, if that has a tag.
+    pub node: Once<Arc<FileNode>>,
+}
+
+/// See the module text.
+pub struct Request {
+    /// Its ring.
+    pub ring: Arc<Ring>,
+    /// The thread it acts for.
+    pub owner: Arc<TaskCtx>,
+    /// What operations see.
+    pub head: Head,
+    /// The operation and its arguments.
+    pub op: Mutex<Op>,
+    /// Slot in the table of requests under way.
+    pub(super) slot: AtomicU32,
     /// The next in the chain.
     pub next: SpinLock<Option<Arc<Request>>>,
     /// The timeout that limits this request.
@@ -132,8 +145,6 @@ pub struct Request {
     pub cflags: AtomicU32,
     /// Events it waits for.
     pub poll_events: AtomicU32,
-    /// How often a poll led to nothing.
-    pub poll_retries: AtomicU32,
     /// Its places in wait queues.
     pub registrations: SpinLock<Vec<Registration>>,
     /// Its timer.
@@ -144,54 +155,26 @@ pub struct Request {
     pub(super) work_next: SpinLockIrq<Option<Arc<Request>>>,
 }
 
-impl Request {
-    /// An empty request.
-    pub fn new(ring: &Arc<Ring>, owner: &Arc<TaskCtx>) -> Arc<Self> {
-        Arc::new(Self {
-            ring: ring.clone(),
-            owner: owner.clone(),
-            user_data: AtomicU64::new(0),
-            opcode: 0,
-            fd: -1,
-            buf_group: 0,
-            cred: SpinLock::new(None),
-            op: Mutex::new(Op::default()),
-            flags: AtomicU32::new(0),
-            id: AtomicU64::new(0),
-            file: SpinLock::new(None),
-            node: SpinLock::new(None),
-            next: SpinLock::new(None),
-            link_timeout: SpinLock::new(None),
-            limits: SpinLock::new(Weak::new()),
-            waiting: AtomicBool::new(false),
-            place: AtomicU8::new(Place::None as u8),
-            action: AtomicU8::new(Action::Issue as u8),
-            result: AtomicI32::new(0),
-            cflags: AtomicU32::new(0),
-            poll_events: AtomicU32::new(0),
-            poll_retries: AtomicU32::new(0),
-            registrations: SpinLock::new(Vec::new()),
-            timer: SpinLock::new(None),
-            futex: SpinLock::new(None),
-            work_next: SpinLockIrq::new(None),
-        })
-    }
+impl core::ops::Deref for Request {
+    type Target = Head;
 
-    /// Makes a completed request as good as new. Its parts were given up by completion.
-    pub(super) fn reset(&mut self) {
-        *self.op.get_mut() = Op::default();
-        *self.cred.get_mut() = None;
-        *self.flags.get_mut() = 0;
-        *self.place.get_mut() = Place::None as u8;
-        *self.result.get_mut() = 0;
-        *self.cflags.get_mut() = 0;
-        *self.poll_retries.get_mut() = 0;
+    #[inline]
+    fn deref(&self) -> &Head {
+        &self.head
     }
+}
 
+impl Head {
     /// Whether all of the flags are set.
     #[inline]
     pub fn has(&self, bits: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & bits == bits
+    }
+
+    /// Whether one of the flags is set.
+    #[inline]
+    pub fn has_any(&self, bits: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & bits != 0
     }
 
     /// Sets flags.
@@ -220,6 +203,74 @@ impl Request {
             self.clear(flags::SKIP_CQE);
             self.set(flags::SKIP_LINKS);
         }
+    }
+
+    /// The file it was given, if any.
+    #[inline]
+    pub fn file(&self) -> Option<&Arc<File>> {
+        self.file.get()
+    }
+}
+
+impl Request {
+    /// An empty request, with room in the table of those under way. The submission lock is held.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(ring: &Arc<Ring>, owner: &Arc<TaskCtx>) -> Result<Arc<Self>> {
+        owner.join(ring)?;
+        ring.promise()?;
+        let made = try_arc(Self {
+            ring: ring.clone(),
+            owner: owner.clone(),
+            head: Head {
+                user_data: AtomicU64::new(0),
+                opcode: 0,
+                fd: -1,
+                buf_group: 0,
+                cred: Once::new(),
+                flags: AtomicU32::new(0),
+                poll_retries: AtomicU32::new(0),
+                file: Once::new(),
+                node: Once::new(),
+            },
+            op: Mutex::new(Op::default()),
+            slot: AtomicU32::new(0),
+            next: SpinLock::new(None),
+            link_timeout: SpinLock::new(None),
+            limits: SpinLock::new(Weak::new()),
+            waiting: AtomicBool::new(false),
+            place: AtomicU8::new(Place::None as u8),
+            action: AtomicU8::new(Action::Issue as u8),
+            result: AtomicI32::new(0),
+            cflags: AtomicU32::new(0),
+            poll_events: AtomicU32::new(0),
+            registrations: SpinLock::new(Vec::new()),
+            timer: SpinLock::new(None),
+            futex: SpinLock::new(None),
+            work_next: SpinLockIrq::new(None),
+        });
+        // Without memory the value that was dropped has given the promise back.
+        Ok(made?)
+    }
+
+    /// Gives up what a request holds that completed before anybody else saw it.
+    #[inline]
+    pub(super) fn reset_head(&mut self) {
+        *self.op.get_mut() = Op::Idle;
+        self.head.file = Once::new();
+        self.head.node = Once::new();
+        self.head.cred = Once::new();
+    }
+
+    /// Makes a completed request as good as new. Its parts were given up by completion.
+    pub(super) fn reset(&mut self) {
+        self.reset_head();
+        *self.head.poll_retries.get_mut() = 0;
+        *self.limits.get_mut() = Weak::new();
+        *self.place.get_mut() = Place::None as u8;
+        *self.result.get_mut() = 0;
+        *self.cflags.get_mut() = 0;
     }
 
     /// Begins to wait in `place`: from now on it belongs to whoever claims it.
@@ -265,9 +316,38 @@ impl Request {
     pub(super) fn set_action(&self, action: Action) {
         self.action.store(action as u8, Ordering::Release);
     }
+}
 
-    /// The file it was given, if any.
-    pub fn file(&self) -> Option<Arc<File>> {
-        self.file.lock().clone()
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.ring.inflight.lock().release();
+    }
+}
+
+/// Requests that one holder has, first in, first out. Linked through [`Request::work_next`], so adding one cannot fail.
+#[derive(Default)]
+pub struct Queue {
+    first: Option<Arc<Request>>,
+    last: Option<Arc<Request>>,
+}
+
+impl Queue {
+    /// Adds `req`, which is in no list.
+    pub fn push(&mut self, req: Arc<Request>) {
+        match self.last.replace(req.clone()) {
+            Some(last) => *last.work_next.lock() = Some(req),
+            None => self.first = Some(req),
+        }
+    }
+
+    /// Takes the first.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Arc<Request>> {
+        let first = self.first.take()?;
+        self.first = first.work_next.lock().take();
+        if self.first.is_none() {
+            self.last = None;
+        }
+        Some(first)
     }
 }

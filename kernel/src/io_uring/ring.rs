@@ -5,21 +5,21 @@
 //! `submit` (sleeping) is held while requests are submitted, issued by their thread, armed and cancelled. Inside of it: the locks
 //! of files and memory that operations take, `kbufs` (sleeping), and the spin locks of this structure, which are leaves. Two rings are
 //! never locked at the same time: what one sends to another goes through `cq`, `files` and `inflight` only.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use abi::io_uring::raw;
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use arch::paging::Prot;
 use arch::sync::{SpinLock, SpinLockIrq};
-use mm::PinnedPages;
+use mm::fallible::try_with_capacity;
 use mm::vma::{DevicePage, MmapSetup, VmFlags};
+use mm::{SharedRing, SortedMap, TryVec, try_arc_cyclic};
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
 use sync::{Once, RcuPtr};
@@ -29,6 +29,7 @@ use vfs::file_ops::FileOps;
 use vfs::poll::PollTable;
 
 use super::cq::Completions;
+use super::inflight::{Room, Table};
 use super::kbuf::Groups;
 use super::layout::{Layout, SQ_HEAD, SQ_TAIL};
 use super::register::restrict::Restrictions;
@@ -40,7 +41,7 @@ use super::task::TaskCtx;
 use super::work::WorkList;
 
 /// Requests that are kept for using them again.
-const CACHED: usize = 64;
+pub(super) const CACHED: usize = 64;
 
 /// The eventfd that hears of completions.
 pub struct RegisteredEventFd {
@@ -58,9 +59,9 @@ pub struct Ring {
     /// Sizes and offsets.
     pub layout: Layout,
     /// Both rings.
-    pub rings: PinnedPages,
+    pub rings: SharedRing,
     /// The submissions.
-    pub sqes: PinnedPages,
+    pub sqes: SharedRing,
     /// The submission side: what Linux calls `uring_lock`.
     pub submit: Mutex<Submission>,
     /// The completion side.
@@ -73,8 +74,8 @@ pub struct Ring {
     pub sq_wait: WaitQueue,
     /// Work that only `io_uring_enter(2)` runs.
     pub work: WorkList,
-    inflight: SpinLock<BTreeMap<(u64, u64), Arc<Request>>>,
-    next_id: AtomicU64,
+    /// Requests that wait for something.
+    pub(super) inflight: SpinLock<Table<Arc<Request>>>,
     /// Requests that were issued and are not complete.
     pub active: AtomicU32,
     /// Requests that wait until there is none, and those behind them.
@@ -94,7 +95,7 @@ pub struct Ring {
     /// Provided buffers.
     pub kbufs: Mutex<Groups>,
     /// Registered personalities.
-    pub personalities: SpinLock<BTreeMap<u16, Arc<Credentials>>>,
+    pub personalities: SpinLock<SortedMap<u16, Arc<Credentials>>>,
     /// What may be done.
     pub restrictions: Once<Restrictions>,
     /// Made with `R_DISABLED` and not enabled yet.
@@ -107,7 +108,8 @@ pub struct Ring {
     pub sq_thread: Option<Arc<SqThread>>,
     /// Who made it.
     pub cred: Arc<Credentials>,
-    cache: SpinLock<Vec<Arc<Request>>>,
+    /// Requests to be used again that were completed without the submission lock.
+    returned: SpinLock<Vec<Arc<Request>>>,
     dying: AtomicBool,
 }
 
@@ -118,9 +120,9 @@ pub struct Parts {
     /// Sizes.
     pub layout: Layout,
     /// Both rings.
-    pub rings: PinnedPages,
+    pub rings: SharedRing,
     /// The submissions.
-    pub sqes: PinnedPages,
+    pub sqes: SharedRing,
     /// The thread of `SQPOLL`.
     pub sq_thread: Option<Arc<SqThread>>,
     /// Who makes it.
@@ -129,22 +131,26 @@ pub struct Parts {
 
 impl Ring {
     /// A ring of these parts.
-    pub fn new(parts: Parts) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(parts: Parts) -> Result<Arc<Self>> {
         parts.layout.write_constants(&parts.rings);
-        Arc::new_cyclic(|me| Self {
+        let submission = Submission::new()?;
+        let returned = try_with_capacity(CACHED)?;
+        Ok(try_arc_cyclic(|me| Self {
             me: me.clone(),
             setup: parts.setup,
             layout: parts.layout,
             rings: parts.rings,
             sqes: parts.sqes,
-            submit: Mutex::new(Submission::default()),
+            submit: Mutex::new(submission),
             cq: SpinLockIrq::new(Completions::new()),
             cq_wait: WaitQueue::new(),
             poll_wait: WaitQueue::new(),
             sq_wait: WaitQueue::new(),
             work: WorkList::new(),
-            inflight: SpinLock::new(BTreeMap::new()),
-            next_id: AtomicU64::new(1),
+            inflight: SpinLock::new(Table::new()),
             active: AtomicU32::new(0),
             deferred: SpinLock::new(VecDeque::new()),
             has_drains: AtomicBool::new(false),
@@ -154,16 +160,16 @@ impl Ring {
             files: SpinLock::new(FileTable::default()),
             buffers: SpinLock::new(BufferTable::default()),
             kbufs: Mutex::new(Groups::default()),
-            personalities: SpinLock::new(BTreeMap::new()),
+            personalities: SpinLock::new(SortedMap::new()),
             restrictions: Once::new(),
             disabled: AtomicBool::new(parts.setup & raw::IORING_SETUP_R_DISABLED != 0),
             submitter: SpinLock::new(None),
             clock: AtomicI32::new(abi::raw::CLOCK_MONOTONIC as i32),
             sq_thread: parts.sq_thread,
             cred: parts.cred,
-            cache: SpinLock::new(Vec::new()),
+            returned: SpinLock::new(returned),
             dying: AtomicBool::new(false),
-        })
+        })?)
     }
 
     /// The ring behind an open file.
@@ -220,29 +226,63 @@ impl Ring {
         }
     }
 
-    /// A request that is not in use.
-    pub fn fresh(self: &Arc<Self>, owner: &Arc<TaskCtx>) -> Arc<Request> {
-        let cached = self.cache.lock().pop();
-        match cached {
-            Some(req) if Arc::ptr_eq(&req.owner, owner) => req,
-            _ => Request::new(self, owner),
+    /// A request that is not in use, for `owner`: nobody else has a reference.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    #[inline]
+    pub fn fresh(self: &Arc<Self>, state: &mut Submission, owner: &Arc<TaskCtx>) -> Result<Arc<Request>> {
+        match state.cache.pop() {
+            Some(req) if Arc::ptr_eq(&req.owner, owner) => Ok(req),
+            other => self.fresh_slow(state, owner, other),
         }
     }
 
-    /// Keeps a completed request for using it again, if nobody else holds it.
-    pub fn recycle(&self, mut req: Arc<Request>) {
-        let Some(whole) = Arc::get_mut(&mut req) else { return };
-        whole.reset();
-        if self.is_dying() {
+    #[cold]
+    fn fresh_slow(
+        self: &Arc<Self>,
+        state: &mut Submission,
+        owner: &Arc<TaskCtx>,
+        cached: Option<Arc<Request>>,
+    ) -> Result<Arc<Request>> {
+        if cached.is_none() {
+            core::mem::swap(&mut state.cache, &mut *self.returned.lock());
+        }
+        let Some(mut req) = cached.or_else(|| state.cache.pop()) else { return Request::new(self, owner) };
+        // Another thread of the ring used it last.
+        owner.join(self)?;
+        match Arc::get_mut(&mut req) {
+            Some(whole) => {
+                whole.owner = owner.clone();
+                Ok(req)
+            }
+            None => Request::new(self, owner),
+        }
+    }
+
+    /// Keeps a request that is as good as new, without the submission lock.
+    pub(super) fn give_back(&self, req: Arc<Request>) {
+        let mut returned = self.returned.lock();
+        if returned.len() < returned.capacity() {
+            returned.push_reserved(req);
             return;
         }
-        let mut cache = self.cache.lock();
-        if cache.len() < CACHED && cache.try_reserve(1).is_ok() {
-            cache.push(req);
-            return;
-        }
-        drop(cache);
+        drop(returned);
         drop(req);
+    }
+
+    /// Promises a new request its slot in the table of those under way. The submission lock is held.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn promise(&self) -> Result<()> {
+        // Only one thread at a time promises, so that the table is as large as it was when it is locked again.
+        let needs = self.inflight.lock().needs();
+        if let Some(slots) = needs {
+            let mut room = Room::new(slots)?;
+            self.inflight.lock().grow(&mut room);
+        }
+        if self.inflight.lock().promise() { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     /// Notes that `req` waits for something.
@@ -250,11 +290,12 @@ impl Ring {
         if req.has(flags::TRACKED) {
             return;
         }
+        let put = self.inflight.lock().insert(req.user_data(), req.clone());
+        debug_assert!(put.is_ok(), "every request has a slot");
+        let Ok(slot) = put else { return };
+        req.slot.store(slot, Ordering::Relaxed);
         req.set(flags::TRACKED);
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        req.id.store(id, Ordering::Relaxed);
-        req.owner.enter(self);
-        self.inflight.lock().insert((req.user_data(), id), req.clone());
+        req.owner.enter();
     }
 
     /// It does not any more.
@@ -262,7 +303,7 @@ impl Ring {
         if !req.clear(flags::TRACKED) {
             return;
         }
-        let gone = self.inflight.lock().remove(&(req.user_data(), req.id.load(Ordering::Relaxed)));
+        let gone = self.inflight.lock().remove(req.slot.load(Ordering::Relaxed));
         drop(gone);
         req.owner.leave();
     }
@@ -270,22 +311,24 @@ impl Ring {
     /// Changes what the user knows a tracked request by.
     pub fn rename(&self, req: &Arc<Request>, user_data: u64) {
         let mut inflight = self.inflight.lock();
-        let id = req.id.load(Ordering::Relaxed);
-        let found = inflight.remove(&(req.user_data(), id));
         req.user_data.store(user_data, Ordering::Relaxed);
-        if let Some(found) = found {
-            inflight.insert((user_data, id), found);
-        }
+        inflight.rekey(req.slot.load(Ordering::Relaxed), user_data);
     }
 
-    /// The waiting request with the lowest key from `from` on.
-    pub fn next_inflight(&self, from: (u64, u64)) -> Option<((u64, u64), Arc<Request>)> {
-        self.inflight.lock().range(from..).next().map(|(key, req)| (*key, req.clone()))
+    /// The first waiting request in a slot from `from` on; `from` is moved behind it.
+    pub fn next_inflight(&self, from: &mut u32) -> Option<Arc<Request>> {
+        let inflight = self.inflight.lock();
+        let (slot, req) = inflight.next(*from)?;
+        *from = slot + 1;
+        Some(req.clone())
     }
 
-    /// Whether a tracked request of `owner` (or any) exists.
-    pub fn has_inflight(&self) -> bool {
-        !self.inflight.lock().is_empty()
+    /// The first request that waits with `user_data` after the one that left its number in `after`.
+    pub fn next_known(&self, user_data: u64, after: &mut u64) -> Option<Arc<Request>> {
+        let mut inflight = self.inflight.lock();
+        let (serial, req) = inflight.with_key(user_data, *after)?;
+        *after = serial;
+        Some(req.clone())
     }
 
     /// Submissions that the kernel has not taken.
@@ -376,7 +419,7 @@ impl Ring {
     /// The file is closed: what is under way ends.
     fn tear_down(self: &Arc<Self>) {
         if let Some(thread) = &self.sq_thread {
-            thread.remove(self);
+            thread.remove(Some(self));
         }
         super::cancel::all(self, None);
         if self.defers_work() {
@@ -384,8 +427,10 @@ impl Ring {
         }
         // What refers back to the ring goes, so that the ring can.
         drop(self.submitter.lock().take());
-        let cached = core::mem::take(&mut *self.cache.lock());
+        let cached = core::mem::take(&mut self.submit.lock().cache);
         drop(cached);
+        let returned = core::mem::take(&mut *self.returned.lock());
+        drop(returned);
         let files = self.files.lock().take_all();
         drop(files);
         let buffers = self.buffers.lock().take_all();

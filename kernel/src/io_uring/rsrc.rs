@@ -2,14 +2,14 @@
 //!
 //! A slot holds a counted node. Requests that use a node keep it; when the last use of a node with a tag ends, the ring gets a
 //! completion with the tag.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use abi::io_uring::Cqe;
 use abi::{Errno, Result};
-use mm::PinnedPages;
+use mm::fallible::try_with_capacity;
+use mm::{PinnedPages, TryVec, try_arc};
 use vfs::file::File;
 
 use super::cq::IfFull;
@@ -38,9 +38,41 @@ pub struct FileNode {
     _tag: Tag,
 }
 
-struct FileSlot {
+/// A registered file, about to be put into a slot.
+pub struct FileSlot {
     file: Arc<File>,
     node: Option<Arc<FileNode>>,
+}
+
+impl FileSlot {
+    /// A file with its tag; zero is none.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(ring: &Arc<Ring>, file: Arc<File>, tag: u64) -> Result<Self> {
+        let node = match tag {
+            0 => None,
+            tag => Some(try_arc(FileNode { _tag: Tag { ring: Arc::downgrade(ring), tag } })?),
+        };
+        Ok(Self { file, node })
+    }
+}
+
+/// The slots of a table, made outside of its lock.
+pub struct FileSlots(Vec<Option<FileSlot>>);
+
+impl FileSlots {
+    /// `count` empty slots.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(count: u32) -> Result<Self> {
+        let mut slots = try_with_capacity(count as usize)?;
+        for _ in 0..count {
+            slots.push_reserved(None);
+        }
+        Ok(Self(slots))
+    }
 }
 
 /// The registered files of a ring.
@@ -66,19 +98,16 @@ impl FileTable {
         self.slots.as_ref().map_or(0, Vec::len)
     }
 
-    /// Makes `count` empty slots.
+    /// Gives the table its slots.
     ///
     /// # Errors
-    /// `EBUSY` if there are some already, `ENOMEM`.
-    pub fn create(&mut self, count: u32) -> Result<()> {
+    /// `EBUSY` if it has some already.
+    pub fn create(&mut self, slots: FileSlots) -> Result<()> {
         if self.slots.is_some() {
             return Err(Errno::EBUSY);
         }
-        let mut slots = Vec::new();
-        slots.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
-        slots.resize_with(count as usize, || None);
-        self.slots = Some(slots);
-        self.range = (0, count);
+        self.range = (0, slots.0.len() as u32);
+        self.slots = Some(slots.0);
         self.hint = 0;
         Ok(())
     }
@@ -93,23 +122,13 @@ impl FileTable {
         slot.as_ref().map(|slot| (slot.file.clone(), slot.node.clone())).ok_or(Errno::EBADF)
     }
 
-    /// Puts `file` into slot `index`; what was there comes back.
+    /// Puts a file, or none, into slot `index`; what was there comes back, to be dropped outside of the lock.
     ///
     /// # Errors
     /// `ENXIO`: no table; `EINVAL`: no such slot.
-    pub fn set(
-        &mut self,
-        ring: &Arc<Ring>,
-        index: u32,
-        file: Option<Arc<File>>,
-        tag: u64,
-    ) -> Result<OldFile> {
+    pub fn set(&mut self, index: u32, new: Option<FileSlot>) -> Result<OldFile> {
         let slots = self.slots.as_mut().ok_or(Errno::ENXIO)?;
         let slot = slots.get_mut(index as usize).ok_or(Errno::EINVAL)?;
-        let new = file.map(|file| FileSlot {
-            file,
-            node: (tag != 0).then(|| Arc::new(FileNode { _tag: Tag { ring: Arc::downgrade(ring), tag } })),
-        });
         Ok(OldFile(core::mem::replace(slot, new)))
     }
 
@@ -142,9 +161,9 @@ impl FileTable {
     }
 
     /// Empties the table; what it held is dropped by the caller.
-    pub fn take_all(&mut self) -> Option<Vec<OldFile>> {
+    pub fn take_all(&mut self) -> Option<FileSlots> {
         self.range = (0, 0);
-        Some(self.slots.take()?.into_iter().map(OldFile).collect())
+        self.slots.take().map(FileSlots)
     }
 
     /// Calls `f` for every file.
@@ -191,7 +210,7 @@ impl FixedBuffer {
             Some(PinnedCharge::new(user, pages.nr_pages() as u64, limit).ok_or(Errno::ENOMEM)?)
         };
         let tag = Tag { ring: Arc::downgrade(ring), tag };
-        Ok(Arc::new(Self { pages, addr, _charge: charge, _tag: tag }))
+        Ok(try_arc(Self { pages, addr, _charge: charge, _tag: tag })?)
     }
 
     /// Where `len` bytes at user address `addr` are in the buffer.
@@ -260,8 +279,7 @@ impl BufferTable {
     pub fn duplicate(&self) -> Result<Vec<Option<Arc<FixedBuffer>>>> {
         let slots = self.slots.as_ref().ok_or(Errno::ENXIO)?;
         let mut copy = Vec::new();
-        copy.try_reserve_exact(slots.len()).map_err(|_| Errno::ENOMEM)?;
-        copy.extend(slots.iter().cloned());
+        copy.try_extend(slots.iter().cloned())?;
         Ok(copy)
     }
 

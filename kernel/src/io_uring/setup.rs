@@ -7,7 +7,7 @@ use abi::cap::Cap;
 use abi::creds::Gid;
 use abi::io_uring::{Params, raw};
 use abi::{Errno, Result, raw as uapi};
-use mm::PinnedPages;
+use mm::SharedRing;
 use mm::user::UserPtr;
 use vfs::anon;
 use vfs::fdtable::Fd;
@@ -98,16 +98,11 @@ fn layout(entries: u32, params: &Params) -> Result<Layout> {
 }
 
 /// The rings in the user's memory: `NO_MMAP`.
-fn user_memory(params: &Params, layout: &Layout) -> Result<(PinnedPages, PinnedPages)> {
+fn user_memory(params: &Params, layout: &Layout) -> Result<(SharedRing, SharedRing)> {
     let mm = current().mm().ok_or(Errno::EFAULT)?;
-    let pin = |addr: u64, len: usize| {
-        if !addr.is_multiple_of(arch::addr::PAGE_SIZE as u64) {
-            return Err(Errno::EINVAL);
-        }
-        PinnedPages::pin_user(&mm, addr as usize, len)
-    };
+    let pin = |addr: u64, len: usize| SharedRing::pin_user(&mm, addr as usize, len);
     let rings = pin(params.cq_off.user_addr, layout.rings_len)?;
-    rings.zero(0, layout.rings_len);
+    rings.zero();
     Ok((rings, pin(params.sq_off.user_addr, layout.sqes_len())?))
 }
 
@@ -148,17 +143,19 @@ fn sys_io_uring_setup(entries: u32, user: UserPtr<Params>) -> Result<i32> {
     let (rings, sqes) = if params.flags & raw::IORING_SETUP_NO_MMAP != 0 {
         user_memory(&params, &layout)?
     } else {
-        (PinnedPages::alloc(layout.rings_len)?, PinnedPages::alloc(layout.sqes_len())?)
+        (SharedRing::alloc(layout.rings_len)?, SharedRing::alloc(layout.sqes_len())?)
     };
+    let ctx = TaskCtx::current()?;
     let thread = sq_thread(&params)?;
     let cred = current().cred();
-    let ring = Ring::new(Parts { setup: params.flags, layout, rings, sqes, sq_thread: thread, cred });
-    let made = make_file(&ring);
-    let file = match made {
-        Ok(file) => file,
+    let sq_thread = thread.clone();
+    let made = Ring::new(Parts { setup: params.flags, layout, rings, sqes, sq_thread, cred })
+        .and_then(|ring| ctx.join(&ring).and_then(|()| make_file(&ring)).map(|file| (ring, file)));
+    let (ring, file) = match made {
+        Ok(made) => made,
         Err(errno) => {
-            if let Some(thread) = &ring.sq_thread {
-                thread.remove(&ring);
+            if let Some(thread) = &thread {
+                thread.remove(None);
             }
             return Err(errno);
         }
@@ -169,13 +166,11 @@ fn sys_io_uring_setup(entries: u32, user: UserPtr<Params>) -> Result<i32> {
     layout.describe(&mut params);
     params.features = FEATURES;
     user.write(&params)?;
-    let ctx = TaskCtx::current();
     if params.flags & (raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_R_DISABLED)
         == raw::IORING_SETUP_SINGLE_ISSUER
     {
         ring.set_submitter(&ctx);
     }
-    ctx.made(&ring);
     if params.flags & raw::IORING_SETUP_REGISTERED_FD_ONLY != 0 {
         return super::register::ringfd::install(&ctx, file);
     }

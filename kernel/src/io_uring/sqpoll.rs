@@ -4,7 +4,6 @@
 //! so (`IORING_SQ_NEED_WAKEUP`) and sleeps.
 //!
 //! The thread ends when its last ring is closed, or when the process that made it ends.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -14,6 +13,7 @@ use abi::io_uring::raw;
 use abi::{Errno, Result};
 use arch::cpu::CpuMask;
 use arch::sync::SpinLock;
+use mm::{TryVec, try_arc, try_format};
 use sched::Task;
 use sched::completion::Completion;
 use sched::hrtimer::Deadline;
@@ -59,7 +59,8 @@ impl SqThread {
             None => None,
         };
         let me = current();
-        let this = Arc::new(Self {
+        let name = try_format(format_args!("iou-sqp-{}", me.tid()))?;
+        let this = try_arc(Self {
             rings: SpinLock::new(Vec::new()),
             idle_ms: AtomicU32::new(if idle_ms == 0 { 1000 } else { idle_ms }),
             wake: WaitQueue::new(),
@@ -68,9 +69,8 @@ impl SqThread {
             task: Once::new(),
             process: Arc::downgrade(&me.process),
             work_ns: core::sync::atomic::AtomicU64::new(0),
-        });
+        })?;
         let inside = this.clone();
-        let name = alloc::format!("iou-sqp-{}", me.tid());
         let task = ghost::spawn(&name, move || {
             run(&inside);
             inside.ended.complete_all();
@@ -101,19 +101,20 @@ impl SqThread {
     pub fn add(&self, ring: &Arc<Ring>, idle_ms: u32) -> Result<()> {
         {
             let mut rings = self.rings.lock();
-            rings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            rings.push(Arc::downgrade(ring));
+            rings.try_push(Arc::downgrade(ring))?;
         }
         self.idle_ms.fetch_max(idle_ms, Ordering::Relaxed);
         self.wake.wake_all();
         Ok(())
     }
 
-    /// Serves `ring` no more; the thread ends with its last ring.
-    pub fn remove(&self, ring: &Arc<Ring>) {
+    /// Serves `ring` no more, if one is given; the thread ends with its last ring.
+    pub fn remove(&self, ring: Option<&Arc<Ring>>) {
         let last = {
             let mut rings = self.rings.lock();
-            rings.retain(|other| !core::ptr::eq(other.as_ptr(), Arc::as_ptr(ring)));
+            if let Some(ring) = ring {
+                rings.retain(|other| !core::ptr::eq(other.as_ptr(), Arc::as_ptr(ring)));
+            }
             rings.is_empty()
         };
         if last {
@@ -155,26 +156,41 @@ pub fn creator_exits(ring: &Arc<Ring>, process: &Arc<Process>) {
     }
 }
 
-fn rings(thread: &SqThread) -> Vec<Arc<Ring>> {
-    thread.rings.lock().iter().filter_map(Weak::upgrade).collect()
+impl SqThread {
+    /// The rings, one after the other; the list may change meanwhile. Not held longer than a step: one that is closed must go.
+    fn each(&self) -> impl Iterator<Item = Arc<Ring>> + '_ {
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            loop {
+                let ring = self.rings.lock().get(at)?.upgrade();
+                at += 1;
+                if ring.is_some() {
+                    return ring;
+                }
+            }
+        })
+    }
 }
 
 /// One round over all rings; whether anything was done.
-fn round(list: &[Arc<Ring>], ctx: &Arc<TaskCtx>) -> bool {
+fn round(thread: &SqThread, ctx: &Arc<TaskCtx>) -> bool {
     let mut any = false;
-    for ring in list {
+    let several = thread.rings.lock().len() > 1;
+    for ring in thread.each() {
+        let ring = &ring;
         ring.flush_overflow();
         let waiting = ring.pending_submissions();
         if waiting == 0 || ring.is_dying() || ring.disabled.load(Ordering::Acquire) {
             continue;
         }
-        let count = if list.len() > 1 { waiting.min(FAIR) } else { waiting };
+        let count = if several { waiting.min(FAIR) } else { waiting };
         let cred = ring.cred.clone();
-        let taken = super::op::as_personality(Some(cred), || {
+        let taken = super::op::as_personality(Some(&cred), || {
             let mut state = ring.submit.lock();
             submit::submit(ring, &mut state, ctx, count)
         });
-        any |= taken > 0;
+        // Without memory for requests it is tried again in the next round.
+        any |= taken.is_ok_and(|taken| taken > 0);
         ring.sq_wait.wake_all();
         if ring.pending_submissions() < ring.layout.sq_entries {
             ring.poll_wait.wake_all_poll(sched::wait::PollEvents::OUT);
@@ -184,13 +200,12 @@ fn round(list: &[Arc<Ring>], ctx: &Arc<TaskCtx>) -> bool {
 }
 
 fn run(thread: &Arc<SqThread>) {
-    let ctx = TaskCtx::current();
+    let Some(ctx) = context(thread) else { return };
     let idle_ns = || u64::from(thread.idle_ms.load(Ordering::Relaxed)) * 1_000_000;
     let mut until = sched::time::monotonic_ns().saturating_add(idle_ns());
     while !thread.is_stopping() {
-        let list = rings(thread);
         let before = sched::time::monotonic_ns();
-        if round(&list, &ctx) {
+        if round(thread, &ctx) {
             let now = sched::time::monotonic_ns();
             thread.work_ns.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
             until = now.saturating_add(idle_ns());
@@ -199,45 +214,59 @@ fn run(thread: &Arc<SqThread>) {
             continue;
         }
         ghost::clear_interrupt();
-        if before < until && !list.is_empty() {
-            drop(list);
+        if before < until && !thread.rings.lock().is_empty() {
             // Others go first: this one only looks.
             sched::yield_now();
             continue;
         }
-        sleep(thread, list, &ctx);
+        sleep(thread, &ctx);
         until = sched::time::monotonic_ns().saturating_add(idle_ns());
     }
     super::task::exit(&current());
-    for ring in rings(thread) {
+    tell_gone(thread);
+}
+
+/// What the thread has under way; `None` if there is no memory for that before it is to stop.
+fn context(thread: &SqThread) -> Option<Arc<TaskCtx>> {
+    loop {
+        if let Ok(ctx) = TaskCtx::current() {
+            return Some(ctx);
+        }
+        let how = Wait::INTERRUPTIBLE.until(Some(Deadline::after_ms(20)));
+        if thread.wake.wait(how, || thread.is_stopping().then_some(())).is_ok() {
+            tell_gone(thread);
+            return None;
+        }
+        ghost::clear_interrupt();
+    }
+}
+
+/// Nobody takes submissions any more: those who wait for that stop waiting.
+fn tell_gone(thread: &SqThread) {
+    for ring in thread.each() {
         ring.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
         ring.sq_wait.wake_all();
     }
 }
 
 /// Says that it sleeps, and sleeps until something comes.
-fn sleep(thread: &SqThread, list: Vec<Arc<Ring>>, ctx: &Arc<TaskCtx>) {
-    for ring in &list {
+fn sleep(thread: &SqThread, ctx: &Arc<TaskCtx>) {
+    for ring in thread.each() {
         ring.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
     }
-    let weak: Vec<Weak<Ring>> = list.iter().map(Arc::downgrade).collect();
-    let count = list.len();
-    // Not held while asleep: a ring that is closed meanwhile must go.
-    drop(list);
+    let count = thread.rings.lock().len();
     let busy = || {
         thread.is_stopping()
             || !ctx.work.is_empty()
             || thread.rings.lock().len() != count
-            || weak.iter().any(|ring| {
-                ring.upgrade().is_some_and(|ring| {
-                    ring.pending_submissions() > 0 && !ring.disabled.load(Ordering::Acquire)
-                })
-            })
+            || thread
+                .each()
+                .any(|ring| ring.pending_submissions() > 0 && !ring.disabled.load(Ordering::Acquire))
     };
     // The deadline is for completions that overflowed: room for them is made without a call.
     let how = Wait::INTERRUPTIBLE.until(Some(Deadline::after_ms(10_000)));
     let _ = thread.wake.wait(how, || busy().then_some(()));
-    for ring in weak.iter().filter_map(Weak::upgrade) {
+    for ring in thread.each() {
         ring.rings.clear_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
     }
 }

@@ -1,34 +1,69 @@
 //! Submission: from the user's entries to requests that run.
 //!
-//! Everything here runs in the thread that submits (or in that of `SQPOLL`), with the ring's submission lock held.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+//! Everything here runs in the thread that submits (or in that of `SQPOLL`), with the ring's submission lock held. The user may rewrite
+//! the rings at any time: an index and an entry are read once, and what was read is what counts.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::Errno;
 use abi::io_uring::{OP_LAST, Sqe, raw};
 use abi::{Result, raw as uapi};
+use mm::fallible::try_with_capacity;
+use mm::{TryDeque, TryVec};
+use sync::Once;
 
 use super::complete::Cx;
+use super::cq::Batch;
 use super::layout::{SQ_DROPPED, SQ_HEAD, SQ_TAIL};
 use super::op::{self, Issue, OpDef, Prep};
 use super::poll::{self, Armed};
-use super::request::{Place, Request, flags};
-use super::ring::Ring;
+use super::request::{Place, Queue, Request, flags};
+use super::ring::{CACHED, Ring};
 use super::task::TaskCtx;
 use super::{timeout, wq};
 
 /// How often a request may be woken for nothing before a worker gets it (`APOLL_MAX_RETRY`).
 const POLL_RETRIES: u32 = 128;
 
-/// The submission side of a ring.
-#[derive(Default)]
+/// The submission side of a ring: what its lock protects.
 pub struct Submission {
     head: u32,
     chain: Option<Chain>,
     /// Some request asked for no completion: drains cannot count any more.
     drains_off: bool,
+    /// Requests to be used again.
+    pub(super) cache: Vec<Arc<Request>>,
+    /// Completions that are not posted yet; empty when the lock is released.
+    pub(super) batch: Batch,
+    /// Requests that may run; none when the lock is released.
+    pub(super) ready: Queue,
+}
+
+impl Submission {
+    /// That of a new ring.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            head: 0,
+            chain: None,
+            drains_off: false,
+            cache: try_with_capacity(CACHED)?,
+            batch: Batch::new(),
+            ready: Queue::default(),
+        })
+    }
+
+    /// Keeps a request that is as good as new, if there is room.
+    #[inline]
+    pub(super) fn keep(&mut self, req: Arc<Request>) {
+        if self.cache.len() < self.cache.capacity() {
+            self.cache.push_reserved(req);
+        }
+    }
 }
 
 /// Requests that are linked, while the chain is being built.
@@ -50,75 +85,112 @@ mod sqe {
 }
 
 /// Takes up to `count` submissions; returns how many were taken. The lock is held.
-pub fn submit(ring: &Arc<Ring>, state: &mut Submission, owner: &Arc<TaskCtx>, count: u32) -> u32 {
+///
+/// # Errors
+/// `EAGAIN`: there is no memory for the first request.
+pub fn submit(ring: &Arc<Ring>, state: &mut Submission, owner: &Arc<TaskCtx>, count: u32) -> Result<u32> {
     let waiting = ring.rings.load(SQ_TAIL).wrapping_sub(state.head);
     let count = count.min(waiting).min(ring.layout.sq_entries);
     if count == 0 {
-        return 0;
+        return Ok(0);
     }
-    let mut cx = Cx::locked(ring);
+    let mut cx = Cx::locked(ring, state);
     let mut taken = 0;
     while taken < count {
+        let Some(state) = cx.state.as_deref_mut() else { break };
+        let Ok(req) = ring.fresh(state, owner) else {
+            // Nothing was taken from the ring for it: the user tries again.
+            if taken == 0 {
+                return Err(Errno::EAGAIN);
+            }
+            break;
+        };
         let head = state.head;
         state.head = head.wrapping_add(1);
         let index = match ring.layout.index(head) {
             Some(at) => ring.rings.load(at),
             None => head & (ring.layout.sq_entries - 1),
         };
-        if index >= ring.layout.sq_entries {
+        let entry =
+            if index < ring.layout.sq_entries { ring.sqes.read::<Sqe>(ring.layout.sqe(index)) } else { None };
+        let Some(entry) = entry else {
+            state.keep(req);
             ring.rings.store(SQ_DROPPED, ring.rings.load(SQ_DROPPED).wrapping_add(1));
             break;
-        }
-        let Some(entry) = ring.sqes.read::<Sqe>(ring.layout.sqe(index)) else { break };
+        };
         taken += 1;
-        let ok = one(&mut cx, state, owner, &entry);
-        run_ready(&mut cx, state);
+        let ok = one(&mut cx, req, &entry);
+        run_ready(&mut cx);
         if !ok && !ring.has(raw::IORING_SETUP_SUBMIT_ALL) {
             break;
         }
     }
     // A chain ends with the call.
-    if let Some(chain) = state.chain.take() {
+    let chain = cx.state.as_mut().and_then(|state| state.chain.take());
+    if let Some(chain) = chain {
         start(&mut cx, chain.head);
-        run_ready(&mut cx, state);
+        run_ready(&mut cx);
     }
     cx.flush();
-    ring.rings.store(SQ_HEAD, state.head);
-    taken
+    if let Some(state) = &cx.state {
+        ring.rings.store(SQ_HEAD, state.head);
+    }
+    Ok(taken)
 }
 
 /// Runs what completions made ready.
-pub fn run_ready(cx: &mut Cx<'_>, _held: &mut Submission) {
+#[inline]
+pub fn run_ready(cx: &mut Cx<'_>) {
     while let Some(req) = cx.next_ready() {
         issue(cx, req);
     }
 }
 
 /// One entry. `false`: it failed before it was a request that runs.
-fn one(cx: &mut Cx<'_>, state: &mut Submission, owner: &Arc<TaskCtx>, entry: &Sqe) -> bool {
-    let mut req = cx.ring.fresh(owner);
-    let prepared = match Arc::get_mut(&mut req) {
-        Some(fresh) => prepare(cx.ring, state, fresh, entry),
-        None => Err(Errno::EAGAIN),
-    };
+fn one(cx: &mut Cx<'_>, mut req: Arc<Request>, entry: &Sqe) -> bool {
+    let ring = cx.ring;
+    let Some(state) = cx.state.as_deref_mut() else { return false };
+    let Some(whole) = Arc::get_mut(&mut req) else { return false };
+    let prepared = prepare(ring, state, whole, entry);
+    let alone = !whole.has_any(flags::LINK | flags::DRAIN | flags::ASYNC)
+        && state.chain.is_none()
+        && entry.opcode != op::LINK_TIMEOUT;
+    if prepared.is_ok() && alone && !ring.has_drains.load(Ordering::Acquire) {
+        match op::issue_alone(cx, whole) {
+            Issue::Done(res, cflags) => cx.complete_alone(req, res, cflags),
+            outcome => {
+                activate_one(ring, &req);
+                settle(cx, req, outcome);
+            }
+        }
+        return true;
+    }
+    part_of_chain(cx, req, prepared, entry)
+}
+
+/// One entry that belongs to a chain, or has to wait for others, or failed.
+fn part_of_chain(cx: &mut Cx<'_>, req: Arc<Request>, prepared: Result<()>, entry: &Sqe) -> bool {
+    let Some(state) = cx.state.as_deref_mut() else { return false };
     let linked = entry.flags & (sqe::IO_LINK | sqe::IO_HARDLINK) != 0;
-    let broken = prepared.is_err();
-    if let Err(errno) = prepared {
+    let checked = prepared.and_then(|()| {
+        if entry.opcode != op::LINK_TIMEOUT {
+            return Ok(());
+        }
+        // It limits the request before it, so there must be one.
+        if !may_limit(state.chain.as_ref()) {
+            return Err(Errno::EINVAL);
+        }
+        timeout::make_timer(&req)
+    });
+    let broken = checked.is_err();
+    if let Err(errno) = checked {
         req.set(flags::BROKEN | flags::FAIL);
         req.clear(flags::SKIP_CQE);
         req.result.store(errno.to_return() as i32, Ordering::Relaxed);
         if let Some(chain) = &state.chain {
             chain.head.set_fail();
         }
-    } else if matches!(&*req.op.lock(), op::Op::LinkTimeout(_)) && !may_limit(state.chain.as_ref()) {
-        // It limits the request before it, so there must be one.
-        req.set(flags::BROKEN | flags::FAIL);
-        req.result.store(Errno::EINVAL.to_return() as i32, Ordering::Relaxed);
-        if let Some(chain) = &state.chain {
-            chain.head.set_fail();
-        }
     }
-    let broken = broken || req.has(flags::BROKEN);
     match &mut state.chain {
         Some(chain) => {
             *chain.last.next.lock() = Some(req.clone());
@@ -146,10 +218,11 @@ fn may_limit(chain: Option<&Chain>) -> bool {
 
 /// Fills in a request from its entry.
 fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &Sqe) -> Result<()> {
-    *req.user_data.get_mut() = entry.user_data;
-    req.opcode = entry.opcode;
-    req.fd = entry.fd;
-    req.buf_group = entry.buf_index;
+    let head = &mut req.head;
+    *head.user_data.get_mut() = entry.user_data;
+    head.opcode = entry.opcode;
+    head.fd = entry.fd;
+    head.buf_group = entry.buf_index;
     let def = OpDef::of(entry.opcode);
     let mut bits = 0;
     let map = [
@@ -168,7 +241,7 @@ fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &
             }
         }
     }
-    *req.flags.get_mut() = bits;
+    *head.flags.get_mut() = bits;
     let Some(def) = def.filter(|_| entry.opcode < OP_LAST) else { return Err(Errno::EINVAL) };
     if entry.flags & !sqe::ALL != 0 {
         return Err(Errno::EINVAL);
@@ -198,13 +271,11 @@ fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &
     }
     if entry.personality != 0 {
         let cred = ring.personalities.lock().get(&entry.personality).cloned().ok_or(Errno::EINVAL)?;
-        *req.cred.get_mut() = Some(cred);
+        head.cred = Once::new();
+        let _ = head.cred.set(cred);
     }
-    let op = {
-        let prep = Prep { ring, bits, cred: req.cred.get_mut().clone() };
-        op::as_personality(prep.cred.clone(), || (def.prep)(&prep, entry))?
-    };
-    *req.op.get_mut() = op;
+    let prep = Prep { ring, bits, cred: head.cred.get() };
+    *req.op.get_mut() = op::as_personality(prep.cred, || (def.prep)(&prep, entry))?;
     Ok(())
 }
 
@@ -218,6 +289,12 @@ pub fn activate(ring: &Ring, head: &Arc<Request>) {
         at = req.next.lock().clone();
     }
     ring.active.fetch_add(count, Ordering::AcqRel);
+}
+
+/// Counts a request that is in no chain as active.
+fn activate_one(ring: &Ring, req: &Request) {
+    req.set(flags::ACTIVE);
+    ring.active.fetch_add(1, Ordering::AcqRel);
 }
 
 /// A request, or the head of a chain, is complete in itself: it runs, or waits for those before it.
@@ -234,15 +311,14 @@ fn start(cx: &mut Cx<'_>, req: Arc<Request>) {
                 return cx.fail(req, Errno::ENOMEM);
             }
             ring.has_drains.store(true, Ordering::Release);
-            deferred.push_back(req.clone());
+            deferred.push_back_reserved(req.clone());
             drop(deferred);
             ring.track(&req);
             return;
         }
     }
     if req.next.lock().is_none() {
-        req.set(flags::ACTIVE);
-        ring.active.fetch_add(1, Ordering::AcqRel);
+        activate_one(ring, &req);
     } else {
         activate(ring, &req);
     }
@@ -256,12 +332,19 @@ pub fn issue(cx: &mut Cx<'_>, req: Arc<Request>) {
         let res = if req.has(flags::BROKEN) { res } else { Errno::ECANCELED.to_return() as i32 };
         return cx.complete(req, res, 0);
     }
-    take_limit(&req);
+    if req.has(flags::LINK) {
+        take_limit(&req);
+    }
     if req.has(flags::ASYNC) && wants_worker(cx.ring, &req) {
         return punt(cx, req);
     }
+    let outcome = op::issue(cx, &req, false);
+    settle(cx, req, outcome);
+}
+
+/// Goes on with a request that was tried in its thread.
+fn settle(cx: &mut Cx<'_>, req: Arc<Request>, mut outcome: Issue) {
     loop {
-        let outcome = op::issue(cx, &req, false);
         match outcome {
             Issue::Done(res, cflags) => return cx.complete(req, res, cflags),
             Issue::Pending => return,
@@ -270,12 +353,10 @@ pub fn issue(cx: &mut Cx<'_>, req: Arc<Request>) {
                 if req.has(flags::NOWAIT) {
                     return cx.complete(req, Errno::EAGAIN.to_return() as i32, 0);
                 }
-                let file = req.file();
-                let Some(file) = file.filter(|file| file.ops().can_poll(file)) else { return punt(cx, req) };
-                if req.poll_retries.fetch_add(1, Ordering::Relaxed) > POLL_RETRIES {
-                    return punt(cx, req);
-                }
-                match poll::arm_file(cx.ring, &req, &file, events) {
+                let file = req.file().filter(|file| file.ops().can_poll(file));
+                let patient = req.poll_retries.fetch_add(1, Ordering::Relaxed) <= POLL_RETRIES;
+                let Some(file) = file.filter(|_| patient) else { return punt(cx, req) };
+                match poll::arm_file(cx.ring, &req, file, events) {
                     Armed::Waiting => {
                         timeout::start_limit(cx, &req);
                         return;
@@ -284,7 +365,9 @@ pub fn issue(cx: &mut Cx<'_>, req: Arc<Request>) {
                     Armed::Failed(errno) => return cx.fail(req, errno),
                 }
             }
+            Issue::Share => {}
         }
+        outcome = op::issue(cx, &req, false);
     }
 }
 
@@ -295,7 +378,7 @@ fn wants_worker(ring: &Arc<Ring>, req: &Arc<Request>) -> bool {
     }
     match &*req.op.lock() {
         op::Op::Open(_) => true,
-        op::Op::Rw(_) => req.file().is_none_or(|file| !file.ops().can_poll(&file)),
+        op::Op::Rw(_) => req.file().is_none_or(|file| !file.ops().can_poll(file)),
         _ => false,
     }
 }
@@ -320,13 +403,13 @@ pub fn punt(cx: &mut Cx<'_>, req: Arc<Request>) {
     if let Err(errno) = op::assign_file(cx.ring, &req) {
         return cx.fail(req, errno);
     }
-    {
-        let mut cred = req.cred.lock();
-        if cred.is_none() {
-            *cred = Some(crate::process::current().cred());
-        }
+    if req.cred.get().is_none() {
+        let _ = req.cred.set(crate::process::current().cred());
     }
-    let wq = req.owner.wq();
+    let wq = match req.owner.wq() {
+        Ok(wq) => wq.clone(),
+        Err(errno) => return cx.fail(req, errno),
+    };
     cx.ring.track(&req);
     req.wait_in(Place::Queue);
     timeout::start_limit(cx, &req);

@@ -2,7 +2,6 @@
 //!
 //! Made when the thread first uses a ring. At exit and exec every request of the thread is cancelled and waited for, before its
 //! memory and files go.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -10,6 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
+use mm::{TryVec, try_arc};
 use sched::Task;
 use sched::hrtimer::Deadline;
 use sched::wait::WaitQueue;
@@ -44,15 +44,21 @@ pub struct TaskCtx {
 
 impl TaskCtx {
     /// That of the running thread, made if there is none.
-    pub fn current() -> Arc<Self> {
-        Self::of(&current())
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    #[inline]
+    pub fn current() -> Result<Arc<Self>> {
+        let me = current();
+        match Self::existing(&me) {
+            Some(found) => Ok(found),
+            None => Self::make(&me),
+        }
     }
 
-    fn of(me: &CurrentThread) -> Arc<Self> {
-        if let Some(found) = Self::existing(me) {
-            return found;
-        }
-        let made = Arc::new(Self {
+    #[cold]
+    fn make(me: &CurrentThread) -> Result<Arc<Self>> {
+        let made = try_arc(Self {
             task: me.task_arc(),
             work: WorkList::new(),
             inflight: AtomicUsize::new(0),
@@ -61,9 +67,9 @@ impl TaskCtx {
             wq: Once::new(),
             rings: SpinLock::new(Vec::new()),
             ring_fds: SpinLock::new([const { None }; RING_FDS]),
-        });
+        })?;
         drop(me.io_uring.replace(Some(made.clone())));
-        made
+        Ok(made)
     }
 
     /// That of `thread`, if it has one.
@@ -79,16 +85,24 @@ impl TaskCtx {
         self.exiting.load(Ordering::Acquire)
     }
 
-    /// One more request waits.
-    pub fn enter(&self, ring: &Arc<Ring>) {
-        self.inflight.fetch_add(1, Ordering::AcqRel);
+    /// Notes that the thread uses `ring`: before its first request.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn join(&self, ring: &Arc<Ring>) -> Result<()> {
         let mut rings = self.rings.lock();
         if rings.iter().any(|known| core::ptr::eq(known.as_ptr(), Arc::as_ptr(ring))) {
-            return;
+            return Ok(());
         }
         // Rings that are gone make room.
         rings.retain(|known| known.strong_count() > 0);
-        rings.push(Arc::downgrade(ring));
+        rings.try_push(Arc::downgrade(ring))?;
+        Ok(())
+    }
+
+    /// One more request waits.
+    pub fn enter(&self) {
+        self.inflight.fetch_add(1, Ordering::AcqRel);
     }
 
     /// One less.
@@ -100,8 +114,15 @@ impl TaskCtx {
     }
 
     /// Its workers, made if there are none. By the thread itself.
-    pub fn wq(&self) -> Arc<Wq> {
-        self.wq.call_once(Wq::new).clone()
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn wq(&self) -> Result<&Arc<Wq>> {
+        if self.wq.get().is_none() {
+            // Nobody else makes them.
+            let _ = self.wq.set(Wq::new()?);
+        }
+        self.wq.get().ok_or(Errno::ENOMEM)
     }
 
     /// Its workers, if there are any.
@@ -118,16 +139,29 @@ impl TaskCtx {
         fds.get(index as usize).ok_or(Errno::EINVAL)?.clone().ok_or(Errno::EBADF)
     }
 
+    /// The rings that the thread uses, one after the other; those that join meanwhile come too.
+    fn each_ring(&self) -> impl Iterator<Item = Arc<Ring>> + '_ {
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            loop {
+                let ring = self.rings.lock().get(at)?.upgrade();
+                at += 1;
+                if ring.is_some() {
+                    return ring;
+                }
+            }
+        })
+    }
+
     /// Cancels everything and waits until nothing is left. By the thread itself.
     fn drain(self: &Arc<Self>) {
         self.exiting.store(true, Ordering::Release);
         loop {
-            let rings: Vec<Arc<Ring>> = self.rings.lock().iter().filter_map(Weak::upgrade).collect();
-            for ring in &rings {
-                cancel::all(ring, Some(self));
+            for ring in self.each_ring() {
+                cancel::all(&ring, Some(self));
             }
             self.run();
-            for ring in &rings {
+            for ring in self.each_ring() {
                 if ring.defers_work() {
                     ring.run_deferred(Some(self));
                 }
@@ -166,8 +200,7 @@ pub fn exit(me: &CurrentThread) {
     let Some(ctx) = TaskCtx::existing(me) else { return };
     let alone = me.process.thread_count() <= 1;
     if alone {
-        let rings: Vec<Arc<Ring>> = ctx.rings.lock().iter().filter_map(Weak::upgrade).collect();
-        for ring in rings {
+        for ring in ctx.each_ring() {
             sqpoll::creator_exits(&ring, &me.process);
         }
     }
@@ -175,12 +208,4 @@ pub fn exit(me: &CurrentThread) {
     let fds = core::mem::take(&mut *ctx.ring_fds.lock());
     drop(fds);
     drop(me.io_uring.replace(None));
-}
-
-impl TaskCtx {
-    /// Notes that the thread made `ring`.
-    pub fn made(&self, ring: &Arc<Ring>) {
-        self.enter(ring);
-        self.inflight.fetch_sub(1, Ordering::AcqRel);
-    }
 }

@@ -1,14 +1,11 @@
 //! `IORING_OP_TIMEOUT`, and `IORING_OP_LINK_TIMEOUT`, which limits the request before it in a chain.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::io_uring::{Sqe, raw};
 use abi::time::Timespec;
 use abi::{Errno, Result};
-use mm::context::NoFailScope;
 use mm::fallible::try_box;
 use mm::user::UserPtr;
 use sched::hrtimer::{Deadline, HrTimer, Restart};
@@ -102,6 +99,9 @@ impl Timeout {
 
     /// Starts it.
     pub fn issue(&mut self, cx: &Cx<'_>, req: &Arc<Request>) -> Issue {
+        if let Err(errno) = make_timer(req) {
+            return Issue::of(Err(errno));
+        }
         if self.count != 0 {
             self.target = cx.ring.completed().wrapping_add(self.count);
             cx.ring.counted_timeouts.fetch_add(1, Ordering::AcqRel);
@@ -113,26 +113,29 @@ impl Timeout {
     }
 }
 
+/// Makes the timer of a request, before it is under way: then what it waits for has to come.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn make_timer(req: &Arc<Request>) -> Result<()> {
+    // The timer is in the request: a counted reference would be a circle.
+    let weak: Weak<Request> = Arc::downgrade(req);
+    let timer = HrTimer::new(move |_| {
+        // The table of requests under way keeps it, so this is not the last reference.
+        if let Some(req) = weak.upgrade()
+            && req.claim()
+        {
+            work::queue(&req, Action::Timer);
+        }
+        Restart::No
+    })?;
+    *req.timer.lock() = Some(try_box(timer)?);
+    Ok(())
+}
+
 /// Starts the timer of a request that waits.
 fn start(req: &Arc<Request>, deadline: Deadline) {
-    let mut timer = req.timer.lock();
-    if timer.is_none() {
-        // The timer is in the request: a counted reference would be a circle.
-        let weak: Weak<Request> = Arc::downgrade(req);
-        // The request is under way: what it waits for must come.
-        let _no_fail = NoFailScope::enter();
-        let made = HrTimer::new(move |_| {
-            // The table of requests under way keeps it, so this is not the last reference.
-            if let Some(req) = weak.upgrade()
-                && req.claim()
-            {
-                work::queue(&req, Action::Timer);
-            }
-            Restart::No
-        });
-        *timer = made.and_then(|timer| Ok(try_box(timer)?)).ok();
-    }
-    if let Some(timer) = &*timer {
+    if let Some(timer) = &*req.timer.lock() {
         timer.start(deadline);
     }
 }
@@ -185,10 +188,8 @@ pub fn cancelled(ring: &Ring, req: &Request) {
 /// Completions were posted: timeouts that count them may be over.
 pub fn completions_came(ring: &Ring) {
     let now = ring.completed();
-    let mut over: Vec<Arc<Request>> = Vec::new();
-    let mut from = (0, 0);
-    while let Some((key, req)) = ring.next_inflight(from) {
-        from = (key.0, key.1 + 1);
+    let mut from = 0;
+    while let Some(req) = ring.next_inflight(&mut from) {
         if req.place() != Place::Timer {
             continue;
         }
@@ -196,14 +197,11 @@ pub fn completions_came(ring: &Ring) {
         let reached =
             matches!(&*op, Op::Timeout(t) if t.count != 0 && now.wrapping_sub(t.target) as i32 >= 0);
         drop(op);
-        if reached && over.try_reserve(1).is_ok() && req.claim() {
-            over.push(req);
+        if reached && req.claim() {
+            ring.counted_timeouts.fetch_sub(1, Ordering::AcqRel);
+            // The timer goes with the request, in task context.
+            work::queue(&req, Action::Complete);
         }
-    }
-    for req in over {
-        ring.counted_timeouts.fetch_sub(1, Ordering::AcqRel);
-        // The timer goes with the request, in task context.
-        work::queue(&req, Action::Complete);
     }
 }
 
@@ -316,10 +314,9 @@ impl Remove {
 }
 
 fn find(ring: &Ring, user_data: u64, link: bool) -> Option<Arc<Request>> {
-    let mut from = (user_data, 0);
+    let mut after = 0;
     loop {
-        let (key, req) = ring.next_inflight(from).filter(|(key, _)| key.0 == user_data)?;
-        from = (key.0, key.1 + 1);
+        let req = ring.next_known(user_data, &mut after)?;
         let right = if link { super::op::LINK_TIMEOUT } else { super::op::TIMEOUT };
         if req.opcode == right {
             return Some(req);

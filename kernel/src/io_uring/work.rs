@@ -148,7 +148,7 @@ fn run_list(list: &WorkList, me: Option<&Arc<TaskCtx>>) -> bool {
         // All that follow each other and belong to one ring go through it in one go.
         let ring = first.ring.clone();
         let mut state = ring.submit.lock();
-        let mut cx = Cx::locked(&ring);
+        let mut cx = Cx::locked(&ring, &mut state);
         if ring.has(raw::IORING_SETUP_TASKRUN_FLAG) && !ring.defers_work() {
             ring.rings.clear_bits(SQ_FLAGS, raw::IORING_SQ_TASKRUN);
         }
@@ -158,9 +158,9 @@ fn run_list(list: &WorkList, me: Option<&Arc<TaskCtx>>) -> bool {
             let alive =
                 me.is_some_and(|me| Arc::ptr_eq(me, &req.owner) && !me.is_exiting()) && !ring.is_dying();
             one(&mut cx, req, alive);
-            submit::run_ready(&mut cx, &mut state);
+            submit::run_ready(&mut cx);
         }
-        cx.flush();
+        drop(cx);
         drop(state);
         at = next;
     }

@@ -6,16 +6,16 @@
 //! finds nothing to do for five seconds ends.
 //!
 //! Locks: a class's queue and the list of workers are leaves.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use abi::Errno;
+use abi::{Errno, Result};
 use arch::cpu::CpuMask;
 use arch::sync::SpinLock;
+use mm::{TryDeque, TryVec, try_arc, try_arc_cyclic, try_format};
 use sched::Task;
 use sched::hrtimer::Deadline;
 use sched::wait::{Wait, WaitQueue};
@@ -79,7 +79,10 @@ pub fn class_of(req: &Request) -> Class {
 
 impl Wq {
     /// No workers yet, for the running thread.
-    pub fn new() -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<Arc<Self>> {
         let nproc = with_current(|t| t.process.limits.cur(Resource::Nproc)).unwrap_or(0);
         let account = |limit| Account {
             queue: SpinLock::new(VecDeque::new()),
@@ -90,13 +93,13 @@ impl Wq {
         };
         let cpus = arch::cpu::count() as u32;
         let unbounded = u32::try_from(nproc).unwrap_or(u32::MAX).clamp(1, 1 << 20);
-        let text = alloc::format!("iou-wrk-{}", current().tid());
+        let text = try_format(format_args!("iou-wrk-{}", current().tid()))?;
         let mut name = [0; 16];
         let name_len = text.len().min(15);
         for (to, from) in name.iter_mut().zip(text.bytes().take(name_len)) {
             *to = from;
         }
-        Arc::new_cyclic(|me| Self {
+        Ok(try_arc_cyclic(|me| Self {
             me: me.clone(),
             accounts: [account((4 * cpus).min(unbounded)), account(unbounded)],
             workers: SpinLock::new(Vec::new()),
@@ -105,7 +108,7 @@ impl Wq {
             affinity: SpinLock::new(None),
             name,
             name_len,
-        })
+        })?)
     }
 
     fn account(&self, class: Class) -> &Account {
@@ -121,7 +124,7 @@ impl Wq {
         &self,
         req: Arc<Request>,
         class: fn(&Request) -> Class,
-    ) -> Result<(), (Arc<Request>, Errno)> {
+    ) -> core::result::Result<(), (Arc<Request>, Errno)> {
         let class = class(&req);
         let account = self.account(class);
         if self.stopping.load(Ordering::Acquire) {
@@ -133,7 +136,7 @@ impl Wq {
                 drop(queue);
                 return Err((req, Errno::ENOMEM));
             }
-            queue.push_back(req);
+            queue.push_back_reserved(req);
         }
         account.waiting.wake_one();
         if account.idle.load(Ordering::SeqCst) == 0 {
@@ -149,15 +152,10 @@ impl Wq {
             .workers
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
         let Some(me) = self.me.upgrade().filter(|_| counted.is_ok()) else { return };
-        let worker = Arc::new(Worker { task: Once::new(), current: SpinLock::new(None) });
-        let ready = {
-            let mut workers = self.workers.lock();
-            let ready = workers.try_reserve(1).is_ok();
-            if ready {
-                workers.push(worker.clone());
-            }
-            ready
+        let Ok(worker) = try_arc(Worker { task: Once::new(), current: SpinLock::new(None) }) else {
+            return self.no_worker(class);
         };
+        let ready = self.workers.lock().try_push(worker.clone()).is_ok();
         let name =
             core::str::from_utf8(self.name.get(..self.name_len).unwrap_or_default()).unwrap_or("iou-wrk");
         let inside = (me.clone(), worker.clone());
@@ -174,12 +172,18 @@ impl Wq {
                 worker.task.call_once(|| task);
             }
             Err(_) => {
-                self.forget(&worker, class);
-                if account.workers.load(Ordering::Acquire) == 0 {
-                    self.fail_all(class);
-                }
+                self.workers.lock().retain(|other| !Arc::ptr_eq(other, &worker));
+                self.no_worker(class);
             }
         }
+    }
+
+    /// A worker that was counted could not be made.
+    fn no_worker(&self, class: Class) {
+        if self.account(class).workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.fail_all(class);
+        }
+        self.gone.wake_all();
     }
 
     /// Without any worker nothing will ever run.
@@ -228,9 +232,14 @@ impl Wq {
     pub fn set_affinity(&self, cpus: Option<CpuMask>) {
         *self.affinity.lock() = cpus;
         let mask = cpus.unwrap_or(CpuMask::ALL).and(arch::cpu::possible());
-        let workers = self.workers.lock().clone();
-        for task in workers.iter().filter_map(|worker| worker.task.get()) {
-            let _ = task.set_affinity(mask);
+        let mut at = 0;
+        loop {
+            let worker = self.workers.lock().get(at).cloned();
+            let Some(worker) = worker else { break };
+            if let Some(task) = worker.task.get() {
+                let _ = task.set_affinity(mask);
+            }
+            at += 1;
         }
     }
 
@@ -291,7 +300,9 @@ fn one(worker: &Worker, req: Arc<Request>) {
     } else {
         let (res, cflags) = match op::issue(&mut cx, &req, true) {
             Issue::Done(res, cflags) => (res, cflags),
-            Issue::WouldBlock(_) | Issue::Punt | Issue::Pending => (Errno::EAGAIN.to_return() as i32, 0),
+            Issue::WouldBlock(_) | Issue::Punt | Issue::Pending | Issue::Share => {
+                (Errno::EAGAIN.to_return() as i32, 0)
+            }
         };
         let interrupted = res == Errno::EINTR.to_return() as i32 && req.has(flags::CANCELED);
         let res = if interrupted { Errno::ECANCELED.to_return() as i32 } else { res };

@@ -122,10 +122,3 @@ impl vfs::rw::Writer for Writer {
         crate::signal::raise_sigpipe();
     }
 }
-
-/// Who calls, as sockets tell their peers.
-pub fn socket_credentials() -> socket::Credentials {
-    let me = current();
-    let (uid, gid) = me.with_cred(|cred| (cred.euid.0, cred.egid.0));
-    socket::Credentials { pid: me.process.pid.global(), uid, gid }
-}

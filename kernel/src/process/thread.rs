@@ -214,6 +214,8 @@ pub struct Thread {
     pub min_flt: AtomicU64,
     /// Page faults with I/O.
     pub maj_flt: AtomicU64,
+    /// For [`crate::watchdog::hung_task`]: context switches when it last looked, and since when (monotonic nanoseconds) they are so many.
+    pub last_switches: (AtomicU64, AtomicU64),
     /// `set_mempolicy(2)`.
     pub mempolicy: mm::mempolicy::TaskPolicy,
     /// `personality(2)`.
@@ -290,6 +292,7 @@ impl Thread {
             default_timer_slack_ns: AtomicU64::new(50_000),
             min_flt: AtomicU64::new(0),
             maj_flt: AtomicU64::new(0),
+            last_switches: (AtomicU64::new(0), AtomicU64::new(0)),
             mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),
             ioprio: AtomicU32::new(0),

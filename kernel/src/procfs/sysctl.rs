@@ -64,12 +64,7 @@ const KERNEL: &[Attr] = &[
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
     number!("randomize_va_space", crate::exec::load::RANDOMIZE, 0..=2),
     number!("panic", PANIC_TIMEOUT, i32::MIN..=i32::MAX),
-    attr("panic_on_oops", |out| line(out, u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)))).writable(
-        |data| {
-            PANIC_ON_OOPS.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
-            Ok(())
-        },
-    ),
+    number!("panic_on_oops", PANIC_ON_OOPS, i32::MIN..=i32::MAX),
     attr("panic_on_warn", |out| line(out, u8::from(PANIC_ON_WARN.load(Ordering::Relaxed)))).writable(
         |data| {
             PANIC_ON_WARN.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
@@ -276,6 +271,7 @@ pub(super) fn init() {
     let sys: alloc::sync::Arc<StaticDir> = top().mkdir_with("sys", 0o555, Access::Sysctl);
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
+    kernel.add_attrs(crate::watchdog::sysctl::FILES);
     kernel.mkdir("random").add_attrs(RANDOM);
     kernel.mkdir("keys").add_attrs(crate::keys::show::SYSCTLS);
     kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);

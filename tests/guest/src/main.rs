@@ -68,8 +68,11 @@ mod time;
 mod timers;
 mod tty;
 mod unix;
+mod unix_control;
+mod unix_options;
 mod uring;
 mod uring_ops;
+mod watchdog;
 mod xattrs;
 
 /// All tests.
@@ -114,6 +117,8 @@ const TABLES: &[&[harness::Test]] = &[
     mountapi::TESTS,
     hostile::TESTS,
     unix::TESTS,
+    unix_control::TESTS,
+    unix_options::TESTS,
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,
@@ -125,6 +130,7 @@ const TABLES: &[&[harness::Test]] = &[
     io_uring::TESTS,
     uring_ops::TESTS,
     aio::TESTS,
+    watchdog::TESTS,
 ];
 
 fn main() {
@@ -140,6 +146,7 @@ fn main() {
             .flat_map(|names| names.split(',').map(str::to_string))
             .collect();
         harness::run(TABLES, &filters);
+        harness::look_for_leaks();
         harness::power_off();
     }
     if args.first().is_some_and(|arg| arg == "--list") {

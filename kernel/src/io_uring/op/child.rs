@@ -57,6 +57,7 @@ impl WaitIdOp {
                 let result = found.and_then(|found| found.write(UserPtr::new(self.info)));
                 return Issue::of(result.map(|()| 0));
             }
+            let Some(req) = call.shared else { return Issue::Share };
             // The queue is registered with before the children are looked at again.
             let mut again = None;
             let look = |table: &mut vfs::poll::PollTable<'_>| {
@@ -64,17 +65,17 @@ impl WaitIdOp {
                 again = wait.look();
                 if again.is_some() { PollEvents::IN } else { PollEvents::empty() }
             };
-            match arm(call.cx.ring, call.req, PollEvents::IN, look, Share::All) {
+            match arm(call.cx.ring, req, PollEvents::IN, look, Share::All) {
                 Armed::Failed(errno) => return Issue::of(Err(errno)),
                 Armed::Waiting if again.is_none() => {
-                    timeout::start_limit(call.cx, call.req);
+                    timeout::start_limit(call.cx, req);
                     return Issue::Pending;
                 }
                 Armed::Waiting | Armed::Ready(_) => {}
             }
             if let Some(found) = again {
                 // A wake-up that came at the same time finds the request complete.
-                call.req.claim();
+                req.claim();
                 let result = found.and_then(|found| found.write(UserPtr::new(self.info)));
                 return Issue::of(result.map(|()| 0));
             }

@@ -82,5 +82,5 @@ pub fn prep_install(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
 /// Gives a registered file a descriptor.
 pub fn install(call: &Call<'_, '_>, bits: u32) -> Result<usize> {
     let cloexec = bits & raw::IORING_FIXED_FD_NO_CLOEXEC == 0;
-    context::install(call.file()?, cloexec).map(|fd| fd.0 as usize)
+    context::install(call.file()?.clone(), cloexec).map(|fd| fd.0 as usize)
 }

@@ -1,7 +1,6 @@
 //! `FUTEX_WAIT`, `FUTEX_WAKE`, `FUTEX_WAITV`.
 //!
 //! A waiting request stands in the buckets like a thread would, with a callback in place of the thread.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,6 +9,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use abi::io_uring::Sqe;
 use abi::process::FutexWaitv;
 use abi::{Errno, Result, raw};
+use mm::fallible::try_vec;
+use mm::try_arc;
 use mm::user::UserPtr;
 
 use super::super::request::{Action, Place, Request};
@@ -102,7 +103,7 @@ impl FutexOp {
                 if *mask == 0 {
                     return Issue::of(Err(Errno::EINVAL));
                 }
-                let word = Watched::new(*addr, *val, *flags).map(|word| alloc::vec![word]);
+                let word = Watched::new(*addr, *val, *flags).and_then(|word| Ok(try_vec(word, 1)?));
                 self.wait(call, word, *mask)
             }
             Self::WaitV { words } => self.wait(call, detached::watch(words), u32::MAX),
@@ -110,22 +111,23 @@ impl FutexOp {
     }
 
     fn wait(&self, call: &mut Call<'_, '_>, words: Result<Vec<Watched>>, mask: u32) -> Issue {
-        let words = match words {
-            Ok(words) => words,
+        let Some(req) = call.shared else { return Issue::Share };
+        let made = words.and_then(|words| Ok((words, try_arc(Waiter(req.clone(), AtomicBool::new(false)))?)));
+        let (words, notify) = match made {
+            Ok(made) => made,
             Err(errno) => return Issue::of(Err(errno)),
         };
-        let ring = call.cx.ring;
-        ring.track(call.req);
-        call.req.wait_in(Place::Futex);
-        let notify: Arc<dyn Notify> = Arc::new(Waiter(call.req.clone(), AtomicBool::new(false)));
+        let notify: Arc<dyn Notify> = notify;
+        call.cx.ring.track(req);
+        req.wait_in(Place::Futex);
         match detached::enqueue(&notify, words, mask) {
             Ok(place) => {
-                *call.req.futex.lock() = Some(place);
-                timeout::start_limit(call.cx, call.req);
+                *req.futex.lock() = Some(place);
+                timeout::start_limit(call.cx, req);
                 Issue::Pending
             }
             // A waker may have been faster than the mismatch of a later word.
-            Err(errno) if call.req.claim() => Issue::of(Err(errno)),
+            Err(errno) if req.claim() => Issue::of(Err(errno)),
             Err(_) => Issue::Pending,
         }
     }

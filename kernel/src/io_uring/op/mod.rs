@@ -14,7 +14,7 @@ use vfs::file::File;
 
 use super::cancel::Cancel;
 use super::complete::{Cx, result};
-use super::request::{Request, flags};
+use super::request::{Head, Request, flags};
 use super::ring::Ring;
 use super::timeout::{Remove, Timeout};
 use crate::fs::context;
@@ -54,6 +54,8 @@ pub enum Issue {
     Punt,
     /// It waits for something it has registered with, or has completed itself.
     Pending,
+    /// It has to wait, for which the request must be shared: it is to be tried again as one that is.
+    Share,
 }
 
 impl Issue {
@@ -70,7 +72,7 @@ pub struct Prep<'a> {
     /// [`flags`] of the request.
     pub bits: u32,
     /// The personality.
-    pub cred: Option<Arc<Credentials>>,
+    pub cred: Option<&'a Arc<Credentials>>,
 }
 
 impl Prep<'_> {
@@ -85,17 +87,20 @@ pub struct Call<'a, 'c> {
     /// Where completions go.
     pub cx: &'a mut Cx<'c>,
     /// The request.
-    pub req: &'a Arc<Request>,
+    pub req: &'a Head,
+    /// The same, if others may know it.
+    pub shared: Option<&'a Arc<Request>>,
     /// It may sleep.
     pub worker: bool,
 }
 
-impl Call<'_, '_> {
+impl<'a> Call<'a, '_> {
     /// The file.
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn file(&self) -> Result<Arc<File>> {
+    #[inline]
+    pub fn file(&self) -> Result<&'a Arc<File>> {
         self.req.file().ok_or(Errno::EBADF)
     }
 
@@ -277,14 +282,15 @@ static TABLE: [Option<OpDef>; OP_LAST as usize] = [
 ];
 
 /// Runs `f` with other credentials, if there are any.
-pub fn as_personality<R>(cred: Option<Arc<Credentials>>, f: impl FnOnce() -> R) -> R {
+#[inline]
+pub fn as_personality<R>(cred: Option<&Arc<Credentials>>, f: impl FnOnce() -> R) -> R {
     let Some(cred) = cred else { return f() };
     let me = current();
-    if core::ptr::eq(me.cred.as_ptr(), Arc::as_ptr(&cred)) {
+    if core::ptr::eq(me.cred.as_ptr(), Arc::as_ptr(cred)) {
         return f();
     }
     let own = me.cred();
-    drop(me.cred.replace(Some(cred)));
+    drop(me.cred.replace(Some(cred.clone())));
     let value = f();
     drop(me.cred.replace(Some(own)));
     value
@@ -294,21 +300,22 @@ pub fn as_personality<R>(cred: Option<Arc<Credentials>>, f: impl FnOnce() -> R) 
 ///
 /// # Errors
 /// `EBADF`.
-pub fn assign_file(ring: &Arc<Ring>, req: &Arc<Request>) -> Result<()> {
+#[inline]
+pub fn assign_file(ring: &Ring, req: &Head) -> Result<()> {
     let needs = OpDef::of(req.opcode).is_some_and(|def| def.needs_file);
-    if !needs || req.file.lock().is_some() {
+    if !needs || req.file.get().is_some() {
         return Ok(());
     }
     let file = if req.has(flags::FIXED_FILE) {
         let (file, node) = ring.files.lock().get(req.fd as u32)?;
-        if node.is_some() {
-            *req.node.lock() = node;
+        if let Some(node) = node {
+            let _ = req.node.set(node);
         }
         file
     } else {
         context::file(Fd::from_raw(req.fd)?)?
     };
-    *req.file.lock() = Some(file);
+    let _ = req.file.set(file);
     Ok(())
 }
 
@@ -317,12 +324,21 @@ pub fn issue(cx: &mut Cx<'_>, req: &Arc<Request>, worker: bool) -> Issue {
     if let Err(errno) = assign_file(cx.ring, req) {
         return Issue::of(Err(errno));
     }
-    let cred = req.cred.lock().clone();
-    as_personality(cred, || {
+    as_personality(req.cred.get(), || {
         let mut op = req.op.lock();
-        let mut call = Call { cx, req, worker };
+        let mut call = Call { cx, req: &req.head, shared: Some(req), worker };
         run(&mut op, &mut call)
     })
+}
+
+/// Tries the operation of a request that nobody else knows, by its thread.
+#[inline]
+pub fn issue_alone(cx: &mut Cx<'_>, req: &mut Request) -> Issue {
+    let (op, head) = (req.op.get_mut(), &req.head);
+    if let Err(errno) = assign_file(cx.ring, head) {
+        return Issue::of(Err(errno));
+    }
+    as_personality(head.cred.get(), || run(op, &mut Call { cx, req: head, shared: None, worker: false }))
 }
 
 fn run(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
@@ -341,7 +357,10 @@ fn run(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
         Op::Poll(poll) => poll.issue(call),
         Op::PollRemove(remove) => Issue::of(remove.run(call).map(|()| 0)),
         Op::EpollCtl(ctl) => Issue::of(ctl.run().map(|()| 0)),
-        Op::Timeout(timeout) => timeout.issue(call.cx, call.req),
+        Op::Timeout(timeout) => match call.shared {
+            Some(req) => timeout.issue(call.cx, req),
+            None => Issue::Share,
+        },
         Op::LinkTimeout(_) => Issue::of(Err(Errno::EINVAL)),
         Op::TimeoutRemove(remove) => Issue::of(remove.issue(call.cx)),
         Op::Cancel(cancel) => Issue::of(cancel.issue(call.cx, call.req)),

@@ -219,15 +219,15 @@ impl NetOp {
 
     fn simple(&self, call: &Call<'_, '_>) -> Result<usize> {
         match self {
-            Self::Shutdown { how } => calls::shutdown(&call.file()?, *how).map(|()| 0),
-            Self::Bind { addr } => calls::bind(&call.file()?, addr).map(|()| 0),
-            Self::Listen { backlog } => calls::listen(&call.file()?, *backlog).map(|()| 0),
+            Self::Shutdown { how } => calls::shutdown(call.file()?, *how).map(|()| 0),
+            Self::Bind { addr } => calls::bind(call.file()?, addr).map(|()| 0),
+            Self::Listen { backlog } => calls::listen(call.file()?, *backlog).map(|()| 0),
             Self::Socket { domain, kind, protocol, target } => {
                 let file = calls::socket(*domain, *kind, *protocol)?;
                 target.install(call.ring(), file)
             }
             Self::ZeroCopy => {
-                calls::check_socket(&*call.file()?)?;
+                calls::check_socket(call.file()?)?;
                 Err(Errno::EOPNOTSUPP)
             }
             _ => Err(Errno::EINVAL),

@@ -13,6 +13,7 @@ use vfs::namei::{self, At, LookupFlags, OpenArgs};
 use vfs::path::LookupContext;
 
 use super::super::ring::Ring;
+use super::super::rsrc::FileSlot;
 use super::{Call, Issue, Op, Prep, flags};
 use crate::fs::context::{self, DirFd, at, at_dir, fd_flags, files, nofile};
 
@@ -62,6 +63,7 @@ pub fn install_slot(ring: &Arc<Ring>, file: Arc<File>, slot: Option<u32>) -> Res
     if Ring::is_ring(&file) {
         return Err(Errno::EBADF);
     }
+    let file = FileSlot::new(ring, file, 0)?;
     let mut table = ring.files.lock();
     let (index, value) = match slot {
         Some(index) => (index, 0),
@@ -70,7 +72,7 @@ pub fn install_slot(ring: &Arc<Ring>, file: Arc<File>, slot: Option<u32>) -> Res
             (index, index as usize)
         }
     };
-    let old = table.set(ring, index, Some(file), 0)?;
+    let old = table.set(index, Some(file))?;
     drop(table);
     drop(old);
     Ok(value)
@@ -202,7 +204,7 @@ pub fn clear_slot(ring: &Arc<Ring>, slot: u32) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     table.get(slot)?;
-    let old = table.set(ring, slot, None, 0)?;
+    let old = table.set(slot, None)?;
     drop(table);
     drop(old);
     Ok(())

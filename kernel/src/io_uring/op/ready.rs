@@ -53,29 +53,26 @@ impl PollAdd {
             Ok(file) => file,
             Err(errno) => return Issue::of(Err(errno)),
         };
+        let Some(req) = call.shared else { return Issue::Share };
         let share = if self.exclusive { Share::Exclusive } else { Share::All };
         let events = self.events | PollEvents::ERR | PollEvents::HUP;
         let mut now = PollEvents::empty();
         let multishot = self.multishot;
         let look = |table: &mut vfs::poll::PollTable<'_>| {
-            now = file.ops().poll(&file, table) & events;
+            now = file.ops().poll(file, table) & events;
             // It goes on waiting after this event.
             if multishot { PollEvents::empty() } else { now }
         };
-        match arm(call.cx.ring, call.req, self.events, look, share) {
+        match arm(call.cx.ring, req, self.events, look, share) {
             Armed::Failed(errno) => return Issue::of(Err(errno)),
             Armed::Ready(ready) => return Issue::Done(ready.bits() as i32, 0),
             Armed::Waiting => {}
         }
         // Another event may be reported at the same time: one too many is allowed, one too few is not.
-        if multishot
-            && !now.is_empty()
-            && !call.cx.post_more(call.req, now.bits() as i32, 0)
-            && call.req.claim()
-        {
+        if multishot && !now.is_empty() && !call.cx.post_more(call.req, now.bits() as i32, 0) && req.claim() {
             return Issue::Done(now.bits() as i32, 0);
         }
-        timeout::start_limit(call.cx, call.req);
+        timeout::start_limit(call.cx, req);
         Issue::Pending
     }
 }
@@ -119,11 +116,9 @@ impl PollRemove {
     /// Does it.
     pub fn run(&self, call: &mut Call<'_, '_>) -> Result<()> {
         let ring = call.cx.ring;
-        let mut from = (self.old, 0);
+        let mut after = 0;
         let found = loop {
-            let (key, req) =
-                ring.next_inflight(from).filter(|(key, _)| key.0 == self.old).ok_or(Errno::ENOENT)?;
-            from = (key.0, key.1 + 1);
+            let req = ring.next_known(self.old, &mut after).ok_or(Errno::ENOENT)?;
             let is_poll = req.op.try_lock().is_some_and(|op| matches!(&*op, Op::Poll(_)));
             if is_poll && req.place() == Place::Poll {
                 break req;

@@ -148,10 +148,10 @@ impl Rw {
             Ok(file) => file,
             Err(errno) => return Issue::of(Err(errno)),
         };
-        if self.multishot && !file.ops().can_poll(&file) {
+        if self.multishot && !file.ops().can_poll(file) {
             return Issue::of(Err(Errno::EBADFD));
         }
-        let mut io = match self.check(call, &file) {
+        let mut io = match self.check(call, file) {
             Ok(io) => io,
             Err(errno) => return Issue::of(Err(errno)),
         };
@@ -161,14 +161,16 @@ impl Rw {
         if !call.worker {
             if file.mode().contains(FileMode::NOWAIT) {
                 io |= IoFlags::NOWAIT;
-            } else if !file.ops().can_poll(&file) {
+            } else if !file.ops().waits_for_storage() {
+                // It is done as it is.
+            } else if !file.ops().can_poll(file) {
                 return Issue::Punt;
-            } else if !vfs::poll::look(&file).intersects(self.events()) {
+            } else if !vfs::poll::look(file).intersects(self.events()) {
                 return Issue::WouldBlock(self.events());
             }
         }
         loop {
-            let (outcome, expected) = self.attempt(call, &file, io);
+            let (outcome, expected) = self.attempt(call, file, io);
             match outcome {
                 Err(Errno::EAGAIN) if !call.worker => return Issue::WouldBlock(self.events()),
                 Err(errno) => return Issue::of(Err(errno)),

@@ -1,12 +1,12 @@
 //! Registered buffers.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::fs::Iovec;
 use abi::io_uring::{CloneBuffers, raw};
 use abi::{Errno, Result};
+use mm::TryVec;
+use mm::fallible::try_with_capacity;
 use mm::user::UserPtr;
 
 use super::super::ring::Ring;
@@ -46,10 +46,9 @@ pub fn register(ring: &Arc<Ring>, iov: usize, nr: u32, tags: usize) -> Result<us
     if nr == 0 || nr > MAX {
         return Err(Errno::EINVAL);
     }
-    let mut slots = Vec::new();
-    slots.try_reserve_exact(nr as usize).map_err(|_| Errno::ENOMEM)?;
+    let mut slots = try_with_capacity(nr as usize)?;
     for index in 0..nr {
-        slots.push(one(ring, iov, tags, index)?);
+        slots.push_reserved(one(ring, iov, tags, index)?);
     }
     ring.buffers.lock().create(slots).map(|()| 0)
 }

@@ -9,6 +9,7 @@ use vfs::fdtable::Fd;
 use vfs::file::File;
 
 use super::super::ring::Ring;
+use super::super::rsrc::{FileSlot, FileSlots};
 use super::SKIP;
 use crate::fs::context;
 use crate::process::{Resource, current};
@@ -37,7 +38,8 @@ pub fn register(ring: &Arc<Ring>, fds: Option<usize>, nr: u32, tags: usize) -> R
     if nr > MAX || u64::from(nr) > current().process.limits.cur(Resource::Nofile) {
         return Err(Errno::EMFILE);
     }
-    ring.files.lock().create(nr)?;
+    let slots = FileSlots::new(nr)?;
+    ring.files.lock().create(slots)?;
     let filled = fill(ring, fds, nr, tags);
     if filled.is_err() {
         let undone = ring.files.lock().take_all();
@@ -61,7 +63,8 @@ fn fill(ring: &Arc<Ring>, fds: Option<usize>, nr: u32, tags: usize) -> Result<()
             continue;
         }
         let file = fixed(fd)?;
-        let old = ring.files.lock().set(ring, index, Some(file), tag)?;
+        let slot = FileSlot::new(ring, file, tag)?;
+        let old = ring.files.lock().set(index, Some(slot))?;
         drop(old);
     }
     Ok(())
@@ -125,9 +128,9 @@ pub fn update(ring: &Arc<Ring>, offset: u32, fds: usize, tags: usize, nr: u32) -
             let file = match fd {
                 SKIP => return Ok(()),
                 -1 => None,
-                _ => Some(fixed(fd)?),
+                _ => Some(FileSlot::new(ring, fixed(fd)?, tag)?),
             };
-            let old = ring.files.lock().set(ring, offset + index, file, tag)?;
+            let old = ring.files.lock().set(offset + index, file)?;
             drop(old);
             Ok(())
         };

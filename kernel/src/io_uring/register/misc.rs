@@ -1,5 +1,4 @@
 //! Settings and the smaller registrations.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -8,6 +7,7 @@ use abi::io_uring::{BufReg, BufStatus, ClockRegister, SyncCancelReg, raw};
 use abi::time::Timespec;
 use abi::{Errno, Result, raw as uapi};
 use arch::cpu::CpuMask;
+use mm::try_arc;
 use mm::user::{UserPtr, UserSlice};
 use sched::hrtimer::Deadline;
 use sched::wait::Wait;
@@ -32,7 +32,7 @@ pub fn eventfd(ring: &Ring, arg: usize, only_async: bool) -> Result<usize> {
     if file.private::<EventFd>().is_none() {
         return Err(Errno::EINVAL);
     }
-    drop(ring.eventfd.replace(Some(Arc::new(RegisteredEventFd { file, only_async }))));
+    drop(ring.eventfd.replace(Some(try_arc(RegisteredEventFd { file, only_async })?)));
     Ok(0)
 }
 
@@ -52,7 +52,7 @@ pub fn personality(ring: &Ring) -> Result<usize> {
     } else {
         (1..=u16::MAX).find(|id| !all.contains_key(id)).ok_or(Errno::EBUSY)?
     };
-    all.insert(id, cred);
+    all.try_insert(id, cred)?;
     Ok(usize::from(id))
 }
 
@@ -93,7 +93,7 @@ pub fn affinity(ctx: &Arc<TaskCtx>, mask: Option<(usize, u32)>) -> Result<usize>
         }
         None => None,
     };
-    ctx.wq().set_affinity(cpus);
+    ctx.wq()?.set_affinity(cpus);
     Ok(0)
 }
 
@@ -104,7 +104,7 @@ pub fn max_workers(ctx: &Arc<TaskCtx>, arg: usize) -> Result<usize> {
     if new.iter().any(|n| *n > i32::MAX as u32) {
         return Err(Errno::EINVAL);
     }
-    user.write(&ctx.wq().set_limits(new))?;
+    user.write(&ctx.wq()?.set_limits(new))?;
     Ok(0)
 }
 
@@ -163,12 +163,9 @@ pub fn sync_cancel(ring: &Arc<Ring>, ctx: &Arc<TaskCtx>, arg: usize) -> Result<u
         opcode: request.opcode,
     };
     let attempt = || {
-        let held = ring.submit.lock();
+        let _held = ring.submit.lock();
         let mut cx = Cx::elsewhere(ring);
-        let result = cancel::matching(&mut cx, &target, None);
-        cx.flush();
-        drop(held);
-        result
+        cancel::matching(&mut cx, &target, None)
     };
     let mut result = attempt();
     if result != Err(Errno::EALREADY) {

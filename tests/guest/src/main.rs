@@ -20,6 +20,8 @@ mod coredump;
 mod creds;
 mod epollwait;
 mod fanotify;
+mod fanotify_permission;
+mod fanotify_report;
 mod fcntl;
 mod files;
 mod fsmisc;
@@ -40,7 +42,9 @@ mod lsm;
 mod memctl;
 mod memory;
 mod mountapi;
+mod mountattr;
 mod mounts;
+mod mounttree;
 mod mqueues;
 mod namespaces;
 mod numa;
@@ -56,13 +60,17 @@ mod pseudofs;
 mod ptrace;
 mod sched;
 mod seccomp;
+mod seccomp_notify;
 mod siginfo;
 mod signals;
+mod statmount;
 mod sys;
 mod sysctl_vm;
 mod sysv;
 mod sysv_msg;
 mod sysv_shm;
+mod sysv_undo;
+mod sysv_wait;
 mod threads;
 mod time;
 mod timers;
@@ -82,6 +90,8 @@ const TABLES: &[&[harness::Test]] = &[
     handles::TESTS,
     inotify::TESTS,
     fanotify::TESTS,
+    fanotify_report::TESTS,
+    fanotify_permission::TESTS,
     fcntl::TESTS,
     fsmisc::TESTS,
     process::TESTS,
@@ -105,6 +115,7 @@ const TABLES: &[&[harness::Test]] = &[
     sched::TESTS,
     creds::TESTS,
     seccomp::TESTS,
+    seccomp_notify::TESTS,
     landlock::TESTS,
     lsm::TESTS,
     keys::TESTS,
@@ -115,6 +126,9 @@ const TABLES: &[&[harness::Test]] = &[
     numa::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
+    statmount::TESTS,
+    mountattr::TESTS,
+    mounttree::TESTS,
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,
@@ -125,6 +139,8 @@ const TABLES: &[&[harness::Test]] = &[
     #[cfg(target_arch = "x86_64")]
     ports::TESTS,
     sysv::TESTS,
+    sysv_undo::TESTS,
+    sysv_wait::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,
     io_uring::TESTS,

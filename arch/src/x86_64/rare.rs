@@ -62,16 +62,19 @@ impl Rare {
         self.update();
     }
 
-    /// Allows or forbids ports, which exist.
-    pub(super) fn set_ports(&mut self, ports: core::ops::Range<usize>, allowed: bool) -> Result<(), Errno> {
+    /// Makes room for the map of ports.
+    pub(super) fn reserve_ports(&mut self) -> Result<(), Errno> {
+        let more = PORT_MAP_BYTES - self.ports.len();
+        self.ports.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Allows or forbids ports, which exist. There is room, if they are allowed.
+    pub(super) fn set_ports(&mut self, ports: core::ops::Range<usize>, allowed: bool) {
         if self.ports.is_empty() {
             if !allowed {
-                return Ok(());
+                return;
             }
-            let mut map = Vec::new();
-            map.try_reserve_exact(PORT_MAP_BYTES).map_err(|_| Errno::ENOMEM)?;
-            map.resize(PORT_MAP_BYTES, 0xff);
-            self.ports = map;
+            self.ports.resize(PORT_MAP_BYTES, 0xff);
         }
         for port in ports {
             if let Some(byte) = self.ports.get_mut(port / 8) {
@@ -83,7 +86,6 @@ impl Rare {
             self.ports = Vec::new();
         }
         self.update();
-        Ok(())
     }
 
     /// Makes this CPU the way the thread wants it. Interrupts off.

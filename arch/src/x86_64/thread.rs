@@ -208,9 +208,12 @@ impl Thread {
     /// # Errors
     /// `ENOMEM`.
     pub fn set_ports(&mut self, ports: core::ops::Range<usize>, allowed: bool) -> Result<(), Errno> {
-        // A switch in the middle would load half of it; the map is allocated before, at most once.
+        if allowed {
+            self.rare.reserve_ports()?;
+        }
+        // A switch in the middle would load half of it.
         let _guard = IrqGuard::new();
-        self.rare.set_ports(ports, allowed)?;
+        self.rare.set_ports(ports, allowed);
         self.rare.load();
         Ok(())
     }

@@ -79,7 +79,12 @@ mod unix;
 mod unix_control;
 mod unix_options;
 mod uring;
+mod uring_hostile;
+mod uring_net;
 mod uring_ops;
+mod uring_ring;
+mod uring_rsrc;
+mod uring_wait;
 mod watchdog;
 mod xattrs;
 
@@ -144,7 +149,12 @@ const TABLES: &[&[harness::Test]] = &[
     sysv_msg::TESTS,
     sysv_shm::TESTS,
     io_uring::TESTS,
+    uring_wait::TESTS,
+    uring_ring::TESTS,
     uring_ops::TESTS,
+    uring_rsrc::TESTS,
+    uring_net::TESTS,
+    uring_hostile::TESTS,
     aio::TESTS,
     watchdog::TESTS,
 ];

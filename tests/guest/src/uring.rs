@@ -89,6 +89,25 @@ pub fn register(fd: i32, op: u32, arg: usize, nr: u32) -> Result<usize, Errno> {
 }
 
 pub const ENTER_GETEVENTS: u32 = 1;
+pub const SUBMIT_ALL: u32 = 128;
+pub const POLL_REMOVE: u8 = 7;
+pub const TIMEOUT_REMOVE: u8 = 12;
+pub const CANCEL: u8 = 14;
+pub const NOP: u8 = 0;
+pub const READ: u8 = 22;
+pub const WRITE: u8 = 23;
+pub const POLL_ADD: u8 = 6;
+pub const TIMEOUT: u8 = 11;
+pub const LINK_TIMEOUT: u8 = 15;
+pub const SQPOLL: u32 = 2;
+pub const COOP: u32 = 256;
+pub const TASKRUN_FLAG: u32 = 512;
+pub const DEFER: u32 = 1 << 13;
+pub const OPENAT: u8 = 18;
+pub const CLOSE: u8 = 19;
+pub const PROVIDE: u8 = 31;
+pub const POS: u64 = u64::MAX;
+pub const REGISTER_FILES: u32 = 2;
 pub const LINK: u8 = 4;
 pub const HARDLINK: u8 = 8;
 pub const DRAIN: u8 = 2;
@@ -135,6 +154,22 @@ impl Ring {
     /// Submissions that were dropped.
     pub fn dropped(&self) -> u32 {
         self.word(self.params.sq_off[5]).load(Ordering::SeqCst)
+    }
+
+    /// Where both rings and the submissions are mapped.
+    pub fn addresses(&self) -> (usize, usize) {
+        (self.rings, self.sqes)
+    }
+
+    /// Forgets submissions that were not taken, whatever the tail says.
+    pub fn resynchronise(&mut self) {
+        self.sq_tail = self.sq_head();
+        self.word(self.params.sq_off[1]).store(self.sq_tail, Ordering::SeqCst);
+    }
+
+    /// How far the kernel has posted completions.
+    pub fn cq_tail(&self) -> u32 {
+        self.word(self.params.cq_off[1]).load(Ordering::SeqCst)
     }
 
     /// How far the kernel has taken submissions.
@@ -237,4 +272,60 @@ impl Drop for Ring {
         let _ = munmap(self.sqes, self.lens.1);
         let _ = close(self.fd);
     }
+}
+
+pub fn nop(user_data: u64) -> Sqe {
+    Sqe { user_data, ..sqe(NOP, -1, 0, 0, 0) }
+}
+
+pub fn tagged(user_data: u64, entry: Sqe) -> Sqe {
+    Sqe { user_data, ..entry }
+}
+
+pub fn read_next(fd: i32, buffer: &mut [u8]) -> Sqe {
+    sqe(READ, fd, buffer.as_mut_ptr() as usize, buffer.len(), u64::MAX)
+}
+
+pub fn span(ms: i64) -> [i64; 2] {
+    [ms / 1000, ms % 1000 * 1_000_000]
+}
+
+pub fn timeout(time: &[i64; 2], count: u64, flags: u32) -> Sqe {
+    Sqe { op_flags: flags, ..sqe(TIMEOUT, -1, addr(time), 1, count) }
+}
+
+pub fn now(clock: i32) -> Result<i64, Errno> {
+    let mut time = [0_i64; 2];
+    sys!(SYS_clock_gettime, clock, addr_mut(&mut time))?;
+    Ok(time[0] * 1_000_000_000 + time[1])
+}
+
+pub fn link_timeout(time: &[i64; 2]) -> Sqe {
+    sqe(LINK_TIMEOUT, -1, addr(time), 1, 0)
+}
+
+pub fn poll_add(fd: i32, events: i16, flags: u32) -> Sqe {
+    Sqe { op_flags: u32::from(events as u16), ..sqe(POLL_ADD, fd, 0, flags as usize, 0) }
+}
+
+pub fn poll_fd(fd: i32, events: i16, ms: i32) -> Result<i16, Errno> {
+    let mut one = pollfd { fd, events, revents: 0 };
+    c!(poll(&raw mut one, 1, ms))?;
+    Ok(one.revents)
+}
+
+pub fn read_at(fd: i32, buffer: &mut [u8], off: u64) -> Sqe {
+    sqe(READ, fd, buffer.as_mut_ptr() as usize, buffer.len(), off)
+}
+
+pub fn iov(parts: &[(usize, usize)]) -> Vec<[usize; 2]> {
+    parts.iter().map(|(at, len)| [*at, *len]).collect()
+}
+
+pub fn provide(at: usize, len: usize, count: i32, group: u16, bid: u64) -> Sqe {
+    Sqe { buf_index: group, ..sqe(PROVIDE, count, at, len, bid) }
+}
+
+pub fn reg(at: usize, entries: u32, group: u16, flags: u16) -> [u64; 5] {
+    [at as u64, u64::from(entries) | u64::from(group) << 32 | u64::from(flags) << 48, 0, 0, 0]
 }

@@ -145,6 +145,9 @@ impl AddressSpace {
         }
         self.check_lock_limit(vm_flags, len, request.limits, Errno::EAGAIN)?;
         let (backing, pgoff) = self.prepare_backing(request, flags, &mut vm_flags, addr, len, pgoff)?;
+        if self.denies_exec(vm_flags, vm_flags) {
+            return Err(Errno::EACCES);
+        }
         let populate = vm_flags & (VmFlags::LOCKED | VmFlags::LOCKONFAULT) == VmFlags::LOCKED
             || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
         if flags & MAP_NORESERVE != 0 && overcommit::MODE.load(Ordering::Relaxed) != 2 {

@@ -71,6 +71,9 @@ impl AddressSpace {
             if !(may & VmFlags::ACCESS).contains(access) {
                 return Err(Errno::EACCES);
             }
+            if self.denies_exec(old, new) {
+                return Err(Errno::EACCES);
+            }
             if old.contains(VmFlags::SPECIAL) && access.contains(VmFlags::WRITE) {
                 return Err(Errno::EACCES);
             }

@@ -29,6 +29,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
+use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sched::mutex::{RwSemaphore, RwSemaphoreWriteGuard};
 use sync::{RcuPtr, RcuReadSide};
@@ -100,8 +101,6 @@ pub struct Layout {
     pub arg_end: AtomicUsize,
     pub env_start: AtomicUsize,
     pub env_end: AtomicUsize,
-    pub auxv_start: AtomicUsize,
-    pub auxv_end: AtomicUsize,
     pub vdso: AtomicUsize,
 }
 
@@ -121,8 +120,6 @@ impl Layout {
             (&self.arg_end, &other.arg_end),
             (&self.env_start, &other.env_start),
             (&self.env_end, &other.env_end),
-            (&self.auxv_start, &other.auxv_start),
-            (&self.auxv_end, &other.auxv_end),
             (&self.vdso, &other.vdso),
         ];
         for (to, from) in pairs {
@@ -130,6 +127,20 @@ impl Layout {
         }
     }
 }
+
+/// Flags of an address space.
+pub mod mm_flags {
+    /// Nothing that can be written may be executed, and nothing becomes executable (`PR_MDWE_REFUSE_EXEC_GAIN`).
+    pub const DENY_WRITE_EXEC: u32 = 1;
+    /// Children and the next program do not have it (`PR_MDWE_NO_INHERIT`).
+    pub const DENY_NOT_INHERITED: u32 = 2;
+}
+
+/// Words of an auxiliary vector, with the two zeros at its end.
+pub const AUXV_WORDS: usize = arch::layout::AUXV_WORDS;
+
+/// An auxiliary vector, filled up with zeros.
+pub type Auxv = [usize; AUXV_WORDS];
 
 /// One address space. See the module documentation.
 pub struct AddressSpace {
@@ -142,8 +153,10 @@ pub struct AddressSpace {
     pub layout: Layout,
     /// Flags that new areas get in addition: `mlockall(MCL_FUTURE)`.
     def_flags: AtomicU64,
-    /// For the kernel's own flags (dumpable and the like); copied by fork.
-    pub flags: AtomicU32,
+    /// Flags of [`mm_flags`].
+    flags: AtomicU32,
+    /// The auxiliary vector as exec made it, or `prctl(PR_SET_MM_AUXV)`.
+    auxv: SpinLock<Option<Arc<Auxv>>>,
     /// Commands that were registered with `membarrier(2)`; a child has them too.
     pub membarrier: AtomicU32,
     /// Being torn apart by the OOM reaper: faults must not repopulate it.
@@ -169,6 +182,7 @@ impl AddressSpace {
             layout: Layout::default(),
             def_flags: AtomicU64::new(0),
             flags: AtomicU32::new(0),
+            auxv: SpinLock::new(None),
             membarrier: AtomicU32::new(0),
             oom: AtomicU32::new(0),
             has_pins: AtomicBool::new(false),
@@ -243,6 +257,43 @@ impl AddressSpace {
     #[inline]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Flags of [`mm_flags`].
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Sets `flags` in addition.
+    pub fn add_flags(&self, flags: u32) {
+        self.flags.fetch_or(flags, Ordering::Relaxed);
+    }
+
+    /// Takes the flags over from `from`: in a child, and in the next program.
+    pub fn inherit_flags(&self, from: &Self) {
+        let flags = from.flags();
+        let kept = if flags & mm_flags::DENY_NOT_INHERITED != 0 { 0 } else { flags };
+        self.flags.store(kept, Ordering::Relaxed);
+    }
+
+    /// Whether an area with flags `old` must not get `new`.
+    #[inline]
+    pub(crate) fn denies_exec(&self, old: VmFlags, new: VmFlags) -> bool {
+        self.flags() & mm_flags::DENY_WRITE_EXEC != 0
+            && new.contains(VmFlags::EXEC)
+            && (new.contains(VmFlags::WRITE) || !old.contains(VmFlags::EXEC))
+    }
+
+    /// The auxiliary vector.
+    pub fn auxv(&self) -> Option<Arc<Auxv>> {
+        self.auxv.lock().clone()
+    }
+
+    /// Sets the auxiliary vector that others are shown.
+    pub fn set_auxv(&self, auxv: Arc<Auxv>) {
+        let old = self.auxv.lock().replace(auxv);
+        drop(old);
     }
 
     /// Bytes in page tables (`VmPTE`).
@@ -357,7 +408,9 @@ impl AddressSpace {
     pub fn fork(&self) -> Result<Arc<Self>> {
         let child = Self::new()?;
         child.layout.copy_from(&self.layout);
-        child.flags.store(self.flags.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.inherit_flags(self);
+        let auxv = self.auxv.lock().clone();
+        *child.auxv.lock() = auxv;
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let areas = self.areas.write();
         let mut flush = false;

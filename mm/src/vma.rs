@@ -241,7 +241,7 @@ pub struct MmapSetup {
 }
 
 /// How a mapped file shows in `/proc/PID/maps`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmFileId {
     /// Device number (major).
     pub major: u32,

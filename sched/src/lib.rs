@@ -40,6 +40,7 @@ mod lockcheck;
 pub mod lockup;
 pub mod mm;
 pub mod mutex;
+pub mod ntp;
 pub mod pi;
 pub(crate) mod platform;
 pub mod policy;

@@ -398,6 +398,10 @@ fn user_exception(frame: &mut TrapFrame, cause: Cause, esr: u64, far: u64) {
         }
         Cause::HardwareBreakpoint => (K::Debug, s::SIGTRAP, s::TRAP_HWBKPT, pc),
         Cause::Watchpoint => (K::Debug, s::SIGTRAP, s::TRAP_HWBKPT, far),
+        // The counter, for a thread that must not read it.
+        Cause::SystemRegister if crate::thread::current_ref().tsc_faults() => {
+            (K::Protection, s::SIGSEGV, s::SI_KERNEL, 0)
+        }
         Cause::PointerAuthentication => (K::IllegalInstruction, s::SIGILL, s::ILL_ILLOPN, pc),
         _ => (K::IllegalInstruction, s::SIGILL, s::ILL_ILLOPC, pc),
     };

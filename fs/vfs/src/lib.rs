@@ -60,6 +60,7 @@ pub mod lock;
 pub mod mount;
 pub mod namei;
 pub mod notify;
+pub mod ns_count;
 pub mod path;
 pub mod permission;
 pub mod pipe;

@@ -106,7 +106,9 @@ pub fn build(
     status(&mut out, me, &ids, own, (signal, info))?;
     out.note(CORE, NT_PRPSINFO, &process_info(me, space, &ids)?)?;
     out.note(CORE, NT_SIGINFO, info.as_bytes())?;
-    out.note(CORE, NT_AUXV, &crate::memory::auxv::read(space)?)?;
+    if let Some(auxv) = space.auxv() {
+        out.note(CORE, NT_AUXV, crate::memory::auxv::used(&auxv).as_bytes())?;
+    }
     if let Some(files) = files(areas)? {
         out.note(CORE, NT_FILE, &files)?;
     }

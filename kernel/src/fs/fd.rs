@@ -90,7 +90,6 @@ fn allowed_on_path(cmd: u32) -> bool {
     )
 }
 
-/// Missing: leases (`F_SETLEASE`), `F_NOTIFY`, hints (`F_GET_RW_HINT` and relatives).
 #[syscall(fcntl)]
 fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
     let file = file_raw(fd)?;

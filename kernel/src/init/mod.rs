@@ -93,7 +93,7 @@ fn services(info: &'static BootInfo) -> Result<()> {
     crate::misc::random::init();
     crate::misc::random::add_bytes(info.seed);
     vfs::init(pages)?;
-    vfs::rw::set_fsize_limit(&crate::process::FsizeLimit);
+    vfs::rw::set_writer(&crate::process::Writer);
     vfs::fanotify::set_host(&crate::fs::notify::FanotifyHost);
     vfs::fasync::set_sigio(&crate::signal::sigio::SendSigio);
     let root = rootfs::mount_root()?;

@@ -105,10 +105,10 @@ pub fn with_current<R>(f: impl FnOnce(&Thread) -> R) -> Option<R> {
     task.data::<Thread>().map(f)
 }
 
-/// `RLIMIT_FSIZE` of the caller, for the file layer.
-pub struct FsizeLimit;
+/// The caller as the file layer asks for it when it writes.
+pub struct Writer;
 
-impl vfs::rw::FsizeLimit for FsizeLimit {
+impl vfs::rw::Writer for Writer {
     fn limit(&self) -> Option<u64> {
         let limit = with_current(|thread| thread.process.limits.cur(Resource::Fsize))?;
         (limit != u64::MAX).then_some(limit)
@@ -116,5 +116,9 @@ impl vfs::rw::FsizeLimit for FsizeLimit {
 
     fn exceeded(&self) {
         crate::signal::raise_sigxfsz();
+    }
+
+    fn broken_pipe(&self) {
+        crate::signal::raise_sigpipe();
     }
 }

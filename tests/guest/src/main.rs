@@ -18,7 +18,10 @@
 mod aio;
 mod coredump;
 mod creds;
+mod epollwait;
 mod fanotify;
+mod fanotify_permission;
+mod fanotify_report;
 mod fcntl;
 mod files;
 mod fsmisc;
@@ -35,15 +38,22 @@ mod keys;
 mod landlock;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod lsm;
 mod memctl;
 mod memory;
 mod mountapi;
+mod mountattr;
 mod mounts;
+mod mounttree;
+mod mqueues;
 mod namespaces;
 mod numa;
 mod pagemap;
 mod paths;
 mod pipes;
+#[cfg(target_arch = "x86_64")]
+mod ports;
+mod prctl;
 mod prelude;
 mod process;
 mod pseudo;
@@ -51,12 +61,17 @@ mod pseudofs;
 mod ptrace;
 mod sched;
 mod seccomp;
+mod seccomp_notify;
+mod siginfo;
 mod signals;
+mod statmount;
 mod sys;
 mod sysctl_vm;
 mod sysv;
 mod sysv_msg;
 mod sysv_shm;
+mod sysv_undo;
+mod sysv_wait;
 mod threads;
 mod time;
 mod timers;
@@ -83,15 +98,21 @@ const TABLES: &[&[harness::Test]] = &[
     handles::TESTS,
     inotify::TESTS,
     fanotify::TESTS,
+    fanotify_report::TESTS,
+    fanotify_permission::TESTS,
     fcntl::TESTS,
     fsmisc::TESTS,
     process::TESTS,
     ptrace::TESTS,
     coredump::TESTS,
+    prctl::TESTS,
     memory::TESTS,
     memctl::TESTS,
     signals::TESTS,
+    siginfo::TESTS,
     ipc::TESTS,
+    mqueues::TESTS,
+    epollwait::TESTS,
     threads::TESTS,
     futex::TESTS,
     futex_pi::TESTS,
@@ -102,7 +123,9 @@ const TABLES: &[&[harness::Test]] = &[
     sched::TESTS,
     creds::TESTS,
     seccomp::TESTS,
+    seccomp_notify::TESTS,
     landlock::TESTS,
+    lsm::TESTS,
     keys::TESTS,
     tty::TESTS,
     pseudo::TESTS,
@@ -111,6 +134,9 @@ const TABLES: &[&[harness::Test]] = &[
     numa::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
+    statmount::TESTS,
+    mountattr::TESTS,
+    mounttree::TESTS,
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,
@@ -118,7 +144,11 @@ const TABLES: &[&[harness::Test]] = &[
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,
+    #[cfg(target_arch = "x86_64")]
+    ports::TESTS,
     sysv::TESTS,
+    sysv_undo::TESTS,
+    sysv_wait::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,
     io_uring::TESTS,

@@ -42,7 +42,6 @@ const F_MEMS: u32 = 4;
 const STRICT: u32 = 1;
 const MOVE: u32 = 2;
 const MOVE_ALL: u32 = 4;
-const SYS_SET_HOME: c_long = 450;
 const PAGE: usize = 4096;
 
 fn set(mode: u32, nodes: u64) -> Result<(), Errno> {
@@ -263,8 +262,7 @@ fn mbind_errors() -> Outcome {
 fn home_node() -> Outcome {
     let at = map_anon(4 * PAGE)?;
     let home = |at: usize, len: usize, node: usize, flags: usize| {
-        // SAFETY: the call changes only how pages of the test's own mapping are allocated.
-        crate::sys::result(unsafe { syscall(SYS_SET_HOME, at, len, node, flags) })
+        sys!(SYS_set_mempolicy_home_node, at, len, node, flags)
     };
     check_err!(home(at, PAGE, 0, 0), ENOENT);
     bind(at, PAGE, BIND, 1, 0)?;

@@ -15,6 +15,7 @@ use vfs::file_ops::{FileOps, IoFlags, Whence};
 
 use super::access::{self, Mode};
 use super::{Subject, View};
+use zerocopy::IntoBytes;
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = PAGE_SIZE;
@@ -103,9 +104,12 @@ pub(super) fn environ(space: &AddressSpace, out: &mut Text) -> Result<()> {
     push_part(space, [&space.layout.env_start, &space.layout.env_end], out)
 }
 
-/// `auxv`: what the kernel put on the stack for the program, behind the pointers to the environment.
+/// `auxv`: what the kernel told the program, up to the mark of its end.
 pub(super) fn auxv(space: &AddressSpace, out: &mut Text) -> Result<()> {
-    push_part(space, [&space.layout.auxv_start, &space.layout.auxv_end], out)
+    if let Some(auxv) = space.auxv() {
+        out.push(crate::memory::auxv::used(&auxv).as_bytes());
+    }
+    Ok(())
 }
 
 /// An open `mem`: keeps the address space that the process had when it was opened.

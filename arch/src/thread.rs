@@ -42,6 +42,8 @@ bitflags! {
         const SYSCALL_STEP = 1 << 12;
         /// Has a tracer. Its system calls take the long way, so that a stop in their middle can ask for one at their end.
         const TRACED = 1 << 13;
+        /// System calls may become signals (`PR_SET_SYSCALL_USER_DISPATCH`).
+        const USER_DISPATCH = 1 << 14;
 
         /// Allocations of this thread may use all reserves: it is freeing memory (`mm::context`).
         const MEMALLOC = 1 << 16;
@@ -59,7 +61,8 @@ bitflags! {
             | Self::SINGLESTEP.bits();
         /// Any of these makes system calls do more (the kernel's `syscall` handler looks at them).
         const SYSCALL_WORK = Self::SYSCALL_TRACE.bits() | Self::SYSCALL_AUDIT.bits() | Self::SECCOMP.bits()
-            | Self::SYSCALL_EMU.bits() | Self::SYSCALL_STEP.bits() | Self::TRACED.bits();
+            | Self::SYSCALL_EMU.bits() | Self::SYSCALL_STEP.bits() | Self::TRACED.bits()
+            | Self::USER_DISPATCH.bits();
     }
 }
 

@@ -132,6 +132,17 @@ impl Oops<'_> {
     }
 }
 
+/// What becomes of a system call that a signal interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It is made again, with the arguments it had.
+    Again,
+    /// `restart_syscall(2)` goes on with it.
+    Block,
+    /// It ends with this result.
+    End(isize),
+}
+
 /// Where a frame was interrupted.
 struct Location<'a>(&'a TrapFrame);
 

@@ -63,6 +63,8 @@ pub fn exit(code: i32) -> ! {
     me.set(flags::EXITING);
     me.exit_code.store(code, Ordering::Relaxed);
     stop_signals(&me);
+    #[cfg(debug_assertions)]
+    crate::debugfs::provoke::on_exit(&me);
     me.seccomp.release();
     crate::keys::slots::exit(&me);
     crate::io_uring::exit(&me);

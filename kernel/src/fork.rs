@@ -378,7 +378,7 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) -> Result<()> {
         child.mempolicy.inherit(&me.mempolicy);
     }
     child.ioprio.store(me.ioprio.load(Ordering::Relaxed), Ordering::Relaxed);
-    let kept = flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::NO_TSC | flags::MCE_EARLY;
+    let kept = flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::MCE_EARLY;
     child.set(me.flags.load(Ordering::Relaxed) & kept | flags::FORKNOEXEC);
     // A child with a stack of its own on shared memory does not run on its parent's alternate stack.
     if flags & (f::VM | f::VFORK) != f::VM {

@@ -8,13 +8,17 @@ use alloc::sync::Arc;
 use abi::cap::Cap;
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
-use drivers::tty::core::Tty;
+use drivers::tty::core::{HangUp, Tty};
 use drivers::tty::job::{Group, JobControl, Session};
 
 use crate::process::{Pid, Process, current, tree};
 use crate::signal::{Signal, send};
+use crate::syscall::Syscall;
 use mm::context::NoFailScope;
 use mm::fallible::{SortedMap, try_arc};
+
+/// The calls of this file.
+pub const SYSCALLS: &[Syscall] = &[VHANGUP];
 
 /// What a session's leader has to do with a terminal.
 enum Terminal {
@@ -64,6 +68,17 @@ fn identity(pid: &Arc<Pid>) -> u64 {
 pub fn terminal_of(process: &Process) -> Option<Arc<Tty>> {
     let session = process.session()?;
     TERMINALS.lock().get(&identity(&session)).and_then(|(_, terminal)| terminal.tty())
+}
+
+/// vhangup(2): nobody that has the caller's terminal open can use it any more.
+#[macros::syscall(vhangup)]
+fn sys_vhangup() -> Result<()> {
+    let me = current();
+    me.with_cred(|cred| cred.require(Cap::SysTtyConfig))?;
+    if let Some(tty) = terminal_of(&me.process) {
+        tty.hang_up(HangUp::Carrier);
+    }
+    Ok(())
 }
 
 /// `Arc::new` where a terminal cannot be told of a lack of memory.

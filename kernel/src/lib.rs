@@ -5,6 +5,7 @@
 //! - [`cred`], [`namespaces`], [`seccomp`], [`landlock`], [`keys`]: who acts, what it sees, and which calls it may make;
 //! - [`memory`], [`fs`], [`misc`]: system calls over `mm`, `vfs` and the machine; [`ipc`]: System V IPC, message queues;
 //! - [`io_uring`], [`aio`]: asynchronous system calls, asynchronous I/O;
+//! - [`userfaultfd`]: page faults that a program resolves;
 //! - [`procfs`], [`sysfs`], [`dev`], [`net`]: the kernel as files, character devices of its own, sockets;
 //! - [`init`]: how the machine is put together; [`job`]: terminals meet processes;
 //! - [`syscall`], [`traps`], [`oops`]: the ways into the kernel, and what happens when it breaks.
@@ -49,5 +50,7 @@ pub mod sysfs;
 pub mod time;
 pub mod traps;
 pub mod tty_hooks;
+pub mod userfaultfd;
 pub mod version;
 pub mod wait;
+pub mod watchdog;

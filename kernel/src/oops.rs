@@ -2,7 +2,8 @@
 //!
 //! A trap in kernel mode, or a check of the kernel's own that fails (a Rust panic: Linux's `BUG`), is an *oops*: in a system call it kills
 //! the task that made it and lets the others live, unless `panic_on_oops` is set, there were too many, or the task
-//! cannot be killed: interrupt handlers, kernel threads, init. Then it is a *panic*, the end of the machine.
+//! cannot be killed: interrupt handlers, kernel threads, init. Then it is a *panic*, the end of the machine. A task that oopses on its
+//! way out stays where it is.
 
 use crate::traps::can_kill_current;
 use arch::trap::Oops;
@@ -11,7 +12,7 @@ use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// `oops=panic`, `/proc/sys/kernel/panic_on_oops`.
-pub static PANIC_ON_OOPS: AtomicBool = AtomicBool::new(false);
+pub static PANIC_ON_OOPS: AtomicI32 = AtomicI32::new(0);
 /// `panic_on_warn`, `/proc/sys/kernel/panic_on_warn`.
 pub static PANIC_ON_WARN: AtomicBool = AtomicBool::new(false);
 /// `/proc/sys/kernel/oops_limit`: the oops that is a panic; 0 for none.
@@ -78,7 +79,7 @@ fn finish(count: u32) -> ! {
     if arch::irq::in_interrupt() {
         die(format_args!("Fatal exception in interrupt"), None);
     }
-    if PANIC_ON_OOPS.load(Ordering::Relaxed) || !can_kill_current() {
+    if PANIC_ON_OOPS.load(Ordering::Relaxed) != 0 || !can_kill_current() {
         die(format_args!("Fatal exception"), None);
     }
     if limit != 0 && count >= limit {
@@ -90,7 +91,19 @@ fn finish(count: u32) -> ! {
     while arch::preempt::count() > 0 {
         arch::preempt::enable_no_resched();
     }
+    if crate::process::with_current(|me| me.has(crate::process::thread::flags::EXITING)).unwrap_or(false) {
+        never_return();
+    }
     crate::exit::exit(crate::signal::Signal::SIGKILL.number())
+}
+
+/// The thread has oopsed on its way out: another try would end the same way. It sleeps for ever with what it still has.
+fn never_return() -> ! {
+    log::error!("Fixing recursive fault but reboot is needed!");
+    loop {
+        sched::set_current_state(sched::State::UNINTERRUPTIBLE);
+        sched::schedule();
+    }
 }
 
 /// Says that something is wrong that need not stop anybody: a line, and how it came to that.

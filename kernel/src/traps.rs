@@ -40,7 +40,9 @@ impl TrapHandler for Kernel {
     }
 
     fn timer(&self, frame: &TrapFrame) {
-        sched::timer_interrupt(frame.is_user());
+        if let Some(stuck_ns) = sched::timer_interrupt(frame.is_user()) {
+            crate::watchdog::soft_lockup(frame, stuck_ns);
+        }
         crate::misc::random::tick();
         let task = sched::current();
         if frame.is_user() || !task.is_kthread() {
@@ -120,7 +122,12 @@ fn page_fault(frame: &mut TrapFrame, fault: &Fault) -> FaultResult {
         Access::Exec => mm::Access::Exec,
     };
     let limits = || thread.process.mm_limits();
-    match mm.handle_fault(fault.addr.0, access, Asker::Cpu, &limits) {
+    let asker = match fault.from_user {
+        true => Asker::User,
+        false if thread.has(flags::EXITING) => Asker::Exiting,
+        false => Asker::Cpu,
+    };
+    match mm.handle_fault(fault.addr.0, access, asker, &limits) {
         Ok(Resolved::Major) => {
             thread.maj_flt.fetch_add(1, Ordering::Relaxed);
             FaultResult::Handled
@@ -144,7 +151,8 @@ fn user_fault(frame: &TrapFrame, me: &CurrentThread, fault: &Fault, error: Fault
     let (signal, code) = match error {
         FaultError::NotMapped => (Signal::SIGSEGV, raw::SEGV_MAPERR),
         FaultError::Forbidden => (Signal::SIGSEGV, raw::SEGV_ACCERR),
-        FaultError::Bus => (Signal::SIGBUS, raw::BUS_ADRERR),
+        FaultError::Bus | FaultError::Userfault => (Signal::SIGBUS, raw::BUS_ADRERR),
+        FaultError::Poisoned => return force::poisoned(addr),
         // The OOM killer has chosen; if it chose another process, the access is tried again.
         FaultError::OutOfMemory => {
             if me.task().has_fatal_signal() {

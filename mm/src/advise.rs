@@ -4,6 +4,7 @@ use crate::gather::{Gather, Which};
 use crate::mmap::{is_aligned, page_align};
 use crate::seal;
 use crate::space::AddressSpace;
+use crate::uffd;
 use crate::vma::{VmFlags, Vma, VmaTree};
 use abi::raw::{
     MADV_COLD, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED, MADV_DONTNEED_LOCKED,
@@ -102,6 +103,8 @@ impl AddressSpace {
     fn advise_pages(&self, range: Range<usize>, advice: u32) -> Result<()> {
         let mut hole = false;
         let mut at = range.start;
+        // Up to here userfaultfds know.
+        let mut told = range.start;
         while at < range.end {
             let areas = self.areas().read();
             let Some(entry) = areas.first_ending_after(at).filter(|e| e.start() < range.end) else {
@@ -111,11 +114,21 @@ impl AddressSpace {
             let vma = entry.value.clone();
             hole |= vma.start() > at;
             let part = vma.start().max(at)..vma.end().min(range.end);
-            at = part.end;
             let flags = vma.flags();
             if seal::forbids_advice(&vma, advice) {
                 return Err(Errno::EPERM);
             }
+            if flags.intersects(VmFlags::UFFD) && part.start >= told && discards(&vma, advice) {
+                told = part.end;
+                if let Some(event) = uffd::note_remove(&vma, part.clone())? {
+                    drop(areas);
+                    event.deliver();
+                    // Everything may have changed.
+                    at = part.start;
+                    continue;
+                }
+            }
+            at = part.end;
             match advice {
                 MADV_DONTNEED | MADV_DONTNEED_LOCKED => {
                     let mut forbidden = VmFlags::PFNMAP | VmFlags::HUGETLB;
@@ -125,14 +138,14 @@ impl AddressSpace {
                     if flags.intersects(forbidden) {
                         return Err(Errno::EINVAL);
                     }
-                    self.zap(part);
+                    self.zap(&vma, part);
                 }
                 MADV_FREE => {
                     if !vma.is_anonymous() {
                         return Err(Errno::EINVAL);
                     }
                     // Freed at once: there is no swap that could be saved by waiting.
-                    self.zap(part);
+                    self.zap(&vma, part);
                 }
                 MADV_COLD | MADV_PAGEOUT => {
                     if flags.intersects(VmFlags::LOCKED | VmFlags::PFNMAP | VmFlags::HUGETLB) {
@@ -173,10 +186,23 @@ impl AddressSpace {
     }
 
     /// Drops the pages of a range; the areas stay. `mmap_lock` is held shared.
-    fn zap(&self, range: Range<usize>) {
+    fn zap(&self, vma: &Vma, range: Range<usize>) {
         let mut gather = Gather::new(self);
+        gather.keep_markers_of(vma);
         gather.unmap(range, Which::All);
         gather.finish();
+    }
+}
+
+/// Whether the advice, if it is accepted, takes pages of the area away.
+fn discards(vma: &Vma, advice: u32) -> bool {
+    let flags = vma.flags();
+    match advice {
+        MADV_DONTNEED => !flags.intersects(VmFlags::PFNMAP | VmFlags::HUGETLB | VmFlags::LOCKED),
+        MADV_DONTNEED_LOCKED => !flags.intersects(VmFlags::PFNMAP | VmFlags::HUGETLB),
+        MADV_FREE => vma.is_anonymous(),
+        MADV_REMOVE => vma.mapping().is_some() && flags.contains(VmFlags::SHARED | VmFlags::WRITE),
+        _ => false,
     }
 }
 

@@ -4,10 +4,10 @@ use crate::folio::Folio;
 use crate::frames;
 use crate::page::{PageFlags, tag};
 use crate::pinned;
-use crate::ptable::TABLE_SPAN;
+use crate::ptable::{Marker, TABLE_SPAN};
 use crate::rmap;
 use crate::space::AddressSpace;
-use crate::vma::Vma;
+use crate::vma::{VmFlags, Vma};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
@@ -16,6 +16,7 @@ use core::ops::Range;
 
 /// Copies the entries of `vma` from `parent` to `child`; private writable pages become read-only in both.
 /// Pinned pages ([`crate::pinned`]) stay the parent's alone, and the child gets copies.
+/// Protections of a userfaultfd end where the child's area has not `UFFD_WP`.
 /// Returns whether an entry of the parent lost its write permission (so that its TLB needs a flush).
 /// The parent's area is write-locked; the child, whose area is `own`, runs nowhere yet.
 pub(crate) fn copy_area_tables(
@@ -24,6 +25,7 @@ pub(crate) fn copy_area_tables(
     vma: &Vma,
     own: &Arc<Vma>,
 ) -> Result<bool> {
+    let keep_wp = own.flags().contains(VmFlags::UFFD_WP);
     let cow = vma.flags().is_cow();
     let pins = cow && parent.has_pins();
     let mut spare: Option<Folio> = None;
@@ -43,6 +45,9 @@ pub(crate) fn copy_area_tables(
                 let cell = from.cell(at);
                 let mut pte = cell.load();
                 if pte.is_none() || pte.as_software().is_some() {
+                    if let Some(marker) = Marker::of(pte) {
+                        to.cell(at).store(marker.keeping(keep_wp).entry());
+                    }
                     at += PAGE_SIZE;
                     continue;
                 }
@@ -53,7 +58,8 @@ pub(crate) fn copy_area_tables(
                         end = at;
                         break;
                     };
-                    to.cell(at).store(copy_for_child(own, at, pte, copy));
+                    let entry = copy_for_child(own, at, pte, copy);
+                    to.cell(at).store(entry.with_uffd_wp(keep_wp && pte.is_uffd_wp()));
                     frames::count_anon_mapped(1);
                     anon += 1;
                     at += PAGE_SIZE;
@@ -79,7 +85,10 @@ pub(crate) fn copy_area_tables(
                         file += 1;
                     }
                 }
-                let copy = if cow { pte } else { pte.with_dirty(false) };
+                let mut copy = if cow { pte } else { pte.with_dirty(false) };
+                if !keep_wp {
+                    copy = copy.with_uffd_wp(false);
+                }
                 to.cell(at).store(copy.with_accessed(true));
                 at += PAGE_SIZE;
             }
@@ -120,7 +129,8 @@ fn copy_for_child(vma: &Arc<Vma>, addr: usize, pte: Pte, copy: Folio) -> Pte {
     page.map_inc();
     let entry = Pte::leaf(copy.pfn(), vma.flags().prot() - Prot::WRITE, 0).with_accessed(true);
     let _ = copy.into_raw();
-    entry
+    // As new as any page that was just written.
+    entry.with_soft_dirty(true)
 }
 
 /// Takes the write permission from an entry whose table lock is held, without losing a dirty mark that the
@@ -136,8 +146,14 @@ fn protect(cell: &arch::paging::PteCell, mut pte: Pte) -> Pte {
 }
 
 /// Moves the entries of `len` bytes at `from` to `to` (mremap). Both areas are write-locked. The caller has made sure that the
-/// target holds nothing. On failure what was moved stays moved; returns how many bytes were.
-pub(crate) fn move_tables(space: &AddressSpace, from: usize, to: usize, len: usize) -> usize {
+/// target holds nothing; `flags` are those of its area. Moved pages are soft-dirty. On failure what was moved stays moved; returns how many bytes were.
+pub(crate) fn move_tables(space: &AddressSpace, from: usize, to: usize, len: usize, flags: VmFlags) -> usize {
+    let keep_wp = flags.contains(VmFlags::UFFD_WP);
+    let moved = |pte: Pte| match Marker::of(pte) {
+        Some(marker) => marker.keeping(keep_wp).entry(),
+        None if keep_wp => pte.with_soft_dirty(true),
+        None => pte.with_soft_dirty(true).with_uffd_wp(false),
+    };
     let mut done = 0;
     while done < len {
         let (src, dst) = (from + done, to + done);
@@ -169,7 +185,7 @@ pub(crate) fn move_tables(space: &AddressSpace, from: usize, to: usize, len: usi
                     let target = target.lock();
                     for (pte, at) in batch.iter().zip(chunk.clone().step_by(PAGE_SIZE)) {
                         if !pte.is_none() {
-                            target.cell(dst + at).store(*pte);
+                            target.cell(dst + at).store(moved(*pte));
                         }
                     }
                 }

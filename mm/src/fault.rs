@@ -13,6 +13,10 @@
 //! | none | file, shared | write | the cached page, dirty, writable |
 //! | read-only | shared | write | dirty and writable now |
 //! | read-only | private | write | reused if this process has it alone, else a copy |
+//! | marker | any | any | as none, write-protected; or `SIGBUS` |
+//!
+//! Where a `userfaultfd(2)` has a say the fault is put to it instead ([`crate::uffd`]): its locks are released, the thread sleeps, and
+//! the access is tried again.
 //!
 //! New pages are prepared before the table lock is taken, and given back if another thread was faster.
 
@@ -24,6 +28,7 @@ use crate::page::{Page, PageFlags, tag};
 use crate::ptable::{LockedTable, TABLE_SPAN, Table};
 use crate::rmap;
 use crate::space::{AddressSpace, Limits};
+use crate::uffd;
 use crate::vma::{Backing, DevicePage, VmFlags, Vma};
 use abi::Errno;
 use alloc::sync::Arc;
@@ -49,7 +54,11 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
     /// The process itself, by an instruction.
+    User,
+    /// The kernel on behalf of the process: what it may is what the process may.
     Cpu,
+    /// The same, but nobody is waited for: the thread is exiting.
+    Exiting,
     /// The kernel on behalf of a debugger (`ptrace(2)`, `/proc/PID/mem`): may read what the process may not, and write private copies of what it may not write.
     Force,
 }
@@ -72,6 +81,10 @@ pub enum FaultError {
     Forbidden,
     /// `SIGBUS` with `BUS_ADRERR`: behind the end of the file, or its contents cannot be had.
     Bus,
+    /// `SIGBUS` with `BUS_MCEERR_AR`: the page is lost (`UFFDIO_POISON`).
+    Poisoned,
+    /// A userfaultfd must be asked; only inside `mm`.
+    Userfault,
     /// There is no memory.
     OutOfMemory,
 }
@@ -85,7 +98,7 @@ impl From<FaultError> for Errno {
     }
 }
 
-type Outcome = Result<Resolved, FaultError>;
+pub(crate) type Outcome = Result<Resolved, FaultError>;
 
 impl AddressSpace {
     /// Resolves a fault at `addr`. `limits` is asked only when a stack must grow. Sleeps.
@@ -100,15 +113,20 @@ impl AddressSpace {
             return Err(FaultError::NotMapped);
         }
         let page = addr & !(PAGE_SIZE - 1);
-        {
+        let outcome = 'outcome: {
             let rcu = sched::rcu::read_lock();
             crate::stats::count_fault(&rcu);
             if let Some(vma) = self.cached_area(page, &rcu) {
                 drop(rcu);
-                return self.fault_in(&vma.arc(), page, access, asker);
+                break 'outcome self.fault_in(&vma.arc(), page, access, asker);
             }
+            drop(rcu);
+            self.handle_fault_slow(page, access, asker, limits)
+        };
+        match outcome {
+            Err(FaultError::Userfault) => self.userfault(addr, access, asker).map(|()| Resolved::Major),
+            outcome => outcome,
         }
-        self.handle_fault_slow(page, access, asker, limits)
     }
 
     #[cold]
@@ -145,19 +163,22 @@ impl AddressSpace {
         if self.is_oom_reaped() {
             return Err(FaultError::Bus);
         }
-        let fault = Fault { space: self, vma, flags, addr, write: access == Access::Write };
+        let fault = Fault { space: self, vma, flags, addr, write: access == Access::Write, empty: Pte::NONE };
         let table = self.pgd().table_or_alloc(addr).map_err(|_| FaultError::OutOfMemory)?;
         let pte = table.peek(addr);
         if pte.is_none() {
-            return match vma.backing() {
-                Backing::Anonymous => fault.anonymous(table),
-                _ => fault.backed(table),
-            };
+            if flags.intersects(VmFlags::UFFD) && uffd::reason(vma, addr, pte, fault.write).is_some() {
+                return Err(FaultError::Userfault);
+            }
+            return fault.missing(table);
         }
         if pte.as_software().is_some() {
-            return Err(FaultError::Bus);
+            return fault.marked(table, pte);
         }
         if fault.write && !pte.is_writable() {
+            if flags.contains(VmFlags::UFFD_WP) && pte.is_uffd_wp() {
+                return fault.guarded(table, pte);
+            }
             return fault.write_protected(table, pte);
         }
         fault.spurious(table, pte)
@@ -171,7 +192,7 @@ fn allowed(flags: VmFlags, access: Access, asker: Asker) -> bool {
         Access::Write => flags.contains(VmFlags::WRITE),
         Access::Exec => flags.contains(VmFlags::EXEC),
     };
-    if plain || asker == Asker::Cpu {
+    if plain || asker != Asker::Force {
         return plain;
     }
     match access {
@@ -182,22 +203,37 @@ fn allowed(flags: VmFlags, access: Access, asker: Asker) -> bool {
 }
 
 /// One fault, its area found.
-struct Fault<'a> {
-    space: &'a AddressSpace,
-    vma: &'a Arc<Vma>,
-    flags: VmFlags,
-    addr: usize,
-    write: bool,
+pub(crate) struct Fault<'a> {
+    pub(crate) space: &'a AddressSpace,
+    pub(crate) vma: &'a Arc<Vma>,
+    pub(crate) flags: VmFlags,
+    pub(crate) addr: usize,
+    pub(crate) write: bool,
+    /// What the entry holds until a page comes: nothing, or the marker of a protection, which passes to the page.
+    pub(crate) empty: Pte,
 }
 
 impl Fault<'_> {
+    /// There is no page.
+    pub(crate) fn missing(&self, table: Table<'_>) -> Outcome {
+        match self.vma.backing() {
+            Backing::Anonymous => self.anonymous(table),
+            _ => self.backed(table),
+        }
+    }
+
+    /// The entry of a page to come, with the protection that a marker remembers.
+    fn marked_entry(&self, pte: Pte) -> Pte {
+        if self.empty.is_none() { pte } else { pte.with_uffd_wp(true) }
+    }
+
     /// The protection of a page that this process may write if the area may.
     fn prot(&self) -> Prot {
         self.flags.prot()
     }
 
     /// The protection of a page that is shared with others and not to be written.
-    fn prot_readonly(&self) -> Prot {
+    pub(crate) fn prot_readonly(&self) -> Prot {
         self.flags.prot() - Prot::WRITE
     }
 
@@ -206,21 +242,21 @@ impl Fault<'_> {
             let pte = Pte::leaf(frames::zero_page(), self.prot_readonly(), 0).with_special(true);
             let table = table.lock();
             let cell = table.cell(self.addr);
-            if cell.load().is_none() {
-                cell.store(pte);
+            if cell.load() == self.empty {
+                cell.store(self.marked_entry(pte));
             }
             return Ok(Resolved::Minor);
         }
         let folio = self.new_page(true)?;
         let table = table.lock();
-        if table.cell(self.addr).load().is_none() {
+        if table.cell(self.addr).load() == self.empty {
             self.install_anon(&table, folio);
         }
         Ok(Resolved::Minor)
     }
 
     /// A page for this process alone, with zeros if asked for.
-    fn new_page(&self, zeroed: bool) -> Result<Folio, FaultError> {
+    pub(crate) fn new_page(&self, zeroed: bool) -> Result<Folio, FaultError> {
         rmap::prepare_anon(self.vma).map_err(|_| FaultError::OutOfMemory)?;
         let page = if self.flags.contains(VmFlags::POLICY) || mempolicy::current_has_policy() {
             frames::alloc_user_page_by_policy(zeroed, self.vma.policy(), self.vma.index_of(self.addr))
@@ -232,7 +268,7 @@ impl Fault<'_> {
 
     /// Maps a new page; its reference goes to the entry, which held nothing. The table is locked.
     #[inline]
-    fn install_anon(&self, table: &LockedTable<'_>, folio: Folio) {
+    pub(crate) fn install_anon(&self, table: &LockedTable<'_>, folio: Folio) {
         let page = folio.page();
         page.init_index_flags(
             self.vma.index_of(self.addr),
@@ -248,7 +284,7 @@ impl Fault<'_> {
             pte = pte.with_dirty(true);
         }
         let _ = folio.into_raw();
-        table.cell(self.addr).store(pte);
+        table.cell(self.addr).store(self.marked_entry(pte));
         self.space.counters().add_anon(1);
         frames::count_anon_mapped(1);
     }
@@ -258,7 +294,8 @@ impl Fault<'_> {
     fn backed(&self, table: Table<'_>) -> Outcome {
         let Some(mapping) = self.vma.mapping() else { return self.device(table) };
         let index = self.vma.index_of(self.addr);
-        if !self.write && self.map_around(&table) {
+        let around = !self.flags.intersects(VmFlags::UFFD_WP | VmFlags::UFFD_MINOR);
+        if !self.write && around && self.map_around(&table) {
             return Ok(Resolved::Minor);
         }
         let mut outcome = Resolved::Minor;
@@ -290,7 +327,7 @@ impl Fault<'_> {
         if let Some(copy) = copy {
             frames::copy_page(copy.page(), guard.page());
             let table = table.lock();
-            if table.cell(self.addr).load().is_none() {
+            if table.cell(self.addr).load() == self.empty {
                 self.install_anon(&table, copy);
             }
             return Ok(outcome);
@@ -300,14 +337,14 @@ impl Fault<'_> {
             mapping.set_dirty(guard.page());
         }
         let table = table.lock();
-        if table.cell(self.addr).load().is_none() {
+        if table.cell(self.addr).load() == self.empty {
             self.install_file(&table, self.addr, guard.folio(), self.write);
         }
         Ok(outcome)
     }
 
     /// Maps a locked page-cache page. The table is locked and the entry empty.
-    fn install_file(&self, table: &LockedTable<'_>, addr: usize, folio: &Folio, write: bool) {
+    pub(crate) fn install_file(&self, table: &LockedTable<'_>, addr: usize, folio: &Folio, write: bool) {
         let mut pte = if write {
             Pte::leaf(folio.pfn(), self.prot(), 0).with_dirty(true)
         } else {
@@ -321,7 +358,7 @@ impl Fault<'_> {
         }
         self.space.counters().add_page(folio.page());
         let _ = folio.clone().into_raw();
-        table.cell(addr).store(pte);
+        table.cell(addr).store(self.marked_entry(pte));
     }
 
     /// Maps what is cached around the address; whether the page itself was among it.
@@ -385,12 +422,12 @@ impl Fault<'_> {
         };
         let table = table.lock();
         let cell = table.cell(self.addr);
-        if cell.load().is_none() {
+        if cell.load() == self.empty {
             let mut pte = Pte::leaf(pfn, prot, 0).with_special(true);
             if self.flags.contains(VmFlags::WRITE) {
                 pte = pte.with_dirty(true);
             }
-            cell.store(pte);
+            cell.store(self.marked_entry(pte));
         }
         Ok(Resolved::Minor)
     }
@@ -400,13 +437,13 @@ impl Fault<'_> {
             let copy = self.new_page(false)?;
             frames::copy_page(copy.page(), folio.page());
             let table = table.lock();
-            if table.cell(self.addr).load().is_none() {
+            if table.cell(self.addr).load() == self.empty {
                 self.install_anon(&table, copy);
             }
             return Ok(Resolved::Minor);
         }
         let table = table.lock();
-        if table.cell(self.addr).load().is_none() {
+        if table.cell(self.addr).load() == self.empty {
             self.install_file(&table, self.addr, &folio, self.write);
         }
         Ok(Resolved::Minor)
@@ -414,7 +451,7 @@ impl Fault<'_> {
 
     // ---- write protection ------------------------------------------------------------------
 
-    fn write_protected(&self, table: Table<'_>, pte: Pte) -> Outcome {
+    pub(crate) fn write_protected(&self, table: Table<'_>, pte: Pte) -> Outcome {
         if self.flags.contains(VmFlags::SHARED) {
             return self.write_shared(table, pte);
         }

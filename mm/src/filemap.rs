@@ -256,6 +256,25 @@ impl Mapping {
         }
     }
 
+    /// Puts a new folio at `index` with the contents of `from` (zeros without), valid, newer than any backing store, and locked.
+    ///
+    /// # Errors
+    /// `EEXIST`: there is one. `ENOMEM`, and what the file system has against it.
+    pub(crate) fn add_filled(&self, index: u64, from: Option<&Folio>) -> Result<FolioGuard> {
+        if self.get(index).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        self.ops.prepare_write(self, index, true)?;
+        let Added::New(guard) = self.add_new(index)? else { return Err(Errno::EEXIST) };
+        match from {
+            Some(from) => crate::frames::copy_page(guard.page(), from.page()),
+            None => guard.zero(0..PAGE_SIZE),
+        }
+        guard.mark_uptodate();
+        self.set_dirty(guard.page());
+        Ok(guard)
+    }
+
     /// Puts a new, locked folio at `index`.
     fn add_new(&self, index: u64) -> Result<Added> {
         if index > crate::page::MAX_INDEX {
@@ -531,6 +550,7 @@ impl Mapping {
                 Cows::Not => gather::Which::FileOnly,
             };
             let mut gather = gather::Gather::new(space);
+            gather.keep_markers_of(vma);
             gather.unmap(at(first)..at(end), which);
             gather.finish();
         }

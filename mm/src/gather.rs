@@ -6,8 +6,9 @@
 
 use crate::frames;
 use crate::page::{Page, PageFlags, tag};
-use crate::ptable::UserCell;
+use crate::ptable::{Marker, UserCell};
 use crate::space::AddressSpace;
+use crate::vma::{VmFlags, Vma};
 use arch::addr::PAGE_SIZE;
 use arch::paging::Pte;
 use core::ops::Range;
@@ -27,6 +28,8 @@ pub(crate) struct Gather<'a> {
     /// Addresses whose entries changed since the last flush.
     dirty: Range<usize>,
     tables: bool,
+    /// Protections of a userfaultfd outlive the pages: file areas whose contents go and come back.
+    keep_markers: bool,
 }
 
 /// Which pages of an area to unmap.
@@ -42,7 +45,12 @@ impl<'a> Gather<'a> {
     /// Nothing yet, for `space`.
     pub(crate) fn new(space: &'a AddressSpace) -> Self {
         space.counters().update_hiwater();
-        Self { space, pages: [0; BATCH], count: 0, dirty: NOTHING, tables: false }
+        Self { space, pages: [0; BATCH], count: 0, dirty: NOTHING, tables: false, keep_markers: false }
+    }
+
+    /// The areas stay, and pages may come back: protections that a userfaultfd asked for are remembered if `vma` is of a file.
+    pub(crate) fn keep_markers_of(&mut self, vma: &Vma) {
+        self.keep_markers = vma.flags().contains(VmFlags::UFFD_WP) && !vma.is_anonymous();
     }
 
     /// Unmaps pages in `range`, which an area (or several) covers.
@@ -84,7 +92,7 @@ impl<'a> Gather<'a> {
                 break;
             }
             if pte.as_software().is_some() || pte.is_special() {
-                cell.store(Pte::NONE);
+                cell.store(self.remains(pte));
                 self.touch(addr);
                 addr += PAGE_SIZE;
                 continue;
@@ -95,7 +103,7 @@ impl<'a> Gather<'a> {
                 addr += PAGE_SIZE;
                 continue;
             }
-            let old = cell.swap(Pte::NONE);
+            let old = cell.swap(self.remains(pte));
             if is_anon {
                 anon -= 1;
             } else {
@@ -127,6 +135,13 @@ impl<'a> Gather<'a> {
             frames::count_file_mapped(file_gone);
         }
         stopped
+    }
+
+    /// What stays in the place of an entry.
+    #[inline]
+    fn remains(&self, pte: Pte) -> Pte {
+        let guarded = |pte: Pte| pte.is_uffd_wp() || Marker::of(pte).is_some_and(|marker| marker.uffd_wp);
+        if self.keep_markers && guarded(pte) { Marker::UFFD_WP.entry() } else { Pte::NONE }
     }
 
     #[inline]

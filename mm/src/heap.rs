@@ -12,6 +12,7 @@ use crate::fallible;
 use crate::folio::Frame;
 use crate::gfp::{Gfp, Order};
 use crate::inject;
+use crate::kmemleak;
 use crate::page_alloc;
 use crate::slub::RawCache;
 use crate::slub::kmalloc::cache_for;
@@ -148,7 +149,7 @@ pub(crate) unsafe fn free_block(block: NonNull<u8>, layout: Layout) {
         // SAFETY: the layout leads to the cache that it came from, and the caller gives it up.
         Some(cache) => unsafe { cache.free(block) },
         // SAFETY: as above.
-        None => unsafe { free_large(block.as_ptr(), layout) },
+        None => unsafe { free_large(block, layout) },
     }
 }
 
@@ -171,6 +172,12 @@ fn alloc_early(layout: Layout) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn alloc_large(layout: Layout, extra: Gfp) -> *mut u8 {
+    let block = alloc_pages(layout, extra);
+    kmemleak::allocated(NonNull::new(block), layout.size());
+    block
+}
+
+fn alloc_pages(layout: Layout, extra: Gfp) -> *mut u8 {
     if crate::node::nodes().next().is_none() {
         return EARLY.alloc(layout);
     }
@@ -197,7 +204,9 @@ fn alloc_large(layout: Layout, extra: Gfp) -> *mut u8 {
 /// `ptr` came from `alloc_large` with this layout and nobody uses it any more.
 #[cold]
 #[inline(never)]
-unsafe fn free_large(ptr: *mut u8, layout: Layout) {
+unsafe fn free_large(ptr: NonNull<u8>, layout: Layout) {
+    kmemleak::freed(ptr);
+    let ptr = ptr.as_ptr();
     if vmalloc::contains(ptr) {
         // SAFETY: the caller's promise.
         unsafe { vmalloc::free(ptr) };

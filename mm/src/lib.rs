@@ -12,6 +12,7 @@
 //! | [`folio`] | owned frames and counted references |
 //! | [`slub`], [`heap`] | kernel objects; the global allocator |
 //! | [`fallible`], [`inject`] | allocation that can fail; failures on purpose |
+//! | [`kmemleak`] | finding memory that nobody can reach, in debug builds |
 //! | [`pgtable`], [`kmap`], [`vmalloc`], [`stack`] | page-table walker, kernel mappings, kernel stacks |
 //! | [`dma`] | memory shared with devices |
 //! | [`init`] | taking memory over at boot |
@@ -60,6 +61,7 @@ pub mod init;
 pub mod inject;
 pub mod iov;
 pub mod kmap;
+pub mod kmemleak;
 mod local;
 mod lru;
 pub mod mempolicy;
@@ -74,6 +76,7 @@ pub mod overcommit;
 pub mod page;
 pub mod page_alloc;
 pub mod pageblock;
+pub mod pagemap;
 pub mod pcp;
 pub mod pgtable;
 pub mod pinned;
@@ -94,6 +97,7 @@ mod smp;
 pub mod space;
 pub mod stack;
 pub mod stats;
+pub mod uffd;
 pub mod user;
 pub mod vdso;
 pub mod vma;
@@ -138,4 +142,5 @@ pub fn init_virtual() {
     pressure::set_reclaimer(&reclaim::RECLAIMER);
     #[cfg(target_os = "none")]
     sched::heap::set_heap(&fallible::Heap);
+    kmemleak::init(stats::meminfo().total);
 }

@@ -4,8 +4,8 @@
 //! shared memory the object has them, by page index ([`SharedPolicies`]), because all who map it see the same.
 //!
 //! A thread or area without one costs an allocation a look at a flag: [`ThreadFlags::MEMPOLICY`], [`VmFlags::POLICY`](crate::VmFlags::POLICY).
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
+use crate::fallible::{TryVec, try_arc};
 use crate::folio::{Folio, Frame};
 use crate::gfp::{Gfp, Order, OutOfMemory};
 use crate::node;
@@ -249,12 +249,15 @@ impl Policy {
             real = NodeMask::of(real.first().unwrap_or(0));
         }
         let policy = Self { mode, flags: arg.flags, nodes: real, user_nodes: nodes, home: None };
-        Ok(Some(Arc::new(policy)))
+        Ok(Some(try_arc(policy)?))
     }
 
     /// The same with a home node.
-    pub fn with_home(&self, home: usize) -> Arc<Self> {
-        Arc::new(Self { home: Some(home), ..self.clone() })
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn with_home(&self, home: usize) -> Result<Arc<Self>> {
+        Ok(try_arc(Self { home: Some(home), ..self.clone() })?)
     }
 
     /// How nodes are used.
@@ -499,25 +502,23 @@ impl SharedPolicies {
     /// # Errors
     /// `ENOMEM`.
     pub fn set(&self, range: Range<u64>, policy: Option<Arc<Policy>>) -> Result<()> {
-        let mut gone = Vec::new();
         let mut ranges = self.ranges.lock();
         // Each range may become two, and one is new.
         let most = ranges.len() * 2 + 1;
         let mut new = Vec::new();
         new.try_reserve(most).map_err(|_| Errno::ENOMEM)?;
-        gone.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         for (old, kept) in ranges.iter() {
             for part in [old.start..old.end.min(range.start), old.start.max(range.end)..old.end] {
                 if !part.is_empty() {
-                    new.push((part, kept.clone()));
+                    new.push_reserved((part, kept.clone()));
                 }
             }
         }
         if let Some(policy) = policy {
-            new.push((range, policy));
+            new.push_reserved((range, policy));
         }
         self.some.store(!new.is_empty(), Relaxed);
-        gone.push(core::mem::replace(&mut *ranges, new));
+        let gone = core::mem::replace(&mut *ranges, new);
         drop(ranges);
         drop(gone);
         Ok(())

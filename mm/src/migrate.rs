@@ -6,8 +6,8 @@
 //! and those of the page cache of files with a backing store.
 //!
 //! Locks: folio lock → list of areas or `AnonVma` family → the tables (the first with waiting, others by trying) → the mapping's tree.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
+use crate::fallible::TryVec;
 use crate::filemap::Mapping;
 use crate::folio::Folio;
 use crate::folio_lock;
@@ -68,7 +68,7 @@ impl<'a> Places<'a> {
                 }
                 let locked = if self.tables.is_empty() { Some(table.lock()) } else { table.try_lock() };
                 match locked.filter(|_| self.tables.len() < MOST_MAPPINGS) {
-                    Some(locked) => self.tables.push((table, locked)),
+                    Some(locked) => self.tables.push_reserved((table, locked)),
                     None => {
                         self.complete = false;
                         return;
@@ -86,7 +86,7 @@ impl<'a> Places<'a> {
             self.complete = false;
             return;
         }
-        self.places.push(Place { space, addr, table: index, old });
+        self.places.push_reserved(Place { space, addr, table: index, old });
     }
 
     /// Takes the entries away.

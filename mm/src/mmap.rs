@@ -11,6 +11,7 @@ use crate::rmap::{self, Inherit};
 use crate::seal::check_unsealed;
 use crate::shmem::{AnonShared, Reserve};
 use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT, MMAP_MIN_ADDR, mmap_min_addr};
+use crate::uffd;
 use crate::vma::{Backing, MmapSetup, STACK_GUARD_GAP, SpecialMapping, VmFile, VmFlags, Vma, VmaTree};
 use abi::raw::{
     MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED,
@@ -144,12 +145,17 @@ impl AddressSpace {
         }
         self.check_lock_limit(vm_flags, len, request.limits, Errno::EAGAIN)?;
         let (backing, pgoff) = self.prepare_backing(request, flags, &mut vm_flags, addr, len, pgoff)?;
+        if self.denies_exec(vm_flags, vm_flags) {
+            return Err(Errno::EACCES);
+        }
         let populate = vm_flags & (VmFlags::LOCKED | VmFlags::LOCKONFAULT) == VmFlags::LOCKED
             || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
         if flags & MAP_NORESERVE != 0 && overcommit::MODE.load(Ordering::Relaxed) != 2 {
             vm_flags |= VmFlags::NORESERVE;
         }
-        self.map_region(&mut areas, addr..addr + len, vm_flags, pgoff, backing, request.limits)?;
+        let mapped = self.map_region(&mut areas, addr..addr + len, vm_flags, pgoff, backing, request.limits);
+        self.unlock_areas(areas);
+        mapped?;
         Ok((addr, populate && !vm_flags.intersects(VmFlags::IO | VmFlags::PFNMAP)))
     }
 
@@ -347,10 +353,14 @@ impl AddressSpace {
         &self,
         areas: &mut VmaTree,
         range: Range<usize>,
-        flags: VmFlags,
+        mut flags: VmFlags,
         pgoff: u64,
         backing: Backing,
     ) -> Result<()> {
+        if arch::paging::SOFT_DIRTY {
+            // What is new differs from what was there before.
+            flags |= VmFlags::SOFTDIRTY;
+        }
         let pages = (range.end - range.start) >> PAGE_SHIFT;
         let (next, prev) = areas.first_ending_after_with_prev(range.start);
         let prev = prev
@@ -362,9 +372,16 @@ impl AddressSpace {
         match (prev, next) {
             (Some(prev), Some(next)) if same_anon(&prev, &next) => {
                 self.absorb(areas, &prev, &next);
+                make_soft_dirty(&prev, flags);
             }
-            (Some(prev), _) => self.set_area_range(areas, &prev, prev.start()..range.end, prev.pgoff()),
-            (None, Some(next)) => self.set_area_range(areas, &next, range.start..next.end(), pgoff),
+            (Some(prev), _) => {
+                self.set_area_range(areas, &prev, prev.start()..range.end, prev.pgoff());
+                make_soft_dirty(&prev, flags);
+            }
+            (None, Some(next)) => {
+                self.set_area_range(areas, &next, range.start..next.end(), pgoff);
+                make_soft_dirty(&next, flags);
+            }
             (None, None) => {
                 let vma = Vma::new(self, range.clone(), flags, pgoff, backing)?;
                 self.link_file(&vma)?;
@@ -402,6 +419,7 @@ impl AddressSpace {
         debug_assert!(anon.is_ok());
         areas.set_range(start, start..next.end());
         prev.set_range(start..next.end(), prev.pgoff());
+        prev.set_flags(prev.flags() | next.flags() & VmFlags::SOFTDIRTY);
         self.release_area(next);
     }
 
@@ -462,7 +480,9 @@ impl AddressSpace {
         }
         let len = page_align(len).filter(|l| *l != 0).ok_or(Errno::EINVAL)?;
         let mut areas = self.areas().write();
-        self.unmap_range(&mut areas, addr..addr + len)
+        let unmapped = self.unmap_range(&mut areas, addr..addr + len);
+        self.unlock_areas(areas);
+        unmapped
     }
 
     /// `shmdt(2)`: removes the areas that are left of an object mapped at `addr`. `size` tells how large an object is, in bytes,
@@ -495,7 +515,7 @@ impl AddressSpace {
             // Whole areas: nothing is split, so only a seal can keep it, and then it stays.
             let _ = self.unmap_range(&mut areas, vma.range());
         }
-        drop(areas);
+        self.unlock_areas(areas);
         found.map(drop).ok_or(Errno::EINVAL)
     }
 
@@ -505,7 +525,9 @@ impl AddressSpace {
             return Ok(());
         };
         let first = first.value.clone();
-        check_unsealed(areas, range.clone())?;
+        if check_unsealed(areas, range.clone())?.intersects(VmFlags::UFFD) {
+            uffd::note_unmap(self, areas, range.clone())?;
+        }
         self.split(areas, &first, range.start)?;
         if let Some(last) = areas.get(range.end - 1).filter(|e| e.end() > range.end) {
             let last = last.value.clone();
@@ -546,7 +568,7 @@ impl AddressSpace {
         match self.brk_locked(&mut areas, old, brk, limits) {
             Ok(populate) => {
                 self.layout.brk.store(brk, Ordering::Relaxed);
-                drop(areas);
+                self.unlock_areas(areas);
                 if let Some(range) = populate {
                     let _ = self.populate(range);
                 }
@@ -732,6 +754,16 @@ fn map_flags(flags: u32) -> VmFlags {
         vm_flags |= VmFlags::LOCKED;
     }
     vm_flags
+}
+
+/// An area grew by a part with `flags`: if that is soft-dirty, all of it is.
+fn make_soft_dirty(vma: &Arc<Vma>, flags: VmFlags) {
+    let old = vma.flags();
+    let new = old | flags & VmFlags::SOFTDIRTY;
+    if new != old {
+        let _write = vma.write();
+        vma.set_flags(new);
+    }
 }
 
 /// Whether two areas may become one as far as their anonymous pages go.

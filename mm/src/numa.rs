@@ -1,7 +1,7 @@
 //! Memory policies of areas, and moving the pages of an address space between nodes: `mbind(2)`, `set_mempolicy_home_node(2)`,
 //! `migrate_pages(2)`, `move_pages(2)`, `get_mempolicy(2)`, `/proc/PID/numa_maps`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
+use crate::fallible::TryVec;
 use crate::fault::Access;
 use crate::folio::{Folio, Frame};
 use crate::frames;
@@ -219,7 +219,7 @@ impl AddressSpace {
                 self.pgd().for_each_table(at..stop, &mut |cells, start| {
                     for (cell, addr) in cells.iter().zip((start..).step_by(PAGE_SIZE)) {
                         if !cell.0.load().is_none() {
-                            found.push(addr);
+                            found.push_reserved(addr);
                         }
                     }
                 });
@@ -267,7 +267,7 @@ impl AddressSpace {
             if !matches!(old.mode(), crate::mempolicy::Mode::Bind | crate::mempolicy::Mode::PreferredMany) {
                 return Err(Errno::EOPNOTSUPP);
             }
-            self.bind_area(&mut areas, &vma, part, Some(&old.with_home(node)))?;
+            self.bind_area(&mut areas, &vma, part, Some(&old.with_home(node)?))?;
             result = Ok(());
         }
         self.merge_around(&mut areas, addr..end);

@@ -71,6 +71,9 @@ impl AddressSpace {
             if !(may & VmFlags::ACCESS).contains(access) {
                 return Err(Errno::EACCES);
             }
+            if self.denies_exec(old, new) {
+                return Err(Errno::EACCES);
+            }
             if old.contains(VmFlags::SPECIAL) && access.contains(VmFlags::WRITE) {
                 return Err(Errno::EACCES);
             }
@@ -181,6 +184,11 @@ impl AddressSpace {
 fn protection_of(pte: Pte, prot: Prot, flags: VmFlags) -> Prot {
     if !prot.contains(Prot::WRITE) {
         return prot;
+    }
+    if pte.is_uffd_wp()
+        || arch::paging::SOFT_DIRTY && !flags.contains(VmFlags::SOFTDIRTY) && !pte.is_soft_dirty()
+    {
+        return prot - Prot::WRITE;
     }
     let keep = if pte.is_special() {
         flags.intersects(VmFlags::PFNMAP | VmFlags::IO) && flags.contains(VmFlags::SHARED)

@@ -48,6 +48,43 @@ impl Entry for UserPte {
     }
 }
 
+/// What an entry without a page remembers of it: Linux's PTE markers, the only software entries there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    /// A store goes to a userfaultfd first.
+    pub(crate) uffd_wp: bool,
+    /// Every access ends in `SIGBUS`: `UFFDIO_POISON`.
+    pub(crate) poisoned: bool,
+}
+
+impl Marker {
+    const KIND: u8 = 1;
+    pub(crate) const UFFD_WP: Self = Self { uffd_wp: true, poisoned: false };
+    pub(crate) const POISONED: Self = Self { uffd_wp: false, poisoned: true };
+
+    /// The marker that an entry is.
+    #[inline]
+    pub(crate) fn of(pte: Pte) -> Option<Self> {
+        match pte.as_software() {
+            Some((Self::KIND, bits)) => Some(Self { uffd_wp: bits & 1 != 0, poisoned: bits & 2 != 0 }),
+            _ => None,
+        }
+    }
+
+    /// The entry; the empty one if there is nothing to remember.
+    pub(crate) fn entry(self) -> Pte {
+        match u64::from(self.uffd_wp) | u64::from(self.poisoned) << 1 {
+            0 => Pte::NONE,
+            bits => Pte::software(Self::KIND, bits),
+        }
+    }
+
+    /// Without the protection unless `uffd_wp`.
+    pub(crate) fn keeping(self, uffd_wp: bool) -> Self {
+        Self { uffd_wp: self.uffd_wp && uffd_wp, ..self }
+    }
+}
+
 /// A cell of a user table.
 #[repr(transparent)]
 pub struct UserCell(pub PteCell);

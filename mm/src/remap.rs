@@ -1,10 +1,12 @@
 //! `mremap(2)` and `remap_file_pages(2)`.
 
 use crate::copy::move_tables;
+use crate::fallible::TryVec;
 use crate::mmap::{MmapRequest, is_aligned, map_error, page_align};
 use crate::overcommit;
 use crate::rmap::{self, Inherit};
 use crate::space::{AddressSpace, Limits, MAX_MAP_COUNT};
+use crate::uffd;
 use crate::vma::{VmFlags, Vma, VmaTree};
 use abi::raw::{
     MAP_FIXED, MAP_NONBLOCK, MAP_POPULATE, MAP_SHARED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE,
@@ -38,36 +40,42 @@ impl AddressSpace {
         let new_len = page_align(new_len).filter(|l| *l != 0).ok_or(Errno::EINVAL)?;
         let mut areas = self.areas().write();
         let vma = areas.get(addr).ok_or(Errno::EFAULT)?.value.clone();
-        if vma.flags().contains(VmFlags::SEALED) {
-            return Err(Errno::EPERM);
-        }
-        let (result, grown) = if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 {
-            let request = Move { addr, old_len, new_len, new_addr, flags, limits };
-            (self.mremap_to(&mut areas, request)?, new_len > old_len)
-        } else if old_len >= new_len {
-            if old_len > new_len {
-                let end = addr.checked_add(old_len).filter(|e| *e <= TASK_SIZE).ok_or(Errno::EINVAL)?;
-                self.unmap_range(&mut areas, addr + new_len..end)?;
-            }
-            return Ok(addr);
-        } else {
-            self.check_resize(&vma, addr, old_len, new_len, flags, limits)?;
-            if let Some(addr) = self.grow_in_place(&mut areas, &vma, addr, old_len, new_len, limits)? {
-                (addr, true)
-            } else if flags & MREMAP_MAYMOVE != 0 {
-                let to = self.get_unmapped_area(&areas, 0, new_len, false, limits)?;
-                let request = Move { addr, old_len, new_len, new_addr: to, flags, limits };
-                (self.move_area(&mut areas, &vma, request)?, true)
-            } else {
-                return Err(Errno::ENOMEM);
-            }
-        };
         let locked = vma.flags() & (VmFlags::LOCKED | VmFlags::LOCKONFAULT) == VmFlags::LOCKED;
-        drop(areas);
+        let request = Move { addr, old_len, new_len, new_addr, flags, limits };
+        let moved = self.mremap_locked(&mut areas, &vma, request);
+        self.unlock_areas(areas);
+        let (result, grown) = moved?;
         if locked && grown {
             let _ = self.populate(result + old_len..result + new_len);
         }
         Ok(result)
+    }
+
+    /// Returns the new address, and whether the area grew.
+    fn mremap_locked(&self, areas: &mut VmaTree, vma: &Arc<Vma>, request: Move<'_>) -> Result<(usize, bool)> {
+        let Move { addr, old_len, new_len, flags, limits, .. } = request;
+        if vma.flags().contains(VmFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
+        if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 {
+            return Ok((self.mremap_to(areas, request)?, new_len > old_len));
+        }
+        if old_len >= new_len {
+            if old_len > new_len {
+                let end = addr.checked_add(old_len).filter(|e| *e <= TASK_SIZE).ok_or(Errno::EINVAL)?;
+                self.unmap_range(areas, addr + new_len..end)?;
+            }
+            return Ok((addr, false));
+        }
+        self.check_resize(vma, addr, old_len, new_len, flags, limits)?;
+        if let Some(addr) = self.grow_in_place(areas, vma, addr, old_len, new_len, limits)? {
+            return Ok((addr, true));
+        }
+        if flags & MREMAP_MAYMOVE == 0 {
+            return Err(Errno::ENOMEM);
+        }
+        let to = self.get_unmapped_area(areas, 0, new_len, false, limits)?;
+        Ok((self.move_area(areas, vma, Move { new_addr: to, ..request })?, true))
     }
 
     fn mremap_to(&self, areas: &mut VmaTree, mut request: Move<'_>) -> Result<usize> {
@@ -173,9 +181,10 @@ impl AddressSpace {
             overcommit::charge(new_pages, self.counters(), limits.is_admin)?;
         }
         let range = new_addr..new_addr + new_len;
-        let copy = self.copy_area(areas, vma, addr, range.clone());
-        let copy = match copy {
-            Ok(copy) => copy,
+        let copied = uffd::note_remap(areas, vma, addr, new_addr, old_len)
+            .and_then(|event| Ok((event, self.copy_area(areas, vma, addr, range.clone())?)));
+        let (event, copy) = match copied {
+            Ok(copied) => copied,
             Err(error) => {
                 if accounted {
                     overcommit::uncharge(new_pages);
@@ -186,9 +195,9 @@ impl AddressSpace {
         let moved = {
             let _old = vma.write();
             let _new = copy.write();
-            let moved = move_tables(self, addr, new_addr, old_len);
+            let moved = move_tables(self, addr, new_addr, old_len, copy.flags());
             if moved < old_len {
-                move_tables(self, new_addr, addr, moved);
+                move_tables(self, new_addr, addr, moved, vm_flags);
             }
             moved
         };
@@ -196,6 +205,9 @@ impl AddressSpace {
         if moved < old_len {
             let _ = self.unmap_range(areas, range);
             return Err(Errno::ENOMEM);
+        }
+        if let Some(event) = event {
+            areas.events.push_reserved(event);
         }
         if flags & MREMAP_DONTUNMAP != 0 {
             let new_flags = vm_flags - (VmFlags::LOCKED | VmFlags::LOCKONFAULT);
@@ -215,8 +227,13 @@ impl AddressSpace {
         addr: usize,
         range: Range<usize>,
     ) -> Result<Arc<Vma>> {
-        let copy = Vma::new(self, range.clone(), vma.flags(), vma.index_of(addr), vma.backing().clone())?;
+        let followed = vma.uffd().is_some_and(|context| context.follows_moves());
+        let flags = if followed { vma.flags() } else { vma.flags() - VmFlags::UFFD };
+        let copy = Vma::new(self, range.clone(), flags, vma.index_of(addr), vma.backing().clone())?;
         copy.inherit(vma);
+        if !followed {
+            copy.set_uffd(None);
+        }
         let linked = rmap::clone_anon(vma, &copy, Inherit::SameProcess)
             .and_then(|()| self.link_file(&copy))
             .and_then(|()| areas.insert(range, copy.clone()).map_err(map_error));
@@ -257,7 +274,7 @@ impl AddressSpace {
             while at < end {
                 let next = &areas.get(at).ok_or(Errno::EINVAL)?.value;
                 let same = next.file().is_some_and(|f| Arc::ptr_eq(f, &file));
-                if !same || next.flags() != vma.flags() {
+                if !same || next.flags() | VmFlags::SOFTDIRTY != vma.flags() | VmFlags::SOFTDIRTY {
                     return Err(Errno::EINVAL);
                 }
                 at = next.end();

@@ -1,6 +1,6 @@
 //! Bringing pages in and reaching them from the kernel: populate, debugger access, futex keys.
 
-use crate::fault::{Access, Asker};
+use crate::fault::{Access, Asker, FaultError};
 use crate::folio::Folio;
 use crate::frames;
 use crate::page::{Page, PageFlags, tag};
@@ -78,9 +78,19 @@ impl AddressSpace {
             let access = if write { Access::Write } else { Access::Read };
             // A bounded stretch per hold of the lock.
             let stop = end.min(at + (64 << PAGE_SHIFT));
-            while at < stop {
-                self.fault_in(&entry.value, at, access, Asker::Cpu)?;
-                at += PAGE_SIZE;
+            let mut ask = false;
+            while at < stop && !ask {
+                match self.fault_in(&entry.value, at, access, Asker::Cpu) {
+                    Err(FaultError::Userfault) => ask = true,
+                    outcome => {
+                        outcome?;
+                        at += PAGE_SIZE;
+                    }
+                }
+            }
+            if ask {
+                drop(areas);
+                self.userfault(at, access, Asker::Cpu)?;
             }
         }
         Ok(())
@@ -97,12 +107,19 @@ impl AddressSpace {
                 return Err(Errno::EINVAL);
             }
             let stop = entry.end().min(range.end).min(at + (64 << PAGE_SHIFT));
-            while at < stop {
-                self.fault_in(&entry.value, at, access, Asker::Cpu).map_err(|error| match error {
-                    crate::fault::FaultError::Forbidden => Errno::EINVAL,
-                    other => other.into(),
-                })?;
-                at += PAGE_SIZE;
+            let mut ask = false;
+            while at < stop && !ask {
+                match self.fault_in(&entry.value, at, access, Asker::Cpu) {
+                    Ok(_) => at += PAGE_SIZE,
+                    Err(FaultError::Userfault) => ask = true,
+                    Err(FaultError::Forbidden) => return Err(Errno::EINVAL),
+                    Err(FaultError::Poisoned) => return Err(Errno::EHWPOISON),
+                    Err(other) => return Err(other.into()),
+                }
+            }
+            if ask {
+                drop(areas);
+                self.userfault(at, access, Asker::Cpu)?;
             }
         }
         Ok(())
@@ -185,7 +202,14 @@ impl AddressSpace {
             if vma.flags().intersects(VmFlags::IO | VmFlags::PFNMAP) {
                 return Err(Errno::EFAULT);
             }
-            self.fault_in(vma, addr, access, asker)?;
+            match self.fault_in(vma, addr, access, asker) {
+                Err(FaultError::Userfault) => {
+                    drop(areas);
+                    self.userfault(addr, access, asker)?;
+                    continue;
+                }
+                outcome => outcome?,
+            };
             let Some(table) = self.pgd().table(addr) else { continue };
             let table = table.lock();
             let pte = table.cell(addr).load();

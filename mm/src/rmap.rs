@@ -21,6 +21,7 @@
 
 use crate::fallible::{TryVec, try_arc};
 use crate::page::{Page, tag};
+use crate::ptable::Marker;
 use crate::vma::{VmFlags, Vma};
 use abi::Result;
 use alloc::sync::Arc;
@@ -352,7 +353,8 @@ pub(crate) fn unmap_file_page(page: &'static Page) -> bool {
                 if !maps(cell.load(), page) {
                     return;
                 }
-                let old = cell.swap(Pte::NONE);
+                let guarded = cell.load().is_uffd_wp() && vma.flags().contains(VmFlags::UFFD_WP);
+                let old = cell.swap(if guarded { Marker::UFFD_WP.entry() } else { Pte::NONE });
                 if old.is_dirty() {
                     crate::filemap::mark_dirty_from_pte(page);
                 }

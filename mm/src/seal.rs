@@ -9,10 +9,10 @@ use abi::raw::{MADV_DONTFORK, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE, MA
 use abi::{Errno, Result};
 use core::ops::Range;
 
-/// `EPERM` if a sealed area lies in `range`.
-pub(crate) fn check_unsealed(areas: &VmaTree, range: Range<usize>) -> Result<()> {
-    let sealed = areas.overlapping(range).any(|entry| entry.value.flags().contains(VmFlags::SEALED));
-    if sealed { Err(Errno::EPERM) } else { Ok(()) }
+/// The flags that areas in `range` have; `EPERM` if one of them is sealed.
+pub(crate) fn check_unsealed(areas: &VmaTree, range: Range<usize>) -> Result<VmFlags> {
+    let flags = areas.overlapping(range).fold(VmFlags::empty(), |all, entry| all | entry.value.flags());
+    if flags.contains(VmFlags::SEALED) { Err(Errno::EPERM) } else { Ok(flags) }
 }
 
 /// Whether `advice` would discard what a sealed area holds although the program could not overwrite it.

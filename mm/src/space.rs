@@ -22,13 +22,16 @@ use crate::fallible::try_arc;
 use crate::gather::{Gather, Which};
 use crate::ptable::Pgd;
 use crate::rmap::{self, Inherit};
+use crate::uffd::Event;
 use crate::vma::{Backing, VmFlags, Vma, VmaRead, VmaTree};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use arch::layout::TASK_SIZE;
+use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use sched::mutex::RwSemaphore;
+use sched::mutex::{RwSemaphore, RwSemaphoreWriteGuard};
 use sync::{RcuPtr, RcuReadSide};
 
 /// `vm.mmap_min_addr`: below it only `CAP_SYS_RAWIO` may map.
@@ -98,8 +101,6 @@ pub struct Layout {
     pub arg_end: AtomicUsize,
     pub env_start: AtomicUsize,
     pub env_end: AtomicUsize,
-    pub auxv_start: AtomicUsize,
-    pub auxv_end: AtomicUsize,
     pub vdso: AtomicUsize,
 }
 
@@ -119,8 +120,6 @@ impl Layout {
             (&self.arg_end, &other.arg_end),
             (&self.env_start, &other.env_start),
             (&self.env_end, &other.env_end),
-            (&self.auxv_start, &other.auxv_start),
-            (&self.auxv_end, &other.auxv_end),
             (&self.vdso, &other.vdso),
         ];
         for (to, from) in pairs {
@@ -128,6 +127,20 @@ impl Layout {
         }
     }
 }
+
+/// Flags of an address space.
+pub mod mm_flags {
+    /// Nothing that can be written may be executed, and nothing becomes executable (`PR_MDWE_REFUSE_EXEC_GAIN`).
+    pub const DENY_WRITE_EXEC: u32 = 1;
+    /// Children and the next program do not have it (`PR_MDWE_NO_INHERIT`).
+    pub const DENY_NOT_INHERITED: u32 = 2;
+}
+
+/// Words of an auxiliary vector, with the two zeros at its end.
+pub const AUXV_WORDS: usize = arch::layout::AUXV_WORDS;
+
+/// An auxiliary vector, filled up with zeros.
+pub type Auxv = [usize; AUXV_WORDS];
 
 /// One address space. See the module documentation.
 pub struct AddressSpace {
@@ -140,8 +153,10 @@ pub struct AddressSpace {
     pub layout: Layout,
     /// Flags that new areas get in addition: `mlockall(MCL_FUTURE)`.
     def_flags: AtomicU64,
-    /// For the kernel's own flags (dumpable and the like); copied by fork.
-    pub flags: AtomicU32,
+    /// Flags of [`mm_flags`].
+    flags: AtomicU32,
+    /// The auxiliary vector as exec made it, or `prctl(PR_SET_MM_AUXV)`.
+    auxv: SpinLock<Option<Arc<Auxv>>>,
     /// Commands that were registered with `membarrier(2)`; a child has them too.
     pub membarrier: AtomicU32,
     /// Being torn apart by the OOM reaper: faults must not repopulate it.
@@ -161,12 +176,13 @@ impl AddressSpace {
         let space = try_arc(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             pgd: try_arc(pgd)?,
-            areas: RwSemaphore::new(VmaTree::new()),
+            areas: RwSemaphore::new(VmaTree::default()),
             cache: [const { RcuPtr::empty() }; CACHE_SLOTS],
             counters: Counters::default(),
             layout: Layout::default(),
             def_flags: AtomicU64::new(0),
             flags: AtomicU32::new(0),
+            auxv: SpinLock::new(None),
             membarrier: AtomicU32::new(0),
             oom: AtomicU32::new(0),
             has_pins: AtomicBool::new(false),
@@ -228,10 +244,56 @@ impl AddressSpace {
         &self.areas
     }
 
+    /// Lets go of `mmap_lock` and tells userfaultfds what was done under it; waits until they know.
+    pub(crate) fn unlock_areas(&self, mut areas: RwSemaphoreWriteGuard<'_, VmaTree>) {
+        let events = core::mem::take(&mut areas.events);
+        drop(areas);
+        for event in events {
+            event.deliver();
+        }
+    }
+
     /// Memory counters.
     #[inline]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Flags of [`mm_flags`].
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Sets `flags` in addition.
+    pub fn add_flags(&self, flags: u32) {
+        self.flags.fetch_or(flags, Ordering::Relaxed);
+    }
+
+    /// Takes the flags over from `from`: in a child, and in the next program.
+    pub fn inherit_flags(&self, from: &Self) {
+        let flags = from.flags();
+        let kept = if flags & mm_flags::DENY_NOT_INHERITED != 0 { 0 } else { flags };
+        self.flags.store(kept, Ordering::Relaxed);
+    }
+
+    /// Whether an area with flags `old` must not get `new`.
+    #[inline]
+    pub(crate) fn denies_exec(&self, old: VmFlags, new: VmFlags) -> bool {
+        self.flags() & mm_flags::DENY_WRITE_EXEC != 0
+            && new.contains(VmFlags::EXEC)
+            && (new.contains(VmFlags::WRITE) || !old.contains(VmFlags::EXEC))
+    }
+
+    /// The auxiliary vector.
+    pub fn auxv(&self) -> Option<Arc<Auxv>> {
+        self.auxv.lock().clone()
+    }
+
+    /// Sets the auxiliary vector that others are shown.
+    pub fn set_auxv(&self, auxv: Arc<Auxv>) {
+        let old = self.auxv.lock().replace(auxv);
+        drop(old);
     }
 
     /// Bytes in page tables (`VmPTE`).
@@ -346,15 +408,18 @@ impl AddressSpace {
     pub fn fork(&self) -> Result<Arc<Self>> {
         let child = Self::new()?;
         child.layout.copy_from(&self.layout);
-        child.flags.store(self.flags.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.inherit_flags(self);
+        let auxv = self.auxv.lock().clone();
+        *child.auxv.lock() = auxv;
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let areas = self.areas.write();
         let mut flush = false;
         let mut result = Ok(());
+        let mut forks = Vec::new();
         {
             let mut copies = child.areas.write();
             for entry in areas.iter() {
-                result = self.fork_area(&child, &mut copies, &entry.value, &mut flush);
+                result = self.fork_area(&child, &mut copies, &entry.value, &mut flush, &mut forks);
                 if result.is_err() {
                     break;
                 }
@@ -364,7 +429,11 @@ impl AddressSpace {
             arch::tlb::flush_mm(self.pgd.context());
         }
         drop(areas);
-        result.map(|()| child)
+        result?;
+        for event in forks {
+            event.deliver();
+        }
+        Ok(child)
     }
 
     fn fork_area(
@@ -373,18 +442,26 @@ impl AddressSpace {
         copies: &mut VmaTree,
         vma: &Arc<Vma>,
         flush: &mut bool,
+        forks: &mut Vec<Event>,
     ) -> Result<()> {
         let flags = vma.flags();
         if flags.contains(VmFlags::DONTCOPY) {
             return Ok(());
         }
+        let uffd = match vma.uffd() {
+            Some(context) => context.fork_to(child, forks)?,
+            None => None,
+        };
         let pages = vma.pages();
         let accounted = flags.contains(VmFlags::ACCOUNT);
         if accounted {
             crate::overcommit::charge(pages, &self.counters, false)?;
         }
         // Locks are not inherited, mlock(2).
-        let new_flags = flags & !(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
+        let mut new_flags = flags & !(VmFlags::LOCKED | VmFlags::LOCKONFAULT);
+        if uffd.is_none() {
+            new_flags -= VmFlags::UFFD;
+        }
         let copy = match Vma::new(child, vma.range(), new_flags, vma.pgoff(), vma.backing().clone()) {
             Ok(copy) => copy,
             Err(error) => {
@@ -395,6 +472,9 @@ impl AddressSpace {
             }
         };
         copy.inherit(vma);
+        if flags.intersects(VmFlags::UFFD) {
+            copy.set_uffd(uffd);
+        }
         if copies.insert(vma.range(), copy.clone()).is_err() {
             if accounted {
                 crate::overcommit::uncharge(pages);
@@ -409,7 +489,8 @@ impl AddressSpace {
         }
         rmap::clone_anon(vma, &copy, Inherit::Fork)?;
         let special = matches!(vma.backing(), Backing::Special(_)) || flags.contains(VmFlags::PFNMAP);
-        if special || vma.has_anon() {
+        // A protection that a userfaultfd asked for is in the entries and nowhere else.
+        if special || vma.has_anon() || new_flags.contains(VmFlags::UFFD_WP) {
             let _no_faults = vma.write();
             *flush |= crate::copy::copy_area_tables(self, child, vma, &copy)?;
         }

@@ -24,6 +24,7 @@ use crate::filemap::Mapping;
 use crate::mempolicy::Policy;
 use crate::rmap::AnonVma;
 use crate::space::AddressSpace;
+use crate::uffd::{Context, Event};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -38,7 +39,27 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// The areas of one address space, by address.
-pub type VmaTree = RangeMap<Arc<Vma>>;
+#[derive(Default)]
+pub struct VmaTree {
+    map: RangeMap<Arc<Vma>>,
+    /// What the holder of `mmap_lock` has to tell userfaultfds once it has let go: [`AddressSpace::unlock_areas`].
+    pub(crate) events: Vec<Event>,
+}
+
+impl core::ops::Deref for VmaTree {
+    type Target = RangeMap<Arc<Vma>>;
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.map
+    }
+}
+
+impl core::ops::DerefMut for VmaTree {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.map
+    }
+}
 
 /// Pages that stay free below a stack, so that it cannot run into its neighbour.
 pub const STACK_GUARD_GAP: usize = 256 * PAGE_SIZE;
@@ -65,8 +86,12 @@ bitflags! {
         const MAYSHARE = 0x80;
         /// A stack: grows down when the page below it is touched.
         const GROWSDOWN = 0x100;
+        /// A `userfaultfd(2)` is asked for pages that are missing.
+        const UFFD_MISSING = 0x200;
         /// Frames without page descriptors (device memory).
         const PFNMAP = 0x400;
+        /// A `userfaultfd(2)` learns of stores to pages that it protected.
+        const UFFD_WP = 0x1000;
         /// Pages are locked into memory.
         const LOCKED = 0x2000;
         /// Device registers.
@@ -101,11 +126,15 @@ bitflags! {
         const DROPPABLE = 0x10_0000_0000;
         /// Not for users to unmap or change piecemeal: vDSO and the like.
         const SPECIAL = 0x20_0000_0000;
+        /// A `userfaultfd(2)` is asked before cached pages are mapped.
+        const UFFD_MINOR = 0x40_0000_0000;
         /// Has a memory policy of its own (not one of Linux's bits).
         const POLICY = 1 << 62;
         /// `mseal(2)`: stays where it is, as it is.
         const SEALED = 1 << 63;
 
+        /// A `userfaultfd(2)` has a say.
+        const UFFD = Self::UFFD_MISSING.bits() | Self::UFFD_WP.bits() | Self::UFFD_MINOR.bits();
         /// The three access bits.
         const ACCESS = 0x7;
         /// Never merged with a neighbour.
@@ -152,7 +181,7 @@ impl VmFlags {
 
     /// The two-letter names of the `VmFlags:` line in `/proc/PID/smaps`, in Linux's order.
     pub fn smaps_names(self) -> impl Iterator<Item = &'static str> {
-        const NAMES: [(VmFlags, &str); 22] = [
+        const NAMES: [(VmFlags, &str); 24] = [
             (VmFlags::READ, "rd"),
             (VmFlags::WRITE, "wr"),
             (VmFlags::EXEC, "ex"),
@@ -162,7 +191,9 @@ impl VmFlags {
             (VmFlags::MAYEXEC, "me"),
             (VmFlags::MAYSHARE, "ms"),
             (VmFlags::GROWSDOWN, "gd"),
+            (VmFlags::UFFD_MISSING, "um"),
             (VmFlags::PFNMAP, "pf"),
+            (VmFlags::UFFD_WP, "uw"),
             (VmFlags::LOCKED, "lo"),
             (VmFlags::IO, "io"),
             (VmFlags::SEQ_READ, "sr"),
@@ -176,9 +207,10 @@ impl VmFlags {
             (VmFlags::DONTDUMP, "dd"),
             (VmFlags::SOFTDIRTY, "sd"),
         ];
-        const MORE: [(VmFlags, &str); 4] = [
+        const MORE: [(VmFlags, &str); 5] = [
             (VmFlags::HUGEPAGE, "hg"),
             (VmFlags::NOHUGEPAGE, "nh"),
+            (VmFlags::UFFD_MINOR, "ui"),
             (VmFlags::DROPPABLE, "dp"),
             (VmFlags::SEALED, "sl"),
         ];
@@ -209,7 +241,7 @@ pub struct MmapSetup {
 }
 
 /// How a mapped file shows in `/proc/PID/maps`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmFileId {
     /// Device number (major).
     pub major: u32,
@@ -302,6 +334,8 @@ pub(crate) struct Extra {
     pub(crate) name: Option<Arc<[u8]>>,
     /// The memory policy; there is one if [`VmFlags::POLICY`] is set.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// The userfaultfd; there is one if one of [`VmFlags::UFFD`] is set.
+    pub(crate) uffd: Option<Arc<Context>>,
 }
 
 /// The area has been taken out of the tree, for good.
@@ -564,17 +598,34 @@ impl Vma {
         drop(old);
     }
 
+    /// The userfaultfd that has a say about the area.
+    pub(crate) fn uffd(&self) -> Option<Arc<Context>> {
+        if !self.flags().intersects(VmFlags::UFFD) {
+            return None;
+        }
+        self.extra.lock().uffd.clone()
+    }
+
+    /// Replaces the userfaultfd; the flags are the caller's.
+    pub(crate) fn set_uffd(&self, context: Option<Arc<Context>>) {
+        let old = core::mem::replace(&mut self.extra.lock().uffd, context);
+        drop(old);
+    }
+
     /// Takes over what another area has besides its pages: a copy by fork, a split, a move.
     pub(crate) fn inherit(&self, other: &Self) {
         let extra = other.extra.lock().clone();
-        *self.extra.lock() = extra;
+        let old = core::mem::replace(&mut *self.extra.lock(), extra);
+        drop(old);
     }
 
     /// Whether both have the same besides their pages.
     pub(crate) fn same_extra(&self, other: &Self) -> bool {
         let mine = self.extra.lock().clone();
         let theirs = other.extra.lock();
-        mine.name == theirs.name && mine.policy == theirs.policy
+        mine.name == theirs.name
+            && mine.policy == theirs.policy
+            && mine.uffd.as_ref().map(Arc::as_ptr) == theirs.uffd.as_ref().map(Arc::as_ptr)
     }
 
     // ---- changes: `mmap_lock` and the area's write lock are held ---------------------------

@@ -37,8 +37,10 @@ pub mod hrtimer;
 pub mod kthread;
 pub mod loadavg;
 mod lockcheck;
+pub mod lockup;
 pub mod mm;
 pub mod mutex;
+pub mod ntp;
 pub mod pi;
 pub(crate) mod platform;
 pub mod policy;
@@ -46,7 +48,6 @@ pub mod rcu;
 pub(crate) mod rq;
 mod rwsem;
 mod semaphore;
-#[cfg(target_os = "none")]
 pub mod softirq;
 pub mod stack;
 pub mod state;
@@ -183,10 +184,12 @@ pub fn irq_enter() {
     platform::irq_enter();
 }
 
-/// For `TrapHandler::timer`: this CPU's timer fired. Interrupts off.
-pub fn timer_interrupt(from_user: bool) {
+/// For `TrapHandler::timer`: this CPU's timer fired. Interrupts off. If the CPU has not been able to switch tasks for too long, and
+/// that is to be reported: for how many nanoseconds.
+pub fn timer_interrupt(from_user: bool) -> Option<u64> {
     platform::irq_enter();
     platform::timer_interrupt(from_user);
+    lockup::to_report(arch::cpu::current())
 }
 
 /// For `TrapHandler::ipi` with `Ipi::Reschedule`.

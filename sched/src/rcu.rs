@@ -19,11 +19,12 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::AtomicU64;
 
-use arch::cpu::MAX_CPUS;
+use arch::cpu::{CpuMask, MAX_CPUS};
 use arch::preempt::PreemptGuard;
 use arch::sync::SpinLockIrq;
-use sync::{RcuReadSide, Retired};
+use sync::{Once, RcuReadSide, Retired};
 
 use crate::completion::Completion;
 use crate::heap::NoFailScope;
@@ -273,6 +274,22 @@ pub(crate) fn has_work(cpu: arch::cpu::CpuId) -> bool {
 pub(crate) fn is_waiting(cpu: arch::cpu::CpuId) -> bool {
     let queue = QUEUES[cpu.index()].lock();
     !queue.waiting.is_empty() || !queue.new.is_empty()
+}
+
+/// How long a grace period may take before CPUs that keep it from ending are reported, in nanoseconds; 0 for ever.
+pub static STALL_NS: AtomicU64 = AtomicU64::new(21_000_000_000);
+static ON_STALL: Once<fn(CpuMask)> = Once::new();
+
+/// Registers who reports, with interrupts off, that CPUs keep a grace period from ending.
+pub fn on_stall(report: fn(CpuMask)) {
+    ON_STALL.call_once(|| report);
+}
+
+/// `cpus` keep a grace period from ending. Interrupts off.
+pub(crate) fn stalled(cpus: CpuMask) {
+    if let Some(report) = ON_STALL.get() {
+        report(cpus);
+    }
 }
 
 /// Makes retired `RcuPtr` values come here. Once, at boot, before any is dropped.

@@ -432,6 +432,14 @@ impl Current {
         self.state.swap(state.bits(), Ordering::SeqCst);
     }
 
+    /// Sets a state that is not the wait for a condition: stopped, traced, dead. Nobody looks at it again in a loop, so it must not be
+    /// lost to a waker that was meant for an earlier sleep: one that saw the task asleep before it went on by itself, and is about to
+    /// write that it runs. Such a waker holds `pi_lock` (`set_special_state`).
+    pub fn set_special_state(&self, state: State) {
+        let _wakers_out = self.pi_lock.lock();
+        self.set_state(state);
+    }
+
     /// The condition came true: do not sleep after all.
     #[inline]
     pub fn set_running(&self) {

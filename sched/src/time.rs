@@ -1,8 +1,8 @@
 //! Timekeeping: the system's clocks over the processor's cycle counter.
 //!
 //! The cycle counter gives raw time (`CLOCK_MONOTONIC_RAW`). Monotonic time follows it with the
-//! frequency correction of `adjtimex(2)`; without a correction the two are the same and reading
-//! either is the same few instructions. The wall clock is monotonic time plus an offset that
+//! correction of `adjtimex(2)`, which [`Ntp`] makes anew each second; without a correction the two are
+//! the same and reading either is the same few instructions. The wall clock is monotonic time plus an offset that
 //! `settimeofday(2)` changes; boot time is the same as monotonic time, as the machine never
 //! suspends. The coarse clocks show the time of the last tick. The vDSO's data page repeats all of
 //! it for user space.
@@ -11,9 +11,13 @@
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use abi::time::NSEC_PER_SEC;
+use abi::Result;
+use abi::time::{NSEC_PER_SEC, Timeval, Timex};
 use arch::sync::SpinLockIrq;
 use sync::{Once, SeqCount};
+
+use crate::ntp::{self, Ntp};
+use crate::workqueue::{self, Work};
 
 /// Ticks per second.
 pub const HZ: u64 = 250;
@@ -57,22 +61,18 @@ static SLOPE_MONO: AtomicU64 = AtomicU64::new(0);
 static SLOPE_RATE: AtomicU64 = AtomicU64::new(0);
 
 struct Keeper {
-    /// The permanent correction of `adjtimex`, in units of 2^-32.
-    frequency: i64,
-    /// The coarse correction of `adjtimex` (`ADJ_TICK`), in the same units.
-    tick: i64,
-    /// What `adjtime` has still to slew, nanoseconds.
-    slew_ns: i64,
+    ntp: Ntp,
+    /// When the wall clock's next second begins, on the monotonic clock.
+    next_second: u64,
     timezone: (i32, i32),
 }
 
 static KEEPER: SpinLockIrq<Keeper> =
-    SpinLockIrq::new(Keeper { frequency: 0, tick: 0, slew_ns: 0, timezone: (0, 0) });
+    SpinLockIrq::new(Keeper { ntp: Ntp::new(), next_second: 0, timezone: (0, 0) });
 
 static ON_SET: Once<fn()> = Once::new();
-
-/// 500 parts per million, the rate of `adjtime` and the limit of `adjtimex`, in units of 2^-32.
-const SLEW_RATE: i64 = (500 << 32) / 1_000_000;
+/// Tells everybody that a leap second moved the wall clock. Made when one is announced.
+static LEAP: Once<Work> = Once::new();
 
 /// Nanoseconds on the raw clock: what the scheduler itself measures with.
 #[inline]
@@ -162,13 +162,24 @@ pub(crate) fn to_monotonic(clock: Clock, ns: u64) -> u64 {
 
 /// Sets the wall clock (`settimeofday`, `clock_settime`, RTC at boot).
 pub fn set_realtime(ns: u64) {
-    {
-        let keeper = KEEPER.lock();
-        WALL_OFFSET.store(ns.wrapping_sub(monotonic_ns()), Ordering::Relaxed);
-        SET_COUNT.fetch_add(1, Ordering::Release);
-        update_vdso(&keeper);
-    }
+    move_wall(&mut KEEPER.lock(), |now| ns.wrapping_sub(now));
     clock_was_set();
+}
+
+/// Gives the wall clock the offset that `offset` makes of the monotonic time.
+fn move_wall(keeper: &mut Keeper, offset: impl FnOnce(u64) -> u64) {
+    let now = monotonic_ns();
+    WALL_OFFSET.store(offset(now), Ordering::Relaxed);
+    SET_COUNT.fetch_add(1, Ordering::Release);
+    keeper.ntp.clear();
+    keeper.next_second = second_after(now);
+    apply_slope(keeper);
+    update_vdso(keeper);
+}
+
+/// When the wall clock's next second begins, `now` and the answer on the monotonic clock.
+fn second_after(now: u64) -> u64 {
+    now + NSEC_PER_SEC - now.wrapping_add(WALL_OFFSET.load(Ordering::Relaxed)) % NSEC_PER_SEC
 }
 
 fn clock_was_set() {
@@ -192,18 +203,6 @@ pub fn clock_set_count() -> u32 {
     SET_COUNT.load(Ordering::Acquire)
 }
 
-/// The offset of TAI to the wall clock, seconds.
-pub fn tai_offset() -> i32 {
-    TAI_OFFSET_S.load(Ordering::Relaxed)
-}
-
-/// Sets the offset of TAI to the wall clock (`ADJ_TAI`).
-pub fn set_tai_offset(seconds: i32) {
-    let keeper = KEEPER.lock();
-    TAI_OFFSET_S.store(seconds, Ordering::Relaxed);
-    update_vdso(&keeper);
-}
-
 /// The kernel's time zone: (minutes west, DST kind).
 pub fn timezone() -> (i32, i32) {
     KEEPER.lock().timezone
@@ -216,47 +215,43 @@ pub fn set_timezone(minutes_west: i32, dst: i32) {
     update_vdso(&keeper);
 }
 
-/// The frequency correction in Linux's unit, parts per million with 16 fractional bits.
-pub fn frequency() -> i64 {
-    // 2^-32 to 2^-16 ppm.
-    let frequency = KEEPER.lock().frequency;
-    ((i128::from(frequency) * (1_000_000 << 16)) >> 32) as i64
+/// adjtimex(2): steps the wall clock by `step_ns` first, does and reports what [`Ntp::adjust`] describes, and the time.
+/// The caller checked rights and values. Returns the state of the clock (`TIME_*`).
+///
+/// # Errors
+/// `ENOMEM` for what a leap second needs.
+pub fn adjtimex(tx: &mut Timex, step_ns: Option<i64>) -> Result<i32> {
+    if LEAP.get().is_none() && tx.status & (ntp::STA_INS | ntp::STA_DEL) != 0 {
+        let work = Work::new(clock_was_set)?;
+        LEAP.call_once(|| work);
+    }
+    let state = {
+        let mut keeper = KEEPER.lock();
+        if let Some(step_ns) = step_ns {
+            let wall = WALL_OFFSET.load(Ordering::Relaxed);
+            move_wall(&mut keeper, |_| wall.wrapping_add_signed(step_ns));
+        }
+        let wall = realtime_ns();
+        let state = keeper.ntp.adjust(tx, (wall / NSEC_PER_SEC).cast_signed());
+        tx.time = Timeval::from_ns(wall);
+        if tx.status & ntp::STA_NANO != 0 {
+            tx.time.usec = (wall % NSEC_PER_SEC).cast_signed();
+        }
+        TAI_OFFSET_S.store(keeper.ntp.tai_s(), Ordering::Relaxed);
+        apply_slope(&keeper);
+        update_vdso(&keeper);
+        state
+    };
+    if step_ns.is_some() {
+        clock_was_set();
+    }
+    Ok(state)
 }
 
-/// Sets the frequency correction (`ADJ_FREQUENCY`), clamped to 500 ppm.
-pub fn set_frequency(ppm16: i64) {
-    let limit = 500 << 16;
-    let frequency = (i128::from(ppm16.clamp(-limit, limit)) << 32) / (1_000_000 << 16);
-    let mut keeper = KEEPER.lock();
-    keeper.frequency = frequency as i64;
-    apply_slope(&keeper);
-}
-
-/// Says how many microseconds a hundredth of a second has (`ADJ_TICK`): 9000 to 11000.
-pub fn set_tick_us(us: i64) {
-    let mut keeper = KEEPER.lock();
-    keeper.tick = ((us.clamp(9_000, 11_000) - 10_000) << 32) / 10_000;
-    apply_slope(&keeper);
-}
-
-/// Slews the clock by `delta_ns` at 500 ppm (`adjtime`); returns what was left of the last slew.
-pub fn slew(delta_ns: i64) -> i64 {
-    let mut keeper = KEEPER.lock();
-    // Symmetric, so that the size of a slew is a number as well.
-    let left = core::mem::replace(&mut keeper.slew_ns, delta_ns.max(-i64::MAX));
-    apply_slope(&keeper);
-    left
-}
-
-/// What is left of the current slew, nanoseconds.
-pub fn slew_remaining() -> i64 {
-    KEEPER.lock().slew_ns
-}
-
-/// Starts a new slope at this moment.
+/// Starts a new slope at this moment, if the rate changed.
 fn apply_slope(keeper: &Keeper) {
-    let rate = keeper.frequency + keeper.tick + SLEW_RATE * keeper.slew_ns.signum();
-    if rate == 0 && !SLOPED.load(Ordering::Relaxed) {
+    let rate = keeper.ntp.rate();
+    if rate == SLOPE_RATE.load(Ordering::Relaxed).cast_signed() {
         return;
     }
     let raw = arch::time::now_ns();
@@ -273,25 +268,41 @@ fn apply_slope(keeper: &Keeper) {
 /// The tick of the CPU that keeps time. Interrupts off.
 pub(crate) fn tick() {
     let now = monotonic_ns();
-    let before = COARSE.swap(now, Ordering::Relaxed);
+    COARSE.store(now, Ordering::Relaxed);
     let mut keeper = KEEPER.lock();
-    if keeper.slew_ns != 0 {
-        let most = keeper.slew_ns.unsigned_abs();
-        let done = (now.saturating_sub(before) / 2000).min(most).cast_signed();
-        // Towards zero, by no more than there is.
-        keeper.slew_ns -= done.wrapping_mul(keeper.slew_ns.signum());
-        if keeper.slew_ns == 0 {
-            apply_slope(&keeper);
-        }
+    if now >= keeper.next_second {
+        seconds(&mut keeper, now);
     }
     update_vdso(&keeper);
 }
 
+/// Seconds of the wall clock began up to `now`: the correction of the running one.
+#[cold]
+fn seconds(keeper: &mut Keeper, now: u64) {
+    while now >= keeper.next_second {
+        let wall = keeper.next_second.wrapping_add(WALL_OFFSET.load(Ordering::Relaxed));
+        let leap = keeper.ntp.second(wall / NSEC_PER_SEC);
+        if leap != 0 {
+            let by = i64::from(leap) * NSEC_PER_SEC.cast_signed();
+            let offset = WALL_OFFSET.load(Ordering::Relaxed);
+            WALL_OFFSET.store(offset.wrapping_add_signed(by), Ordering::Relaxed);
+            TAI_OFFSET_S.store(keeper.ntp.tai_s(), Ordering::Relaxed);
+            SET_COUNT.fetch_add(1, Ordering::Release);
+            if let Some(work) = LEAP.get() {
+                workqueue::system().queue_work(work);
+            }
+        }
+        keeper.next_second += NSEC_PER_SEC;
+    }
+    apply_slope(keeper);
+}
+
 /// Starts the wall clock from the hardware's. Once, at boot, after the cycle counter is calibrated.
 pub fn init() {
-    let keeper = KEEPER.lock();
+    let mut keeper = KEEPER.lock();
     WALL_OFFSET.store(arch::time::boot_epoch_ns(), Ordering::Relaxed);
     COARSE.store(monotonic_ns(), Ordering::Relaxed);
+    keeper.next_second = second_after(monotonic_ns());
     update_vdso(&keeper);
 }
 

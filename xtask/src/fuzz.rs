@@ -65,6 +65,12 @@ pub struct Run {
     pub calls: String,
 }
 
+impl Default for Run {
+    fn default() -> Self {
+        Self { seed: 1, seconds: 60, programs: u64::MAX, workers: 4, user: 0, calls: String::new() }
+    }
+}
+
 /// What a kernel prints when something is wrong with it.
 pub const COMPLAINTS: &[&str] = &[
     "panicked",
@@ -76,6 +82,8 @@ pub const COMPLAINTS: &[&str] = &[
     "SLUB:",
     "cannot be killed",
     "soft lockup",
+    "blocked for more than",
+    "detected stalls on CPUs",
     "WARNING:",
 ];
 

@@ -80,10 +80,10 @@ fn crash(args: &Args, kernel: &Path, initrd: &Path) -> Result<ExitCode> {
     ];
     let mut failed = 0;
     for (word, last) in ends {
-        let words = format!("loglevel=4 panic=-1 sweep_crash={word}");
+        let words = format!("loglevel=4 panic=-1 kmemleak=on sweep_crash={word}");
         let mut machine = Machine::new(args.arch, kernel).initrd(initrd.to_path_buf()).append(&words);
         machine.smp.clone_from(&args.smp);
-        let limit = Duration::from_secs(120);
+        let limit = Duration::from_secs(300);
         let mut session = machine.start(limit)?;
         let found = session.wait_for(last, limit) == Waited::Found;
         let text = session.text();

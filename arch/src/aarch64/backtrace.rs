@@ -37,3 +37,8 @@ pub fn frames(mut fp: usize, mut f: impl FnMut(usize) -> bool) {
         fp = next;
     }
 }
+
+/// The word of kernel memory at `addr`; `None` where there is none.
+pub fn load(addr: usize) -> Option<usize> {
+    uaccess::load_kernel(addr)
+}

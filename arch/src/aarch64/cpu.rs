@@ -25,9 +25,12 @@ pub fn current() -> CpuId {
     CpuId(unsafe { (&raw const (*thread::current().as_ptr()).cpu).read_volatile() })
 }
 
-/// A pause in a spin loop.
+/// A pause in a spin loop: a hint for whoever shares the processor (another hardware thread, an emulator), and a barrier that takes
+/// a while where the hint does nothing.
 #[inline]
 pub fn relax() {
+    // SAFETY: a hint, without effect on registers or memory.
+    unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
     core::hint::spin_loop();
 }
 

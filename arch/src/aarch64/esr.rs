@@ -9,6 +9,8 @@ pub mod signals {
     pub const SIGTRAP: i32 = 5;
     pub const SIGBUS: i32 = 7;
     pub const SIGFPE: i32 = 8;
+    pub const SIGSEGV: i32 = 11;
+    pub const SI_KERNEL: i32 = 0x80;
     pub const ILL_ILLOPC: i32 = 1;
     pub const ILL_ILLOPN: i32 = 2;
     pub const BUS_ADRALN: i32 = 1;

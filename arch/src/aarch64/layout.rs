@@ -21,6 +21,10 @@ pub const TASK_SIZE: usize = 1 << 48;
 /// End of the addresses that a user copy may try: what lies between is nobody's, and faults. Larger than user space,
 /// so that a length that is cut later anyway may reach beyond its end, as with Linux's 52-bit kernels.
 pub const ACCESS_END: usize = 1 << 52;
+/// Whether indirect branches and the level 1 cache are controls of `PR_SET_SPECULATION_CTRL` here.
+pub const HAS_BRANCH_CONTROL: bool = false;
+/// Words of an auxiliary vector with its end, as Linux sizes it for this architecture.
+pub const AUXV_WORDS: usize = 50;
 /// Top of the first stack, before randomisation.
 pub const STACK_TOP: usize = TASK_SIZE;
 /// Where `ET_DYN` programs load without randomisation.

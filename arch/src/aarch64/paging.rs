@@ -13,6 +13,9 @@ use crate::sync::SpinLock;
 /// Levels of the table; the root is level `LEVELS - 1`.
 pub const LEVELS: usize = 4;
 
+/// Whether entries have a soft-dirty mark (`/proc/PID/clear_refs`), as on Linux of this architecture.
+pub const SOFT_DIRTY: bool = false;
+
 /// An entry in a live table.
 #[derive(Debug, Default)]
 #[repr(transparent)]

@@ -31,6 +31,7 @@ const PXN: u64 = 1 << 53;
 const UXN: u64 = 1 << 54;
 const DIRTY: u64 = 1 << 55;
 const SPECIAL: u64 = 1 << 56;
+const UFFD_WP: u64 = 1 << 57;
 const PROT_NONE: u64 = 1 << 58;
 const TABLE_PXN: u64 = 1 << 59;
 const TABLE_UXN: u64 = 1 << 60;
@@ -205,12 +206,36 @@ impl Pte {
         Self(if on { self.0 | SPECIAL } else { self.0 & !SPECIAL })
     }
 
+    /// A software mark: a store goes to a `userfaultfd(2)` first. Never together with write permission.
+    #[inline]
+    pub const fn is_uffd_wp(self) -> bool {
+        self.is_present() && self.0 & UFFD_WP != 0
+    }
+
+    /// With that mark; setting it takes the write permission away.
+    #[inline]
+    pub const fn with_uffd_wp(self, on: bool) -> Self {
+        if on { Self(self.with_writable(false).0 | UFFD_WP) } else { Self(self.0 & !UFFD_WP) }
+    }
+
+    /// Whether the page was written since soft-dirty marks were cleared; as on Linux there is no such mark here.
+    #[inline]
+    pub const fn is_soft_dirty(self) -> bool {
+        false
+    }
+
+    /// With that mark: nothing changes.
+    #[inline]
+    pub const fn with_soft_dirty(self, _on: bool) -> Self {
+        self
+    }
+
     /// Of another frame; all else stays.
     pub const fn with_pfn(self, pfn: Pfn) -> Self {
         Self(self.0 & !ADDR | pfn.0 << 12 & ADDR)
     }
 
-    /// With other permissions; frame, dirty, accessed and special marks stay.
+    /// With other permissions; frame and all marks stay.
     pub const fn with_prot(self, prot: Prot) -> Self {
         const CHANGED: u64 = VALID | PROT_NONE | USER | RDONLY | NG | WRITE | PXN | UXN;
         Self(self.0 & !(CHANGED | DIRTY) | permission_bits(prot)).with_dirty_if(self.is_dirty())
@@ -286,6 +311,15 @@ mod tests {
         assert_eq!(Pte::leaf(pfn, RO.union(Prot::EXEC), 0).0 & (USER | UXN | PXN), USER | PXN);
         let table = Pte::table(PhysAddr(0x5000), true);
         assert!(table.is_present() && !table.is_leaf(1) && table.pfn() == Pfn(5));
+    }
+
+    #[test]
+    fn guarded_by_userfaultfd() {
+        let pte = Pte::leaf(Pfn(7), RW, 0).with_dirty(true).with_uffd_wp(true);
+        assert!(pte.is_uffd_wp() && !pte.is_writable() && pte.is_dirty());
+        assert!(pte.with_prot(NOTHING).with_prot(RO).is_uffd_wp());
+        assert!(!pte.with_uffd_wp(false).is_writable() && !pte.with_uffd_wp(false).is_uffd_wp());
+        assert!(!Pte::software(3, u64::MAX).is_uffd_wp());
     }
 
     /// What the hardware does on a write: allowed if AP[2] is clear, or by clearing it if DBM is set.

@@ -19,6 +19,7 @@ use core::ptr::NonNull;
 
 use super::debug::DebugRegs;
 use super::preempt::NO_RESCHED;
+use super::sysreg::{read_sysreg, write_sysreg};
 use super::{debug, fpu};
 use crate::addr::VirtAddr;
 use crate::fpu::FpuState;
@@ -58,6 +59,8 @@ pub struct Thread {
     pub(super) fpu_reload: bool,
     /// This CPU's MDSCR_EL1.SS is set on its behalf.
     pub(super) stepping: bool,
+    /// Reading the counter is a fault (`PR_SET_TSC`): this CPU's CNTKCTL_EL1.EL0VCTEN is clear while it runs.
+    tsc_faults: bool,
     /// Breakpoints of a tracer.
     pub(super) debug: DebugRegs,
     /// Depth of [`crate::uaccess::NoFault`].
@@ -142,6 +145,7 @@ impl Thread {
             fpu_cpu: NO_CPU,
             fpu_reload: false,
             stepping: false,
+            tsc_faults: false,
             debug: DebugRegs::new(),
             no_fault: 0,
             fault_esr: 0,
@@ -211,6 +215,7 @@ impl Thread {
     pub fn fork_from(&mut self, parent: &mut Thread) -> Result<(), ()> {
         self.tls = parent.tls();
         self.fault_esr = 0;
+        self.tsc_faults = parent.tsc_faults;
         if let Some(from) = parent.fpu_saved() {
             let copy = from.try_clone().ok_or(())?;
             self.fpu = Some(copy);
@@ -232,6 +237,36 @@ impl Thread {
         if let Some(fpu) = &mut self.fpu {
             fpu.reset();
             self.reload_fpu_later();
+        }
+    }
+
+    /// There are no I/O ports: level 0.
+    pub fn io_level(&self) -> u8 {
+        0
+    }
+
+    /// Does nothing.
+    pub fn set_io_level(&mut self, _level: u8) {}
+
+    /// There are no I/O ports.
+    ///
+    /// # Errors
+    /// `ENOSYS`.
+    pub fn set_ports(&mut self, _ports: core::ops::Range<usize>, _allowed: bool) -> Result<(), abi::Errno> {
+        Err(abi::Errno::ENOSYS)
+    }
+
+    /// Whether reading the counter is a fault (`PR_SET_TSC`).
+    pub fn tsc_faults(&self) -> bool {
+        self.tsc_faults
+    }
+
+    /// Says whether reading the counter is a fault, also of the running thread.
+    pub fn set_tsc_faults(&mut self, on: bool) {
+        let _off = crate::irq::IrqGuard::new();
+        self.tsc_faults = on;
+        if self.is_current() {
+            allow_counter(!on);
         }
     }
 
@@ -360,6 +395,13 @@ pub unsafe fn set_current(thread: NonNull<Thread>) {
     }
 }
 
+/// Lets user mode read the counter, or not: CNTKCTL_EL1.EL0VCTEN. Interrupts off.
+fn allow_counter(on: bool) {
+    const EL0VCTEN: u64 = 1 << 1;
+    let control = read_sysreg!("cntkctl_el1");
+    write_sysreg!("cntkctl_el1", if on { control | EL0VCTEN } else { control & !EL0VCTEN });
+}
+
 /// Switches from the running thread `prev` to `next`; returns when something switches back. Interrupts off, preemption
 /// count [`crate::preempt::SWITCH_COUNT`]. Returns the thread that ran on this CPU just before (not `prev`).
 ///
@@ -377,6 +419,9 @@ pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
         }
         if (*prev).debug.active || (*next).debug.active {
             (*next).debug.load();
+        }
+        if (*prev).tsc_faults != (*next).tsc_faults {
+            allow_counter(!(*next).tsc_faults);
         }
         if (*prev).stepping {
             // Others are not stepped; the slow way out switches it on again.

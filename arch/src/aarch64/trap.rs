@@ -13,7 +13,7 @@ use crate::addr::VirtAddr;
 use crate::preempt;
 use crate::thread::{Thread, ThreadFlags};
 use crate::trap::{
-    Access, Exception, ExceptionKind, Fault, FaultResult, Oops, SyscallStop, TrapHandler, handler,
+    Access, Exception, ExceptionKind, Fault, FaultResult, Oops, Restart, SyscallStop, TrapHandler, handler,
 };
 
 /// All registers of user mode (or of an interrupted kernel), as saved on the kernel stack. Begins as `user_pt_regs`.
@@ -57,6 +57,14 @@ pub(super) mod pstate {
 
 /// `restart_syscall(2)`.
 const NR_RESTART_SYSCALL: u64 = 128;
+
+/// A system call that signals interrupted.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted {
+    result: Option<isize>,
+    /// Where it was rewound to.
+    at: u64,
+}
 
 impl TrapFrame {
     /// The number of the system call: as it was asked for, and after tracers changed it. -1: none in progress.
@@ -149,16 +157,36 @@ impl TrapFrame {
         self.regs[0] = self.orig_x0;
     }
 
-    /// Goes back to the system call instruction, with the first argument as it was: ERESTART*.
-    pub fn restart_syscall(&mut self) {
+    /// Signals are about to be taken, perhaps after a system call; `asks` says whether its result asks for a restart.
+    /// Tracers then see the call as one that is to be made again, which it is unless [`Self::finish_restart`] ends it.
+    pub fn begin_restart(&mut self, asks: impl Fn(isize) -> bool) -> Interrupted {
+        let result = self.return_value();
+        let call = self.syscall_nr();
+        self.set_syscall_nr(-1);
+        if call < 0 || !asks(result) {
+            return Interrupted { result: None, at: 0 };
+        }
         self.regs[0] = self.orig_x0;
         self.pc = self.pc.wrapping_sub(4);
+        Interrupted { result: Some(result), at: self.pc }
     }
 
-    /// Goes back to the system call instruction, but for `restart_syscall(2)`.
-    pub fn restart_with_block(&mut self) {
-        self.restart_syscall();
-        self.regs[8] = NR_RESTART_SYSCALL;
+    /// The result of the system call that was interrupted, if it is still to be decided about.
+    pub fn interrupted_result(&self, interrupted: &Interrupted) -> Option<isize> {
+        // A tracer that sends the program elsewhere has decided.
+        interrupted.result.filter(|_| self.pc == interrupted.at)
+    }
+
+    /// Does with the interrupted system call what was decided.
+    pub fn finish_restart(&mut self, interrupted: Interrupted, what: Restart) {
+        match what {
+            Restart::Again => {}
+            Restart::Block => self.regs[8] = NR_RESTART_SYSCALL,
+            Restart::End(result) => {
+                self.set_return(result);
+                self.pc = interrupted.at.wrapping_add(4);
+            }
+        }
     }
 
     /// A stop for a tracer begins: x7 says which of the two it is. Returns the program's x7.
@@ -370,6 +398,10 @@ fn user_exception(frame: &mut TrapFrame, cause: Cause, esr: u64, far: u64) {
         }
         Cause::HardwareBreakpoint => (K::Debug, s::SIGTRAP, s::TRAP_HWBKPT, pc),
         Cause::Watchpoint => (K::Debug, s::SIGTRAP, s::TRAP_HWBKPT, far),
+        // The counter, for a thread that must not read it.
+        Cause::SystemRegister if crate::thread::current_ref().tsc_faults() => {
+            (K::Protection, s::SIGSEGV, s::SI_KERNEL, 0)
+        }
         Cause::PointerAuthentication => (K::IllegalInstruction, s::SIGILL, s::ILL_ILLOPN, pc),
         _ => (K::IllegalInstruction, s::SIGILL, s::ILL_ILLOPC, pc),
     };

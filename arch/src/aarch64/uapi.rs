@@ -17,5 +17,7 @@ pub const fn clone_args(arg3: usize, arg4: usize) -> (usize, usize) {
     (arg4, arg3)
 }
 
+/// Whether Linux 6.12 has `PR_SET_SYSCALL_USER_DISPATCH` here.
+pub const HAS_USER_DISPATCH: bool = false;
 /// How seccomp and audit name the system call convention: `linux/audit.h`.
 pub const AUDIT_ARCH: u32 = abi::seccomp::c::AUDIT_ARCH_AARCH64;

@@ -4,7 +4,7 @@
 //! is write-combining, PCD alone uncached, both strongly uncached.
 //!
 //! Not-present entries with content: G set means `PROT_NONE` (a frame is there), W set and G clear a software entry.
-//! Software: bit 9 "special".
+//! Software: bit 9 "special", bit 10 "write-protected by userfaultfd", bit 11 "soft-dirty" (the bits that Linux uses).
 
 use crate::addr::{Pfn, PhysAddr};
 use crate::paging::{Level, Prot};
@@ -19,6 +19,8 @@ const D: u64 = 1 << 6;
 const PS: u64 = 1 << 7;
 const G: u64 = 1 << 8;
 const SPECIAL: u64 = 1 << 9;
+const UFFD_WP: u64 = 1 << 10;
+const SOFT_DIRTY: u64 = 1 << 11;
 const NX: u64 = 1 << 63;
 const ADDR: u64 = 0x000f_ffff_ffff_f000;
 /// In a not-present entry: a software entry.
@@ -180,10 +182,10 @@ impl Pte {
         self.with(W, on)
     }
 
-    /// With the dirty mark.
+    /// With the dirty mark. What becomes dirty becomes soft-dirty as well.
     #[inline]
     pub const fn with_dirty(self, on: bool) -> Self {
-        self.with(D, on)
+        if on { self.with(D | SOFT_DIRTY, true) } else { self.with(D, false) }
     }
 
     /// With the accessed mark.
@@ -198,15 +200,39 @@ impl Pte {
         self.with(SPECIAL, on)
     }
 
+    /// A software mark: a store goes to a `userfaultfd(2)` first. Never together with write permission.
+    #[inline]
+    pub const fn is_uffd_wp(self) -> bool {
+        self.is_present() && self.0 & UFFD_WP != 0
+    }
+
+    /// With that mark; setting it takes the write permission away.
+    #[inline]
+    pub const fn with_uffd_wp(self, on: bool) -> Self {
+        if on { self.with(W, false).with(UFFD_WP, true) } else { self.with(UFFD_WP, false) }
+    }
+
+    /// A software mark: was written since `/proc/PID/clear_refs` was told to forget.
+    #[inline]
+    pub const fn is_soft_dirty(self) -> bool {
+        self.is_present() && self.0 & SOFT_DIRTY != 0
+    }
+
+    /// With that mark.
+    #[inline]
+    pub const fn with_soft_dirty(self, on: bool) -> Self {
+        self.with(SOFT_DIRTY, on)
+    }
+
     /// Of another frame; all else stays.
     #[inline]
     pub const fn with_pfn(self, pfn: Pfn) -> Self {
         Self(self.0 & !ADDR | pfn.0 << 12 & ADDR)
     }
 
-    /// With other permissions; frame, size, dirty, accessed and special marks stay.
+    /// With other permissions; frame, size and all marks stay.
     pub const fn with_prot(self, prot: Prot) -> Self {
-        Self(self.0 & (ADDR | A | D | PS | SPECIAL) | Self::prot_bits(prot))
+        Self(self.0 & (ADDR | A | D | PS | SPECIAL | UFFD_WP | SOFT_DIRTY) | Self::prot_bits(prot))
     }
 
     /// A non-present entry for `mm`: swap, migration, poison. `kind` below 32, `payload` below 2^50.
@@ -267,6 +293,20 @@ mod tests {
         let none = pte.with_prot(Prot::USER);
         assert!(none.is_prot_none() && none.is_dirty() && none.is_special() && none.pfn() == Pfn(7));
         assert_eq!(none.with_prot(USER_RW), pte);
+    }
+
+    #[test]
+    fn marks_of_software() {
+        let pte = Pte::leaf(Pfn(7), USER_RW, 0);
+        assert!(!pte.is_soft_dirty() && !pte.is_uffd_wp());
+        let dirty = pte.with_dirty(true);
+        assert!(dirty.is_soft_dirty() && dirty.with_dirty(false).is_soft_dirty());
+        assert!(!dirty.with_soft_dirty(false).is_soft_dirty() && dirty.with_soft_dirty(false).is_dirty());
+        let guarded = dirty.with_uffd_wp(true);
+        assert!(guarded.is_uffd_wp() && !guarded.is_writable());
+        assert!(guarded.with_prot(Prot::USER).with_prot(Prot::READ | Prot::USER).is_uffd_wp());
+        assert!(!guarded.with_uffd_wp(false).is_writable());
+        assert!(!Pte::software(3, u64::MAX).is_uffd_wp() && !Pte::software(3, u64::MAX).is_soft_dirty());
     }
 
     #[test]

@@ -41,6 +41,30 @@ impl Thread {
         self.stack_top = stack_top.0;
     }
 
+    /// There are no I/O ports: level 0.
+    pub fn io_level(&self) -> u8 {
+        0
+    }
+
+    /// Does nothing.
+    pub fn set_io_level(&mut self, _level: u8) {}
+
+    /// There are no I/O ports.
+    ///
+    /// # Errors
+    /// `ENOSYS`.
+    pub fn set_ports(&mut self, _ports: core::ops::Range<usize>, _allowed: bool) -> Result<(), abi::Errno> {
+        Err(abi::Errno::ENOSYS)
+    }
+
+    /// There is no cycle counter to forbid.
+    pub fn tsc_faults(&self) -> bool {
+        false
+    }
+
+    /// Does nothing.
+    pub fn set_tsc_faults(&mut self, _on: bool) {}
+
     /// Work flags.
     #[inline]
     pub fn flags(&self) -> &AtomicThreadFlags {

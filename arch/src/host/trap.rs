@@ -1,6 +1,6 @@
 //! The user's registers, for tests that look at them.
 
-use crate::trap::SyscallStop;
+use crate::trap::{Restart, SyscallStop};
 
 /// A register set: number, arguments, result, program counter, stack pointer.
 #[repr(C)]
@@ -19,6 +19,10 @@ const SYSCALL_LEN: u64 = 2;
 
 /// Bytes of the register set that ptrace and core dumps show.
 pub const USER_REGS_SIZE: usize = size_of::<TrapFrame>();
+
+/// A system call that signals interrupted: all there is to know is in the frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted;
 
 impl TrapFrame {
     /// All zero.
@@ -98,15 +102,24 @@ impl TrapFrame {
         self.result = self.nr;
     }
 
-    /// Goes back to the system call instruction, with the first argument as it was: ERESTART*.
-    pub fn restart_syscall(&mut self) {
-        self.ip -= SYSCALL_LEN;
+    /// Signals are about to be taken, perhaps after a system call; `asks` says whether its result asks for a restart.
+    pub fn begin_restart(&mut self, _asks: impl Fn(isize) -> bool) -> Interrupted {
+        Interrupted
     }
 
-    /// Goes back to the system call instruction, but for `restart_syscall(2)`.
-    pub fn restart_with_block(&mut self) {
+    /// The result of the system call that was interrupted, if it is still to be decided about.
+    pub fn interrupted_result(&self, _interrupted: &Interrupted) -> Option<isize> {
+        (self.syscall_nr() >= 0).then(|| self.return_value())
+    }
+
+    /// Does with the interrupted system call what was decided.
+    pub fn finish_restart(&mut self, _interrupted: Interrupted, what: Restart) {
+        match what {
+            Restart::End(result) => return self.set_return(result),
+            Restart::Again => {}
+            Restart::Block => self.nr = 219,
+        }
         self.ip -= SYSCALL_LEN;
-        self.nr = 219;
     }
 
     /// A stop for a tracer begins: nothing to mark here.

@@ -35,7 +35,10 @@ enum Ist {
     MachineCheck = 4,
 }
 
-/// The task state segment: only its stack pointers matter in long mode.
+/// Bytes of the map of all I/O ports.
+pub(super) const PORT_MAP_BYTES: usize = 65536 / 8;
+
+/// The task state segment: in long mode its stack pointers matter, and the map of ports that user mode may use.
 #[repr(C, packed(4))]
 pub(super) struct Tss {
     _reserved0: u32,
@@ -45,8 +48,13 @@ pub(super) struct Tss {
     ist: [u64; 7],
     _reserved2: u64,
     _reserved3: u16,
+    /// Where the map begins; beyond the segment's limit there is none, and no port is allowed.
     iomap_base: u16,
+    /// A bit per port, set if it is forbidden, and a byte more that the processor reads along.
+    ports: [u8; PORT_MAP_BYTES + 1],
 }
+
+const NO_PORTS: u16 = size_of::<Tss>() as u16;
 
 /// Offset of `rsp[0]` in the TSS.
 pub(super) const TSS_RSP0: usize = 4;
@@ -75,7 +83,7 @@ impl<const N: usize> Stack<N> {
 crate::per_cpu! {
     pub(super) static TSS: UnsafeCell<Tss> = UnsafeCell::new(Tss {
         _reserved0: 0, rsp: [0; 3], _reserved1: 0, ist: [0; 7], _reserved2: 0, _reserved3: 0,
-        iomap_base: size_of::<Tss>() as u16,
+        iomap_base: NO_PORTS, ports: [0xff; PORT_MAP_BYTES + 1],
     });
     static GDT: UnsafeCell<[u64; GDT_ENTRIES]> = UnsafeCell::new([0; GDT_ENTRIES]);
     static NMI_STACK: Stack<IST_LARGE> = Stack::new();
@@ -228,6 +236,24 @@ fn stack_top<const N: usize>(stack: &PerCpu<Stack<N>>, _gs: usize) -> usize {
 
 fn tss() -> *mut Tss {
     TSS.current_raw().cast_mut().cast()
+}
+
+/// Allows user mode the ports whose bits in `map` are clear; none without a map. Interrupts off.
+pub(super) fn set_ports(map: Option<&[u8]>) {
+    let tss = tss();
+    let base = match map {
+        Some(map) => {
+            let len = map.len().min(PORT_MAP_BYTES);
+            // SAFETY: this CPU's own TSS, and no more than its map holds.
+            unsafe {
+                core::ptr::copy_nonoverlapping(map.as_ptr(), (&raw mut (*tss).ports).cast::<u8>(), len)
+            };
+            core::mem::offset_of!(Tss, ports) as u16
+        }
+        None => NO_PORTS,
+    };
+    // SAFETY: this CPU's own TSS; the field may lie unaligned.
+    unsafe { (&raw mut (*tss).iomap_base).write_unaligned(base) };
 }
 
 /// Which stack traps from user mode use.

@@ -53,6 +53,11 @@ pub(super) fn components() -> u64 {
     COMPONENTS.load(Relaxed)
 }
 
+/// The state components that programs may use, as bits of XCR0: at least x87 and SSE.
+pub fn user_components() -> u64 {
+    components() | 3
+}
+
 pub(super) fn mxcsr_mask() -> u32 {
     MXCSR_MASK.load(Relaxed)
 }

@@ -15,6 +15,10 @@ use core::ops::Range;
 pub const TASK_SIZE: usize = 0x7fff_ffff_f000;
 /// End of the addresses that a user copy may try.
 pub const ACCESS_END: usize = TASK_SIZE;
+/// Whether indirect branches and the level 1 cache are controls of `PR_SET_SPECULATION_CTRL` here.
+pub const HAS_BRANCH_CONTROL: bool = true;
+/// Words of an auxiliary vector with its end, as Linux sizes it for this architecture.
+pub const AUXV_WORDS: usize = 52;
 /// Top of the first stack, before randomisation.
 pub const STACK_TOP: usize = TASK_SIZE;
 /// Where `ET_DYN` programs load without randomisation.

@@ -31,6 +31,7 @@ pub mod power;
 pub mod preempt;
 pub mod ptrace;
 pub mod random;
+mod rare;
 pub mod resource;
 pub mod serial;
 pub mod signal;

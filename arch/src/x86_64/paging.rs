@@ -15,6 +15,9 @@ use crate::sync::SpinLockIrq;
 
 /// Levels of the table; the root is level `LEVELS - 1`.
 pub const LEVELS: usize = 4;
+
+/// Whether entries have a soft-dirty mark (`/proc/PID/clear_refs`), as on Linux of this architecture.
+pub const SOFT_DIRTY: bool = true;
 const ROOT: Level = LEVELS as Level - 1;
 
 /// An entry in a live table.

@@ -6,8 +6,11 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use abi::Errno;
+
 use super::debugreg::DebugRegs;
 use super::percpu::{this_cpu_read, this_cpu_write};
+use super::rare::Rare;
 use super::trap::{FRAME_SIZE, TrapFrame};
 use super::{entry, features, fpu, insn, msr};
 use crate::addr::VirtAddr;
@@ -27,6 +30,7 @@ pub struct Thread {
     gs_base: usize,
     /// Breakpoints of a tracer.
     pub(super) debug: DebugRegs,
+    rare: Rare,
     /// The trap flag in the user frame is a tracer's, not the program's own.
     pub(super) forced_trap: bool,
     pub(super) fpu: Option<FpuState>,
@@ -62,6 +66,7 @@ impl Thread {
             fs_base: 0,
             gs_base: 0,
             debug: DebugRegs::new(),
+            rare: Rare::new(),
             forced_trap: false,
             fpu: None,
         }
@@ -137,6 +142,7 @@ impl Thread {
         self.fs_base = parent.fs_base;
         self.gs_base = parent.gs_base;
         self.forced_trap = parent.forced_trap;
+        self.rare = parent.rare.try_clone()?;
         if let Some(fpu) = &parent.fpu {
             self.fpu = Some(fpu.try_clone().ok_or(())?);
             self.fpu_cpu.store(NO_CPU, Relaxed);
@@ -169,6 +175,47 @@ impl Thread {
             self.forced_trap = false;
             frame.set_single_step(false);
         }
+    }
+
+    /// Whether reading the cycle counter is a fault (`PR_SET_TSC`).
+    pub fn tsc_faults(&self) -> bool {
+        self.rare.tsc_faults()
+    }
+
+    /// Says whether reading the cycle counter is a fault, also of the running thread.
+    pub fn set_tsc_faults(&mut self, on: bool) {
+        let _guard = IrqGuard::new();
+        self.rare.set_tsc_faults(on);
+        if self.is_current() {
+            self.rare.load();
+        }
+    }
+
+    /// The I/O privilege level (`iopl(2)`).
+    pub fn io_level(&self) -> u8 {
+        self.rare.io_level()
+    }
+
+    /// Sets the I/O privilege level of the running thread: 3 allows all ports.
+    pub fn set_io_level(&mut self, level: u8) {
+        let _guard = IrqGuard::new();
+        self.rare.set_io_level(level);
+        self.rare.load();
+    }
+
+    /// Allows the running thread the I/O ports `ports`, or forbids them (`ioperm(2)`).
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn set_ports(&mut self, ports: core::ops::Range<usize>, allowed: bool) -> Result<(), Errno> {
+        if allowed {
+            self.rare.reserve_ports()?;
+        }
+        // A switch in the middle would load half of it.
+        let _guard = IrqGuard::new();
+        self.rare.set_ports(ports, allowed);
+        self.rare.load();
+        Ok(())
     }
 
     fn is_current(&self) -> bool {
@@ -312,6 +359,9 @@ pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
     unsafe {
         if (*prev).debug.active || (*next).debug.active {
             (*next).debug.load();
+        }
+        if (*prev).rare.active || (*next).rare.active {
+            (*next).rare.load();
         }
         let live_gs = if (*prev).fpu.is_some() {
             (*prev).save_bases();

@@ -11,7 +11,7 @@ use core::fmt;
 
 use super::desc::{USER_CS, USER_DS};
 use super::msr::*;
-use crate::trap::SyscallStop;
+use crate::trap::{Restart, SyscallStop};
 
 /// Mark in the `cs` slot: restore every register, by `iret`.
 const FULL: u64 = 1 << 32;
@@ -55,6 +55,10 @@ const _: () = assert!(size_of::<TrapFrame>() == FRAME_SIZE && FRAME_SIZE.is_mult
 
 /// Bytes of `user_regs_struct`, the register set of ptrace and core dumps (`NT_PRSTATUS`).
 pub const USER_REGS_SIZE: usize = 27 * 8;
+
+/// A system call that signals interrupted: all there is to know is in the frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted;
 
 impl TrapFrame {
     /// The number of the system call: as it was asked for, and after tracers changed it. -1: none in progress.
@@ -151,17 +155,26 @@ impl TrapFrame {
         self.rax = self.orig_rax;
     }
 
-    /// Goes back to the system call instruction, with the first argument as it was: ERESTART*.
-    pub fn restart_syscall(&mut self) {
-        self.rax = self.orig_rax;
-        self.rip = self.rip.wrapping_sub(2);
-        self.full_return();
+    /// Signals are about to be taken, perhaps after a system call; `asks` says whether its result asks for a restart.
+    /// Tracers see, and may change, the result as it stands: nothing happens yet.
+    pub fn begin_restart(&mut self, _asks: impl Fn(isize) -> bool) -> Interrupted {
+        Interrupted
     }
 
-    /// Goes back to the system call instruction, but for `restart_syscall(2)`.
-    pub fn restart_with_block(&mut self) {
-        self.restart_syscall();
-        self.rax = u64::from(abi::nr::RESTART_SYSCALL.x86_64.unwrap_or(219));
+    /// The result of the system call that was interrupted, if it is still to be decided about.
+    pub fn interrupted_result(&self, _interrupted: &Interrupted) -> Option<isize> {
+        (self.syscall_nr() >= 0).then(|| self.return_value())
+    }
+
+    /// Does with the interrupted system call what was decided.
+    pub fn finish_restart(&mut self, _interrupted: Interrupted, what: Restart) {
+        self.rax = match what {
+            Restart::End(result) => return self.set_return(result),
+            Restart::Again => self.orig_rax,
+            Restart::Block => u64::from(abi::nr::RESTART_SYSCALL.x86_64.unwrap_or(219)),
+        };
+        self.rip = self.rip.wrapping_sub(2);
+        self.full_return();
     }
 
     /// A stop for a tracer begins: nothing to mark here.

@@ -14,5 +14,7 @@ pub const fn clone_args(arg3: usize, arg4: usize) -> (usize, usize) {
     (arg3, arg4)
 }
 
+/// Whether Linux 6.12 has `PR_SET_SYSCALL_USER_DISPATCH` here.
+pub const HAS_USER_DISPATCH: bool = true;
 /// How seccomp and audit name the system call convention: `linux/audit.h`.
 pub const AUDIT_ARCH: u32 = abi::seccomp::c::AUDIT_ARCH_X86_64;

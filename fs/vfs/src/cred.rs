@@ -15,6 +15,7 @@ use abi::{Errno, Result};
 use arch::sync::SpinLock;
 use sync::Lazy;
 
+use crate::ns_count::{NsCharge, NsLimits};
 use crate::security::Domain;
 
 /// One line of `/proc/PID/uid_map`.
@@ -77,6 +78,10 @@ pub struct UserNamespace {
     pub parent_could_setfcap: bool,
     /// `/proc/PID/setgroups` says `deny`: `setgroups(2)` fails inside.
     pub setgroups_denied: AtomicBool,
+    /// How many namespaces may be made inside.
+    pub limits: NsLimits,
+    /// Itself on its makers' accounts.
+    pub charge: NsCharge,
 }
 
 #[expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "only while the system comes up")]
@@ -92,6 +97,8 @@ static INIT_USER_NS: Lazy<Arc<UserNamespace>> = Lazy::new(|| {
         gid_map: SpinLock::new(all()),
         parent_could_setfcap: false,
         setgroups_denied: AtomicBool::new(false),
+        limits: NsLimits::none(),
+        charge: NsCharge::none(),
     })
 });
 

@@ -3,15 +3,14 @@
 //! One [`Group`] for all: its mark on a directory stands for all the open files that asked about it.
 //!
 //! Lock: the table of watchers, a leaf; signals are sent with it released.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
+use mm::fallible::{SortedMap, TryVec};
 use sync::Lazy;
 
 use crate::fasync::{Band, OwnerCell};
@@ -35,20 +34,20 @@ struct Watcher {
     stays: bool,
 }
 
-/// The mark of a directory, and who asked.
-struct Directory {
-    mark: Arc<Mark>,
-    watchers: Vec<Watcher>,
-}
-
 /// The one group.
 struct Dnotify {
-    /// By the id of the mark.
-    directories: SpinLock<BTreeMap<u64, Directory>>,
+    /// Who asked about a directory, by the id of its mark.
+    directories: SpinLock<SortedMap<u64, Vec<Watcher>>>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "made by `init`, while the system comes up")]
 static GROUP: Lazy<Arc<Dnotify>> =
-    Lazy::new(|| Arc::new(Dnotify { directories: SpinLock::new(BTreeMap::new()) }));
+    Lazy::new(|| Arc::new(Dnotify { directories: SpinLock::new(SortedMap::new()) }));
+
+/// Makes the group.
+pub(crate) fn init() {
+    let _made = &**GROUP;
+}
 
 fn group() -> Weak<dyn Group> {
     let group: Arc<dyn Group> = GROUP.clone();
@@ -88,33 +87,15 @@ pub fn notify(file: &File, fd: i32, table: PosixOwner, wanted: u32) -> Result<()
     let new = Watcher {
         file: id,
         table,
-        owner: file.owner_cell(),
+        owner: file.owner_cell()?,
         fd,
         events: events_of(wanted),
         stays: wanted & raw::DN_MULTISHOT != 0,
     };
     let mark = mark_of(inode)?;
-    let replaced = {
-        let mut directories = GROUP.directories.lock();
-        let directory = directories
-            .entry(mark.id())
-            .or_insert_with(|| Directory { mark: mark.clone(), watchers: Vec::new() });
-        match directory.watchers.iter_mut().find(|known| known.file == id && known.table == table) {
-            Some(known) => {
-                let merged =
-                    Watcher { events: known.events | new.events, stays: known.stays || new.stays, ..new };
-                Some(core::mem::replace(known, merged))
-            }
-            None => {
-                directory.watchers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                directory.watchers.push(new);
-                None
-            }
-        }
-    };
-    drop(replaced);
+    let added = GROUP.add(&mark, new);
     GROUP.refresh(&mark);
-    Ok(())
+    added
 }
 
 fn mark_of(inode: &Arc<Inode>) -> Result<Arc<Mark>> {
@@ -140,43 +121,76 @@ pub(crate) fn closed(file: &File, table: PosixOwner) {
 }
 
 impl Dnotify {
-    /// Takes watchers away.
-    fn remove(&self, mark: &Arc<Mark>, which: impl Fn(&Watcher) -> bool) {
-        let mut gone = Vec::new();
+    /// Adds a watcher, or changes what it asked for.
+    fn add(&self, mark: &Arc<Mark>, new: Watcher) -> Result<()> {
+        // What is replaced is dropped with the lock released.
+        let replaced;
         {
             let mut directories = self.directories.lock();
-            let Some(directory) = directories.get_mut(&mark.id()) else { return };
-            let mut index = 0;
-            while let Some(watcher) = directory.watchers.get(index) {
-                if which(watcher) && gone.try_reserve(1).is_ok() {
-                    gone.push(directory.watchers.swap_remove(index));
-                } else {
-                    index += 1;
+            let watchers = directories.try_get_or_insert_with(mark.id(), Vec::new)?;
+            let same = |known: &&mut Watcher| known.file == new.file && known.table == new.table;
+            replaced = match watchers.iter_mut().find(same) {
+                Some(known) => {
+                    let (events, stays) = (known.events | new.events, known.stays || new.stays);
+                    Some(core::mem::replace(known, Watcher { events, stays, ..new }))
                 }
+                None => {
+                    watchers.try_push(new)?;
+                    None
+                }
+            };
+        }
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Takes watchers away.
+    fn remove(&self, mark: &Arc<Mark>, which: impl Fn(&Watcher) -> bool) {
+        loop {
+            let gone = {
+                let mut directories = self.directories.lock();
+                let Some(watchers) = directories.get_mut(&mark.id()) else { return };
+                watchers.iter().position(&which).map(|at| watchers.swap_remove(at))
+            };
+            if gone.is_none() {
+                break;
             }
         }
-        drop(gone);
         self.refresh(mark);
     }
 
     /// Makes the mark want what its watchers want; without any it goes.
     fn refresh(&self, mark: &Arc<Mark>) {
-        let mut gone = None;
-        let wanted = {
+        let (gone, wanted);
+        {
             let mut directories = self.directories.lock();
-            let Some(directory) = directories.get(&mark.id()) else { return };
-            let wanted = directory.watchers.iter().fold(0, |all, watcher| all | watcher.events);
-            if directory.watchers.is_empty() {
-                gone = directories.remove(&mark.id());
-            }
-            wanted
-        };
+            let watchers = directories.get(&mark.id()).map_or(&[][..], Vec::as_slice);
+            wanted = watchers.iter().fold(0, |all, watcher| all | watcher.events);
+            let over = watchers.is_empty();
+            gone = over.then(|| directories.remove(&mark.id()));
+        }
         match gone {
             Some(directory) => {
-                mark::detach(&directory.mark);
+                mark::detach(mark);
+                drop(directory);
             }
             None => mark::update(mark, |now| Interest { mask: wanted | mask::ON_CHILD, ..now }),
         }
+    }
+
+    /// The watcher at `index` of those who want to hear of `events`, to be told; one that does not stay is taken away. Whether it was.
+    fn tell(&self, mark: &Arc<Mark>, events: u32, index: &mut usize) -> Option<(Arc<OwnerCell>, i32, bool)> {
+        let mut directories = self.directories.lock();
+        let watchers = directories.get_mut(&mark.id())?;
+        let later = watchers.get(*index..)?.iter().position(|watcher| watcher.events & events != 0);
+        *index += later?;
+        let watcher = watchers.get(*index)?;
+        if watcher.stays {
+            *index += 1;
+            return Some((watcher.owner.clone(), watcher.fd, false));
+        }
+        let gone = watchers.swap_remove(*index);
+        Some((gone.owner, gone.fd, true))
     }
 }
 
@@ -192,21 +206,13 @@ impl Group for Dnotify {
         // What happens to the directory itself, and not in it, concerns nobody unless it is read or changed as one.
         let of_self = found.get(Kind::Inode).filter(|_| event.dir.is_some() || event.is_dir());
         for mark in [of_child, of_self].into_iter().flatten() {
-            let mut told: Vec<(Arc<OwnerCell>, i32)> = Vec::new();
-            let mut once = false;
-            if let Some(directory) = self.directories.lock().get(&mark.id()) {
-                for watcher in directory.watchers.iter().filter(|watcher| watcher.events & event.mask != 0) {
-                    if told.try_reserve(1).is_ok() {
-                        told.push((watcher.owner.clone(), watcher.fd));
-                        once |= !watcher.stays;
-                    }
-                }
-            }
-            for (owner, fd) in told {
+            let (mut index, mut fewer) = (0, false);
+            while let Some((owner, fd, gone)) = self.tell(mark, event.mask, &mut index) {
                 owner.signal(fd, Band::Msg);
+                fewer |= gone;
             }
-            if once {
-                self.remove(mark, |watcher| !watcher.stays && watcher.events & event.mask != 0);
+            if fewer {
+                self.refresh(mark);
             }
         }
         Ok(())

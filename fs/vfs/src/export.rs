@@ -9,9 +9,7 @@
 //!
 //! Locks: [`EVICTION`] decides between a handle that is being opened and the end of an inode without names; the table's lock is
 //! a leaf. Both are short spin locks.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
@@ -20,6 +18,7 @@ use core::sync::atomic::{Ordering, fence};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
+use mm::fallible::{SortedMap, TryVec, try_with_capacity};
 
 use crate::dentry::{Dentry, DentryFlags};
 use crate::inode::{Inode, InodeFlags};
@@ -81,7 +80,10 @@ pub enum FidUse {
 /// How a file system makes handles and finds what they mean.
 pub trait ExportOps: Send + Sync {
     /// The identification of `inode`; `alias` is a dentry of it, if there is one at hand.
-    fn encode(&self, inode: &Inode, alias: Option<&Arc<Dentry>>) -> Fid;
+    ///
+    /// # Errors
+    /// `ENOMEM`: the inode would not be found again. Not without an alias.
+    fn encode(&self, inode: &Inode, alias: Option<&Arc<Dentry>>) -> Result<Fid>;
 
     /// The inode that `words` identify, as a dentry; `None` if there is no such inode any more.
     fn decode(&self, sb: &Arc<SuperBlock>, kind: i32, words: &[u32]) -> Option<Arc<Dentry>>;
@@ -99,12 +101,15 @@ pub fn may_encode(sb: &SuperBlock, purpose: FidUse) -> Result<()> {
 }
 
 /// The identification of `inode`; `alias` is a dentry of it, if there is one at hand.
-pub fn encode(inode: &Inode, alias: Option<&Arc<Dentry>>) -> Fid {
+///
+/// # Errors
+/// `ENOMEM`; not without an alias.
+pub fn encode(inode: &Inode, alias: Option<&Arc<Dentry>>) -> Result<Fid> {
     match inode.sb().ops().export() {
         Some(ops) => ops.encode(inode, alias),
         None => {
             let generation = inode.generation.load(Ordering::Relaxed);
-            Fid::new(FILEID_INO64_GEN, [inode.ino() as u32, (inode.ino() >> 32) as u32, generation])
+            Ok(Fid::new(FILEID_INO64_GEN, [inode.ino() as u32, (inode.ino() >> 32) as u32, generation]))
         }
     }
 }
@@ -195,7 +200,7 @@ struct Exported {
 /// Which dentries each handle was made from; see the module text.
 #[derive(Default)]
 pub struct AliasTable {
-    inodes: SpinLock<BTreeMap<Ino, Exported>>,
+    inodes: SpinLock<SortedMap<Ino, Exported>>,
 }
 
 impl AliasTable {
@@ -207,39 +212,39 @@ impl AliasTable {
         }
     }
 
-    /// Without memory the inode is not found by this dentry.
-    fn remember(&self, inode: &Arc<Inode>, alias: &Arc<Dentry>) {
-        if alias.insert_flags(DentryFlags::EXPORTED).contains(DentryFlags::EXPORTED) {
-            return;
+    fn remember(&self, inode: &Arc<Inode>, alias: &Arc<Dentry>) -> Result<()> {
+        if alias.flags().contains(DentryFlags::EXPORTED) {
+            return Ok(());
         }
         inode.insert_flags(InodeFlags::EXPORTED);
         let mut gone = Vec::new();
         {
             let mut inodes = self.inodes.lock();
-            let entry = inodes
-                .entry(inode.ino())
-                .or_insert_with(|| Exported { inode: Arc::downgrade(inode), aliases: Vec::new() });
+            let blank = || Exported { inode: Arc::downgrade(inode), aliases: Vec::new() };
+            let entry = inodes.try_get_or_insert_with(inode.ino(), blank)?;
             if gone.try_reserve(entry.aliases.len()).is_ok() {
                 gone.extend(entry.aliases.extract_if(.., |alias| alias.strong_count() == 0));
             }
-            if entry.aliases.try_reserve(1).is_ok() {
-                entry.aliases.push(Arc::downgrade(alias));
+            entry.aliases.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            if !alias.insert_flags(DentryFlags::EXPORTED).contains(DentryFlags::EXPORTED) {
+                entry.aliases.push_reserved(Arc::downgrade(alias));
             }
         }
         drop(gone);
+        Ok(())
     }
 }
 
 impl ExportOps for AliasTable {
-    fn encode(&self, inode: &Inode, alias: Option<&Arc<Dentry>>) -> Fid {
+    fn encode(&self, inode: &Inode, alias: Option<&Arc<Dentry>>) -> Result<Fid> {
         if let Some(alias) = alias
             && let Some(shared) = alias.inode()
             && core::ptr::eq(&**shared, inode)
         {
-            self.remember(shared, alias);
+            self.remember(shared, alias)?;
         }
         let generation = inode.generation.load(Ordering::Relaxed);
-        Fid::new(FILEID_INO32_GEN, [generation, inode.ino() as u32, (inode.ino() >> 32) as u32])
+        Ok(Fid::new(FILEID_INO32_GEN, [generation, inode.ino() as u32, (inode.ino() >> 32) as u32]))
     }
 
     fn decode(&self, sb: &Arc<SuperBlock>, _: i32, words: &[u32]) -> Option<Arc<Dentry>> {
@@ -252,14 +257,15 @@ impl ExportOps for AliasTable {
             aliases.extend(entry.aliases.iter().cloned());
             (entry.inode.clone(), aliases)
         };
+        let mut living = try_with_capacity(aliases.len()).ok()?;
         let (inode, aliases) = {
             let _decided = EVICTION.lock();
-            let (inode, aliases): (_, Vec<_>) =
-                (inode.upgrade()?, aliases.iter().filter_map(Weak::upgrade).collect());
+            let inode = inode.upgrade()?;
+            living.extend(aliases.iter().filter_map(Weak::upgrade));
             fence(Ordering::SeqCst);
             // Refused below with the lock released: a reference may be the last.
             let alive = !inode.flags().contains(InodeFlags::EVICTED);
-            (alive.then_some(inode), aliases)
+            (alive.then_some(inode), living)
         };
         let inode = inode?;
         if inode.generation.load(Ordering::Relaxed) != generation {
@@ -276,14 +282,14 @@ impl ExportOps for AliasTable {
         }
         // Its other names are not known: it is shown without one.
         let alias = Dentry::new_disconnected(sb, b"/", inode.clone()).ok()?;
-        self.remember(&inode, &alias);
+        self.remember(&inode, &alias).ok()?;
         Some(alias)
     }
 }
 
 /// The identification of `inode` as `/proc/PID/fdinfo/N` shows it.
 pub(crate) fn show(inode: &Inode, out: &mut dyn fmt::Write) -> fmt::Result {
-    let fid = encode(inode, None);
+    let fid = encode(inode, None).map_err(|_| fmt::Error)?;
     write!(out, "fhandle-bytes:{:x} fhandle-type:{:x} f_handle:", fid.bytes(), fid.kind)?;
     fid.words().iter().flat_map(|word| word.to_ne_bytes()).try_for_each(|byte| write!(out, "{byte:02x}"))
 }

@@ -4,7 +4,6 @@
 //! Who gets the signal belongs to the open file ([`FileOwner`]); sending it is the kernel's business ([`Sigio`]).
 //!
 //! Locks: the list's and the owner's are leaves, and released before a signal is sent.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,6 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
+use mm::fallible::TryVec;
 
 use crate::file::File;
 
@@ -117,25 +117,25 @@ impl FasyncList {
     /// `ENOMEM`.
     pub(crate) fn set(&self, file: &File, fd: i32, on: bool) -> Result<()> {
         let id = core::ptr::from_ref(file) as usize;
-        let owner = file.owner_cell();
+        let owner = if on { Some(file.owner_cell()?) } else { None };
         let mut old = None;
         let result = {
             let mut entries = self.entries.lock();
             let at = entries.iter().position(|entry| entry.file == id);
-            let result = match (at, on) {
-                (Some(at), false) => {
+            let result = match (at, owner) {
+                (Some(at), None) => {
                     old = Some(entries.swap_remove(at));
                     Ok(())
                 }
-                (Some(at), true) => {
+                (Some(at), Some(_)) => {
                     if let Some(entry) = entries.get_mut(at) {
                         entry.fd = fd;
                     }
                     Ok(())
                 }
-                (None, false) => Ok(()),
-                (None, true) => entries.try_reserve(1).map_err(|_| Errno::ENOMEM).map(|()| {
-                    entries.push(Entry { file: id, owner, fd });
+                (None, None) => Ok(()),
+                (None, Some(owner)) => entries.try_reserve(1).map_err(|_| Errno::ENOMEM).map(|()| {
+                    entries.push_reserved(Entry { file: id, owner, fd });
                 }),
             };
             self.used.store(!entries.is_empty(), Ordering::Release);

@@ -29,7 +29,7 @@ use crate::file_ops::FileOps;
 use crate::inode::Inode;
 use crate::path::Path;
 use crate::types::FileType;
-use mm::fallible::try_arc_with;
+use mm::fallible::{try_arc, try_arc_with};
 
 bitflags! {
     /// What an open file can do (`FMODE_*`); fixed at open.
@@ -331,8 +331,15 @@ impl File {
     }
 
     /// Who gets `SIGIO`, to be changed.
-    pub fn owner_cell(&self) -> Arc<OwnerCell> {
-        self.owner.call_once(Arc::default).clone()
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn owner_cell(&self) -> Result<Arc<OwnerCell>> {
+        if let Some(owner) = self.owner.get() {
+            return Ok(owner.clone());
+        }
+        let new = try_arc(OwnerCell::default())?;
+        Ok(self.owner.call_once(|| new).clone())
     }
 
     /// The type of the inode.

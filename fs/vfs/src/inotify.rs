@@ -1,12 +1,11 @@
 //! `inotify(7)`: events of files, as records that can be read.
 //!
 //! An [`Inotify`] is a [`Group`] whose marks ([`crate::notify`]) have numbers, the watch descriptors. Its queue joins an event
-//! with the last one if they are the same, and says once that it is full.
+//! with the last one if they are the same, and says once that it is full, or that there was no memory: the room for that record is kept.
 //!
 //! Lock: an instance's `state`, a leaf. Readers are woken with it released.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,6 +15,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::IovIter;
+use mm::fallible::{SortedMap, TryCollect, TryDeque, try_arc_cyclic, try_to_vec};
 use mm::user::UserPtr;
 use sched::wait::{Wait, WaitQueue};
 
@@ -101,7 +101,9 @@ impl Record {
 
 #[derive(Default)]
 struct State {
-    watches: BTreeMap<i32, Arc<Mark>>,
+    /// By descriptor; none while the mark is being made.
+    watches: SortedMap<i32, Option<Arc<Mark>>>,
+    /// With room for one more: the overflow.
     records: VecDeque<Record>,
     last_wd: i32,
     /// The queue is full, and says so.
@@ -124,17 +126,18 @@ pub fn inotify_init(cred: &Arc<Credentials>, flags: u32) -> Result<Arc<File>> {
         return Err(Errno::EINVAL);
     }
     let uid = cred.euid.0;
-    if !INOTIFY_INSTANCES.charge(uid) {
-        return Err(Errno::EMFILE);
-    }
-    let instance = Arc::new_cyclic(|me| Inotify {
+    let mut state = State::default();
+    state.records.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    INOTIFY_INSTANCES.charge(uid, Errno::EMFILE)?;
+    let instance = try_arc_cyclic(|me| Inotify {
         me: me.clone(),
-        state: SpinLock::new(State::default()),
+        state: SpinLock::new(state),
         queue: WaitQueue::new(),
         fasync: FasyncList::new(),
         limit: MAX_QUEUED_EVENTS.load(Ordering::Relaxed) as usize,
         uid,
-    });
+    })
+    .inspect_err(|_| INOTIFY_INSTANCES.uncharge(uid, 1))?;
     anon::anon_file_seekable(
         cred,
         "inotify",
@@ -174,7 +177,7 @@ pub fn add_watch(ctx: &LookupContext<'_>, file: &File, name: &[u8], mask: u32) -
 /// `inotify_rm_watch(2)`.
 pub fn rm_watch(file: &File, wd: i32) -> Result<()> {
     let instance = instance_of(file)?;
-    let watch = instance.state.lock().watches.get(&wd).cloned().ok_or(Errno::EINVAL)?;
+    let watch = instance.state.lock().watches.get(&wd).cloned().flatten().ok_or(Errno::EINVAL)?;
     if mark::detach(&watch) {
         instance.ended(&watch);
     }
@@ -197,25 +200,18 @@ impl Inotify {
         if let Some(mark) = inode.notify.find(&group) {
             return Self::change(&mark, wanted, asked);
         }
-        if !INOTIFY_WATCHES.charge(self.uid) {
-            return Err(Errno::ENOSPC);
-        }
-        let wd = self.state.lock().next_wd();
+        INOTIFY_WATCHES.charge(self.uid, Errno::ENOSPC)?;
+        let wd = self.state.lock().new_wd().inspect_err(|_| INOTIFY_WATCHES.uncharge(self.uid, 1))?;
         match mark::attach(&group, Priority::Normal, &Object::Inode(inode.clone()), wanted, wd) {
             Ok(mark) => {
-                let over = {
-                    let mut state = self.state.lock();
-                    state.watches.insert(wd, mark.clone());
-                    // The inode may have ended before the watch was in the table.
-                    mark.object().is_none()
-                };
-                if over && mark::detach(&mark) {
-                    self.ended(&mark);
+                // It is not there if the watch has ended in the meantime.
+                if let Some(place) = self.state.lock().watches.get_mut(&wd) {
+                    *place = Some(mark.clone());
                 }
                 Ok(wd)
             }
             Err(error) => {
-                INOTIFY_WATCHES.uncharge(self.uid, 1);
+                self.forget(wd);
                 match (error, inode.notify.find(&group)) {
                     // Another thread was faster.
                     (Errno::EEXIST, Some(mark)) => Self::change(&mark, wanted, asked),
@@ -239,7 +235,12 @@ impl Inotify {
     /// A watch is over: says so.
     fn ended(&self, watch: &Arc<Mark>) {
         self.push(Record::plain(watch.wd, mask::IGNORED));
-        let gone = self.state.lock().watches.remove(&watch.wd);
+        self.forget(watch.wd);
+    }
+
+    /// A descriptor means nothing any more.
+    fn forget(&self, wd: i32) {
+        let gone = self.state.lock().watches.remove(&wd);
         if gone.is_some() {
             INOTIFY_WATCHES.uncharge(self.uid, 1);
         }
@@ -252,16 +253,23 @@ impl Inotify {
             if state.overflowed || state.records.back().is_some_and(|last| record.repeats(last)) {
                 return;
             }
-            let fits = state.records.len() < self.limit && state.records.try_reserve(1).is_ok();
+            let fits = state.records.len() < self.limit && state.records.try_reserve(2).is_ok();
             if fits {
-                state.records.push_back(record);
-            } else if state.records.try_reserve(1).is_ok() {
-                state.overflowed = true;
-                state.records.push_back(Record::plain(-1, mask::Q_OVERFLOW));
+                state.records.push_back_reserved(record);
             } else {
-                return;
+                state.overflow();
             }
         }
+        self.wake();
+    }
+
+    /// An event is lost.
+    fn overflow(&self) {
+        self.state.lock().overflow();
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.queue.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
         self.fasync.kill(Band::In);
     }
@@ -286,12 +294,8 @@ impl Inotify {
         if excluded || watch.mask() & event.mask & mask::ALL == 0 {
             return;
         }
-        let mut copy = Vec::new();
-        let name = name.unwrap_or_default();
-        if copy.try_reserve_exact(name.len()).is_ok() {
-            copy.extend_from_slice(name);
-            self.push(Record { wd: watch.wd, mask: event.mask & SHOWN, cookie, name: copy });
-        }
+        let Ok(name) = try_to_vec(name.unwrap_or_default()) else { return self.overflow() };
+        self.push(Record { wd: watch.wd, mask: event.mask & SHOWN, cookie, name });
         if watch.flags().contains(MarkFlags::ONESHOT) && mark::detach(watch) {
             self.ended(watch);
         }
@@ -299,13 +303,22 @@ impl Inotify {
 }
 
 impl State {
-    /// A descriptor that was not used lately.
-    fn next_wd(&mut self) -> i32 {
+    /// A descriptor that was not used lately, with its place in the table.
+    fn new_wd(&mut self) -> Result<i32> {
         loop {
             self.last_wd = self.last_wd.checked_add(1).unwrap_or(1);
             if !self.watches.contains_key(&self.last_wd) {
-                return self.last_wd;
+                self.watches.try_insert(self.last_wd, None)?;
+                return Ok(self.last_wd);
             }
+        }
+    }
+
+    /// Says, once, that events were lost.
+    fn overflow(&mut self) {
+        if !self.overflowed {
+            self.overflowed = true;
+            self.records.push_back_reserved(Record::plain(-1, mask::Q_OVERFLOW));
         }
     }
 }
@@ -378,7 +391,8 @@ impl FileOps for Inotify {
     }
 
     fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
-        let watches: Vec<Arc<Mark>> = self.state.lock().watches.values().rev().cloned().collect();
+        let watches = self.state.lock().watches.values().rev().flatten().cloned().try_collect_vec();
+        let watches = watches.map_err(|_| fmt::Error)?;
         for watch in watches {
             let Some(Object::Inode(inode)) = watch.object() else { continue };
             let (ino, dev) = (inode.ino(), inode.sb().dev());
@@ -398,10 +412,15 @@ impl FileOps for Inotify {
 
     fn release(&self, _: &File) {
         let watches = core::mem::take(&mut self.state.lock().watches);
-        for watch in watches.values() {
+        for watch in watches.values().flatten() {
             mark::detach(watch);
         }
         INOTIFY_WATCHES.uncharge(self.uid, watches.len() as u32);
+    }
+}
+
+impl Drop for Inotify {
+    fn drop(&mut self) {
         INOTIFY_INSTANCES.uncharge(self.uid, 1);
     }
 }

@@ -60,6 +60,7 @@ pub mod lock;
 pub mod mount;
 pub mod namei;
 pub mod notify;
+pub mod ns_count;
 pub mod path;
 pub mod permission;
 pub mod pipe;
@@ -100,5 +101,6 @@ pub fn init(pages: usize) -> abi::Result<()> {
     file::set_max_files((pages * (arch::addr::PAGE_SIZE / 1024) / 10).max(8192));
     sched::time::on_clock_set(timerfd::clock_was_set);
     notify::account::init(pages);
+    dnotify::init();
     anon::init()
 }

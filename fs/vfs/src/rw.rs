@@ -250,27 +250,36 @@ pub fn limit_write(file: &File, iter: &mut IovIter<'_>, pos: u64) -> Result<()> 
     Ok(())
 }
 
-/// The acting process's `RLIMIT_FSIZE`.
-pub trait FsizeLimit: Sync {
+/// The acting process as a writer: its `RLIMIT_FSIZE`, and its signals.
+pub trait Writer: Sync {
     /// The limit; `None` for none.
     fn limit(&self) -> Option<u64>;
     /// A call went beyond it: the process gets `SIGXFSZ`.
     fn exceeded(&self);
+    /// The readers of a pipe left when a part was written: the thread gets `SIGPIPE`.
+    fn broken_pipe(&self);
 }
 
-static FSIZE_LIMIT: sync::Once<&'static dyn FsizeLimit> = sync::Once::new();
+static WRITER: sync::Once<&'static dyn Writer> = sync::Once::new();
 
-/// Registers where `RLIMIT_FSIZE` comes from.
-pub fn set_fsize_limit(hook: &'static dyn FsizeLimit) {
-    let _ = FSIZE_LIMIT.set(hook);
+/// Registers who answers for the acting process.
+pub fn set_writer(hook: &'static dyn Writer) {
+    let _ = WRITER.set(hook);
+}
+
+/// See [`Writer::broken_pipe`].
+pub(crate) fn broken_pipe() {
+    if let Some(hook) = WRITER.get() {
+        hook.broken_pipe();
+    }
 }
 
 fn fsize_limit() -> Option<u64> {
-    FSIZE_LIMIT.get().and_then(|hook| hook.limit())
+    WRITER.get().and_then(|hook| hook.limit())
 }
 
 fn fsize_exceeded() -> Errno {
-    if let Some(hook) = FSIZE_LIMIT.get() {
+    if let Some(hook) = WRITER.get() {
         hook.exceeded();
     }
     Errno::EFBIG

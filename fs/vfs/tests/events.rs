@@ -169,8 +169,8 @@ fn handles_lead_back() {
         |name: &str| namei::path_lookup(&ctx, At::Cwd, name.as_bytes(), namei::LookupFlags::empty()).unwrap();
     let (root, path) = (find("/"), find("/d/f"));
     export::may_encode(root.mnt.sb(), FidUse::Decode).unwrap();
-    let fid = export::encode(path.inode().unwrap(), Some(&path.dentry));
-    assert_eq!(fid, export::encode(path.inode().unwrap(), None));
+    let fid = export::encode(path.inode().unwrap(), Some(&path.dentry)).unwrap();
+    assert_eq!(fid, export::encode(path.inode().unwrap(), None).unwrap());
     let decode = || export::decode(&ctx, &root, 0, fid.kind, fid.words());
     drop(path);
     // Also when the cache has been emptied.

@@ -6,6 +6,7 @@ mod common;
 use abi::{Errno, raw};
 use common::World;
 use vfs::mount::{self, show};
+use vfs::ns_count::NsCharge;
 use vfs::{LookupContext, namei};
 
 fn mountinfo(w: &World) -> String {
@@ -169,7 +170,8 @@ fn namespaces_and_pivot() {
     w.mount("m", "/m", Some("tmpfs"), 0, "").unwrap();
     namei::chdir(&w.ctx(), b"/m").unwrap();
     let fs = w.fs.copy();
-    let ns = mount::copy_namespace(&w.ns, vfs::UserNamespace::initial(), Some(&fs)).unwrap();
+    let ns =
+        mount::copy_namespace(&w.ns, vfs::UserNamespace::initial(), NsCharge::none(), Some(&fs)).unwrap();
     let other = LookupContext { cred: &w.cred, fs: &fs, ns: &ns };
     mount::umount(&other, b"/m", 0).unwrap_err();
     namei::chdir(&other, b"/").unwrap();

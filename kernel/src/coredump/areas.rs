@@ -1,5 +1,4 @@
 //! Which memory a dump holds: core(5), "Controlling which mappings are written to the core dump".
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::process::CurrentThread;
 use abi::{Errno, Result};
@@ -10,6 +9,7 @@ use core::fmt::Write;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
+use mm::fallible::TryVec;
 use mm::query::AreaInfo;
 use mm::remote::{RemoteBuf, RemoteMode};
 use mm::vma::VmFlags;
@@ -84,9 +84,7 @@ struct Name(Vec<u8>);
 
 impl Write for Name {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.0.try_reserve(text.len()).map_err(|_| core::fmt::Error)?;
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
+        self.0.try_extend_from_slice(text.as_bytes()).map_err(|_| core::fmt::Error)
     }
 }
 
@@ -103,7 +101,9 @@ fn describe(info: &AreaInfo<'_>, filter: u32) -> (Area, bool) {
     let file = info.file().map(|file| {
         let mut name = Name(Vec::new());
         // A name that cannot be told is left empty.
-        let _ = file.write_path(&mut name);
+        if file.write_path(&mut name).is_err() {
+            name.0.clear();
+        }
         (name.0, info.offset() / PAGE_SIZE as u64)
     });
     let area = Area {
@@ -130,9 +130,9 @@ pub fn list(me: &CurrentThread, space: &Arc<AddressSpace>) -> Result<Vec<Area>> 
         if !failed {
             let (area, look) = describe(info, filter);
             if look {
-                looks.push(areas.len());
+                looks.push_reserved(areas.len());
             }
-            areas.push(area);
+            areas.push_reserved(area);
         }
         !failed
     });

@@ -1,5 +1,4 @@
 //! Bringing all threads of a dying process to rest, with their registers noted.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::process::thread::flags;
 use crate::process::{CurrentThread, Usage};
@@ -10,6 +9,7 @@ use arch::ptrace::REGSETS;
 use arch::sync::SpinLock;
 use arch::thread::ThreadFlags;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use mm::fallible::{TryVec, try_arc, try_vec};
 use sched::wait::WaitQueue;
 
 /// One register set of a thread.
@@ -44,14 +44,12 @@ impl ThreadState {
         for set in REGSETS {
             let general = set.note == arch::ptrace::NT_PRSTATUS;
             let len = (set.len)();
-            let mut bytes = Vec::new();
-            let room = registers.try_reserve(1).is_ok() && bytes.try_reserve_exact(len).is_ok();
-            if len == 0 || !(set.in_core || general) || !room {
+            if len == 0 || !(set.in_core || general) || registers.try_reserve(1).is_err() {
                 continue;
             }
-            bytes.resize(len, 0);
+            let Ok(mut bytes) = try_vec(0, len) else { continue };
             sched::current().with_registers(|machine, frame| (set.get)(machine, frame, &mut bytes));
-            registers.push(Registers { note: set.note, owner: set.owner, bytes });
+            registers.push_reserved(Registers { note: set.note, owner: set.owner, bytes });
         }
         Self { tid: me.tid(), pending, blocked: me.blocked().0, usage: Usage::of(me.task()), registers }
     }
@@ -68,15 +66,17 @@ pub struct Dump {
     over: WaitQueue,
 }
 
-/// Makes the running thread the one that dumps, and waits for all others. `None`: the process is ending already.
+/// Makes the running thread the one that dumps, and waits for all others. `None`: the process is ending already,
+/// or there is no memory.
 pub fn begin(me: &CurrentThread, signal: Signal) -> Option<Arc<Dump>> {
-    let dump = Arc::new(Dump {
+    let dump = try_arc(Dump {
         left: AtomicU32::new(0),
         threads: SpinLock::new(Vec::new()),
         arrived: WaitQueue::new(),
         is_over: AtomicBool::new(false),
         over: WaitQueue::new(),
-    });
+    })
+    .ok()?;
     {
         let mut state = me.process.sig.lock();
         if state.is_exiting() {
@@ -119,12 +119,8 @@ impl Dump {
     /// Another thread of the process, on its way out, stands by until the dump is over.
     pub fn stand_by(&self, me: &CurrentThread) {
         let state = ThreadState::of(me);
-        {
-            let mut threads = self.threads.lock();
-            if threads.try_reserve(1).is_ok() {
-                threads.push(state);
-            }
-        }
+        // Without memory it is missing.
+        let _ = self.threads.lock().try_push(state);
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.arrived.wake_all();
         }

@@ -99,7 +99,7 @@ fn dump_to_target(me: &CurrentThread, signal: Signal, info: &Siginfo, dump: &Dum
     let root_only = me.process.dumpable.load(Ordering::Relaxed) == DUMP_ROOT;
     let (bytes, len) = pattern();
     let pattern = bytes.get(..len).unwrap_or_default();
-    let facts = name::Facts::of(me, signal, limit);
+    let facts = name::Facts::of(me, signal, limit)?;
     let uses_pid = USES_PID.load(Ordering::Relaxed) != 0;
     match name::expand(pattern, &facts, uses_pid)? {
         name::Name::File(file) => {

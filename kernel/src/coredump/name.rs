@@ -1,5 +1,4 @@
 //! What `core_pattern` says: the name of a file, or a program with its arguments. core(5), "Naming of core dump files".
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::process::{CurrentThread, init_pid_ns};
 use crate::signal::Signal;
@@ -7,6 +6,7 @@ use abi::{Errno, Result};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
+use mm::fallible::{TryVec, try_to_vec};
 
 /// What the specifiers stand for.
 #[derive(Clone, Debug, Default)]
@@ -39,15 +39,18 @@ pub struct Facts {
 
 impl Facts {
     /// Those of the running thread, which dies of `signal`.
-    pub fn of(me: &CurrentThread, signal: Signal, limit: u64) -> Self {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn of(me: &CurrentThread, signal: Signal, limit: u64) -> Result<Self> {
         let exe = me.process.exe.lock().clone();
         let exe = exe.and_then(|exe| vfs::path::d_path(exe.file().path(), None).ok());
         let host = me.nsproxy().map(|proxy| {
             let name = proxy.uts.name.lock().nodename;
             let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
-            name.get(..end).unwrap_or_default().to_vec()
+            try_to_vec(name.get(..end).unwrap_or_default())
         });
-        Self {
+        Ok(Self {
             pid: (me.process.id(), me.process.id_in(&init_pid_ns())),
             tid: (me.tid(), me.global_tid()),
             uid: me.with_cred(|c| c.uid.0),
@@ -55,12 +58,12 @@ impl Facts {
             dumpable: me.process.dumpable.load(Ordering::Relaxed),
             signal: signal.number(),
             time: sched::time::realtime_ns() / abi::time::NSEC_PER_SEC,
-            host: host.unwrap_or_default(),
-            comm: me.task().comm().as_bytes().to_vec(),
-            exe: exe.unwrap_or_else(|| b"(unknown)".to_vec()),
+            host: host.transpose()?.unwrap_or_default(),
+            comm: try_to_vec(me.task().comm().as_bytes())?,
+            exe: exe.map_or_else(|| try_to_vec(b"(unknown)"), Ok)?,
             limit,
             cpu: me.task().cpu().0,
-        }
+        })
     }
 }
 
@@ -84,9 +87,7 @@ impl Write for Out {
 
 impl Out {
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
-        self.0.extend_from_slice(bytes);
-        Ok(())
+        Ok(self.0.try_extend_from_slice(bytes)?)
     }
 
     /// Text that others chose, which must not lead into another directory.
@@ -160,8 +161,7 @@ pub fn expand(pattern: &[u8], facts: &Facts, uses_pid: bool) -> Result<Name> {
         let mut words = Vec::new();
         // Specifiers do not make new words.
         for word in program.split(|b| *b == b' ').filter(|word| !word.is_empty()) {
-            words.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            words.push(replace(word, facts)?.0);
+            words.try_push(replace(word, facts)?.0)?;
         }
         return if words.is_empty() { Err(Errno::EINVAL) } else { Ok(Name::Pipe(words)) };
     }

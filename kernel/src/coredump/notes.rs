@@ -1,5 +1,4 @@
 //! The notes of a core file: `elfcore.h`, `linux/elf.h`, elf(5).
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::areas::Area;
 use super::gather::ThreadState;
@@ -12,6 +11,7 @@ use arch::addr::PAGE_SIZE;
 use arch::ptrace::NT_PRSTATUS;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
+use mm::fallible::TryVec;
 use mm::remote::{RemoteBuf, RemoteMode};
 use zerocopy::IntoBytes;
 
@@ -30,9 +30,7 @@ pub struct Bytes(pub Vec<u8>);
 
 impl Bytes {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.try_reserve(bytes.len()).map_err(|_| Errno::ENOMEM)?;
-        self.0.extend_from_slice(bytes);
-        Ok(())
+        Ok(self.0.try_extend_from_slice(bytes)?)
     }
 
     fn u16(&mut self, value: u16) -> Result<()> {
@@ -54,9 +52,7 @@ impl Bytes {
 
     fn align(&mut self, to: usize) -> Result<()> {
         let end = self.0.len().next_multiple_of(to);
-        self.0.try_reserve(end - self.0.len()).map_err(|_| Errno::ENOMEM)?;
-        self.0.resize(end, 0);
-        Ok(())
+        Ok(self.0.try_resize(end, 0)?)
     }
 
     /// A note: header, name and content, each aligned.
@@ -110,7 +106,9 @@ pub fn build(
     status(&mut out, me, &ids, own, (signal, info))?;
     out.note(CORE, NT_PRPSINFO, &process_info(me, space, &ids)?)?;
     out.note(CORE, NT_SIGINFO, info.as_bytes())?;
-    out.note(CORE, NT_AUXV, &crate::memory::auxv::read(space)?)?;
+    if let Some(auxv) = space.auxv() {
+        out.note(CORE, NT_AUXV, crate::memory::auxv::used(&auxv).as_bytes())?;
+    }
     if let Some(files) = files(areas)? {
         out.note(CORE, NT_FILE, &files)?;
     }

@@ -1,5 +1,4 @@
 //! The file that a dump is written to, or the program that takes it.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use crate::process::{CurrentThread, Process, State, helper, kthread};
 use abi::creds::Uid;
@@ -25,7 +24,7 @@ pub fn open_file(me: &CurrentThread, name: &[u8], root_only: bool) -> Result<Arc
     if root_only {
         cred.fsuid = Uid(0);
     }
-    let cred = Arc::new(cred);
+    let cred = mm::fallible::try_arc(cred)?;
     let own = me.fs().ok_or(Errno::ENOENT)?;
     let nsproxy = me.nsproxy().ok_or(Errno::ENOENT)?;
     let (fs, ns) = match kthread::parts().filter(|_| root_only) {

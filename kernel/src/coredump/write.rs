@@ -1,5 +1,4 @@
 //! The ELF file: headers, notes, memory.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::areas::{self, Area};
 use super::gather::{Dump, ThreadState};
@@ -11,6 +10,7 @@ use abi::{Errno, Result};
 use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use mm::AddressSpace;
+use mm::fallible::{try_vec, try_with_capacity};
 use mm::remote::{RemoteBuf, RemoteMode};
 
 const EHDR_SIZE: u64 = 64;
@@ -50,9 +50,7 @@ fn body(
     sink.emit(&headers.bytes)?;
     sink.emit(notes)?;
     sink.skip_to(headers.data)?;
-    let mut page = Vec::new();
-    page.try_reserve_exact(PAGE_SIZE).map_err(|_| Errno::ENOMEM)?;
-    page.resize(PAGE_SIZE, 0);
+    let mut page = try_vec(0, PAGE_SIZE)?;
     for area in areas {
         memory(space, sink, area, &mut page)?;
     }
@@ -112,9 +110,9 @@ fn headers(areas: &[Area], notes_len: usize) -> Result<Headers> {
     let end = areas.iter().fold(data, |at, area| at + area.size as u64);
     let many = count >= PN_XNUM;
 
-    let mut out = Vec::new();
-    out.try_reserve_exact(notes_at as usize).map_err(|_| Errno::ENOMEM)?;
-    let mut put = |bytes: &[u8]| out.extend_from_slice(bytes);
+    // Room for all that `put` puts there.
+    let mut out = try_with_capacity(notes_at as usize)?;
+    let mut put = |bytes: &[u8]| out.extend(bytes);
     // 64 bits, little endian, version 1.
     put(b"\x7fELF\x02\x01\x01");
     put(&[0; 9]);
@@ -145,8 +143,7 @@ fn headers(areas: &[Area], notes_len: usize) -> Result<Headers> {
     }
     let mut section = Vec::new();
     if many {
-        section.try_reserve_exact(SHDR_SIZE as usize).map_err(|_| Errno::ENOMEM)?;
-        section.resize(SHDR_SIZE as usize, 0);
+        section = try_vec(0, SHDR_SIZE as usize)?;
         // sh_size: the section headers; sh_info: the program headers.
         for (offset, value) in [(32, 1_u64), (44, count)] {
             if let Some(to) = section.get_mut(offset..offset + 8) {

@@ -9,7 +9,9 @@ use abi::cap::{CAP_LAST_CAP, Cap, CapSet};
 use abi::raw_sys::prctl as pr;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
+use mm::AddressSpace;
 use mm::fallible::{TryVec, try_to_vec};
+use mm::space::mm_flags;
 use mm::user::{UserPtr, UserSlice};
 use vfs::cred::Credentials;
 use vfs::cred::securebits;
@@ -17,7 +19,7 @@ use vfs::cred::securebits;
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[PRCTL];
 
-/// Missing: `PR_SET_MM`, `PR_SET_MDWE`, `PR_GET_AUXV`, `PR_SET_TSC`, `PR_SET_SPECULATION_CTRL`, `PR_SCHED_CORE`, `PR_SET_MEMORY_MERGE`.
+/// As Linux without `CONFIG_SCHED_CORE`, `CONFIG_KSM` and `CONFIG_PERF_EVENTS`: what is about them is `EINVAL`.
 #[macros::syscall(prctl)]
 fn sys_prctl(option: i32, arg2: usize, arg3: usize, arg4: usize, arg5: usize) -> Result<isize> {
     let me = current();
@@ -117,6 +119,32 @@ fn sys_prctl(option: i32, arg2: usize, arg3: usize, arg4: usize, arg5: usize) ->
         pr::PR_GET_IO_FLUSHER if all_zero => {
             permit(me.with_cred(|c| c.capable(Cap::SysResource)))?;
             Ok(me.has(flags::IO_FLUSHER).into())
+        }
+        pr::PR_SET_MM => crate::memory::layout::set(arg2, arg3, arg4, arg5).map(|()| 0),
+        pr::PR_GET_AUXV if arg4 | arg5 == 0 => {
+            crate::memory::auxv::get(&*crate::memory::space()?, arg2, arg3).map(|size| size as isize)
+        }
+        pr::PR_SET_MDWE if rest_zero => set_mdwe(arg2),
+        pr::PR_GET_MDWE if all_zero => Ok(mdwe_of(&*crate::memory::space()?) as isize),
+        pr::PR_GET_TSC => {
+            let faults = sched::current().with_thread(|thread| thread.tsc_faults());
+            let mode = if faults { pr::PR_TSC_SIGSEGV } else { pr::PR_TSC_ENABLE };
+            UserPtr::<u32>::new(arg2).write(&mode)?;
+            Ok(0)
+        }
+        pr::PR_SET_TSC => {
+            let faults = match u32::try_from(arg2) {
+                Ok(pr::PR_TSC_ENABLE) => false,
+                Ok(pr::PR_TSC_SIGSEGV) => true,
+                _ => return Err(Errno::EINVAL),
+            };
+            sched::current().with_thread(|thread| thread.set_tsc_faults(faults));
+            Ok(0)
+        }
+        pr::PR_GET_SPECULATION_CTRL if rest_zero => crate::misc::speculation::get(arg2),
+        pr::PR_SET_SPECULATION_CTRL if arg4 | arg5 == 0 => crate::misc::speculation::set(arg2, arg3),
+        pr::PR_SET_SYSCALL_USER_DISPATCH => {
+            crate::syscall::user_dispatch::set(arg2, arg3, arg4, arg5).map(|()| 0)
         }
         pr::PR_GET_SECCOMP => Ok(me.seccomp.mode().into()),
         pr::PR_SET_SECCOMP => crate::seccomp::syscalls::prctl_set(arg2, arg3),
@@ -224,6 +252,32 @@ fn set_subreaper(me: &CurrentThread, on: bool) -> Result<()> {
     }
     me.process.is_subreaper.store(true, Ordering::Relaxed);
     Ok(())
+}
+
+const MDWE_BITS: u32 = pr::PR_MDWE_REFUSE_EXEC_GAIN | pr::PR_MDWE_NO_INHERIT;
+
+/// `PR_SET_MDWE`: memory that can be written is not executed from now on. There is no way back.
+fn set_mdwe(bits: usize) -> Result<isize> {
+    let bits = u32::try_from(bits).ok().filter(|bits| bits & !MDWE_BITS == 0).ok_or(Errno::EINVAL)?;
+    if bits == pr::PR_MDWE_NO_INHERIT {
+        return Err(Errno::EINVAL);
+    }
+    let space = crate::memory::space()?;
+    let old = mdwe_of(&space);
+    permit(old == 0 || old == bits)?;
+    let flag = |bit: u32, flag: u32| if bits & bit != 0 { flag } else { 0 };
+    space.add_flags(
+        flag(pr::PR_MDWE_REFUSE_EXEC_GAIN, mm_flags::DENY_WRITE_EXEC)
+            | flag(pr::PR_MDWE_NO_INHERIT, mm_flags::DENY_NOT_INHERITED),
+    );
+    Ok(0)
+}
+
+fn mdwe_of(space: &AddressSpace) -> u32 {
+    let flags = space.flags();
+    let bit = |flag: u32, bit: u32| if flags & flag != 0 { bit } else { 0 };
+    bit(mm_flags::DENY_WRITE_EXEC, pr::PR_MDWE_REFUSE_EXEC_GAIN)
+        | bit(mm_flags::DENY_NOT_INHERITED, pr::PR_MDWE_NO_INHERIT)
 }
 
 fn mce_kill(me: &CurrentThread, command: usize, value: usize) -> Result<isize> {

@@ -6,6 +6,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`fault`] | `failslab`, `fail_page_alloc` |
+//! | [`kmemleak`] | `kmemleak` |
 //! | [`provoke`] | `provoke-crash` |
 
 use alloc::sync::Arc;
@@ -17,8 +18,10 @@ use vfs::super_block::MountRequest;
 
 #[cfg(debug_assertions)]
 pub mod fault;
+#[cfg(all(debug_assertions, target_os = "none"))]
+mod kmemleak;
 #[cfg(debug_assertions)]
-mod provoke;
+pub mod provoke;
 
 /// `DEBUGFS_MAGIC`.
 const MAGIC: u64 = 0x6462_6720;
@@ -39,6 +42,8 @@ pub fn init() -> Result<()> {
     {
         fault::init(&TOP);
         provoke::init(&TOP);
+        #[cfg(target_os = "none")]
+        kmemleak::init(&TOP);
     }
     vfs::fs_type::register_filesystem(&DEBUGFS)
 }

@@ -3,9 +3,12 @@
 //! What is written to `DIRECT` happens in the system call that writes it. Reading lists what there is.
 
 use core::fmt::Write;
+use core::sync::atomic::{AtomicI32, Ordering};
 
 use abi::{Errno, Result};
 use kernfs::{Attr, StaticDir, Text, attr};
+
+use crate::process::Thread;
 
 /// A way to break the kernel.
 struct Crash {
@@ -25,6 +28,8 @@ const CRASHES: &[Crash] = &[
     Crash { name: "LOOP", run: spin },
     Crash { name: "SOFTLOCKUP", run: spin_without_preemption },
     Crash { name: "HUNG_TASK", run: hang },
+    Crash { name: "LEAK", run: leak },
+    Crash { name: "EXIT_BUG", run: break_exit },
 ];
 
 fn spin() {
@@ -41,6 +46,28 @@ fn spin_without_preemption() {
 /// Sleeps so that nothing wakes it.
 fn hang() {
     sched::wait::WaitQueue::new().wait_event(|| false);
+}
+
+/// Loses some blocks, for `kmemleak` to find. A search may take what an old stack holds for a pointer to one of them.
+fn leak() {
+    for _ in 0..10 {
+        if let Ok(block) = mm::fallible::try_vec(0_u64, 32) {
+            core::mem::forget(block);
+        }
+    }
+}
+
+/// The thread whose exit shall fail.
+static BROKEN_EXIT: AtomicI32 = AtomicI32::new(0);
+
+fn break_exit() {
+    BROKEN_EXIT.store(crate::process::current().global_tid(), Ordering::Relaxed);
+}
+
+/// A thread exits.
+pub fn on_exit(me: &Thread) {
+    let broken = BROKEN_EXIT.load(Ordering::Relaxed);
+    assert!(broken == 0 || broken != me.global_tid(), "provoked");
 }
 
 static FILES: &[Attr] = &[attr("DIRECT", show).writable(store)];

@@ -104,6 +104,9 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     let guard = me.process.exec_guard.lock_killable().map_err(|_| Errno::ERESTARTNOINTR)?;
     let cred = crate::cred::exec::prepare(&me, program.file())?;
     let space = AddressSpace::new()?;
+    if let Some(old) = me.mm() {
+        space.inherit_flags(&old);
+    }
     let limits = me.process.mm_limits();
     let personality = me.personality.load(Ordering::Relaxed) & !cred.clear_personality;
     let random = Random::new(personality);
@@ -136,6 +139,7 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     };
     let sp = stack::write(&space, exec, &aux, stack_top)?;
     sched::current().with_thread(arch::thread::Thread::reset_for_exec);
+    crate::syscall::user_dispatch::exec();
     let call = exec.frame.syscall_nr();
     exec.frame.set_user_entry(entry, sp);
     // A tracer sees at the call's end which one it was.

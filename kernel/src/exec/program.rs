@@ -25,6 +25,15 @@ impl Exe {
         Ok(try_arc(Self(file))?)
     }
 
+    /// The program that an open file is.
+    ///
+    /// # Errors
+    /// `EACCES`: not a regular file, not executable, on a mount without execution, open for writing.
+    pub fn of_open(file: &File) -> Result<Arc<Self>> {
+        let file = open_file(At::File(file), b"", 0, LookupFlags::EMPTY)?;
+        Self::new(file).map_err(|error| if error == Errno::ETXTBSY { Errno::EACCES } else { error })
+    }
+
     /// The file.
     pub fn file(&self) -> &Arc<File> {
         &self.0

@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 use arch::addr::PAGE_SIZE;
 use core::sync::atomic::Ordering;
 use mm::AddressSpace;
-use mm::fallible::{TryVec, try_with_capacity};
-use mm::space::Limits;
+use mm::fallible::{TryVec, try_arc, try_with_capacity};
+use mm::space::{AUXV_WORDS, Limits};
 use mm::user::copy_to_user;
 use zerocopy::IntoBytes;
 
@@ -122,9 +122,11 @@ pub fn write(space: &Arc<AddressSpace>, exec: &Exec<'_>, aux: &Aux, top: usize) 
     layout.arg_end.store(env_at, Ordering::Relaxed);
     layout.env_start.store(env_at, Ordering::Relaxed);
     layout.env_end.store(filename_at, Ordering::Relaxed);
-    let auxv_end = sp + words * 8;
-    layout.auxv_start.store(auxv_end - list.len() * 8, Ordering::Relaxed);
-    layout.auxv_end.store(auxv_end, Ordering::Relaxed);
+    let mut auxv = [0; AUXV_WORDS];
+    for (word, value) in auxv.iter_mut().zip(&list) {
+        *word = *value;
+    }
+    space.set_auxv(try_arc(auxv)?);
     Ok(sp)
 }
 

@@ -90,7 +90,6 @@ fn allowed_on_path(cmd: u32) -> bool {
     )
 }
 
-/// Missing: leases (`F_SETLEASE`), `F_NOTIFY`, hints (`F_GET_RW_HINT` and relatives).
 #[syscall(fcntl)]
 fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
     let file = file_raw(fd)?;
@@ -130,12 +129,12 @@ fn sys_fcntl(fd: Fd, cmd: u32, arg: usize) -> Result<isize> {
             let pid = current().process.pid.global();
             fcntl::set_lease(&file, fd.raw(), &current().cred(), arg as u32, pid)?;
             if arg as u32 != raw::F_UNLCK {
-                owner::assign_if_none(&file);
+                owner::assign_if_none(&file)?;
             }
         }
         raw::F_NOTIFY => {
             if arg as u32 & !raw::DN_MULTISHOT != 0 && file.inode().is_dir() {
-                owner::assign_if_none(&file);
+                owner::assign_if_none(&file)?;
             }
             dnotify::notify(&file, fd.raw(), files()?.posix_owner(), arg as u32)?;
         }

@@ -35,7 +35,7 @@ fn sys_name_to_handle_at(
     if room > MAX_HANDLE_SZ {
         return Err(Errno::EINVAL);
     }
-    let fid = export::encode(&**found.inode()?, Some(&found.dentry));
+    let fid = export::encode(&**found.inode()?, Some(&found.dentry))?;
     // Whole words of the room count.
     let fits = fid.bytes() <= room & !3;
     if flags & raw::AT_HANDLE_MNT_ID_UNIQUE != 0 {

@@ -43,7 +43,7 @@ pub fn fcntl(file: &Arc<File>, cmd: u32, arg: usize) -> Result<isize> {
             if !(0..=64).contains(&signal) {
                 return Err(Errno::EINVAL);
             }
-            file.owner_cell().update(|owner| owner.signal = signal);
+            file.owner_cell()?.update(|owner| owner.signal = signal);
         }
         F_GETOWNER_UIDS => {
             let owner = now();
@@ -76,24 +76,31 @@ fn set(file: &Arc<File>, kind: u32, pid: i32) -> Result<()> {
         0 => None,
         _ => Some(current().pid_ns().find(pid).ok_or(Errno::ESRCH)?),
     };
-    assign(file, kind, target);
-    Ok(())
+    assign(file, kind, target)
 }
 
 /// Makes the calling process the owner, if there is none: leases and `F_NOTIFY` do so.
-pub fn assign_if_none(file: &Arc<File>) {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn assign_if_none(file: &Arc<File>) -> Result<()> {
     if file.owner().is_none_or(|owner| owner.target.is_none()) {
-        assign(file, raw::F_OWNER_PID, Some(current().process.pid.clone()));
+        assign(file, raw::F_OWNER_PID, Some(current().process.pid.clone()))?;
     }
+    Ok(())
 }
 
 /// Makes `target` the owner, on behalf of the caller.
-pub fn assign(file: &Arc<File>, kind: u32, target: Option<Arc<Pid>>) {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn assign(file: &Arc<File>, kind: u32, target: Option<Arc<Pid>>) -> Result<()> {
     let (uid, euid) = current().with_cred(|cred| (cred.uid.0, cred.euid.0));
-    file.owner_cell().update(|owner| {
+    file.owner_cell()?.update(|owner| {
         owner.kind = kind;
         owner.target = target.map(|pid| pid as Arc<dyn core::any::Any + Send + Sync>);
         owner.uid = uid;
         owner.euid = euid;
     });
+    Ok(())
 }

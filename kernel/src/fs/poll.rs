@@ -240,9 +240,12 @@ impl Sets {
     /// Adds the descriptors in any set, with what is wanted of them.
     fn watch(&self, out: &mut Watches) -> Result<()> {
         let files = current().files().ok_or(Errno::EBADF)?;
+        let any = |sets: [u64; 3]| sets.into_iter().fold(0, |any, word| any | word);
+        let all: u32 = (0..words(self.count)).map(|index| any(self.word(index)).count_ones()).sum();
+        out.try_reserve_exact(all as usize).map_err(|_| Errno::ENOMEM)?;
         for index in 0..words(self.count) {
             let sets = self.word(index);
-            let mut any = sets.into_iter().fold(0, |any, word| any | word);
+            let mut any = any(sets);
             while any != 0 {
                 let bit = any & any.wrapping_neg();
                 any ^= bit;
@@ -257,7 +260,6 @@ impl Sets {
                     }
                 }
                 let file = Some(files.get(Fd(fd as u32))?);
-                out.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
                 out.push(Watch { fd: fd as i32, file, wanted, ready: PollEvents::empty() });
             }
         }

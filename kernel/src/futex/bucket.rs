@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::{Preempt, SpinLock};
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
-use mm::{TryVec, try_arc};
+use mm::fallible::{TryCollect, try_arc};
 use sched::Task;
 use sched::pi::RtMutex;
 use sync::{CachePadded, Lazy, SpinLockGuard};
@@ -55,8 +55,7 @@ impl Places {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(count: usize) -> Result<Arc<Self>> {
-        let mut places = Vec::new();
-        places.try_extend((0..count).map(|_| AtomicUsize::new(0)))?;
+        let places = (0..count).map(|_| AtomicUsize::new(0)).try_collect_vec()?;
         Ok(try_arc(Self(places))?)
     }
 

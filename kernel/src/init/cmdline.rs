@@ -54,6 +54,8 @@ pub(super) fn parse_early(line: &'static str) {
             }
             ("quiet", _) => printk::set_console_level(4),
             ("debug", _) => printk::set_console_level(10),
+            #[cfg(all(debug_assertions, target_os = "none"))]
+            ("kmemleak", "on") => mm::kmemleak::switch_on(),
             ("ignore_loglevel", _) => printk::set_console_level(15),
             ("loglevel", level) => {
                 if let Ok(level) = parse_number(level) {
@@ -105,9 +107,49 @@ const PARAMS: &[Param] = &[
         },
     },
     Param {
+        name: "nowatchdog",
+        set: |_| {
+            crate::watchdog::switch_off();
+            Ok(())
+        },
+    },
+    Param {
+        name: "nosoftlockup",
+        set: |_| {
+            crate::watchdog::switch_off();
+            Ok(())
+        },
+    },
+    Param {
+        name: "watchdog_thresh",
+        set: |value| {
+            named(value, &|text| {
+                crate::watchdog::set_thresh(text.parse().map_err(|_| Invalid)?).map_err(|_| Invalid)
+            })
+        },
+    },
+    Param {
+        name: "softlockup_panic",
+        set: |value| {
+            named(value, &|text| {
+                crate::watchdog::SOFTLOCKUP_PANIC.store(parse_number(text)? != 0, Ordering::Relaxed);
+                Ok(())
+            })
+        },
+    },
+    Param {
+        name: "hung_task_panic",
+        set: |value| {
+            named(value, &|text| {
+                crate::watchdog::hung_task::PANIC.store(parse_number(text)? != 0, Ordering::Relaxed);
+                Ok(())
+            })
+        },
+    },
+    Param {
         name: "oops",
         set: |value| {
-            PANIC_ON_OOPS.store(value == Some("panic"), Ordering::Relaxed);
+            PANIC_ON_OOPS.store(i32::from(value == Some("panic")), Ordering::Relaxed);
             Ok(())
         },
     },
@@ -123,6 +165,7 @@ const TAKEN: &[&str] = &[
     "ignore_loglevel",
     "loglevel",
     "nokaslr",
+    "kmemleak",
     "mem",
     "nr_cpus",
     "nosmp",

@@ -93,7 +93,7 @@ fn services(info: &'static BootInfo) -> Result<()> {
     crate::misc::random::init();
     crate::misc::random::add_bytes(info.seed);
     vfs::init(pages)?;
-    vfs::rw::set_fsize_limit(&crate::process::FsizeLimit);
+    vfs::rw::set_writer(&crate::process::Writer);
     vfs::fanotify::set_host(&crate::fs::notify::FanotifyHost);
     vfs::fasync::set_sigio(&crate::signal::sigio::SendSigio);
     let root = rootfs::mount_root()?;
@@ -105,19 +105,22 @@ fn services(info: &'static BootInfo) -> Result<()> {
 fn late(info: &'static BootInfo) -> Result<()> {
     sched::start_threads()?;
     mm::reclaim::start_kswapd()?;
+    crate::watchdog::start()?;
+    #[cfg(all(debug_assertions, target_os = "none"))]
+    mm::kmemleak::set_task_number(crate::watchdog::number);
     mm::oom::set_victims(&crate::memory::oom::Victims);
     mm::mempolicy::set_task_policies(&crate::memory::numa::Tasks);
     drivers::tty::job::set_job_control(&crate::job::Jobs);
     crate::tty_hooks::set(&crate::job::Jobs);
-    socket::set_credentials_source(crate::process::socket_credentials);
-    socket::set_domain_source(|| crate::process::current().cred().domain.clone());
-    unix::init();
+    socket::set_host(&crate::net::Caller);
+    unix::init()?;
     mqueue::set_host(&crate::ipc::mqueue::Caller);
     rootfs::register_types()?;
     crate::procfs::init()?;
     crate::net::init()?;
     devices::init(info)?;
     crate::dev::init()?;
+    crate::userfaultfd::init()?;
     crate::sysfs::init()?;
     crate::debugfs::init()?;
     rootfs::unpack(info);

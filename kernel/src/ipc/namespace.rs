@@ -15,6 +15,7 @@ use mqueue::Instance;
 use sched::mutex::Mutex;
 use vfs::cred::UserNamespace;
 use vfs::mount::Mount;
+use vfs::ns_count::NsCharge;
 
 /// Default of `sem_mns`: most semaphores of a namespace.
 pub const SEMMNS: i32 = 32000 * 32000;
@@ -88,6 +89,8 @@ pub struct IpcNamespace {
     pub mqueue: Arc<Instance>,
     /// The mount of them that the calls use; made when it is first needed.
     mqueue_mount: Mutex<Option<Arc<Mount>>>,
+    /// Counts for its makers.
+    _charge: NsCharge,
 }
 
 impl IpcNamespace {
@@ -96,18 +99,18 @@ impl IpcNamespace {
     /// # Errors
     /// `ENOMEM`.
     pub fn initial() -> Result<Self> {
-        Self::at(IPC_INIT_INO, UserNamespace::initial().clone())
+        Self::at(IPC_INIT_INO, UserNamespace::initial().clone(), NsCharge::none())
     }
 
     /// A new one, owned by `user_ns`.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(user_ns: Arc<UserNamespace>) -> Result<Self> {
-        Self::at(next_inum(), user_ns)
+    pub fn new(user_ns: Arc<UserNamespace>, charge: NsCharge) -> Result<Self> {
+        Self::at(next_inum(), user_ns, charge)
     }
 
-    fn at(inum: u32, user_ns: Arc<UserNamespace>) -> Result<Self> {
+    fn at(inum: u32, user_ns: Arc<UserNamespace>, charge: NsCharge) -> Result<Self> {
         Ok(Self {
             inum,
             mqueue: Instance::new(user_ns.clone())?,
@@ -119,6 +122,7 @@ impl IpcNamespace {
             used_sems: AtomicU32::new(0),
             shm_pages: AtomicUsize::new(0),
             mqueue_mount: Mutex::new(None),
+            _charge: charge,
         })
     }
 

@@ -10,12 +10,13 @@ use crate::process::{CurrentThread, current};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mm::fallible::try_arc_slice;
 
 /// Seconds for which a key that nobody could make is remembered.
 const NEGATIVE_TIMEOUT: u32 = 60;
 
-fn value_of(kind: Kind, payload: &[u8]) -> Value {
-    if kind == Kind::Keyring { Value::Ring(Vec::new()) } else { Value::Data(Arc::from(payload)) }
+fn value_of(kind: Kind, payload: &[u8]) -> Result<Value> {
+    Ok(if kind == Kind::Keyring { Value::Ring(Vec::new()) } else { Value::Data(try_arc_slice(payload)?) })
 }
 
 /// `add_key`: a key in keyring `ring`; one of the same type and description is updated. Its number.
@@ -50,7 +51,7 @@ pub fn add(kind: Option<Kind>, description: &[u8], payload: &[u8], ring: i32) ->
         account: Account::Limited,
         of_user: false,
     };
-    let key = new.make(&cred, value_of(kind, payload), quota)?;
+    let key = new.make(&cred, value_of(kind, payload)?, quota)?;
     ring::link(&ring.key, &key)?;
     Ok(key.serial)
 }
@@ -75,7 +76,7 @@ fn update_key(target: &Ref, payload: &[u8]) -> Result<()> {
         return Err(Errno::EOPNOTSUPP);
     }
     let quota = key.kind.check_payload(payload.len())?;
-    let new = value_of(key.kind, payload);
+    let new = value_of(key.kind, payload)?;
     let old = {
         let mut state = key.state.lock();
         if state.revoked.is_some() {

@@ -1,16 +1,16 @@
 //! A key, and the table of all keys.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::kind::Kind;
 use super::now;
 use super::quota::{Account, Charge};
 use abi::{Errno, Result};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicI64, Ordering};
+use mm::context::NoFailScope;
+use mm::fallible::{SortedMap, try_arc_with, try_into_boxed_slice, try_to_vec};
 use vfs::cred::{Credentials, UserNamespace};
 
 /// Permission bits: four groups of eight.
@@ -94,7 +94,21 @@ pub struct Key {
     pub state: SpinLock<State>,
 }
 
-static KEYS: SpinLock<BTreeMap<i32, Weak<Key>>> = SpinLock::new(BTreeMap::new());
+/// By number; a key that is being made has one already.
+static KEYS: SpinLock<SortedMap<i32, Weak<Key>>> = SpinLock::new(SortedMap::new());
+
+/// A number that no key has.
+fn reserve_serial() -> Result<i32> {
+    let mut keys = KEYS.lock();
+    loop {
+        // Numbers are not to be guessed; the first few have a meaning.
+        let serial = (crate::misc::random::u64() >> 33) as i32;
+        if serial >= 3 && !keys.contains_key(&serial) {
+            keys.try_insert(serial, Weak::new())?;
+            return Ok(serial);
+        }
+    }
+}
 
 /// What a new key is made of.
 pub struct NewKey<'a> {
@@ -123,9 +137,7 @@ impl NewKey<'_> {
         self.kind.check_description(self.description)?;
         sweep();
         let charge = Charge::new(self.uid, self.description.len() + 1 + quota, self.account)?;
-        let mut description = Vec::new();
-        description.try_reserve_exact(self.description.len()).map_err(|_| Errno::ENOMEM)?;
-        description.extend_from_slice(self.description);
+        let description = try_into_boxed_slice(try_to_vec(self.description)?)?;
         let state = State {
             uid: self.uid,
             gid: self.gid,
@@ -137,24 +149,26 @@ impl NewKey<'_> {
             restricted: false,
             charge,
         };
-        let mut keys = KEYS.lock();
-        let serial = loop {
-            // Numbers are not to be guessed; the first few have a meaning.
-            let serial = (crate::misc::random::u64() >> 33) as i32;
-            if serial >= 3 && !keys.contains_key(&serial) {
-                break serial;
-            }
-        };
-        let key = Arc::new(Key {
+        let serial = reserve_serial()?;
+        let made = try_arc_with(|| Key {
             serial,
             kind: self.kind,
-            description: description.into(),
+            description,
             ns: cred.user_ns.clone(),
             of_user: self.of_user,
             state: SpinLock::new(state),
         });
-        keys.insert(serial, Arc::downgrade(&key));
-        Ok(key)
+        let mut keys = KEYS.lock();
+        match &made {
+            Ok(key) => {
+                if let Some(place) = keys.get_mut(&serial) {
+                    *place = Arc::downgrade(key);
+                }
+            }
+            Err(_) => drop(keys.remove(&serial)),
+        }
+        drop(keys);
+        Ok(made?)
     }
 }
 
@@ -227,13 +241,19 @@ impl Key {
 
     /// Takes the value away: it is revoked.
     pub fn revoke(&self) {
+        let empty = if self.is_ring() {
+            Value::Ring(Vec::new())
+        } else {
+            // A revocation cannot fail.
+            let _no_fail = NoFailScope::enter();
+            Value::Data(Arc::from([]))
+        };
         let old = {
             let mut state = self.state.lock();
             if state.revoked.is_some() {
                 return;
             }
             state.revoked = Some(now());
-            let empty = if self.is_ring() { Value::Ring(Vec::new()) } else { Value::Data(Arc::from([])) };
             // Giving back never fails.
             let _ = state.charge.resize(self.description.len() + 1);
             core::mem::replace(&mut state.value, empty)
@@ -269,7 +289,15 @@ impl Drop for Key {
         let mut left = take(self);
         while let Some(key) = left.pop() {
             if let Some(mut last) = Arc::into_inner(key) {
-                left.append(&mut take(&mut last));
+                let mut links = take(&mut last);
+                if left.is_empty() {
+                    left = links;
+                } else {
+                    // What is dropped cannot fail.
+                    let _no_fail = NoFailScope::enter();
+                    #[expect(clippy::disallowed_methods, reason = "under a NoFailScope")]
+                    left.append(&mut links);
+                }
             }
         }
     }

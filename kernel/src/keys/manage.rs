@@ -1,5 +1,4 @@
 //! Operations of keyctl(2) on one key: describe, read, owner, permissions, timeout, revoke, invalidate.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::key::{Value, perm};
 use super::lookup::{Missing, Need, lookup};
@@ -8,9 +7,9 @@ use crate::process::current;
 use abi::cap::Cap;
 use abi::creds::{Gid, Uid};
 use abi::{Errno, Result};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mm::fallible::{TryVec, try_format};
 
 /// `KEYCTL_REVOKE`.
 ///
@@ -116,10 +115,9 @@ pub fn describe(id: i32) -> Result<Vec<u8>> {
         (state.uid, state.gid, state.perm)
     };
     let (uid, gid) = (cred.user_ns.from_uid(Uid(uid)), shown_gid(&cred, gid));
-    let mut text = format!("{};{uid};{gid};{bits:08x};", key.kind.name()).into_bytes();
-    text.try_reserve(key.description.len() + 1).map_err(|_| Errno::ENOMEM)?;
-    text.extend_from_slice(&key.description);
-    text.push(0);
+    let mut text = try_format(format_args!("{};{uid};{gid};{bits:08x};", key.kind.name()))?.into_bytes();
+    text.try_extend_from_slice(&key.description)?;
+    text.try_push(0)?;
     Ok(text)
 }
 

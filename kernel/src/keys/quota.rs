@@ -1,12 +1,11 @@
 //! What a user's keys may take: `/proc/sys/kernel/keys`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use abi::{Errno, Result};
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use mm::fallible::{SortedMap, try_arc_with};
 
 /// Most keys of a user.
 pub static MAX_KEYS: AtomicUsize = AtomicUsize::new(200);
@@ -41,18 +40,25 @@ pub struct KeyUser {
     taken: SpinLock<Taken>,
 }
 
-static USERS: SpinLock<BTreeMap<u32, Weak<KeyUser>>> = SpinLock::new(BTreeMap::new());
+static USERS: SpinLock<SortedMap<u32, Weak<KeyUser>>> = SpinLock::new(SortedMap::new());
 
 impl KeyUser {
     /// The account of `uid`.
-    pub fn of(uid: u32) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn of(uid: u32) -> Result<Arc<Self>> {
+        // Its drop takes the lock.
+        let user;
         let mut users = USERS.lock();
         if let Some(user) = users.get(&uid).and_then(Weak::upgrade) {
-            return user;
+            return Ok(user);
         }
-        let user = Arc::new(Self { uid, keys: AtomicU32::new(0), taken: SpinLock::new(Taken::default()) });
-        users.insert(uid, Arc::downgrade(&user));
-        user
+        user =
+            try_arc_with(|| Self { uid, keys: AtomicU32::new(0), taken: SpinLock::new(Taken::default()) })?;
+        users.try_insert(uid, Arc::downgrade(&user))?;
+        drop(users);
+        Ok(user)
     }
 
     /// What is taken.
@@ -105,9 +111,9 @@ impl Charge {
     /// Counts a key of `bytes`.
     ///
     /// # Errors
-    /// `EDQUOT`.
+    /// `EDQUOT`, `ENOMEM`.
     pub fn new(uid: u32, bytes: usize, account: Account) -> Result<Self> {
-        let user = KeyUser::of(uid);
+        let user = KeyUser::of(uid)?;
         if account != Account::Free {
             let (max_keys, max_bytes) = limits(uid);
             let mut taken = user.taken.lock();
@@ -152,7 +158,7 @@ impl Charge {
     /// The same key for another user.
     ///
     /// # Errors
-    /// `EDQUOT`.
+    /// `EDQUOT`, `ENOMEM`.
     pub fn moved_to(&self, uid: u32) -> Result<Self> {
         let account = if self.counts() { Account::Limited } else { Account::Free };
         Self::new(uid, self.bytes, account)
@@ -176,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_charge_comes_and_goes() {
-        let user = KeyUser::of(4242);
+        let user = KeyUser::of(4242).unwrap();
         let mut one = Charge::new(4242, 100, Account::Limited).unwrap();
         assert_eq!((user.taken().keys, user.taken().bytes), (1, 100));
         assert_eq!(one.resize(1_000_000).err(), Some(Errno::EDQUOT));
@@ -184,7 +190,7 @@ mod tests {
         let moved = one.moved_to(4243).unwrap();
         drop(one);
         assert_eq!((user.taken().keys, user.taken().bytes), (0, 0));
-        assert_eq!(KeyUser::of(4243).taken().bytes, 50);
+        assert_eq!(KeyUser::of(4243).unwrap().taken().bytes, 50);
         drop(moved);
         assert!(Charge::new(4242, 20_001, Account::Limited).is_err());
         assert!(Charge::new(4242, 20_001, Account::Overrun).is_ok());

@@ -1,11 +1,11 @@
 //! The links of keyrings. Under [`super::LOCK`].
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::Key;
 use super::key::{LINK_BYTES, Value};
 use super::search::MAX_DEPTH;
 use abi::{Errno, Result};
 use alloc::sync::Arc;
+use mm::fallible::TryVec;
 
 /// What a keyring may still take.
 fn check_ring(ring: &Key) -> Result<()> {
@@ -60,7 +60,7 @@ pub fn link(ring: &Arc<Key>, key: &Arc<Key>) -> Result<()> {
             None => {
                 links.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
                 state.charge.resize(state.charge.bytes() + LINK_BYTES)?;
-                links.push(key.clone());
+                links.push_reserved(key.clone());
                 None
             }
         }

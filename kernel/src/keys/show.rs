@@ -1,5 +1,4 @@
 //! `/proc/keys`, `/proc/key-users`, `/proc/sys/kernel/keys`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::key::{GC_DELAY, Key, Value, perm};
 use super::kind::Kind;
@@ -11,10 +10,12 @@ use crate::process::current;
 use crate::procfs::sysctl::parse;
 use abi::creds::Uid;
 use abi::{Errno, Result};
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernfs::{Attr, Context, Show, Text, attr};
+use mm::fallible::try_format;
 
 /// `/proc/keys`: the keys that the reader may view.
 pub struct Keys;
@@ -43,16 +44,19 @@ impl Show for Keys {
 }
 
 /// How much time is left, in the largest unit that fits.
-fn timeout(expiry: Option<i64>) -> alloc::string::String {
-    let Some(left) = expiry.map(|expiry| expiry - now()) else { return "perm".into() };
-    match left {
-        ..=0 => "expd".into(),
-        1..60 => alloc::format!("{left}s"),
-        60..3600 => alloc::format!("{}m", left / 60),
-        3600..86400 => alloc::format!("{}h", left / 3600),
-        86400..604_800 => alloc::format!("{}d", left / 86400),
-        _ => alloc::format!("{}w", left / 604_800),
-    }
+fn timeout(expiry: Option<i64>) -> Result<String> {
+    let Some(left) = expiry.map(|expiry| expiry - now()) else {
+        return Ok(try_format(format_args!("perm"))?);
+    };
+    let (number, unit) = match left {
+        ..=0 => return Ok(try_format(format_args!("expd"))?),
+        1..60 => (left, 's'),
+        60..3600 => (left / 60, 'm'),
+        3600..86400 => (left / 3600, 'h'),
+        86400..604_800 => (left / 86400, 'd'),
+        _ => (left / 604_800, 'w'),
+    };
+    Ok(try_format(format_args!("{number}{unit}"))?)
 }
 
 fn line(key: &Arc<Key>, cred: &vfs::cred::Credentials, out: &mut Text) -> Result<()> {
@@ -70,7 +74,7 @@ fn line(key: &Arc<Key>, cred: &vfs::cred::Credentials, out: &mut Text) -> Result
         flag(state.invalidated, 'i'),
         // Not our own reference.
         Arc::strong_count(key).saturating_sub(1),
-        timeout(state.expiry),
+        timeout(state.expiry)?,
         state.perm,
         cred.user_ns.from_uid(Uid(state.uid)),
         shown_gid(cred, state.gid),

@@ -1,5 +1,4 @@
 //! The keyrings of threads, processes, sessions and users.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::Key;
 use super::key::{NewKey, Value, perm};
@@ -7,11 +6,11 @@ use super::kind::Kind;
 use super::quota::Account;
 use crate::process::{CurrentThread, Thread};
 use abi::Result;
-use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
+use core::fmt;
+use mm::fallible::{SortedMap, try_format};
 use vfs::cred::Credentials;
 
 /// The keyrings of a thread.
@@ -167,13 +166,14 @@ pub fn join(me: &CurrentThread, ring: Arc<Key>) {
 
 /// Keyrings that live as long as the system, by user.
 struct Users {
-    user: BTreeMap<u32, (Arc<Key>, Arc<Key>)>,
-    persistent: BTreeMap<u32, Arc<Key>>,
+    user: SortedMap<u32, (Arc<Key>, Arc<Key>)>,
+    persistent: SortedMap<u32, Arc<Key>>,
 }
 
-static USERS: SpinLock<Users> = SpinLock::new(Users { user: BTreeMap::new(), persistent: BTreeMap::new() });
+static USERS: SpinLock<Users> = SpinLock::new(Users { user: SortedMap::new(), persistent: SortedMap::new() });
 
-fn user_ring(cred: &Credentials, name: &str, uid: u32) -> Result<Arc<Key>> {
+fn user_ring(cred: &Credentials, name: fmt::Arguments<'_>, uid: u32) -> Result<Arc<Key>> {
+    let name = try_format(name)?;
     let owner = (perm::ALL & !perm::SETATTR) << perm::POSSESSOR | perm::ALL << perm::USER;
     let new = NewKey {
         kind: Kind::Keyring,
@@ -196,10 +196,10 @@ pub fn of_user(cred: &Credentials) -> Result<(Arc<Key>, Arc<Key>)> {
     if let Some(found) = USERS.lock().user.get(&uid) {
         return Ok(found.clone());
     }
-    let user = user_ring(cred, &format!("_uid.{uid}"), uid)?;
-    let session = user_ring(cred, &format!("_uid_ses.{uid}"), uid)?;
+    let user = user_ring(cred, format_args!("_uid.{uid}"), uid)?;
+    let session = user_ring(cred, format_args!("_uid_ses.{uid}"), uid)?;
     super::ring::link(&session, &user)?;
-    USERS.lock().user.insert(uid, (user.clone(), session.clone()));
+    USERS.lock().user.try_insert(uid, (user.clone(), session.clone()))?;
     Ok((user, session))
 }
 
@@ -218,9 +218,10 @@ pub fn persistent(cred: &Credentials, uid: u32) -> Result<Arc<Key>> {
         return Ok(found);
     }
     let perm = (perm::ALL & !perm::SETATTR) << perm::POSSESSOR | (perm::VIEW | perm::READ) << perm::USER;
+    let name = try_format(format_args!("_persistent.{uid}"))?;
     let new = NewKey {
         kind: Kind::Keyring,
-        description: format!("_persistent.{uid}").as_bytes(),
+        description: name.as_bytes(),
         uid,
         gid: u32::MAX,
         perm,
@@ -228,7 +229,7 @@ pub fn persistent(cred: &Credentials, uid: u32) -> Result<Arc<Key>> {
         of_user: false,
     }
     .make(cred, Value::Ring(Vec::new()), 0)?;
-    let old = USERS.lock().persistent.insert(uid, new.clone());
+    let old = USERS.lock().persistent.try_insert(uid, new.clone())?;
     drop(old);
     Ok(new)
 }

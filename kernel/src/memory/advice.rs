@@ -10,7 +10,8 @@ use mm::user::UserPtr;
 pub const SYSCALLS: &[Syscall] =
     &[MADVISE, MLOCK, MLOCK2, MUNLOCK, MLOCKALL, MUNLOCKALL, MINCORE, MSYNC, MSEAL];
 
-/// Missing: `MADV_COLLAPSE`, `MADV_MERGEABLE`, `MADV_UNMERGEABLE`, `MADV_HWPOISON`, `MADV_SOFT_OFFLINE`.
+/// As Linux without `CONFIG_KSM`, `CONFIG_MEMORY_FAILURE` and `CONFIG_TRANSPARENT_HUGEPAGE`: `MADV_MERGEABLE`, `MADV_HWPOISON`,
+/// `MADV_COLLAPSE` and their relatives are `EINVAL`.
 #[macros::syscall(madvise)]
 fn sys_madvise(addr: usize, length: usize, advice: u32) -> Result<()> {
     space()?.madvise(addr, length, advice)

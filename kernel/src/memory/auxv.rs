@@ -1,57 +1,49 @@
-//! The auxiliary vector of a program, as the kernel has put it on its stack: between the environment's pointers and its
-//! strings, found by walking from the stack's start.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
+//! The auxiliary vector that an address space shows of itself: `PR_GET_AUXV`, `PR_SET_MM_AUXV`, getauxval(3).
 
 use abi::{Errno, Result};
-use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 use mm::AddressSpace;
-use mm::remote::{RemoteBuf, RemoteMode};
+use mm::fallible::try_arc;
+use mm::space::{AUXV_WORDS, Auxv};
+use mm::user::UserSlice;
+use zerocopy::{FromZeros, IntoBytes};
 
-/// More than any environment can have.
-const LONGEST: usize = 8 << 20;
-/// No more entries than the kernel ever writes.
-const ENTRIES: usize = 64;
+/// The part of `auxv` up to and with the entry that ends it.
+pub fn used(auxv: &Auxv) -> &[usize] {
+    let entries = auxv.chunks_exact(2).take_while(|entry| entry.first() != Some(&0)).count();
+    auxv.get(..(entries + 1) * 2).unwrap_or(auxv)
+}
 
-/// The vector with its end mark; empty if the program has overwritten what leads there.
+/// `PR_GET_AUXV`: copies as much as fits into `len` bytes; the size of all of it.
 ///
 /// # Errors
-/// `EIO`: the stack is gone. `ENOMEM`.
-pub fn read(space: &AddressSpace) -> Result<Vec<u8>> {
-    let mut words = Words { space, at: space.layout.start_stack.load(Ordering::Relaxed) };
-    let argc = words.next().ok_or(Errno::EIO)?;
-    // Arguments with their null pointer, then the environment up to its own.
-    words.at = words.at.saturating_add(argc.saturating_add(1).saturating_mul(8));
-    let mut out = Vec::new();
-    for _ in 0..LONGEST {
-        match words.next() {
-            Some(0) => break,
-            Some(_) => {}
-            None => return Ok(out),
-        }
-    }
-    for _ in 0..ENTRIES {
-        let (Some(kind), Some(value)) = (words.next(), words.next()) else { break };
-        out.try_reserve(16).map_err(|_| Errno::ENOMEM)?;
-        out.extend_from_slice(&kind.to_ne_bytes());
-        out.extend_from_slice(&value.to_ne_bytes());
-        if kind == 0 {
-            break;
-        }
-    }
-    Ok(out)
+/// `EFAULT`.
+pub fn get(space: &AddressSpace, addr: usize, len: usize) -> Result<usize> {
+    let auxv = space.auxv();
+    let empty = [0; AUXV_WORDS];
+    let bytes = auxv.as_deref().unwrap_or(&empty).as_bytes();
+    let part = bytes.get(..len.min(bytes.len())).unwrap_or_default();
+    UserSlice::<u8>::new(addr, part.len()).copy_from(part)?;
+    Ok(bytes.len())
 }
 
-struct Words<'a> {
-    space: &'a AddressSpace,
-    at: usize,
+/// Reads a vector of `len` bytes; its end is marked, whatever it says.
+///
+/// # Errors
+/// `EINVAL`: longer than any. `EFAULT`.
+pub fn read(addr: usize, len: usize) -> Result<Auxv> {
+    let mut auxv = Auxv::new_zeroed();
+    let bytes = auxv.as_mut_bytes().get_mut(..len).ok_or(Errno::EINVAL)?;
+    UserSlice::<u8>::new(addr, len).copy_to(bytes)?;
+    let [.., kind, value] = &mut auxv;
+    (*kind, *value) = (0, 0);
+    Ok(auxv)
 }
 
-impl Words<'_> {
-    fn next(&mut self) -> Option<usize> {
-        let mut bytes = [0u8; 8];
-        let got = self.space.access_remote(self.at, RemoteBuf::Read(&mut bytes), RemoteMode::Force);
-        self.at = self.at.checked_add(8)?;
-        (got == 8).then(|| usize::from_ne_bytes(bytes))
-    }
+/// `PR_SET_MM_AUXV`.
+///
+/// # Errors
+/// As [`read`]; `ENOMEM`.
+pub fn set(space: &AddressSpace, addr: usize, len: usize) -> Result<()> {
+    space.set_auxv(try_arc(read(addr, len)?)?);
+    Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod auxv;
 pub mod fault_in;
+pub mod layout;
 pub mod map;
 pub mod numa;
 pub mod oom;

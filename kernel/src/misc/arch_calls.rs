@@ -14,6 +14,14 @@ mod code {
     pub const SET_FS: i32 = 0x1002;
     pub const GET_FS: i32 = 0x1003;
     pub const GET_GS: i32 = 0x1004;
+    pub const GET_CPUID: i32 = 0x1011;
+    pub const SET_CPUID: i32 = 0x1012;
+    pub const GET_XCOMP_SUPP: i32 = 0x1021;
+    pub const GET_XCOMP_PERM: i32 = 0x1022;
+    pub const REQ_XCOMP_PERM: i32 = 0x1023;
+    pub const GET_XCOMP_GUEST_PERM: i32 = 0x1024;
+    pub const REQ_XCOMP_GUEST_PERM: i32 = 0x1025;
+    pub const MAP_VDSO_64: i32 = 0x2003;
 }
 
 /// A segment's base address.
@@ -40,9 +48,14 @@ fn check(addr: usize) -> Result<()> {
     if addr < arch::layout::TASK_SIZE { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-/// Missing: `ARCH_GET_CPUID`, `ARCH_SET_CPUID`, `ARCH_GET_XCOMP_SUPP` and relatives, `ARCH_MAP_VDSO_64`, `ARCH_SHSTK_ENABLE` and relatives.
+/// Highest number of a state component that a program may have to ask for.
+const LAST_COMPONENT: usize = 18;
+
+/// As Linux without `CONFIG_IA32_EMULATION` and `CONFIG_ADDRESS_MASKING`: what is about them is `EINVAL`.
+///
+/// Missing: `ARCH_SHSTK_ENABLE` and relatives.
 #[macros::syscall(arch_prctl)]
-fn sys_arch_prctl(op: i32, addr: usize) -> Result<()> {
+fn sys_arch_prctl(op: i32, addr: usize) -> Result<usize> {
     let task = sched::current();
     match op {
         code::SET_FS => {
@@ -55,9 +68,36 @@ fn sys_arch_prctl(op: i32, addr: usize) -> Result<()> {
             task.with_thread(|t| t.set_gs_base(addr));
         }
         code::GET_GS => UserPtr::<usize>::new(addr).write(&task.with_thread(|t| t.gs_base()))?,
+        // `cpuid` works, and nothing makes it fault.
+        code::GET_CPUID => return Ok(1),
+        code::SET_CPUID => return Err(Errno::ENODEV),
+        // Every component that the kernel saves is allowed from the start.
+        code::GET_XCOMP_SUPP | code::GET_XCOMP_PERM | code::GET_XCOMP_GUEST_PERM => {
+            UserPtr::<u64>::new(addr).write(&arch::fpu::user_components())?;
+        }
+        code::REQ_XCOMP_PERM | code::REQ_XCOMP_GUEST_PERM if addr > LAST_COMPONENT => {
+            return Err(Errno::EINVAL);
+        }
+        code::REQ_XCOMP_PERM | code::REQ_XCOMP_GUEST_PERM => return Err(Errno::EOPNOTSUPP),
+        code::MAP_VDSO_64 => return map_vdso(addr),
         _ => return Err(Errno::EINVAL),
     }
-    Ok(())
+    Ok(0)
+}
+
+/// Maps the vDSO near `addr`, if the program has unmapped what exec gave it; the size of its code.
+fn map_vdso(addr: usize) -> Result<usize> {
+    let space = crate::memory::space()?;
+    let mut mapped = false;
+    space.for_each_area(0, &mut |area| {
+        mapped |= area.is_special();
+        !mapped
+    });
+    if mapped {
+        return Err(Errno::EEXIST);
+    }
+    crate::exec::stack::map_vdso(&space, &current().process.mm_limits(), addr)?;
+    Ok(arch::vdso::image().len())
 }
 
 #[macros::syscall(set_tid_address)]

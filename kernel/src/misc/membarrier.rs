@@ -49,7 +49,6 @@ fn interrupt(restart: usize) {
     }
 }
 
-/// Missing: `MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ`, `MEMBARRIER_CMD_GET_REGISTRATIONS`.
 #[macros::syscall(membarrier)]
 fn sys_membarrier(command: u32, options: u32, cpu: i32) -> Result<u32> {
     let with_cpu = command == cmd::PRIVATE_EXPEDITED_RSEQ;

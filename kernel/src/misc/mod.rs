@@ -2,11 +2,14 @@
 
 pub mod arch_calls;
 pub mod kcmp;
+pub mod lsm;
 pub mod membarrier;
+pub mod ports;
 pub mod random;
 pub mod reboot;
 pub mod restart;
 pub mod rseq;
 pub mod sched_calls;
+pub mod speculation;
 pub mod sysinfo;
 pub mod uname;

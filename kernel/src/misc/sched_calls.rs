@@ -320,6 +320,8 @@ fn sys_getpriority(which: i32, who: i32) -> Result<i32> {
     selected(which, who, 0)?.iter().map(|t| 20 - i32::from(t.nice())).max().ok_or(Errno::ESRCH)
 }
 
+/// Of the three ways to say whose I/O priority is meant, the one that names a thread.
+const IOPRIO_WHO_PROCESS: i32 = 1;
 /// The class in the upper bits of an I/O priority, the level in the lower.
 const IOPRIO_CLASS_SHIFT: u32 = 13;
 
@@ -361,5 +363,23 @@ fn sys_ioprio_set(which: i32, who: i32, ioprio: i32) -> Result<()> {
 fn sys_ioprio_get(which: i32, who: i32) -> Result<u32> {
     let tasks = selected(which, who, 1)?;
     let of = |t: &Arc<Task>| t.data::<Thread>().map(|t| t.ioprio.load(Ordering::Relaxed));
-    tasks.iter().filter_map(of).max().ok_or(Errno::ESRCH)
+    if which == IOPRIO_WHO_PROCESS {
+        return tasks.first().and_then(of).ok_or(Errno::ESRCH);
+    }
+    // Of several the best is told: the lowest number.
+    tasks.iter().filter_map(|t| Some(effective_ioprio(t, of(t)?))).min().ok_or(Errno::ESRCH)
+}
+
+/// The I/O priority that counts: without one of its own, a thread has that of its scheduling policy and nice value.
+fn effective_ioprio(task: &Task, own: u32) -> u32 {
+    if own >> IOPRIO_CLASS_SHIFT != 0 {
+        return own;
+    }
+    let class = match task.sched_attr().policy {
+        Policy::Fifo | Policy::RoundRobin | Policy::Deadline => 1,
+        Policy::Idle => 3,
+        _ => 2,
+    };
+    let level = (i32::from(task.nice()) + 20) as u32 / 5;
+    class << IOPRIO_CLASS_SHIFT | level
 }

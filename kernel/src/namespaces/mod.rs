@@ -15,6 +15,7 @@ use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use mm::fallible::try_arc;
 use vfs::cred::Credentials;
+use vfs::ns_count::{NsCharge, NsKind};
 use vfs::path::FsStruct;
 
 /// The namespaces of `old` with new ones where `flags` (`CLONE_NEW*`) say so. `fs` belongs to the thread that will live
@@ -30,30 +31,33 @@ pub fn copy(old: &NsProxy, fs: &FsStruct, cred: &Arc<Credentials>, flags: u64) -
         return Err(Errno::EPERM);
     }
     let owner = &cred.user_ns;
+    let charge = |kind| NsCharge::new(owner, cred.euid.0, kind);
     let mut new = old.clone();
     if has(raw::CLONE_NEWPID) {
         if !Arc::ptr_eq(&old.pid_for_children, &current().pid_ns()) {
             return Err(Errno::EINVAL);
         }
-        new.pid_for_children = PidNamespace::nested(&old.pid_for_children, owner)?;
+        new.pid_for_children = PidNamespace::nested(&old.pid_for_children, owner, charge(NsKind::Pid)?)?;
     }
     if has(raw::CLONE_NEWNS) {
-        new.mnt = vfs::mount::copy_namespace(&old.mnt, owner, Some(fs))?;
+        new.mnt = vfs::mount::copy_namespace(&old.mnt, owner, charge(NsKind::Mnt)?, Some(fs))?;
     }
     if has(raw::CLONE_NEWUTS) {
-        new.uts = try_arc(old.uts.duplicate(owner.clone()))?;
+        new.uts = try_arc(old.uts.duplicate(owner.clone(), charge(NsKind::Uts)?))?;
     }
     if has(raw::CLONE_NEWIPC) {
-        new.ipc = try_arc(IpcNamespace::new(owner.clone())?)?;
+        new.ipc = try_arc(IpcNamespace::new(owner.clone(), charge(NsKind::Ipc)?)?)?;
     }
     if has(raw::CLONE_NEWNET) {
-        new.net = try_arc(NetNamespace { user_ns: owner.clone(), inum: next_inum() })?;
+        let charge = charge(NsKind::Net)?;
+        new.net = try_arc(NetNamespace { user_ns: owner.clone(), inum: next_inum(), charge })?;
     }
     if has(raw::CLONE_NEWCGROUP) {
-        new.cgroup = try_arc(CgroupNamespace { user_ns: owner.clone(), inum: next_inum() })?;
+        let charge = charge(NsKind::Cgroup)?;
+        new.cgroup = try_arc(CgroupNamespace { user_ns: owner.clone(), inum: next_inum(), charge })?;
     }
     if has(raw::CLONE_NEWTIME) {
-        let time = TimeNamespace::new(Some(&old.time), next_inum(), owner.clone());
+        let time = TimeNamespace::new(Some(&old.time), next_inum(), owner.clone(), charge(NsKind::Time)?);
         new.time_for_children = try_arc(time)?;
     }
     Ok(try_arc(new)?)

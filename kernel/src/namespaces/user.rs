@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use mm::fallible::try_arc;
 use vfs::cred::{Credentials, IdMap, UserNamespace};
 use vfs::namei::lookup::follow_down;
+use vfs::ns_count::{NsCharge, NsKind, NsLimits};
 
 /// Deepest nesting.
 const MAX_LEVEL: u32 = 32;
@@ -26,6 +27,7 @@ pub fn enter_new(cred: &mut Credentials) -> Result<()> {
     if parent.level >= MAX_LEVEL {
         return Err(Errno::ENOSPC);
     }
+    let charge = NsCharge::new(&parent, cred.euid.0, NsKind::User)?;
     if !parent.has_mapping(cred.euid.0, cred.egid.0) {
         return Err(Errno::EPERM);
     }
@@ -39,6 +41,8 @@ pub fn enter_new(cred: &mut Credentials) -> Result<()> {
         // What was denied outside stays denied inside.
         parent_could_setfcap: cred.cap_effective.has(Cap::Setfcap),
         setgroups_denied: AtomicBool::new(parent.setgroups_denied.load(Ordering::Acquire)),
+        limits: NsLimits::none(),
+        charge,
         parent: Some(parent),
     })?;
     all_capabilities(cred);

@@ -10,16 +10,19 @@ use abi::cap::Cap;
 use abi::creds::{Gid, OVERFLOW_ID, Uid};
 use abi::raw_sys::net;
 use abi::socket::{Cmsghdr, SCM_CREDENTIALS, SCM_MAX_FD, SCM_RIGHTS};
+use abi::time::{Timespec, Timeval};
 use abi::{Errno, Result};
 use mm::OutOfMemory;
 use mm::fallible::{TryVec, try_with_capacity};
 use mm::user::{UserPtr, UserSlice};
-use socket::{Control, Credentials, MessageFlags};
+use socket::{Control, Credentials, MessageFlags, ProcessRef};
 use vfs::fdtable::Fd;
 use vfs::file::File;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::caller;
 use crate::fs::context;
+use crate::pidfd;
 use crate::process::{current, init_pid_ns};
 
 const HEADER: usize = size_of::<Cmsghdr>();
@@ -60,7 +63,7 @@ pub(super) fn read(addr: usize, len: usize) -> Result<Vec<Control>> {
     }
     let bytes = UserSlice::<u8>::new(addr, len).to_vec()?;
     let mut files: Vec<Arc<File>> = Vec::new();
-    let mut credentials = None;
+    let mut sender = None;
     split(&bytes, |header, data| {
         if header.level != net::SOL_SOCKET as i32 {
             return Ok(());
@@ -69,17 +72,20 @@ pub(super) fn read(addr: usize, len: usize) -> Result<Vec<Control>> {
             SCM_RIGHTS => take_files(data, &mut files),
             SCM_CREDENTIALS => {
                 let claimed = Credentials::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
-                credentials = Some(claim(claimed)?);
+                sender = Some(claim(claimed)?);
                 Ok(())
             }
             _ => Err(Errno::EINVAL),
         }
     })?;
-    let mut list = try_with_capacity(2)?;
+    let mut list = try_with_capacity(3)?;
     if !files.is_empty() {
         list.push_reserved(Control::Rights(files));
     }
-    list.try_extend(credentials.map(Control::Credentials))?;
+    if let Some((credentials, pid)) = sender {
+        list.push_reserved(Control::Credentials(credentials));
+        list.push_reserved(Control::Process(pid));
+    }
     Ok(list)
 }
 
@@ -96,8 +102,8 @@ fn take_files(data: &[u8], files: &mut Vec<Arc<File>>) -> Result<()> {
     Ok(())
 }
 
-/// Credentials as the sender wrote them, in the initial namespaces' terms.
-fn claim(claimed: Credentials) -> Result<Credentials> {
+/// Credentials as the sender wrote them, in the initial namespaces' terms, and the process they name.
+fn claim(claimed: Credentials) -> Result<(Credentials, ProcessRef)> {
     let me = current();
     let cred = me.cred();
     let uid = cred.user_ns.make_uid(claimed.uid).ok_or(Errno::EINVAL)?;
@@ -113,8 +119,8 @@ fn claim(claimed: Credentials) -> Result<Credentials> {
     {
         return Err(Errno::EPERM);
     }
-    let pid = pid_ns.find(claimed.pid).ok_or(Errno::ESRCH)?.global();
-    Ok(Credentials { pid, uid: uid.0, gid: gid.0 })
+    let pid = pid_ns.find(claimed.pid).ok_or(Errno::ESRCH)?;
+    Ok((Credentials { pid: pid.global(), uid: uid.0, gid: gid.0 }, pid))
 }
 
 /// Credentials as the calling thread's namespaces show them.
@@ -181,6 +187,30 @@ impl Writer {
         self.finish(level, type_, len)
     }
 
+    /// Gives the receiver a pidfd of the sender; an error number in place of it, as Linux has it.
+    fn put_process(&mut self, process: &ProcessRef) -> Result<()> {
+        const SCM_PIDFD: i32 = 4;
+        if self.left() < HEADER + size_of::<i32>() {
+            self.truncated = true;
+            return Ok(());
+        }
+        let made = caller::pid_of(process).ok_or(Errno::ESRCH).and_then(|pid| pidfd::for_process(&pid));
+        let table = context::files()?;
+        let slot = made.and_then(|file| {
+            let slot = table.reserve(context::nofile(), context::fd_flags(true))?;
+            Ok((slot, file))
+        });
+        let number = match &slot {
+            Ok((slot, _)) => slot.fd().raw(),
+            Err(error) => -error.code(),
+        };
+        self.put(net::SOL_SOCKET as i32, SCM_PIDFD, number.as_bytes())?;
+        if let Ok((slot, file)) = slot {
+            slot.install(file);
+        }
+        Ok(())
+    }
+
     /// Gives the receiver descriptors for `files`, as many as there is room for; the rest is closed.
     fn put_files(&mut self, files: Vec<Arc<File>>, cloexec: bool) -> Result<()> {
         let most = self.left().saturating_sub(HEADER) / size_of::<i32>();
@@ -220,6 +250,16 @@ pub(super) fn write(list: socket::ControlList, writer: &mut Writer, flags: Messa
                 writer.put(net::SOL_SOCKET as i32, SCM_CREDENTIALS, seen.as_bytes())?;
             }
             Control::Rights(rights) => files = rights,
+            Control::Process(process) => writer.put_process(&process)?,
+            Control::Time(option, ns) => {
+                let level = net::SOL_SOCKET as i32;
+                let parts = matches!(option, net::SO_TIMESTAMPNS_OLD | net::SO_TIMESTAMPNS_NEW);
+                if parts {
+                    writer.put(level, option as i32, Timespec::from_ns(ns).as_bytes())?;
+                } else {
+                    writer.put(level, option as i32, Timeval::from_ns(ns).as_bytes())?;
+                }
+            }
         }
     }
     if files.is_empty() {

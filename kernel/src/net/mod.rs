@@ -6,6 +6,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`sockfs`] | the files behind sockets, called `socket:[N]` |
+//! | [`caller`] | who calls, as the protocols ask for it |
 //! | [`address`] | addresses in and out |
 //! | [`control`] | control messages: `cmsg(3)`, `SCM_RIGHTS`, `SCM_CREDENTIALS` |
 //! | [`transfer`] | `sendto`, `recvfrom`, `sendmsg`, `recvmsg`, `sendmmsg`, `recvmmsg` |
@@ -13,6 +14,7 @@
 //! | [`syscalls`] | making, naming and connecting |
 
 mod address;
+mod caller;
 mod control;
 pub mod options;
 mod sockfs;
@@ -20,4 +22,5 @@ pub mod syscalls;
 pub mod transfer;
 pub mod uring;
 
+pub use caller::Caller;
 pub use sockfs::{init, sockets_in_use};

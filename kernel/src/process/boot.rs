@@ -16,6 +16,7 @@ use arch::trap::TrapFrame;
 use core::sync::atomic::Ordering;
 use mm::fallible::{TryVec, try_arc};
 use sched::{NewTask, Task};
+use vfs::cred::UserNamespace;
 use vfs::fdtable::FdTable;
 use vfs::path::FsStruct;
 
@@ -31,6 +32,7 @@ pub fn spawn_init(
     let ns = init_pid_ns();
     let pid = Pid::new(&ns, &[])?;
     let max_threads = crate::fork::MAX_THREADS.load(Ordering::Relaxed);
+    UserNamespace::initial().limits.set_all((max_threads / 2) as u32);
     let sighand = try_arc(SigHand::new())?;
     let process = try_arc(Process::new(pid.clone(), sighand, Limits::initial(max_threads), 0))?;
     process.unkillable.store(true, Ordering::Relaxed);

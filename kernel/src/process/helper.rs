@@ -2,7 +2,6 @@
 //!
 //! Such a program runs as root in the initial namespaces, below the kernel's root directory. It has no parent: nobody
 //! waits for it, and it leaves no zombie.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::limits::{Limits, Resource};
 use super::thread::Parts;
@@ -12,12 +11,12 @@ use crate::signal::SigHand;
 use abi::creds::Uid;
 use abi::process::Rlimit;
 use abi::{Errno, Result};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::SpinLock;
 use arch::trap::TrapFrame;
 use core::sync::atomic::Ordering;
+use mm::fallible::{TryCollect, TryVec, try_arc, try_box};
 use sched::completion::Completion;
 use sched::{NewTask, Task};
 use vfs::fdtable::{FdFlags, FdTable};
@@ -39,11 +38,11 @@ pub fn run(words: Vec<Vec<u8>>, input: Arc<File>) -> Result<Arc<Process>> {
     let ns = init_pid_ns();
     let pid = Pid::new(&ns, &[])?;
     let max_threads = crate::fork::MAX_THREADS.load(Ordering::Relaxed);
-    let sighand = Arc::new(SigHand::new());
-    let process = Arc::new(Process::new(pid.clone(), sighand, Limits::initial(max_threads), 0));
+    let sighand = try_arc(SigHand::new())?;
+    let process = try_arc(Process::new(pid.clone(), sighand, Limits::initial(max_threads), 0))?;
     // The mark by which its own dumps are not piped to another one.
     process.limits.set(Resource::Core, Rlimit::new(1, 1));
-    let files = Arc::new(FdTable::new());
+    let files = try_arc(FdTable::new())?;
     let stdin = files.install(input, u64::MAX, FdFlags::empty())?;
     if stdin.raw() != 0 {
         return Err(Errno::EBADF);
@@ -53,14 +52,14 @@ pub fn run(words: Vec<Vec<u8>>, input: Arc<File>) -> Result<Arc<Process>> {
         pid: pid.clone(),
         cred: init_cred(),
         mm: None,
-        fs: Arc::new(fs.copy()),
+        fs: try_arc(fs.copy())?,
         files,
         nsproxy,
         charge: ThreadCharge::new(UserCounts::of(Uid(0))?),
     });
-    let started = Arc::new(Started { result: SpinLock::new(Ok(())), done: Completion::new() });
+    let started = try_arc(Started { result: SpinLock::new(Ok(())), done: Completion::new() })?;
     let report = started.clone();
-    let body = Box::new(move |frame: &mut TrapFrame| {
+    let body = try_box(move |frame: &mut TrapFrame| {
         let result = become_program(frame, &words);
         *report.result.lock() = result;
         report.done.complete_all();
@@ -69,15 +68,16 @@ pub fn run(words: Vec<Vec<u8>>, input: Arc<File>) -> Result<Arc<Process>> {
         if result.is_err() {
             crate::exit::exit_group(0);
         }
-    });
+    })?;
     let task = Task::new_program(NewTask { comm: b"helper", mm: None, data }, body)?;
     let thread = task.data::<Thread>().ok_or(Errno::ENOMEM)?;
     thread.set_task(&task);
     {
         let tree = tree::lock();
         let nobody = Pid::idle(&ns);
+        process.sig.lock().threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         tree::enter(&tree, &process, &nobody, &nobody)?;
-        process.sig.lock().threads.push(task.clone());
+        process.sig.lock().threads.push_reserved(task.clone());
         pid.with_links(|l| {
             l.task = Some(task.clone());
             l.process = Some(process.clone());
@@ -91,9 +91,7 @@ pub fn run(words: Vec<Vec<u8>>, input: Arc<File>) -> Result<Arc<Process>> {
 }
 
 fn become_program(frame: &mut TrapFrame, words: &[Vec<u8>]) -> Result<()> {
-    let mut arguments: Vec<&[u8]> = Vec::new();
-    arguments.try_reserve_exact(words.len()).map_err(|_| Errno::ENOMEM)?;
-    arguments.extend(words.iter().map(Vec::as_slice));
+    let arguments = words.iter().map(Vec::as_slice).try_collect_vec()?;
     let path = words.first().map(Vec::as_slice).unwrap_or_default();
     crate::exec::kernel_exec(frame, path, &arguments, &[])
 }

@@ -105,10 +105,10 @@ pub fn with_current<R>(f: impl FnOnce(&Thread) -> R) -> Option<R> {
     task.data::<Thread>().map(f)
 }
 
-/// `RLIMIT_FSIZE` of the caller, for the file layer.
-pub struct FsizeLimit;
+/// The caller as the file layer asks for it when it writes.
+pub struct Writer;
 
-impl vfs::rw::FsizeLimit for FsizeLimit {
+impl vfs::rw::Writer for Writer {
     fn limit(&self) -> Option<u64> {
         let limit = with_current(|thread| thread.process.limits.cur(Resource::Fsize))?;
         (limit != u64::MAX).then_some(limit)
@@ -117,11 +117,8 @@ impl vfs::rw::FsizeLimit for FsizeLimit {
     fn exceeded(&self) {
         crate::signal::raise_sigxfsz();
     }
-}
 
-/// Who calls, as sockets tell their peers.
-pub fn socket_credentials() -> socket::Credentials {
-    let me = current();
-    let (uid, gid) = me.with_cred(|cred| (cred.euid.0, cred.egid.0));
-    socket::Credentials { pid: me.process.pid.global(), uid, gid }
+    fn broken_pipe(&self) {
+        crate::signal::raise_sigpipe();
+    }
 }

@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicI64, Ordering};
 use mm::fallible::try_arc;
 use vfs::cred::UserNamespace;
 use vfs::mount::MountNamespace;
+use vfs::ns_count::NsCharge;
 
 /// Inode numbers of the initial namespaces (`PROC_*_INIT_INO`).
 pub const IPC_INIT_INO: u32 = 0xefff_ffff;
@@ -45,17 +46,19 @@ pub struct UtsNamespace {
     pub name: SpinLock<Utsname>,
     /// Inode number below `/proc/<pid>/ns`.
     pub inum: u32,
+    /// Counts for its makers.
+    _charge: NsCharge,
 }
 
 impl UtsNamespace {
     /// A namespace with these names.
-    pub fn new(name: Utsname, inum: u32, user_ns: Arc<UserNamespace>) -> Self {
-        Self { user_ns, name: SpinLock::new(name), inum }
+    pub fn new(name: Utsname, inum: u32, user_ns: Arc<UserNamespace>, charge: NsCharge) -> Self {
+        Self { user_ns, name: SpinLock::new(name), inum, _charge: charge }
     }
 
     /// A copy for `CLONE_NEWUTS`.
-    pub fn duplicate(&self, user_ns: Arc<UserNamespace>) -> Self {
-        Self::new(*self.name.lock(), next_inum(), user_ns)
+    pub fn duplicate(&self, user_ns: Arc<UserNamespace>, charge: NsCharge) -> Self {
+        Self::new(*self.name.lock(), next_inum(), user_ns, charge)
     }
 }
 
@@ -65,6 +68,8 @@ pub struct NetNamespace {
     pub user_ns: Arc<UserNamespace>,
     /// Inode number below `/proc/<pid>/ns`.
     pub inum: u32,
+    /// Counts for its makers.
+    pub charge: NsCharge,
 }
 
 /// The root of what a process sees of the cgroup tree: cgroup_namespaces(7).
@@ -73,6 +78,8 @@ pub struct CgroupNamespace {
     pub user_ns: Arc<UserNamespace>,
     /// Inode number below `/proc/<pid>/ns`.
     pub inum: u32,
+    /// Counts for its makers.
+    pub charge: NsCharge,
 }
 
 /// Offsets of the monotonic and boot clocks: time_namespaces(7).
@@ -85,17 +92,20 @@ pub struct TimeNamespace {
     pub boottime_ns: AtomicI64,
     /// Inode number below `/proc/<pid>/ns`.
     pub inum: u32,
+    /// Counts for its makers.
+    _charge: NsCharge,
 }
 
 impl TimeNamespace {
     /// A namespace with offsets as in `other` (zero for the first).
-    pub fn new(other: Option<&Self>, inum: u32, user_ns: Arc<UserNamespace>) -> Self {
+    pub fn new(other: Option<&Self>, inum: u32, user_ns: Arc<UserNamespace>, charge: NsCharge) -> Self {
         let get = |f: fn(&Self) -> &AtomicI64| other.map_or(0, |o| f(o).load(Ordering::Relaxed));
         Self {
             user_ns,
             monotonic_ns: AtomicI64::new(get(|o| &o.monotonic_ns)),
             boottime_ns: AtomicI64::new(get(|o| &o.boottime_ns)),
             inum,
+            _charge: charge,
         }
     }
 }
@@ -121,13 +131,22 @@ impl NsProxy {
     /// `ENOMEM`.
     pub fn initial(mnt: Arc<MountNamespace>) -> Result<Self> {
         let owner = || UserNamespace::initial().clone();
-        let time = try_arc(TimeNamespace::new(None, TIME_INIT_INO, owner()))?;
+        let time = try_arc(TimeNamespace::new(None, TIME_INIT_INO, owner(), NsCharge::none()))?;
         Ok(Self {
             mnt,
-            uts: try_arc(UtsNamespace::new(crate::misc::uname::initial(), UTS_INIT_INO, owner()))?,
+            uts: try_arc(UtsNamespace::new(
+                crate::misc::uname::initial(),
+                UTS_INIT_INO,
+                owner(),
+                NsCharge::none(),
+            ))?,
             ipc: try_arc(IpcNamespace::initial()?)?,
-            net: try_arc(NetNamespace { user_ns: owner(), inum: NET_INIT_INO })?,
-            cgroup: try_arc(CgroupNamespace { user_ns: owner(), inum: CGROUP_INIT_INO })?,
+            net: try_arc(NetNamespace { user_ns: owner(), inum: NET_INIT_INO, charge: NsCharge::none() })?,
+            cgroup: try_arc(CgroupNamespace {
+                user_ns: owner(),
+                inum: CGROUP_INIT_INO,
+                charge: NsCharge::none(),
+            })?,
             time: time.clone(),
             time_for_children: time,
             pid_for_children: super::init_pid_ns(),

@@ -24,6 +24,7 @@ use mm::fallible::{SortedMap, TryVec, try_arc, try_with_capacity};
 use sched::Task;
 use sched::wait::WaitQueue;
 use vfs::cred::UserNamespace;
+use vfs::ns_count::NsCharge;
 
 /// Deepest nesting of pid namespaces (`MAX_PID_NS_LEVEL`).
 pub const MAX_LEVEL: u32 = 32;
@@ -240,15 +241,23 @@ pub struct PidNamespace {
     population: AtomicU32,
     /// `vm.memfd_noexec` as it was set here.
     memfd_noexec: AtomicU32,
+    /// Counts for its makers.
+    _charge: NsCharge,
 }
 
 impl PidNamespace {
     /// The namespace the system starts with.
     pub fn initial() -> Self {
-        Self::at(0, None, super::nsproxy::PID_INIT_INO, UserNamespace::initial().clone())
+        Self::at(0, None, super::nsproxy::PID_INIT_INO, UserNamespace::initial().clone(), NsCharge::none())
     }
 
-    fn at(level: u32, parent: Option<Arc<Self>>, inum: u32, user_ns: Arc<UserNamespace>) -> Self {
+    fn at(
+        level: u32,
+        parent: Option<Arc<Self>>,
+        inum: u32,
+        user_ns: Arc<UserNamespace>,
+        charge: NsCharge,
+    ) -> Self {
         Self {
             level,
             user_ns,
@@ -259,6 +268,7 @@ impl PidNamespace {
             inum,
             population: AtomicU32::new(0),
             memfd_noexec: AtomicU32::new(0),
+            _charge: charge,
         }
     }
 
@@ -285,7 +295,7 @@ impl PidNamespace {
     ///
     /// # Errors
     /// `EINVAL` for an owner outside of the parent's; `ENOSPC` when they are nested too deep.
-    pub fn nested(parent: &Arc<Self>, user_ns: &Arc<UserNamespace>) -> Result<Arc<Self>> {
+    pub fn nested(parent: &Arc<Self>, user_ns: &Arc<UserNamespace>, charge: NsCharge) -> Result<Arc<Self>> {
         if !user_ns.is_inside(&parent.user_ns) {
             return Err(Errno::EINVAL);
         }
@@ -293,7 +303,7 @@ impl PidNamespace {
             return Err(Errno::ENOSPC);
         }
         let (level, inum) = (parent.level + 1, super::nsproxy::next_inum());
-        Ok(try_arc(Self::at(level, Some(parent.clone()), inum, user_ns.clone()))?)
+        Ok(try_arc(Self::at(level, Some(parent.clone()), inum, user_ns.clone(), charge))?)
     }
 
     /// Capabilities over it are held in this one.
@@ -507,8 +517,8 @@ mod tests {
     fn each_namespace_has_its_own_numbers() {
         let root = Arc::new(PidNamespace::initial());
         let _init = Pid::new(&root, &[]).unwrap();
-        let child = PidNamespace::nested(&root, UserNamespace::initial()).unwrap();
-        let grandchild = PidNamespace::nested(&child, UserNamespace::initial()).unwrap();
+        let child = PidNamespace::nested(&root, UserNamespace::initial(), NsCharge::none()).unwrap();
+        let grandchild = PidNamespace::nested(&child, UserNamespace::initial(), NsCharge::none()).unwrap();
         let pid = Pid::new(&grandchild, &[]).unwrap();
         assert_eq!((pid.vnr(), pid.nr_in(&child), pid.nr_in(&root)), (1, 1, 2));
         let outer = Pid::new(&child, &[]).unwrap();
@@ -523,7 +533,7 @@ mod tests {
     fn chosen_numbers() {
         let root = Arc::new(PidNamespace::initial());
         let _init = Pid::new(&root, &[]).unwrap();
-        let ns = PidNamespace::nested(&root, UserNamespace::initial()).unwrap();
+        let ns = PidNamespace::nested(&root, UserNamespace::initial(), NsCharge::none()).unwrap();
         assert_eq!(Pid::new(&ns, &[7]).unwrap_err(), Errno::EINVAL);
         let pid = Pid::new(&ns, &[1, 500]).unwrap();
         assert_eq!((pid.vnr(), pid.global()), (1, 500));
@@ -538,7 +548,7 @@ mod tests {
     #[test]
     fn a_closed_namespace_makes_nothing() {
         let root = Arc::new(PidNamespace::initial());
-        let ns = PidNamespace::nested(&root, UserNamespace::initial()).unwrap();
+        let ns = PidNamespace::nested(&root, UserNamespace::initial(), NsCharge::none()).unwrap();
         ns.close();
         assert_eq!(Pid::new(&ns, &[]).unwrap_err(), Errno::ENOMEM);
         assert_eq!(root.population(), 0);

@@ -45,8 +45,6 @@ pub mod flags {
     pub const SIGNALED: u32 = 1 << 6;
     /// `PR_SET_THP_DISABLE`.
     pub const THP_DISABLE: u32 = 1 << 8;
-    /// `PR_SET_TSC` forbids the cycle counter.
-    pub const NO_TSC: u32 = 1 << 9;
     /// `PR_SET_IO_FLUSHER`.
     pub const IO_FLUSHER: u32 = 1 << 10;
     /// `PR_MCE_KILL` early.
@@ -178,6 +176,8 @@ pub struct Thread {
     pub keys: crate::keys::Slots,
     /// Which system calls it may make.
     pub seccomp: crate::seccomp::State,
+    /// Which of its system calls become signals.
+    pub user_dispatch: SpinLock<crate::syscall::user_dispatch::UserDispatch>,
     /// Signals.
     pub signals: ThreadSignals,
     /// Its tracer.
@@ -214,6 +214,8 @@ pub struct Thread {
     pub min_flt: AtomicU64,
     /// Page faults with I/O.
     pub maj_flt: AtomicU64,
+    /// For [`crate::watchdog::hung_task`]: context switches when it last looked, and since when (monotonic nanoseconds) they are so many.
+    pub last_switches: (AtomicU64, AtomicU64),
     /// `set_mempolicy(2)`.
     pub mempolicy: mm::mempolicy::TaskPolicy,
     /// `personality(2)`.
@@ -263,6 +265,7 @@ impl Thread {
             nsproxy: RcuPtr::new(Some(parts.nsproxy)),
             keys: crate::keys::Slots::default(),
             seccomp: crate::seccomp::State::default(),
+            user_dispatch: SpinLock::default(),
             signals: ThreadSignals {
                 blocked: AtomicU64::new(0),
                 saved_mask: AtomicU64::new(0),
@@ -289,6 +292,7 @@ impl Thread {
             default_timer_slack_ns: AtomicU64::new(50_000),
             min_flt: AtomicU64::new(0),
             maj_flt: AtomicU64::new(0),
+            last_switches: (AtomicU64::new(0), AtomicU64::new(0)),
             mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),
             ioprio: AtomicU32::new(0),

@@ -40,6 +40,8 @@ fn text(result: fmt::Result) -> Result<()> {
 fn devices(out: &mut Text) -> fmt::Result {
     out.push(b"Character devices:\n");
     for (major, name) in CHAR_DEVICES.majors().map_err(|_| fmt::Error)? {
+        // Its minors have names of their own.
+        let name = if major == MISC_MAJOR { "misc" } else { name };
         writeln!(out, "{major:3} {name}")?;
     }
     out.push(b"\nBlock devices:\n");

@@ -9,6 +9,7 @@ use abi::{Errno, Result};
 use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
 use vfs::notify::account;
+use vfs::ns_count::NsKind;
 
 use super::top;
 use crate::coredump;
@@ -63,12 +64,7 @@ const KERNEL: &[Attr] = &[
     attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
     number!("randomize_va_space", crate::exec::load::RANDOMIZE, 0..=2),
     number!("panic", PANIC_TIMEOUT, i32::MIN..=i32::MAX),
-    attr("panic_on_oops", |out| line(out, u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)))).writable(
-        |data| {
-            PANIC_ON_OOPS.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
-            Ok(())
-        },
-    ),
+    number!("panic_on_oops", PANIC_ON_OOPS, i32::MIN..=i32::MAX),
     attr("panic_on_warn", |out| line(out, u8::from(PANIC_ON_WARN.load(Ordering::Relaxed)))).writable(
         |data| {
             PANIC_ON_WARN.store(parse(data, 0..=1)? != 0, Ordering::Relaxed);
@@ -191,6 +187,8 @@ const FS: &[Attr] = &[
             Ok(())
         },
     ),
+    number!("pipe-user-pages-soft", vfs::pipe::account::SOFT_LIMIT, 0..=usize::MAX),
+    number!("pipe-user-pages-hard", vfs::pipe::account::HARD_LIMIT, 0..=usize::MAX),
     number!("protected_symlinks", vfs::namei::PROTECTED_SYMLINKS, 0..=1),
     number!("protected_hardlinks", vfs::namei::PROTECTED_HARDLINKS, 0..=1),
     number!("protected_fifos", vfs::namei::PROTECTED_FIFOS, 0..=2),
@@ -209,6 +207,43 @@ const FANOTIFY: &[Attr] = &[
     number!("max_user_groups", account::FANOTIFY_GROUPS.limit, 0..=i32::MAX as u32),
     number!("max_user_marks", account::FANOTIFY_MARKS.limit, 0..=i32::MAX as u32),
     number!("max_queued_events", vfs::fanotify::MAX_QUEUED_EVENTS, 0..=i32::MAX as u32),
+];
+
+/// Declares the limit of a kind of namespace in the caller's user namespace.
+macro_rules! namespaces {
+    ($name:literal, $kind:expr) => {
+        attr($name, |out| {
+            let ns = current().with_cred(|cred| cred.user_ns.clone());
+            line(out, ns.limits.of($kind).load(Ordering::Relaxed))
+        })
+        .writable(|data| {
+            let limit = parse(data, 0..=i32::MAX as u32)?;
+            let ns = current().with_cred(|cred| cred.user_ns.clone());
+            ns.limits.of($kind).store(limit, Ordering::Relaxed);
+            Ok(())
+        })
+    };
+}
+
+const USER: &[Attr] = &[
+    namespaces!("max_user_namespaces", NsKind::User),
+    namespaces!("max_pid_namespaces", NsKind::Pid),
+    namespaces!("max_uts_namespaces", NsKind::Uts),
+    namespaces!("max_ipc_namespaces", NsKind::Ipc),
+    namespaces!("max_net_namespaces", NsKind::Net),
+    namespaces!("max_mnt_namespaces", NsKind::Mnt),
+    namespaces!("max_cgroup_namespaces", NsKind::Cgroup),
+    namespaces!("max_time_namespaces", NsKind::Time),
+    number!("max_inotify_instances", account::INOTIFY_INSTANCES.limit, 0..=i32::MAX as u32),
+    number!("max_inotify_watches", account::INOTIFY_WATCHES.limit, 0..=i32::MAX as u32),
+    number!("max_fanotify_groups", account::FANOTIFY_GROUPS.limit, 0..=i32::MAX as u32),
+    number!("max_fanotify_marks", account::FANOTIFY_MARKS.limit, 0..=i32::MAX as u32),
+];
+
+const PTY: &[Attr] = &[
+    number!("max", devpts::PTY_LIMIT, 0..=i32::MAX as u32),
+    number!("reserve", devpts::PTY_RESERVE, 0..=i32::MAX as u32),
+    attr("nr", |out| line(out, devpts::pty_count())),
 ];
 
 fn uts_line(out: &mut Text, field: fn(&abi::system::Utsname) -> &[u8; 65]) -> Result<()> {
@@ -236,6 +271,7 @@ pub(super) fn init() {
     let sys: alloc::sync::Arc<StaticDir> = top().mkdir_with("sys", 0o555, Access::Sysctl);
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
+    kernel.add_attrs(crate::watchdog::sysctl::FILES);
     kernel.mkdir("random").add_attrs(RANDOM);
     kernel.mkdir("keys").add_attrs(crate::keys::show::SYSCTLS);
     kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);
@@ -245,6 +281,8 @@ pub(super) fn init() {
     fs.mkdir("inotify").add_attrs(INOTIFY);
     fs.mkdir("fanotify").add_attrs(FANOTIFY);
     crate::ipc::sysctl::init(&kernel, &fs);
+    sys.mkdir("user").add_attrs(USER);
+    kernel.mkdir("pty").add_attrs(PTY);
     sys.mkdir("net");
     sys.mkdir("dev");
     sys.mkdir("debug");

@@ -1,5 +1,4 @@
 //! Who traces whom.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::state::{ATTACHED, SEIZED};
 use crate::cred::access::{self, Creds};
@@ -13,6 +12,7 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::thread::ThreadFlags;
 use core::sync::atomic::Ordering;
+use mm::fallible::TryVec;
 use sched::{Deadline, Task};
 use vfs::cred::Credentials;
 
@@ -57,7 +57,7 @@ fn link(
             drop(link);
             task.thread_flags().set(ThreadFlags::TRACED);
             drop(state);
-            list.push(task.clone());
+            list.push_reserved(task.clone());
             Ok(())
         })
     };

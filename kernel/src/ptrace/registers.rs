@@ -1,5 +1,4 @@
 //! The registers of a stopped thread: `PTRACE_GETREGSET` and its older kin, `PTRACE_PEEKUSER`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use super::stop::stands;
 use crate::process::Thread;
@@ -43,10 +42,7 @@ struct Iovec {
 }
 
 fn buffer(len: usize) -> Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(len, 0);
-    Ok(buffer)
+    Ok(mm::fallible::try_vec(0, len)?)
 }
 
 fn get(task: &Arc<Task>, set: &Regset, buffer: &mut [u8]) -> Result<()> {

@@ -53,7 +53,7 @@ fn stop<'a>(
     jobctl.fetch_and(!done, Ordering::Relaxed);
     jobctl.fetch_or(group::TRACED, Ordering::Relaxed);
     // Under siglock: whoever resumes or kills finds the state and wakes us.
-    sched::current().set_state(State::TRACED);
+    sched::current().set_special_state(State::TRACED);
     drop(state);
     tell_tracer(me, why);
     if stopped_all && is_reparented(me) {

@@ -14,7 +14,7 @@ use abi::signal::Sigaction;
 use abi::{Errno, raw};
 use arch::signal::SigFrameInfo;
 use arch::thread::ThreadFlags;
-use arch::trap::TrapFrame;
+use arch::trap::{Restart, TrapFrame};
 use core::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
@@ -28,28 +28,23 @@ struct Caught {
 /// Takes pending signals and acts on them. Interrupts on, no lock held.
 pub fn deliver(frame: &mut TrapFrame) {
     let me = current();
+    let interrupted = frame.begin_restart(|result| restart_code(result).is_some());
     let next = next(&me);
     // A tracer may have changed every register behind our back.
     let frame = core::hint::black_box(frame);
+    if let Some(code) = frame.interrupted_result(&interrupted).and_then(restart_code) {
+        frame.finish_restart(interrupted, restart(code, next.as_ref()));
+    }
     match next {
-        Some(caught) => {
-            restart_with_handler(frame, &caught.action);
-            handle(frame, &me, &caught);
-        }
-        None => {
-            restart_without_handler(frame);
-            restore_mask(&me);
-        }
+        Some(caught) => handle(frame, &me, &caught),
+        None => restore_mask(&me),
     }
     frame.set_syscall_nr(-1);
 }
 
-fn interrupted(frame: &TrapFrame) -> Option<Errno> {
-    if frame.syscall_nr() < 0 {
-        return None;
-    }
-    let code = i32::try_from(frame.return_value().checked_neg()?).ok()?;
-    let errno = Errno::new(code)?;
+/// The way in which a system call's result asks to be restarted.
+fn restart_code(result: isize) -> Option<Errno> {
+    let errno = Errno::new(i32::try_from(result.checked_neg()?).ok()?)?;
     matches!(
         errno,
         Errno::ERESTARTSYS | Errno::ERESTARTNOINTR | Errno::ERESTARTNOHAND | Errno::ERESTART_RESTARTBLOCK
@@ -57,23 +52,14 @@ fn interrupted(frame: &TrapFrame) -> Option<Errno> {
     .then_some(errno)
 }
 
-fn restart_with_handler(frame: &mut TrapFrame, action: &Sigaction) {
-    let Some(errno) = interrupted(frame) else { return };
-    let again = errno == Errno::ERESTARTNOINTR
-        || errno == Errno::ERESTARTSYS && action.flags & u64::from(raw::SA_RESTART) != 0;
-    if again {
-        frame.restart_syscall();
-    } else {
-        frame.set_return(Errno::EINTR.to_return());
-    }
-}
-
-fn restart_without_handler(frame: &mut TrapFrame) {
-    match interrupted(frame) {
-        None => {}
-        Some(Errno::ERESTART_RESTARTBLOCK) => frame.restart_with_block(),
-        Some(_) => frame.restart_syscall(),
-    }
+/// What becomes of the interrupted system call, now that it is known what handler runs, if any.
+fn restart(code: Errno, caught: Option<&Caught>) -> Restart {
+    let Some(caught) = caught else {
+        return if code == Errno::ERESTART_RESTARTBLOCK { Restart::Block } else { Restart::Again };
+    };
+    let again = code == Errno::ERESTARTNOINTR
+        || code == Errno::ERESTARTSYS && caught.action.flags & u64::from(raw::SA_RESTART) != 0;
+    if again { Restart::Again } else { Restart::End(Errno::EINTR.to_return()) }
 }
 
 /// Puts back the mask that `sigsuspend` and friends replaced.

@@ -15,6 +15,12 @@ pub fn fault(signal: Signal, code: i32, addr: usize) {
     force(signal, Siginfo::from_fault(signal.number(), code, addr), Mode::Catchable);
 }
 
+/// `SIGBUS` for a page at `addr` whose contents are lost.
+pub fn poisoned(addr: usize) {
+    let info = Siginfo::from_lost_memory(addr, arch::addr::PAGE_SHIFT as u16);
+    force(Signal::SIGBUS, info, Mode::Catchable);
+}
+
 /// A signal without an address that the running thread cannot put off.
 pub fn force_signal(signal: Signal) {
     force(signal, Siginfo::new(signal.number(), SI_KERNEL), Mode::Catchable);

@@ -1,9 +1,9 @@
 //! `SIGIO` and what `F_SETSIG` chose instead: `fcntl(2)`, "Managing signals".
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use abi::raw;
 use abi::signal::{SI_SIGIO, Siginfo};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use vfs::fasync::{Band, FileOwner, Sigio};
 
 use super::Signal;
@@ -67,11 +67,11 @@ impl Sigio for SendSigio {
             let _ = allowed && attempts(owner, fd, band).any(send);
             return;
         }
-        let processes = match owner.kind {
-            raw::F_OWNER_PGRP => target.group(),
-            _ => target.process().into_iter().collect(),
+        let (members, one) = match owner.kind {
+            raw::F_OWNER_PGRP => (target.group(), None),
+            _ => (Vec::new(), target.process()),
         };
-        for process in processes {
+        for process in members.into_iter().chain(one) {
             let Some(task) = process.any_task() else { continue };
             let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));
             let process = Arc::clone(&process);

@@ -105,7 +105,7 @@ pub fn participate() {
         }
         let last = leave_stop_count(&mut state, &me);
         // Under siglock: a SIGCONT that comes now finds the state and wakes us.
-        sched::current().set_state(State::STOPPED);
+        sched::current().set_special_state(State::STOPPED);
         last
     };
     if stopped_all {

@@ -18,6 +18,7 @@ use arch::trap::TrapFrame;
 
 mod args;
 pub mod table;
+pub mod user_dispatch;
 mod work;
 
 pub use args::{Fd, Ptr};

@@ -49,6 +49,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::ipc::sem::operate::SYSCALLS,
     crate::ipc::shm::attach::SYSCALLS,
     crate::ipc::shm::control::SYSCALLS,
+    crate::job::SYSCALLS,
     crate::keys::syscalls::SYSCALLS,
     crate::landlock::syscalls::SYSCALLS,
     crate::memory::advice::SYSCALLS,
@@ -59,7 +60,9 @@ const GROUPS: &[&[Syscall]] = &[
     crate::memory::remote::SYSCALLS,
     crate::misc::arch_calls::SYSCALLS,
     crate::misc::kcmp::SYSCALLS,
+    crate::misc::lsm::SYSCALLS,
     crate::misc::membarrier::SYSCALLS,
+    crate::misc::ports::SYSCALLS,
     crate::misc::random::SYSCALLS,
     crate::misc::reboot::SYSCALLS,
     crate::misc::rseq::SYSCALLS,
@@ -84,6 +87,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::time::posix::syscalls::SYSCALLS,
     crate::time::sleep::SYSCALLS,
     crate::time::usage::SYSCALLS,
+    crate::userfaultfd::SYSCALLS,
     crate::wait::SYSCALLS,
 ];
 

@@ -38,6 +38,9 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
 /// Before the call; says whether to make it.
 fn enter(frame: &mut TrapFrame) -> bool {
     let flags = flags();
+    if flags.contains(ThreadFlags::USER_DISPATCH) && !super::user_dispatch::enter(frame) {
+        return false;
+    }
     if flags.intersects(ThreadFlags::SYSCALL_TRACE | ThreadFlags::SYSCALL_EMU) {
         let killed = ptrace::stop::syscall(frame, SyscallStop::Entry);
         if killed || flags.contains(ThreadFlags::SYSCALL_EMU) {

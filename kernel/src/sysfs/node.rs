@@ -2,7 +2,6 @@
 //!
 //! Free and total memory are those of the node. What is counted for the whole system only (caches, mapped and
 //! anonymous pages) is shown at node 0.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::format;
 use alloc::string::String;
@@ -147,6 +146,7 @@ fn add_node(id: u32) {
 }
 
 /// The weights of weighted interleaving: a number from 1 to 255 for each node; 0 and an empty line stand for 1.
+#[expect(clippy::disallowed_methods, clippy::disallowed_macros, reason = "only while the system comes up")]
 fn add_weights() {
     struct Weight(usize);
     impl Show for Weight {

@@ -147,18 +147,20 @@ fn set_wall_clock(time: Timespec) -> Result<()> {
     }
     let ns = time.to_ns()?;
     may_set_time()?;
-    set_wall_ns(ns)
+    check_wall_ns(ns)?;
+    time::set_realtime(ns);
+    Ok(())
 }
 
-/// Sets the wall clock. The machine did not boot before the epoch, so it cannot be less than the monotonic clock.
+/// Whether the wall clock may show `ns`. The machine did not boot before the epoch, so it cannot be less than the monotonic
+/// clock.
 ///
 /// # Errors
 /// `EINVAL`.
-pub fn set_wall_ns(ns: u64) -> Result<()> {
+pub fn check_wall_ns(ns: u64) -> Result<()> {
     if ns < time::monotonic_ns() || ns / abi::time::NSEC_PER_SEC > MAX_SECONDS.unsigned_abs() {
         return Err(Errno::EINVAL);
     }
-    time::set_realtime(ns);
     Ok(())
 }
 

@@ -22,6 +22,7 @@ pub mod io_uring;
 pub mod ipc;
 pub mod mempolicy;
 pub mod nr;
+pub mod pagemap;
 pub mod poll;
 pub mod process;
 pub mod ptrace;
@@ -32,6 +33,7 @@ pub mod socket;
 pub mod system;
 pub mod time;
 pub mod tty;
+pub mod uffd;
 pub mod x86_64;
 
 pub use errno::{Errno, Result};

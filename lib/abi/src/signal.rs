@@ -98,6 +98,13 @@ impl Siginfo {
         info
     }
 
+    /// `SIGBUS` with `BUS_MCEERR_AR`: the running thread needs memory whose contents are lost, `1 << lsb` bytes around `addr`.
+    pub fn from_lost_memory(addr: usize, lsb: u16) -> Self {
+        let mut info = Self::from_fault(7, 4, addr);
+        info.put(8, &lsb.to_ne_bytes());
+        info
+    }
+
     /// Input or output became possible on `fd` (`F_SETSIG`).
     pub fn from_poll(signo: i32, code: i32, band: i64, fd: i32) -> Self {
         let mut info = Self::new(signo, code);

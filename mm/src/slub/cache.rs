@@ -3,6 +3,7 @@
 use super::debug::{self, DebugFlags};
 use super::slab::{MAX_OBJECTS, Slab};
 use crate::gfp::{COSTLY_ORDER, Gfp};
+use crate::kmemleak;
 use crate::local::Local;
 use crate::node::MAX_NODES;
 use crate::page::NIL;
@@ -130,13 +131,21 @@ impl RawCache {
                 == Some(true)
     }
 
-    /// An object from this CPU's stash, or else from `slow`. The guard goes along into the slow half, so that the fast one
-    /// has nothing to keep in registers.
+    /// An object from this CPU's stash, or else from `slow`.
     #[inline]
     pub(crate) fn alloc_or(
         &'static self,
         slow: impl FnOnce(&'static Self) -> Option<NonNull<u8>>,
     ) -> Option<NonNull<u8>> {
+        let object = self.pop_or(slow);
+        kmemleak::allocated(object, self.size);
+        object
+    }
+
+    /// An object from this CPU's stash, or else from `slow`. The guard goes along into the slow half, so that the fast one
+    /// has nothing to keep in registers.
+    #[inline]
+    fn pop_or(&'static self, slow: impl FnOnce(&'static Self) -> Option<NonNull<u8>>) -> Option<NonNull<u8>> {
         let guard = PreemptGuard::new();
         let slots = self.slots.load(Ordering::Acquire);
         if !slots.is_null() {
@@ -155,6 +164,7 @@ impl RawCache {
     /// The object came from this cache and nobody uses it any more.
     #[inline]
     pub unsafe fn free(&'static self, object: NonNull<u8>) {
+        kmemleak::freed(object);
         let guard = PreemptGuard::new();
         let slots = self.slots.load(Ordering::Relaxed);
         // SAFETY: an object exists, so the slots do; this one is this CPU's, and preemption is off.

@@ -5,6 +5,7 @@ mod files;
 mod model;
 mod pressure;
 mod threads;
+mod uffd;
 
 use crate::fault::{Access, Asker, FaultError};
 use crate::mmap::MmapRequest;

@@ -13,6 +13,7 @@
 extern crate alloc;
 
 mod family;
+mod host;
 mod message;
 mod ops;
 mod options;
@@ -20,10 +21,11 @@ mod options;
 mod socket;
 
 pub use family::{Family, Protocol, create, register};
-pub use message::{
-    Control, ControlList, Credentials, MessageFlags, Received, SendMessage, SocketAddr, current_credentials,
-    current_domain, set_credentials_source, set_domain_source,
+pub use host::{
+    FlightLimit, Host, Identity, ProcessRef, current_credentials, current_domain, current_flight_limit,
+    current_identity, set_host,
 };
+pub use message::{Control, ControlList, Credentials, MessageFlags, Received, SendMessage, SocketAddr};
 pub use ops::{Shutdown, SocketOps};
-pub use options::{BUFFER_DEFAULT, Options, Timeouts, timeout_ns};
+pub use options::{BUFFER_DEFAULT, Options, Rights, Timeouts, timeout_ns};
 pub use socket::{Kind, Socket, in_use};

@@ -6,10 +6,10 @@ use smallvec::SmallVec;
 
 use abi::{Errno, Result, raw_sys::net};
 use bitflags::bitflags;
-use sync::Once;
 use vfs::file::File;
-use vfs::security::Domain;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::host::ProcessRef;
 
 /// Bytes of the largest address (`struct sockaddr_storage`).
 pub const ADDRESS_MAX: usize = 128;
@@ -54,33 +54,6 @@ pub struct Credentials {
     pub gid: u32,
 }
 
-static SOURCE: Once<fn() -> Credentials> = Once::new();
-
-/// Says how to find out who calls; the process layer does so at boot.
-pub fn set_credentials_source(source: fn() -> Credentials) {
-    SOURCE.call_once(|| source);
-}
-
-/// Who calls: pid, effective user and group.
-pub fn current_credentials() -> Credentials {
-    SOURCE.get().map(|source| source()).unwrap_or_default()
-}
-
-/// Finds what restricts who calls.
-type DomainSource = fn() -> Option<Arc<dyn Domain>>;
-
-static DOMAIN: Once<DomainSource> = Once::new();
-
-/// Says how to find out what restricts who calls; the process layer does so at boot.
-pub fn set_domain_source(source: DomainSource) {
-    DOMAIN.call_once(|| source);
-}
-
-/// What restricts who calls.
-pub fn current_domain() -> Option<Arc<dyn Domain>> {
-    DOMAIN.get().and_then(|source| source())
-}
-
 /// One control message.
 #[derive(Clone)]
 pub enum Control {
@@ -88,6 +61,11 @@ pub enum Control {
     Rights(Vec<Arc<File>>),
     /// `SCM_CREDENTIALS`.
     Credentials(Credentials),
+    /// `SCM_PIDFD`: who sent it.
+    Process(ProcessRef),
+    /// When it was received, in nanoseconds of real time, in the form of the option with this number: `SO_TIMESTAMP` or
+    /// `SO_TIMESTAMPNS`.
+    Time(u32, u64),
 }
 
 bitflags! {
@@ -133,7 +111,7 @@ pub struct SendMessage {
 
 /// What control messages are received in: there is at most one of each kind, so that nothing is allocated once a message
 /// has been taken.
-pub type ControlList = SmallVec<[Control; 2]>;
+pub type ControlList = SmallVec<[Control; 4]>;
 
 /// What came with received bytes.
 pub struct Received {

@@ -10,7 +10,8 @@ use vfs::fasync::FasyncList;
 use vfs::path::LookupContext;
 use vfs::poll::PollTable;
 
-use crate::message::{Credentials, MessageFlags, Received, SendMessage, SocketAddr};
+use crate::host::Identity;
+use crate::message::{MessageFlags, Received, SendMessage, SocketAddr};
 use crate::options::Options;
 use crate::socket::Kind;
 
@@ -116,10 +117,13 @@ pub trait SocketOps: Any + Send + Sync {
         Err(Errno::ENOTTY)
     }
 
-    /// `SO_PEERCRED`.
-    fn peer_credentials(&self) -> Credentials {
-        Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX }
+    /// Who is at the other end (`SO_PEERCRED`, `SO_PEERPIDFD`, `SO_PEERGROUPS`).
+    fn peer_identity(&self) -> Identity {
+        Identity::default()
     }
+
+    /// An option was set.
+    fn options_changed(&self, options: &Options) {}
 
     /// Takes a message of the kernel's own for the receiver of this socket (`mq_notify(2)` with `SIGEV_THREAD`). `EINVAL` for
     /// families that carry none: all but `AF_NETLINK`.

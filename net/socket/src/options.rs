@@ -1,6 +1,6 @@
 //! Options at level `SOL_SOCKET`: `socket(7)`.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use abi::time::Timeval;
 use abi::{Errno, Result, raw_sys::net};
@@ -22,6 +22,18 @@ pub struct Timeouts {
     pub send_ns: AtomicU64,
 }
 
+/// What the caller may, of what some options ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Rights {
+    /// `CAP_NET_ADMIN`.
+    pub admin: bool,
+    /// `CAP_NET_RAW`.
+    pub raw: bool,
+}
+
+/// The highest priority that anyone may set.
+const PRIORITY_MAX: i32 = 6;
+
 /// A socket's common options.
 pub struct Options {
     /// `SO_SNDBUF`.
@@ -32,6 +44,14 @@ pub struct Options {
     pub receive_low: AtomicU32,
     /// `SO_PASSCRED`.
     pub pass_credentials: AtomicBool,
+    /// `SO_PASSPIDFD`.
+    pub pass_process: AtomicBool,
+    /// `SO_PEEK_OFF`: where the next peek begins; negative: at the front, always.
+    peek_offset: AtomicI32,
+    /// The option that asks for times of reception: `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, or 0.
+    stamps: AtomicU32,
+    priority: AtomicI32,
+    mark: AtomicU32,
     /// `SO_RCVTIMEO`, `SO_SNDTIMEO`.
     pub timeouts: Timeouts,
     /// `SO_REUSEADDR`, `SO_KEEPALIVE`, `SO_BROADCAST`, … by number: kept for protocols that look.
@@ -46,6 +66,11 @@ impl Default for Options {
             receive_buffer: AtomicU32::new(BUFFER_DEFAULT),
             receive_low: AtomicU32::new(1),
             pass_credentials: AtomicBool::new(false),
+            pass_process: AtomicBool::new(false),
+            peek_offset: AtomicI32::new(-1),
+            stamps: AtomicU32::new(0),
+            priority: AtomicI32::new(0),
+            mark: AtomicU32::new(0),
             timeouts: Timeouts::default(),
             flags: AtomicU64::new(0),
             linger: AtomicU64::new(0),
@@ -54,7 +79,7 @@ impl Default for Options {
 }
 
 /// Options that are a bit and nothing else.
-const BITS: [u32; 10] = [
+const BITS: [u32; 8] = [
     net::SO_DEBUG,
     net::SO_REUSEADDR,
     net::SO_DONTROUTE,
@@ -62,10 +87,12 @@ const BITS: [u32; 10] = [
     net::SO_KEEPALIVE,
     net::SO_OOBINLINE,
     net::SO_REUSEPORT,
-    net::SO_TIMESTAMP_OLD,
-    net::SO_TIMESTAMPNS_OLD,
     net::SO_PASSSEC,
 ];
+
+/// Options that ask for times of reception.
+const STAMPS: [u32; 4] =
+    [net::SO_TIMESTAMP_OLD, net::SO_TIMESTAMPNS_OLD, net::SO_TIMESTAMP_NEW, net::SO_TIMESTAMPNS_NEW];
 
 impl Options {
     /// When a receive that begins now gives up.
@@ -78,11 +105,31 @@ impl Options {
         deadline(&self.timeouts.send_ns)
     }
 
-    /// `setsockopt(2)` with an `int`; `admin` is `CAP_NET_ADMIN`.
+    /// Where a peek begins. `SO_PEEK_OFF`.
+    pub fn peek_offset(&self) -> usize {
+        self.peek_offset.load(Ordering::Relaxed).max(0) as usize
+    }
+
+    /// `count` bytes were peeked at (positive) or received: the next peek goes on from there. The reader's lock is held.
+    pub fn move_peek_offset(&self, count: isize) {
+        let at = self.peek_offset.load(Ordering::Relaxed);
+        if at >= 0 {
+            let to = (at as isize).saturating_add(count).clamp(0, i32::MAX as isize);
+            self.peek_offset.store(to as i32, Ordering::Relaxed);
+        }
+    }
+
+    /// The option that asks for times of reception.
+    pub fn stamps(&self) -> Option<u32> {
+        Some(self.stamps.load(Ordering::Relaxed)).filter(|option| *option != 0)
+    }
+
+    /// `setsockopt(2)` with an `int`.
     ///
     /// # Errors
-    /// `ENOPROTOOPT` for an option that is not known here.
-    pub fn set(&self, option: u32, value: i32, admin: bool) -> Result<()> {
+    /// `ENOPROTOOPT` for an option that is not known here; `EPERM`, `EACCES` for what `rights` do not allow.
+    pub fn set(&self, option: u32, value: i32, rights: Rights) -> Result<()> {
+        let Rights { admin, raw } = rights;
         match option {
             net::SO_SNDBUF => self.set_buffer(&self.send_buffer, value, SEND_MIN, true),
             net::SO_RCVBUF => self.set_buffer(&self.receive_buffer, value, RECEIVE_MIN, true),
@@ -94,6 +141,17 @@ impl Options {
                 self.receive_low.store(low as u32, Ordering::Relaxed);
             }
             net::SO_PASSCRED => self.pass_credentials.store(value != 0, Ordering::Relaxed),
+            net::SO_PASSPIDFD => self.pass_process.store(value != 0, Ordering::Relaxed),
+            net::SO_PEEK_OFF => self.peek_offset.store(value, Ordering::Relaxed),
+            net::SO_PRIORITY if !(0..=PRIORITY_MAX).contains(&value) && !admin && !raw => {
+                return Err(Errno::EPERM);
+            }
+            net::SO_PRIORITY => self.priority.store(value, Ordering::Relaxed),
+            net::SO_MARK if !admin && !raw => return Err(Errno::EPERM),
+            net::SO_MARK => self.mark.store(value as u32, Ordering::Relaxed),
+            _ if STAMPS.contains(&option) => {
+                self.stamps.store(if value != 0 { option } else { 0 }, Ordering::Relaxed);
+            }
             net::SO_DEBUG if value != 0 && !admin => return Err(Errno::EACCES),
             _ => {
                 let bit = bit(option)?;
@@ -118,6 +176,11 @@ impl Options {
             net::SO_RCVLOWAT => self.receive_low.load(Ordering::Relaxed) as i32,
             net::SO_SNDLOWAT => 1,
             net::SO_PASSCRED => i32::from(self.pass_credentials.load(Ordering::Relaxed)),
+            net::SO_PASSPIDFD => i32::from(self.pass_process.load(Ordering::Relaxed)),
+            net::SO_PEEK_OFF => self.peek_offset.load(Ordering::Relaxed),
+            net::SO_PRIORITY => self.priority.load(Ordering::Relaxed),
+            net::SO_MARK => self.mark.load(Ordering::Relaxed) as i32,
+            _ if STAMPS.contains(&option) => i32::from(self.stamps.load(Ordering::Relaxed) == option),
             _ => i32::from(self.flags.load(Ordering::Relaxed) & bit(option)? != 0),
         })
     }
@@ -141,7 +204,11 @@ impl Options {
         for (to, from) in longs {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        self.stamps.store(other.stamps.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.priority.store(other.priority.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.mark.store(other.mark.load(Ordering::Relaxed), Ordering::Relaxed);
         self.pass_credentials.store(other.pass_credentials.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.pass_process.store(other.pass_process.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// `SO_LINGER`: whether, and for how many seconds.

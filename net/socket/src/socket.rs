@@ -75,6 +75,7 @@ impl Socket {
     pub fn accepted(listener: &Self, ops: Arc<dyn SocketOps>) -> Self {
         let socket = Self::new(listener.family, listener.kind, listener.protocol, ops);
         socket.options.copy_from(&listener.options);
+        socket.ops.options_changed(&socket.options);
         socket
     }
 

@@ -11,11 +11,14 @@ use arch::sync::SpinLock;
 use mm::IovIter;
 use mm::fallible::{TryDeque, try_arc_cyclic};
 use sched::WaitError;
+use sched::mutex::Mutex;
 use sched::wait::{Wait, WaitQueue};
 use socket::{
-    Credentials, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr, SocketOps,
+    BUFFER_DEFAULT, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr,
+    SocketOps,
 };
 use vfs::fasync::{Band, FasyncList};
+use vfs::file::File;
 use vfs::inode::Inode;
 use vfs::namei::{self, At, LookupFlags};
 use vfs::path::LookupContext;
@@ -24,8 +27,11 @@ use vfs::poll::PollTable;
 use vfs::security::{self, Domain, Reach};
 use vfs::types::{FileType, MayAccess};
 
+use crate::account::Account;
 use crate::address::{self, Name};
+use crate::gc;
 use crate::queue::{Message, Queue};
+use crate::transfer::MOST_DATAGRAMS;
 
 /// What a socket is doing.
 pub enum State {
@@ -48,7 +54,8 @@ pub(crate) struct Inner {
     inode: Option<Arc<Inode>>,
     /// The name of the peer at the time of connecting.
     pub peer_name: Name,
-    pub peer: Credentials,
+    /// Who is at the other end.
+    pub peer: Identity,
 }
 
 /// A unix socket.
@@ -59,8 +66,12 @@ pub struct Endpoint {
     pub(crate) kind: Kind,
     pub(crate) inner: SpinLock<Inner>,
     pub(crate) queue: SpinLock<Queue>,
+    /// Held while a reader works with the front of the queue: readers do not mix.
+    pub(crate) reading: Mutex<()>,
+    /// What this socket has sent and nobody has received.
+    pub(crate) account: Arc<Account>,
     pub(crate) readers: WaitQueue,
-    /// Woken when this socket's queue gets room, and when a listener's does.
+    /// Woken when this socket's queue has a place for a datagram, and when a listener's does.
     pub(crate) room: WaitQueue,
     /// Who wants a signal when there is something to receive.
     pub(crate) fasync: FasyncList,
@@ -69,6 +80,9 @@ pub struct Endpoint {
     pub(crate) closed: AtomicBool,
     /// The peer closed with data unread.
     pub(crate) reset: AtomicBool,
+    /// `SO_PASSPIDFD`.
+    pub(crate) pass_process: AtomicBool,
+    pub(crate) flight: gc::Slot,
     ino: AtomicU64,
 }
 
@@ -78,6 +92,7 @@ impl Endpoint {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(kind: Kind) -> Result<Arc<Self>> {
+        let account = Account::new(BUFFER_DEFAULT)?;
         Ok(try_arc_cyclic(|me| Self {
             me: me.clone(),
             domain: socket::current_domain(),
@@ -87,9 +102,11 @@ impl Endpoint {
                 name: Name::Unnamed,
                 inode: None,
                 peer_name: Name::Unnamed,
-                peer: Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX },
+                peer: Identity::default(),
             }),
             queue: SpinLock::new(Queue::default()),
+            reading: Mutex::new(()),
+            account,
             readers: WaitQueue::new(),
             room: WaitQueue::new(),
             fasync: FasyncList::new(),
@@ -97,22 +114,57 @@ impl Endpoint {
             write_shut: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
+            pass_process: AtomicBool::new(false),
+            flight: gc::Slot::new(),
             ino: AtomicU64::new(0),
         })?)
     }
 
     /// Connects two fresh sockets to each other (`socketpair(2)`).
     pub fn join(a: &Arc<Self>, b: &Arc<Self>) {
-        let who = socket::current_credentials();
+        let who = socket::current_identity();
         for (one, other) in [(a, b), (b, a)] {
             let mut inner = one.inner.lock();
             inner.state = State::Connected(Arc::downgrade(other));
-            inner.peer = who;
+            inner.peer = who.clone();
         }
     }
 
-    fn me(&self) -> Result<Arc<Self>> {
-        self.me.upgrade().ok_or(Errno::EINVAL)
+    /// A reference of one's own; `None` when the last one is going.
+    pub(crate) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// Runs `f` on each file in the messages that wait here, and in those of connections that wait to be accepted.
+    pub(crate) fn each_waiting_file(&self, f: &mut dyn FnMut(&File)) {
+        let mut scan = |endpoint: &Self| {
+            for message in endpoint.queue.lock().iter() {
+                message.files.files().iter().for_each(|file| f(file));
+            }
+        };
+        scan(self);
+        if let State::Listening { pending, .. } = &self.inner.lock().state {
+            pending.iter().for_each(|endpoint| scan(endpoint));
+        }
+    }
+
+    /// Drops all that waits here; nobody can receive it.
+    pub(crate) fn purge(&self) {
+        let waiting = self.queue.lock().take_all();
+        let pending = match &mut self.inner.lock().state {
+            State::Listening { pending, .. } => core::mem::take(pending),
+            _ => VecDeque::new(),
+        };
+        pending.iter().for_each(|endpoint| endpoint.refuse());
+        drop(waiting);
+    }
+
+    /// Closes a connection that nobody accepted; who made it learns so.
+    fn refuse(&self) {
+        if let Ok(Some(client)) = self.peer() {
+            client.reset.store(true, Ordering::Release);
+        }
+        self.release();
     }
 
     /// The connected peer. `None`: it is gone.
@@ -150,7 +202,7 @@ impl Endpoint {
     /// `ENOSPC`, `ENOMEM`.
     pub(crate) fn name_if_passing(&self, options: &Options) -> Result<()> {
         if options.pass_credentials.load(Ordering::Relaxed) && self.name() == Name::Unnamed {
-            let name = address::bind_auto(&self.me()?)?;
+            let name = address::bind_auto(&self.me().ok_or(Errno::EINVAL)?)?;
             self.inner.lock().name = Name::Abstract(name);
         }
         Ok(())
@@ -177,6 +229,14 @@ impl Endpoint {
                 address::find_inode(&inode)
             }
         }
+    }
+
+    /// Whether `from` has to wait before it sends a datagram here. The two ends of a pair have their buffers to limit
+    /// them and nothing else.
+    pub(crate) fn is_full_for(&self, from: &Self) -> bool {
+        let paired = matches!(&self.inner.lock().state,
+            State::Connected(peer) if core::ptr::eq(peer.as_ptr(), from));
+        !paired && self.queue.lock().len() > MOST_DATAGRAMS
     }
 
     fn connect_stream(
@@ -227,23 +287,25 @@ impl Endpoint {
             if listener.kind != self.kind {
                 return Err(Errno::EPROTOTYPE);
             }
-            let (listener_name, listener_cred) = {
+            let (listener_name, listener_peer) = {
                 let inner = listener.inner.lock();
-                (inner.name.clone(), inner.peer)
+                (inner.name.clone(), inner.peer.clone())
             };
+            let (client, mut identity) = (self.name(), socket::current_identity());
             {
-                let client = self.name();
                 let mut fresh = server.inner.lock();
                 fresh.state = State::Connected(Arc::downgrade(self));
                 fresh.name = listener_name.clone();
-                fresh.peer = socket::current_credentials();
+                core::mem::swap(&mut fresh.peer, &mut identity);
                 fresh.peer_name = client;
             }
-            {
+            let before = {
                 let mut inner = self.inner.lock();
                 inner.peer_name = listener_name;
-                inner.peer = listener_cred;
-            }
+                core::mem::replace(&mut inner.peer, listener_peer)
+            };
+            // What they refer to goes outside of the locks.
+            drop((identity, before));
             match listener.enqueue(server)? {
                 Queued::Yes => return Ok(listener),
                 Queued::Full if nonblock => return Err(Errno::EAGAIN),
@@ -280,6 +342,7 @@ impl Endpoint {
     /// The other side is closed or shut down: wake whoever waits here.
     fn peer_changed(&self) {
         self.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM | PollEvents::RDHUP | PollEvents::HUP);
+        self.account.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM | PollEvents::HUP);
         self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM | PollEvents::HUP);
         self.fasync.kill(Band::Hup);
     }
@@ -316,7 +379,7 @@ impl SocketOps for Endpoint {
     }
 
     fn bind(&self, ctx: &LookupContext<'_>, addr: &SocketAddr) -> Result<()> {
-        let me = self.me()?;
+        let me = self.me().ok_or(Errno::EINVAL)?;
         let name = Name::parse(addr)?;
         if self.name() != Name::Unnamed {
             return if name == Name::Unnamed { Ok(()) } else { Err(Errno::EINVAL) };
@@ -379,6 +442,7 @@ impl SocketOps for Endpoint {
         }
         const SOMAXCONN: u32 = 4096;
         let limit = backlog.min(SOMAXCONN) as usize;
+        let identity = socket::current_identity();
         let mut inner = self.inner.lock();
         if inner.name == Name::Unnamed {
             return Err(Errno::EINVAL);
@@ -388,8 +452,9 @@ impl SocketOps for Endpoint {
             State::Listening { backlog, .. } => *backlog = limit,
             State::Connected(_) => return Err(Errno::EINVAL),
         }
-        inner.peer = socket::current_credentials();
+        let before = core::mem::replace(&mut inner.peer, identity);
         drop(inner);
+        drop(before);
         self.room.wake_all();
         Ok(())
     }
@@ -480,10 +545,14 @@ impl SocketOps for Endpoint {
 
     fn poll(&self, table: &mut PollTable<'_>) -> PollEvents {
         table.wait(&self.readers);
-        table.wait(&self.room);
+        table.wait(&self.account.room);
         let peer = self.peer();
-        if let Ok(Some(peer)) = &peer {
+        let mut full = false;
+        if self.kind == Kind::Dgram
+            && let Ok(Some(peer)) = &peer
+        {
             table.wait(&peer.room);
+            full = peer.is_full_for(self);
         }
         let mut events = PollEvents::empty();
         let read_shut = self.read_shut.load(Ordering::Acquire);
@@ -501,10 +570,6 @@ impl SocketOps for Endpoint {
         if !self.queue.lock().is_empty() {
             events |= PollEvents::IN | PollEvents::RDNORM;
         }
-        let writable = match &peer {
-            Ok(Some(peer)) => peer.queue.lock().charge() < socket_room(),
-            Ok(None) | Err(_) => true,
-        };
         match (&peer, self.kind) {
             (Ok(None), Kind::Stream | Kind::Seqpacket) => {
                 events |= PollEvents::HUP | PollEvents::RDHUP | PollEvents::IN | PollEvents::RDNORM;
@@ -512,7 +577,7 @@ impl SocketOps for Endpoint {
             (Err(_), Kind::Stream | Kind::Seqpacket) => events |= PollEvents::HUP,
             _ => {}
         }
-        if writable {
+        if !full && self.account.is_writable() {
             events |= PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND;
         }
         if self.reset.load(Ordering::Acquire) {
@@ -534,15 +599,20 @@ impl SocketOps for Endpoint {
                     queue.front().map_or(0, |m| m.rest().len())
                 }
             }
-            request::TIOCOUTQ => self.peer().ok().flatten().map_or(0, |peer| peer.queue.lock().bytes()),
+            request::TIOCOUTQ => self.account.bytes(),
             _ => return Err(Errno::ENOTTY),
         };
         UserPtr::<i32>::new(arg).write(&(bytes as i32))?;
         Ok(0)
     }
 
-    fn peer_credentials(&self) -> Credentials {
-        self.inner.lock().peer
+    fn peer_identity(&self) -> Identity {
+        self.inner.lock().peer.clone()
+    }
+
+    fn options_changed(&self, options: &Options) {
+        self.account.set_limit(options.send_buffer.load(Ordering::Relaxed));
+        self.pass_process.store(options.pass_process.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     fn is_listening(&self) -> bool {
@@ -585,30 +655,21 @@ impl SocketOps for Endpoint {
                 }
             }
             // Whoever connected and was not accepted learns that nobody will.
-            State::Listening { pending, .. } => pending.iter().for_each(|endpoint| {
-                if let Ok(Some(client)) = endpoint.peer() {
-                    client.reset.store(true, Ordering::Release);
-                }
-                endpoint.release();
-            }),
+            State::Listening { pending, .. } => pending.iter().for_each(|endpoint| endpoint.refuse()),
             State::Idle => {}
         }
         drop_later(unread);
         address::unlist(self);
         self.room.wake_all();
         self.readers.wake_all();
+        gc::closed();
     }
 }
 
 /// Drops messages nobody received. Files among them may be sockets with files in turn, to any depth: those go one
 /// level at a time, each in a fresh context, so that no chain of sockets exhausts the stack.
 fn drop_later(messages: VecDeque<Message>) {
-    if messages.iter().any(|message| !message.files.is_empty()) {
+    if messages.iter().any(|message| !message.files.files().is_empty()) {
         sched::workqueue::queue(move || drop(messages));
     }
-}
-
-/// Bytes that may wait in a socket before it counts as full for `poll(2)`.
-fn socket_room() -> usize {
-    socket::BUFFER_DEFAULT as usize / 4
 }

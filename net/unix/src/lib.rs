@@ -2,30 +2,30 @@
 //!
 //! | file | what it owns |
 //! |---|---|
+//! | `account` | what a socket has sent and nobody has received yet |
 //! | `address` | names: paths, the abstract namespace, and who is bound to them |
 //! | `queue` | what waits in a socket: messages with bytes, files and credentials |
 //! | `endpoint` | the socket itself: states, connecting, listening |
 //! | `transfer` | sending and receiving |
+//! | `gc` | files in flight, and the collector of sockets that only each other's messages refer to |
 //! | `show` | a socket's row in `/proc/net/unix` |
 //!
 //! # Locks
 //!
 //! An endpoint has one spin lock over its state and one over its queue. A lock of the state may be
 //! held when that of a queue is taken, never the other way round, and never two of one kind. The maps of
-//! `address` are leaves. Wake-ups happen after unlocking, and so do drops of files and endpoints.
-//!
-//! # Limits
-//!
-//! Sockets that are only referred to by messages waiting in each other are never freed: there is no collector for
-//! such cycles yet (`unix_gc`).
+//! `address` are leaves. The lock of `gc` comes before both, and a reader's mutex, which sleeps, before all of them.
+//! Wake-ups happen after unlocking, and so do drops of files, messages and endpoints.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod account;
 mod address;
 mod endpoint;
+mod gc;
 mod queue;
 mod show;
 #[cfg(test)]
@@ -86,6 +86,11 @@ pub fn show(out: &mut dyn core::fmt::Write) -> core::fmt::Result {
 }
 
 /// Makes the family known.
-pub fn init() {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn init() -> Result<()> {
+    gc::init()?;
     socket::register(&Unix);
+    Ok(())
 }

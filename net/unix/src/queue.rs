@@ -1,15 +1,16 @@
 //! What waits in a socket to be received.
 
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use abi::Errno;
-use socket::Credentials;
-use vfs::file::File;
-
-use crate::address::Name;
+use abi::{Errno, Result};
+use mm::OutOfMemory;
 use mm::fallible::TryDeque;
+use socket::{Credentials, ProcessRef};
+
+use crate::account::Charge;
+use crate::address::Name;
+use crate::gc::InFlight;
 
 /// One message, or a piece of a stream.
 pub struct Message {
@@ -18,11 +19,15 @@ pub struct Message {
     /// How far a stream reader got.
     pub read: usize,
     /// Open files that travel with the first byte.
-    pub files: Vec<Arc<File>>,
+    pub files: InFlight,
     /// Who sent it.
     pub sender: Credentials,
+    /// The process that sent it, if one of both ends wants it known.
+    pub process: Option<ProcessRef>,
     /// The sender's name, for datagrams.
     pub from: Name,
+    /// Held against the sender until this is dropped; `None` for a copy.
+    pub charge: Option<Charge>,
 }
 
 impl Message {
@@ -32,31 +37,20 @@ impl Message {
     }
 }
 
-/// What a message costs besides its bytes; keeps many small ones from filling memory.
-const OVERHEAD: usize = 256;
-
 /// The messages waiting in one socket.
 #[derive(Default)]
 pub struct Queue {
     messages: VecDeque<Message>,
     bytes: usize,
-    charge: usize,
+    /// A reader has taken the oldest message and may bring some of it back.
+    held: bool,
     closed: bool,
-}
-
-fn charge_of(message: &Message) -> usize {
-    message.data.len() + OVERHEAD * (1 + message.files.len())
 }
 
 impl Queue {
     /// Bytes waiting (`FIONREAD` of a stream).
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Memory in use, to be held against the sender's buffer size.
-    pub fn charge(&self) -> usize {
-        self.charge
     }
 
     /// Messages waiting.
@@ -66,7 +60,7 @@ impl Queue {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.messages.is_empty() && !self.held
     }
 
     /// The oldest message.
@@ -79,20 +73,20 @@ impl Queue {
         self.messages.iter()
     }
 
-    /// Appends a message; gives it back when the queue is closed or there is no memory.
+    /// Appends the message, which stays with the caller on an error: it must not be dropped under the queue's lock.
     ///
     /// # Errors
     /// `ECONNRESET` from a closed queue, `ENOMEM`.
-    pub fn push(&mut self, message: Message) -> core::result::Result<(), (Errno, Message)> {
+    pub fn push(&mut self, message: &mut Option<Message>) -> Result<()> {
         if self.closed {
-            return Err((Errno::ECONNRESET, message));
+            return Err(Errno::ECONNRESET);
         }
-        if self.messages.try_reserve(1).is_err() {
-            return Err((Errno::ENOMEM, message));
+        // The message that a reader holds has its place kept.
+        self.messages.try_reserve(1 + usize::from(self.held)).map_err(OutOfMemory::from)?;
+        if let Some(message) = message.take() {
+            self.bytes += message.rest().len();
+            self.messages.push_back_reserved(message);
         }
-        self.bytes += message.rest().len();
-        self.charge += charge_of(&message);
-        self.messages.push_back_reserved(message);
         Ok(())
     }
 
@@ -100,32 +94,39 @@ impl Queue {
     pub fn pop(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.rest().len();
-        self.charge -= charge_of(&message);
         Some(message)
     }
 
-    /// Marks `count` bytes of the oldest message as received; a message with none left goes away.
-    pub fn consume(&mut self, count: usize) -> Option<Message> {
-        let front = self.messages.front_mut()?;
-        let count = count.min(front.rest().len());
-        front.read += count;
-        self.bytes -= count;
-        if front.rest().is_empty() { self.pop() } else { None }
+    /// Takes the oldest message of a stream, to be read outside of the queue's lock. It counts as waiting until
+    /// [`Self::put_back`]. One reader at a time.
+    pub fn hold(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.held = true;
+        Some(message)
     }
 
-    /// Takes the files of the oldest message.
-    pub fn take_files(&mut self) -> Vec<Arc<File>> {
-        let Some(front) = self.messages.front_mut() else { return Vec::new() };
-        self.charge -= OVERHEAD * front.files.len();
-        core::mem::take(&mut front.files)
+    /// Ends a [`Self::hold`]: `count` bytes of the message were received. What is left waits on, at the front; a message
+    /// with nothing left is for the caller to drop.
+    pub fn put_back(&mut self, message: Message, count: usize) -> Option<Message> {
+        self.held = false;
+        self.bytes = self.bytes.saturating_sub(count);
+        if self.closed || message.rest().is_empty() {
+            return Some(message);
+        }
+        self.messages.push_front_reserved(message);
+        None
+    }
+
+    /// Takes everything, for the caller to drop outside its locks.
+    pub fn take_all(&mut self) -> VecDeque<Message> {
+        self.bytes = 0;
+        core::mem::take(&mut self.messages)
     }
 
     /// Takes everything, for the caller to drop outside its locks, and accepts nothing more.
     pub fn close(&mut self) -> VecDeque<Message> {
-        self.bytes = 0;
-        self.charge = 0;
         self.closed = true;
-        core::mem::take(&mut self.messages)
+        self.take_all()
     }
 }
 
@@ -134,30 +135,55 @@ mod tests {
     use super::*;
 
     fn message(data: &[u8]) -> Message {
-        let sender = Credentials::default();
-        Message { data: data.to_vec(), read: 0, files: Vec::new(), sender, from: Name::Unnamed }
+        Message {
+            data: data.to_vec(),
+            read: 0,
+            files: InFlight::default(),
+            sender: Credentials::default(),
+            process: None,
+            from: Name::Unnamed,
+            charge: None,
+        }
     }
 
     #[test]
     fn counts_follow_the_messages() {
         let mut queue = Queue::default();
-        assert!(queue.push(message(b"hello")).is_ok());
-        assert!(queue.push(message(b"")).is_ok());
+        assert!(queue.push(&mut Some(message(b"hello"))).is_ok());
+        assert!(queue.push(&mut Some(message(b""))).is_ok());
         assert_eq!((queue.bytes(), queue.len()), (5, 2));
-        assert!(queue.consume(2).is_none());
+        let mut held = queue.hold().unwrap();
+        assert!(queue.push(&mut Some(message(b"!"))).is_ok());
+        held.read = 2;
+        assert!(queue.put_back(held, 2).is_none());
         assert_eq!(queue.front().map(|m| m.rest().to_vec()), Some(b"llo".to_vec()));
-        assert!(queue.consume(100).is_some());
-        assert_eq!((queue.bytes(), queue.len()), (0, 1));
-        assert!(queue.pop().is_some());
-        assert_eq!(queue.charge(), 0);
+        assert_eq!((queue.bytes(), queue.len()), (4, 3));
+        let mut held = queue.hold().unwrap();
+        held.read = 5;
+        assert!(queue.put_back(held, 3).is_some());
+        assert!(queue.pop().is_some() && queue.pop().is_some());
+        assert_eq!(queue.bytes(), 0);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_a_reader_holds_counts_as_waiting() {
+        let mut queue = Queue::default();
+        assert!(queue.push(&mut Some(message(b"x"))).is_ok());
+        let held = queue.hold().unwrap();
+        assert!(!queue.is_empty());
+        assert_eq!(queue.bytes(), 1);
+        assert_eq!(queue.close().len(), 0);
+        assert!(queue.put_back(held, 0).is_some());
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn nothing_enters_a_closed_queue() {
         let mut queue = Queue::default();
-        assert!(queue.push(message(b"x")).is_ok());
+        assert!(queue.push(&mut Some(message(b"x"))).is_ok());
         assert_eq!(queue.close().len(), 1);
-        assert_eq!(queue.push(message(b"y")).map_err(|(error, _)| error), Err(Errno::ECONNRESET));
+        assert_eq!(queue.push(&mut Some(message(b"y"))), Err(Errno::ECONNRESET));
         assert!(queue.is_empty());
     }
 }

@@ -12,19 +12,30 @@ use abi::{Errno, Result};
 use mm::IovIter;
 use mm::fallible::{TryVec, try_to_vec};
 use sched::wait::Wait;
-use socket::{Control, ControlList, Credentials, Kind, MessageFlags, Options, Received, SendMessage};
+use socket::{
+    Control, ControlList, Credentials, Kind, MessageFlags, Options, ProcessRef, Received, SendMessage,
+};
 use vfs::fasync::Band;
 use vfs::file::File;
 use vfs::path::LookupContext;
 
+use crate::account::Charge;
 use crate::address::Name;
 use crate::endpoint::{Endpoint, State, wait_error};
+use crate::gc::{self, InFlight};
 use crate::queue::{Message, Queue};
 
 /// Bytes of a stream that travel as one message.
 const PIECE: usize = 32 * 1024;
 /// Datagrams that may wait in one socket (`/proc/sys/net/unix/max_dgram_qlen`).
-const MOST_DATAGRAMS: usize = 10;
+pub(crate) const MOST_DATAGRAMS: usize = 10;
+
+/// What goes with the bytes of a send.
+struct Sent {
+    files: InFlight,
+    ids: Credentials,
+    process: Option<ProcessRef>,
+}
 
 impl Endpoint {
     pub(crate) fn send_stream(
@@ -40,9 +51,11 @@ impl Endpoint {
             let connected = matches!(self.inner.lock().state, State::Connected(_));
             return Err(if connected { Errno::EISCONN } else { Errno::EOPNOTSUPP });
         }
-        let (mut files, sender) = split_control(message.control);
+        let Sent { mut files, ids: sender, process } = self.split_control(message.control)?;
         let mut done = 0;
         let limit = options.send_buffer.load(Ordering::Relaxed) as usize;
+        // Two pieces fit into the buffer, however small it is.
+        let most = PIECE.min(limit / 2 - 64);
         loop {
             let peer = self.peer()?;
             let Some(peer) = peer.filter(|_| !self.write_shut.load(Ordering::Acquire)) else {
@@ -51,20 +64,30 @@ impl Endpoint {
             if iter.is_empty() {
                 return Ok(done);
             }
-            if let Err(error) = self.wait_for_room(&peer, limit, message.nonblock, options) {
+            if let Err(error) = self.wait_for_room(&peer, message.nonblock, options) {
                 return if done > 0 { Ok(done) } else { Err(error) };
             }
-            let data = copy_in(iter, PIECE)?;
+            let data = match copy_in(iter, most) {
+                Err(_) if done > 0 => return Ok(done),
+                data => data?,
+            };
             let count = data.len();
-            let piece =
-                Message { data, read: 0, files: core::mem::take(&mut files), sender, from: Name::Unnamed };
+            let mut piece = Some(Message {
+                read: 0,
+                files: core::mem::take(&mut files),
+                sender,
+                process: process.clone().or_else(|| peer.wanted_process()),
+                from: Name::Unnamed,
+                charge: Some(self.account.charge(count)),
+                data,
+            });
             // What does not get in is dropped here, outside the lock.
-            let queued = peer.queue.lock().push(piece);
+            let queued = peer.queue.lock().push(&mut piece);
             match queued {
                 Ok(()) => {}
                 Err(_) if done > 0 => return Ok(done),
-                Err((Errno::ECONNRESET, _)) => return Err(Errno::EPIPE),
-                Err((error, _)) => return Err(error),
+                Err(Errno::ECONNRESET) => return Err(Errno::EPIPE),
+                Err(error) => return Err(error),
             }
             done += count;
             peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
@@ -72,11 +95,11 @@ impl Endpoint {
         }
     }
 
-    /// Waits until `peer` holds less than `limit` bytes, or cannot be sent to any more.
-    fn wait_for_room(&self, peer: &Arc<Self>, limit: usize, nonblock: bool, options: &Options) -> Result<()> {
+    /// Waits until this socket may send more, or cannot send to `peer` at all any more.
+    fn wait_for_room(&self, peer: &Arc<Self>, nonblock: bool, options: &Options) -> Result<()> {
         let ready = || {
             let gone = peer.closed.load(Ordering::Acquire) || self.write_shut.load(Ordering::Acquire);
-            (gone || peer.queue.lock().charge() < limit).then_some(())
+            (gone || self.account.has_room()).then_some(())
         };
         if ready().is_some() {
             return Ok(());
@@ -85,7 +108,29 @@ impl Endpoint {
             return Err(Errno::EAGAIN);
         }
         let how = Wait::INTERRUPTIBLE.until(options.send_deadline());
-        peer.room.wait(how, ready).map_err(wait_error)
+        self.account.room.wait(how, ready).map_err(wait_error)
+    }
+
+    /// The caller, if messages to this socket have to say which process sent them.
+    fn wanted_process(&self) -> Option<ProcessRef> {
+        if self.pass_process.load(Ordering::Relaxed) { socket::current_identity().process } else { None }
+    }
+
+    /// What a message carries, and who sends it: who the message says, or else the caller.
+    fn split_control(&self, control: Vec<Control>) -> Result<Sent> {
+        let mut files = Vec::new();
+        let mut sender = None;
+        let mut process = self.wanted_process();
+        for item in control {
+            match item {
+                Control::Rights(rights) => files = rights,
+                Control::Credentials(credentials) => sender = Some(credentials),
+                Control::Process(named) => process = Some(named),
+                Control::Time(..) => {}
+            }
+        }
+        let ids = sender.unwrap_or_else(socket::current_credentials);
+        Ok(Sent { files: InFlight::new(files)?, ids, process })
     }
 
     pub(crate) fn send_datagram(
@@ -128,7 +173,8 @@ impl Endpoint {
         if iter.count() > limit.saturating_sub(32) {
             return Err(Errno::EMSGSIZE);
         }
-        let (files, sender) = split_control(message.control);
+        self.wait_for_room(&peer, message.nonblock, options)?;
+        let Sent { files, ids: sender, process } = self.split_control(message.control)?;
         let wanted = iter.count();
         let data = copy_in(iter, limit)?;
         let count = data.len();
@@ -136,23 +182,19 @@ impl Endpoint {
             return Err(Errno::EFAULT);
         }
         let from = self.inner.lock().name.clone();
-        let mut waiting = Some(Message { data, read: 0, files, sender, from });
+        let process = process.or_else(|| peer.wanted_process());
+        let charge = Some(self.account.charge(count));
+        let mut waiting = Some(Message { data, read: 0, files, sender, process, from, charge });
         let refused = if self.kind == Kind::Dgram { Errno::ECONNREFUSED } else { Errno::EPIPE };
         let mut offer = || -> Option<Result<()>> {
             if peer.closed.load(Ordering::Acquire) {
                 return Some(Err(refused));
             }
-            let mut queue = peer.queue.lock();
-            // One message always fits, whatever its size.
-            if queue.len() > MOST_DATAGRAMS || !queue.is_empty() && queue.charge() > limit {
+            if peer.is_full_for(self) {
                 return None;
             }
-            let result = queue.push(waiting.take()?);
-            drop(queue);
-            Some(result.map_err(|(error, message)| {
-                waiting = Some(message);
-                if error == Errno::ECONNRESET { refused } else { error }
-            }))
+            let pushed = peer.queue.lock().push(&mut waiting);
+            Some(pushed.map_err(|error| if error == Errno::ECONNRESET { refused } else { error }))
         };
         match offer() {
             Some(result) => result?,
@@ -167,18 +209,22 @@ impl Endpoint {
         Ok(count)
     }
 
-    /// Waits for something to receive. `false`: the end of the stream.
-    fn wait_for_message(&self, nonblock: bool, options: &Options) -> Result<bool> {
+    /// Waits for something to receive beyond the first `skip` bytes. `false`: the end of the stream.
+    fn wait_for_bytes(&self, skip: usize, nonblock: bool, options: &Options) -> Result<bool> {
         let ended = || {
             self.read_shut.load(Ordering::Acquire)
                 || self.kind != Kind::Dgram && self.peer().is_ok_and(|peer| peer.is_none())
         };
+        let waits = || {
+            let queue = self.queue.lock();
+            if skip == 0 { !queue.is_empty() } else { queue.bytes() > skip }
+        };
         let look = || {
-            if !self.queue.lock().is_empty() {
+            if waits() {
                 return Some(true);
             }
             // Look at the end before the queue once more: a last message may have come in between.
-            (ended() && self.queue.lock().is_empty()).then_some(false)
+            (ended() && !waits()).then_some(false)
         };
         match look() {
             Some(found) => Ok(found),
@@ -204,63 +250,123 @@ impl Endpoint {
             return Err(Errno::EINVAL);
         }
         let nonblock = nonblock || flags.contains(MessageFlags::DONTWAIT);
-        let mut received =
-            Received { len: 0, from: None, control: ControlList::new(), flags: MessageFlags::empty() };
-        let mut sender: Option<Credentials> = None;
-        let passes = options.pass_credentials.load(Ordering::Relaxed);
+        let low = options.receive_low.load(Ordering::Relaxed) as usize;
+        let whole = flags.contains(MessageFlags::WAITALL);
+        let target = if whole { iter.count() } else { low.min(iter.count()).max(1) };
+        let mut taken = Taken::default();
         let mut chunk = Vec::new();
+        let mut reading = self.reading.lock();
         while !iter.is_empty() {
-            let whole = flags.contains(MessageFlags::WAITALL);
-            let more_wanted = received.len == 0 || whole;
-            match self.wait_for_message(nonblock || !more_wanted, options) {
+            let step = if flags.contains(MessageFlags::PEEK) {
+                self.peek_piece(iter, &mut taken, &mut chunk, options)
+            } else {
+                self.take_piece(iter, &mut taken, options)
+            };
+            match step {
+                Ok(Step::More) => continue,
+                Ok(Step::Done) => break,
+                Ok(Step::Nothing) if taken.len >= target => break,
+                Ok(Step::Nothing) => {}
+                Err(_) if taken.len > 0 => break,
+                Err(error) => return Err(error),
+            }
+            drop(reading);
+            let wanted = if flags.contains(MessageFlags::PEEK) { options.peek_offset() } else { 0 };
+            let found = self.wait_for_bytes(wanted, nonblock, options);
+            reading = self.reading.lock();
+            match found {
                 Ok(true) => {}
-                Ok(false) if received.len == 0 && self.reset.swap(false, Ordering::AcqRel) => {
+                Ok(false) if taken.len == 0 && self.reset.swap(false, Ordering::AcqRel) => {
                     return Err(Errno::ECONNRESET);
                 }
                 Ok(false) => break,
-                Err(_) if received.len > 0 => break,
+                Err(_) if taken.len > 0 => break,
                 Err(error) => return Err(error),
             }
-            // Copied out under the lock into kernel memory, to the user after unlocking.
-            let mut queue = self.queue.lock();
-            let Some(front) = queue.front() else { continue };
-            let other_sender = sender.is_some_and(|sender| passes && sender != front.sender);
-            if received.len > 0 && (!front.files.is_empty() || other_sender) {
-                break;
-            }
-            sender = Some(front.sender);
-            chunk.clear();
-            if flags.contains(MessageFlags::PEEK) {
-                peek_into(&queue, iter.count(), &mut chunk)?;
-            } else {
-                let count = front.rest().len().min(iter.count()).min(PIECE);
-                chunk.try_extend_from_slice(front.rest().get(..count).unwrap_or_default())?;
-            }
-            let count = chunk.len();
-            let files = if flags.contains(MessageFlags::PEEK) {
-                try_to_vec(&front.files)?
-            } else {
-                queue.take_files()
-            };
-            let finished = if flags.contains(MessageFlags::PEEK) { None } else { queue.consume(count) };
-            drop(queue);
-            drop(finished);
-            let carried = !files.is_empty();
-            if carried {
-                received.control.push(Control::Rights(files));
-            }
-            let copied = iter.copy_to_iter(&chunk);
-            received.len += copied;
-            self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM);
-            if copied < count {
-                return if received.len > 0 { Ok(received) } else { Err(Errno::EFAULT) };
-            }
-            if carried || flags.contains(MessageFlags::PEEK) {
-                break;
-            }
         }
-        self.pass_credentials(&mut received, sender, options);
+        drop(reading);
+        let mut received = Received {
+            len: taken.len,
+            from: None,
+            control: ControlList::new(),
+            flags: MessageFlags::empty(),
+        };
+        if !taken.files.is_empty() {
+            received.control.push(Control::Rights(taken.files));
+        }
+        if let Some((ids, process)) = taken.sender {
+            pass_sender(&mut received, ids, process, options);
+        }
         Ok(received)
+    }
+
+    /// Receives from the message at the front. The reader's mutex is held: the message is out of the queue meanwhile, so that
+    /// its bytes are copied to the user once, under no spin lock.
+    fn take_piece(&self, iter: &mut IovIter<'_>, taken: &mut Taken, options: &Options) -> Result<Step> {
+        let Some(mut message) = self.queue.lock().hold() else { return Ok(Step::Nothing) };
+        if !taken.is_from(&message, options) {
+            self.put_back(message, 0);
+            return Ok(Step::Done);
+        }
+        let wanted = message.rest().len().min(iter.count());
+        let copied = iter.copy_to_iter(message.rest().get(..wanted).unwrap_or_default());
+        if copied == 0 {
+            self.put_back(message, 0);
+            return Err(Errno::EFAULT);
+        }
+        message.read += copied;
+        taken.len += copied;
+        taken.sender.get_or_insert_with(|| (message.sender, message.process.clone()));
+        let files = core::mem::take(&mut message.files).take();
+        // What carries files ends what is received with it.
+        let carried = !files.is_empty();
+        if carried {
+            taken.files = files;
+        }
+        options.move_peek_offset(-(copied as isize));
+        let partly = !message.rest().is_empty();
+        self.put_back(message, copied);
+        Ok(if partly || carried { Step::Done } else { Step::More })
+    }
+
+    /// Ends a hold. What is received wholly is dropped, and with it the sender's charge.
+    fn put_back(&self, message: Message, count: usize) {
+        let finished = self.queue.lock().put_back(message, count);
+        drop(finished);
+    }
+
+    /// Copies what a reader would get, leaving it in the queue. The reader's mutex is held.
+    fn peek_piece(
+        &self,
+        iter: &mut IovIter<'_>,
+        taken: &mut Taken,
+        chunk: &mut Vec<u8>,
+        options: &Options,
+    ) -> Result<Step> {
+        chunk.clear();
+        let mut files = Vec::new();
+        // Without an offset that moves, the next piece begins after what was peeked at already.
+        let skip = taken.peek_from.unwrap_or_else(|| options.peek_offset());
+        {
+            let queue = self.queue.lock();
+            peek_into(&queue, skip, iter.count(), chunk, &mut files, taken, options)?;
+        }
+        gc::settle();
+        if chunk.is_empty() {
+            return Ok(if taken.len > 0 { Step::Done } else { Step::Nothing });
+        }
+        let copied = iter.copy_to_iter(chunk);
+        if copied == 0 {
+            return Err(Errno::EFAULT);
+        }
+        taken.len += copied;
+        taken.peek_from = Some(skip + copied);
+        options.move_peek_offset(copied as isize);
+        let carried = !files.is_empty();
+        if carried {
+            taken.files = files;
+        }
+        Ok(if carried || copied < chunk.len() { Step::Done } else { Step::More })
     }
 
     pub(crate) fn receive_datagram(
@@ -278,102 +384,179 @@ impl Endpoint {
         }
         let nonblock = nonblock || flags.contains(MessageFlags::DONTWAIT);
         let peek = flags.contains(MessageFlags::PEEK);
-        let message = loop {
-            if !self.wait_for_message(nonblock, options)? {
-                return Ok(Received {
-                    len: 0,
-                    from: None,
-                    control: ControlList::new(),
-                    flags: MessageFlags::empty(),
-                });
+        let none =
+            || Received { len: 0, from: None, control: ControlList::new(), flags: MessageFlags::empty() };
+        let datagram = loop {
+            let reading = self.reading.lock();
+            let found = if peek { self.peek_datagram(options)? } else { self.take_datagram() };
+            if let Some(datagram) = found {
+                let size = datagram.rest().len();
+                let moved = if peek { size.min(iter.count()) as isize } else { -(size as isize) };
+                options.move_peek_offset(moved);
+                break datagram;
             }
-            let mut queue = self.queue.lock();
-            let message = if peek { queue.front().map(copy_of).transpose()? } else { queue.pop() };
-            if let Some(message) = message {
-                break message;
+            drop(reading);
+            let beyond = if peek { options.peek_offset() } else { 0 };
+            if !self.wait_for_bytes(beyond, nonblock, options)? {
+                return Ok(none());
             }
         };
         if !peek {
             self.room.wake_up_poll(PollEvents::OUT | PollEvents::WRNORM);
         }
-        let size = message.data.len();
+        let size = datagram.rest().len();
         let wanted = size.min(iter.count());
-        if iter.copy_to_iter(message.data.get(..wanted).unwrap_or_default()) < wanted {
+        if iter.copy_to_iter(datagram.rest().get(..wanted).unwrap_or_default()) < wanted {
             return Err(Errno::EFAULT);
         }
-        let mut received = Received {
-            len: wanted,
-            from: match message.from {
-                Name::Unnamed => None,
-                ref name => Some(name.to_addr()?),
-            },
-            control: ControlList::new(),
-            flags: MessageFlags::empty(),
-        };
+        let Datagram { files, ids, process, from, .. } = datagram;
+        let mut received = Received { len: wanted, ..none() };
+        if from != Name::Unnamed {
+            received.from = Some(from.to_addr()?);
+        }
         if wanted < size {
             received.flags |= MessageFlags::TRUNC;
         }
         if flags.contains(MessageFlags::TRUNC) {
             received.len = size;
         }
-        if !message.files.is_empty() {
-            received.control.push(Control::Rights(message.files));
+        if let Some(option) = options.stamps() {
+            received.control.push(Control::Time(option, sched::time::realtime_ns()));
         }
-        self.pass_credentials(&mut received, Some(message.sender), options);
+        if !files.is_empty() {
+            received.control.push(Control::Rights(files));
+        }
+        pass_sender(&mut received, ids, process, options);
         Ok(received)
     }
 
-    fn pass_credentials(&self, received: &mut Received, sender: Option<Credentials>, options: &Options) {
-        if let Some(sender) = sender
-            && options.pass_credentials.load(Ordering::Relaxed)
-        {
-            received.control.push(Control::Credentials(sender));
-        }
+    /// Takes the oldest message.
+    fn take_datagram(&self) -> Option<Datagram> {
+        let Message { data, files, sender: ids, process, from, charge, .. } = self.queue.lock().pop()?;
+        Some(Datagram { data, skip: 0, files: files.take(), ids, process, from, _charge: charge })
+    }
+
+    /// A copy of the message that the peek offset is in. The reader's mutex is held.
+    fn peek_datagram(&self, options: &Options) -> Result<Option<Datagram>> {
+        let mut skip = options.peek_offset();
+        let copy = {
+            let queue = self.queue.lock();
+            let found = queue.iter().find(|message| {
+                let passed = skip > 0 && skip >= message.data.len();
+                if passed {
+                    skip -= message.data.len();
+                }
+                !passed
+            });
+            let copy = |message: &Message| -> Result<Datagram> {
+                Ok(Datagram {
+                    data: try_to_vec(&message.data)?,
+                    skip,
+                    files: message.files.peek()?,
+                    ids: message.sender,
+                    process: message.process.clone(),
+                    from: message.from.clone(),
+                    _charge: None,
+                })
+            };
+            found.map(copy).transpose()?
+        };
+        gc::settle();
+        Ok(copy)
     }
 }
 
-/// Copies what a stream's reader would get, over the bounds of messages, up to one that carries files.
-fn peek_into(queue: &Queue, most: usize, chunk: &mut Vec<u8>) -> Result<()> {
-    for (index, message) in queue.iter().enumerate() {
+/// A datagram that was received, or looked at.
+struct Datagram {
+    data: Vec<u8>,
+    /// Where a peek begins.
+    skip: usize,
+    files: Vec<Arc<File>>,
+    ids: Credentials,
+    process: Option<ProcessRef>,
+    from: Name,
+    /// Given back once the data are with the user.
+    _charge: Option<Charge>,
+}
+
+impl Datagram {
+    /// The bytes to receive.
+    fn rest(&self) -> &[u8] {
+        self.data.get(self.skip..).unwrap_or_default()
+    }
+}
+
+/// What a read of a stream has come to.
+enum Step {
+    /// There may be more to take at once.
+    More,
+    /// It ends here.
+    Done,
+    /// Nothing waits.
+    Nothing,
+}
+
+/// What a read of a stream has taken.
+#[derive(Default)]
+struct Taken {
+    len: usize,
+    sender: Option<(Credentials, Option<ProcessRef>)>,
+    files: Vec<Arc<File>>,
+    /// Where the next peek of the same call begins.
+    peek_from: Option<usize>,
+}
+
+impl Taken {
+    /// Whether `message` may go together with what was taken: a reader who wants to know the sender gets one at a time.
+    fn is_from(&self, message: &Message, options: &Options) -> bool {
+        let wants =
+            options.pass_credentials.load(Ordering::Relaxed) || options.pass_process.load(Ordering::Relaxed);
+        !wants || self.sender.as_ref().is_none_or(|(sender, _)| *sender == message.sender)
+    }
+}
+
+/// Copies what a stream's reader would get from `skip` on, over the bounds of messages, up to one that carries files.
+fn peek_into(
+    queue: &Queue,
+    mut skip: usize,
+    most: usize,
+    chunk: &mut Vec<u8>,
+    files: &mut Vec<Arc<File>>,
+    taken: &mut Taken,
+    options: &Options,
+) -> Result<()> {
+    for message in queue.iter() {
+        let Some(part) = message.rest().get(skip..).filter(|part| !part.is_empty()) else {
+            skip -= message.rest().len();
+            continue;
+        };
+        skip = 0;
         let room = most.min(PIECE) - chunk.len();
-        if room == 0 || index > 0 && !message.files.is_empty() {
+        if room == 0 || !taken.is_from(message, options) {
             break;
         }
-        let part = message.rest();
-        let part = part.get(..room.min(part.len())).unwrap_or_default();
-        chunk.try_extend_from_slice(part)?;
-        if index == 0 && !message.files.is_empty() {
+        chunk.try_extend_from_slice(part.get(..room).unwrap_or(part))?;
+        taken.sender.get_or_insert_with(|| (message.sender, message.process.clone()));
+        *files = message.files.peek()?;
+        if !files.is_empty() {
             break;
         }
     }
     Ok(())
 }
 
-/// The files that travel, and who sends: what the message says, or else the caller.
-fn split_control(control: Vec<Control>) -> (Vec<Arc<File>>, Credentials) {
-    let mut files = Vec::new();
-    let mut sender = None;
-    for item in control {
-        match item {
-            Control::Rights(rights) => files = rights,
-            Control::Credentials(credentials) => sender = Some(credentials),
-        }
+/// Tells the receiver who sent, as far as it wants to know.
+fn pass_sender(received: &mut Received, ids: Credentials, process: Option<ProcessRef>, options: &Options) {
+    if options.pass_credentials.load(Ordering::Relaxed) {
+        received.control.push(Control::Credentials(ids));
     }
-    (files, sender.unwrap_or_else(socket::current_credentials))
+    if let Some(process) = process.filter(|_| options.pass_process.load(Ordering::Relaxed)) {
+        received.control.push(Control::Process(process));
+    }
 }
 
 fn copy_in(iter: &mut IovIter<'_>, most: usize) -> Result<Vec<u8>> {
     let size = iter.count().min(most);
     let data = iter.read_to_vec(size)?;
     if data.len() < size && data.is_empty() { Err(Errno::EFAULT) } else { Ok(data) }
-}
-
-fn copy_of(message: &Message) -> Result<Message> {
-    Ok(Message {
-        data: try_to_vec(&message.data)?,
-        read: message.read,
-        files: try_to_vec(&message.files)?,
-        sender: message.sender,
-        from: message.from.clone(),
-    })
 }

@@ -14,6 +14,61 @@ pub fn open(path: &CStr, flags: i32) -> usize {
 pub fn run(rows: &Rows) {
     transfers(rows);
     names(rows);
+    changes(rows);
+}
+
+/// Names and sizes that change, and calls about descriptors.
+fn changes(rows: &Rows) {
+    let (one, two) = (c"/tmp/one", c"/tmp/two");
+    let fd = open(one, O_RDWR | O_CREAT);
+    rows.each("rename", || {
+        must!(SYS_renameat2, AT_FDCWD, one.as_ptr(), AT_FDCWD, two.as_ptr(), 0);
+        must!(SYS_renameat2, AT_FDCWD, two.as_ptr(), AT_FDCWD, one.as_ptr(), 0);
+    });
+    rows.each("link_unlink", || {
+        must!(SYS_linkat, AT_FDCWD, one.as_ptr(), AT_FDCWD, two.as_ptr(), 0);
+        must!(SYS_unlinkat, AT_FDCWD, two.as_ptr(), 0);
+    });
+    rows.each("symlink_unlink", || {
+        must!(SYS_symlinkat, one.as_ptr(), AT_FDCWD, two.as_ptr());
+        must!(SYS_unlinkat, AT_FDCWD, two.as_ptr(), 0);
+    });
+    must!(SYS_symlinkat, one.as_ptr(), AT_FDCWD, two.as_ptr());
+    let mut text = [0_u8; 64];
+    rows.each("readlink", || {
+        must!(SYS_readlinkat, AT_FDCWD, two.as_ptr(), text.as_mut_ptr(), text.len());
+    });
+    must!(SYS_unlinkat, AT_FDCWD, two.as_ptr(), 0);
+    rows.each("access", || {
+        must!(SYS_faccessat, AT_FDCWD, one.as_ptr(), libc::R_OK);
+    });
+    rows.each("chmod", || {
+        must!(SYS_fchmodat, AT_FDCWD, one.as_ptr(), 0o644);
+    });
+    rows.each("dup_close", || {
+        let copy = must!(SYS_dup, fd);
+        must!(SYS_close, copy);
+    });
+    rows.each("lseek", || {
+        must!(SYS_lseek, fd, 0, SEEK_SET);
+    });
+    rows.each("getcwd", || {
+        must!(SYS_getcwd, text.as_mut_ptr(), text.len());
+    });
+    rows.each("truncate_64k", || {
+        must!(SYS_ftruncate, fd, 65536);
+        must!(SYS_ftruncate, fd, 0);
+    });
+    let mut large = vec![0_u8; 65536];
+    rows.each("append_64k_truncate", || {
+        must!(SYS_pwrite64, fd, large.as_ptr(), large.len(), 0);
+        must!(SYS_ftruncate, fd, 0);
+    });
+    must!(SYS_pwrite64, fd, large.as_ptr(), large.len(), 0);
+    rows.each("read_tmpfs_64k", || {
+        must!(SYS_pread64, fd, large.as_mut_ptr(), large.len(), 0);
+    });
+    must!(SYS_close, fd);
 }
 
 fn transfers(rows: &Rows) {

@@ -20,6 +20,7 @@ pub fn run(rows: &Rows) {
     waiting(rows);
     futex(rows);
     signals(rows);
+    protection(rows);
 }
 
 fn write_byte(fd: usize) {
@@ -192,6 +193,33 @@ fn futex(rows: &Rows) {
 }
 
 extern "C" fn handler(_: i32) {}
+
+extern "C" fn unprotect(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the page is the row's own.
+    unsafe {
+        let at = (*info).si_addr();
+        libc::mprotect(at, 4096, libc::PROT_READ | libc::PROT_WRITE);
+    }
+}
+
+/// A fault that the program handles itself.
+fn protection(rows: &Rows) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let at = must!(SYS_mmap, 0, 4096, libc::PROT_READ, flags, usize::MAX, 0);
+    // SAFETY: as in `signals`.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = unprotect as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut());
+    }
+    rows.each("signal_fault", || {
+        // SAFETY: the handler makes the page writable.
+        unsafe { (at as *mut u8).write_volatile(1) };
+        must!(SYS_mprotect, at, 4096, libc::PROT_READ);
+    });
+    must!(SYS_munmap, at, 4096);
+}
 
 fn signals(rows: &Rows) {
     let install = || {

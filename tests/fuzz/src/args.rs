@@ -164,28 +164,39 @@ pub fn map_arena() -> bool {
 
 /// Puts `words` into the arena the way any user program may: through the kernel, since the program's own calls may
 /// have unmapped it. Where, if it worked.
-fn store(rng: &mut Rng, bytes: &[u8]) -> u64 {
+pub fn store(rng: &Rng, bytes: &[u8]) -> u64 {
     let room = (ARENA_LEN - bytes.len()) as u64;
     // Often the last bytes before the unmapped page.
     let at = ARENA as u64 + if rng.one_in(8) { room } else { rng.below(room) & !7 };
+    write(at, bytes);
+    at
+}
+
+/// Puts `words` where `at` says, inside the arena; see [`store`].
+pub fn store_at(at: u64, words: &[u64]) {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    write(at, &bytes);
+}
+
+fn write(at: u64, bytes: &[u8]) {
     let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let remote = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: bytes.len() };
     // SAFETY: `local` is readable; what `remote` says is checked by the kernel, and the arena holds no Rust value.
     unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
-    at
 }
 
-fn store_words(rng: &mut Rng, words: &[u64]) -> u64 {
+/// Puts words into the arena; where.
+pub fn store_words(rng: &Rng, words: &[u64]) -> u64 {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     store(rng, &bytes)
 }
 
 /// An argument of `kind`.
-pub fn make(rng: &mut Rng, kind: Kind, known: &Resources) -> u64 {
+pub fn make(rng: &Rng, kind: Kind, known: &Resources) -> u64 {
     if rng.one_in(24) {
         return *rng.pick(EDGES);
     }
-    let fd = |rng: &mut Rng| {
+    let fd = |rng: &Rng| {
         if known.fds.is_empty() || rng.one_in(8) { rng.below(16) } else { *rng.pick(&known.fds) }
     };
     match kind {
@@ -289,7 +300,7 @@ pub fn make(rng: &mut Rng, kind: Kind, known: &Resources) -> u64 {
 }
 
 /// Any word: an edge, a bit, an address, a descriptor, noise.
-fn word(rng: &mut Rng, known: &Resources) -> u64 {
+fn word(rng: &Rng, known: &Resources) -> u64 {
     match rng.below(8) {
         0 => *rng.pick(EDGES),
         1 => 1 << rng.below(64),

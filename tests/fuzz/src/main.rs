@@ -3,7 +3,8 @@
 //! Runs as /init of a guest. A *program* is a seed: its processes, threads, calls and arguments follow from it, so
 //! that one seed repeats what one program tried (the interleaving of its threads excepted). [`supervise`] runs
 //! programs side by side, each in pid, mount, ipc and uts namespaces of its own, kills those that do not end, and notices those
-//! that cannot be killed. [`program`] is what runs inside; [`table`] says what the calls take; [`args`] makes it.
+//! that cannot be killed. [`program`] is what runs inside; [`table`] says what the calls take; [`args`] makes it;
+//! [`recipe`] makes calls that belong together.
 //!
 //! Words of the kernel command line: `fuzz_seed`, `fuzz_seconds`, `fuzz_programs` (at most), `fuzz_workers` (side by
 //! side), `fuzz_user` (run as this user; 0 is root), `fuzz_calls` (only calls whose name contains this).
@@ -12,6 +13,7 @@
 
 mod args;
 mod program;
+mod recipe;
 mod rng;
 mod supervise;
 mod table;

@@ -63,7 +63,7 @@ pub fn run(settings: &Settings) -> usize {
             let seed = settings.seed + next;
             next += 1;
             println!("fuzz: program {seed}");
-            if let Some(pid) = start_program(seed, settings.user, calls) {
+            if let Some(pid) = start_program(seed, settings, calls) {
                 running.push(Running { pid, seed, started: Instant::now(), killed: None });
             }
         }
@@ -124,20 +124,21 @@ fn available_kib() -> u64 {
 
 /// Starts the program of `seed` with namespaces, a directory and limits of its own; its process id here. It is the
 /// first process of its pid namespace: all that it starts ends with it.
-fn start_program(seed: u64, user: u32, calls: &'static [Call]) -> Option<i32> {
+fn start_program(seed: u64, settings: &Settings, calls: &'static [Call]) -> Option<i32> {
     let spaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     // SAFETY: without a stack it is fork(2); this process has one thread, and the child only runs what follows.
     let pid = unsafe { libc::syscall(libc::SYS_clone, spaces | libc::SIGCHLD, 0, 0, 0, 0) };
     if pid != 0 {
         return i32::try_from(pid).ok().filter(|pid| *pid > 0);
     }
-    inside(seed, user, calls);
+    inside(seed, settings, calls);
     // SAFETY: ends the process.
     unsafe { libc::_exit(0) }
 }
 
 /// The first process of the program's pid namespace.
-fn inside(seed: u64, user: u32, calls: &'static [Call]) {
+fn inside(seed: u64, settings: &Settings, calls: &'static [Call]) {
+    let user = settings.user;
     let limits = [
         (libc::RLIMIT_AS, 192 << 20),
         (libc::RLIMIT_FSIZE, 1 << 20),
@@ -179,5 +180,5 @@ fn inside(seed: u64, user: u32, calls: &'static [Call]) {
             libc::setuid(user);
         }
     }
-    program::run(seed, calls);
+    program::run(seed, calls, &settings.calls);
 }

@@ -66,8 +66,10 @@ set_mempolicy_home_node alng\ncachestat fBbg\nfchmodat2 dpMg\nmap_shadow_stack a
 futex_requeue Bgnn\nstatmount Bblg\nlistmount Bbkg\nlsm_get_self_attr nbbg\nlsm_set_self_attr nBlg\nlsm_list_modules bbg
 ";
 
-/// What would end the guest itself, or stop it for longer than a program may run.
+/// What would end the guest itself, or stop it for longer than a program may run: `acct` on a fifo holds up every exit,
+/// on Linux as well.
 const NEVER: &[&str] = &[
+    "acct",
     "reboot",
     "kexec_load",
     "kexec_file_load",

@@ -8,6 +8,7 @@ tests![
     setuid_drops_all,
     saved_id_returns,
     resgid_and_groups,
+    regid_changes,
     supplementary_access,
     fsuid_counts_for_files,
     capabilities_follow_uids,
@@ -92,6 +93,30 @@ fn resgid_and_groups() -> Outcome {
         &|| ids() == Ok([0, 0, 0, 4, 5, 6]),
         &|| sys!(SYS_getgid) == Ok(4) && sys!(SYS_getegid) == Ok(5),
         &|| sys!(SYS_setgid, 11).is_ok() && ids() == Ok([0, 0, 0, 11, 11, 11]),
+    ])
+}
+
+fn regid_changes() -> Outcome {
+    each(&[
+        &|| sys!(SYS_setregid, 5, -1_i64).is_ok(),
+        // Setting the real one sets the saved one to the effective one.
+        &|| ids() == Ok([0, 0, 0, 5, 0, 0]),
+        &|| sys!(SYS_setregid, -1_i64, 6).is_ok(),
+        &|| ids() == Ok([0, 0, 0, 5, 6, 6]),
+        // An effective one that is the real one leaves the saved one.
+        &|| sys!(SYS_setregid, -1_i64, 5).is_ok(),
+        &|| ids() == Ok([0, 0, 0, 5, 5, 6]),
+        &|| sys!(SYS_setregid, -1_i64, -1_i64).is_ok() && ids() == Ok([0, 0, 0, 5, 5, 6]),
+    ])?;
+    // Without CAP_SETGID: real from real or effective, effective from any of the three.
+    each(&[
+        &|| sys!(SYS_setresgid, 5, 6, 7).is_ok() && sys!(SYS_setresuid, 1000, 1000, 1000).is_ok(),
+        &|| sys!(SYS_setregid, 7, -1_i64) == Err(Errno(EPERM)),
+        &|| sys!(SYS_setregid, -1_i64, 8) == Err(Errno(EPERM)),
+        &|| sys!(SYS_setregid, -1_i64, 7).is_ok(),
+        &|| ids() == Ok([1000, 1000, 1000, 5, 7, 7]),
+        &|| sys!(SYS_setregid, 7, 5).is_ok(),
+        &|| ids() == Ok([1000, 1000, 1000, 7, 5, 5]),
     ])
 }
 

@@ -1,6 +1,6 @@
 //! fanotify(7): classes, marks, ignore masks, permission events, reports with file handles.
 
-use crate::handles::{Handle, handle_of, open_handle};
+use crate::handles::Handle;
 use crate::prelude::*;
 use std::ffi::CStr;
 
@@ -17,17 +17,6 @@ tests![
     fan_merge_and_overflow,
     fan_read_sizes,
     fan_event_descriptors,
-    fan_permission_answers,
-    fan_permission_errors,
-    fan_permission_release_and_kill,
-    fan_permission_exec_and_access,
-    fan_class_order,
-    fan_report_fid,
-    fan_report_dir_fid_and_name,
-    fan_report_target_fid,
-    fan_report_rename,
-    fan_report_self_events,
-    fan_report_pidfd_and_tid,
     fan_unsupported_filesystems,
     fan_unprivileged,
     fan_limits,
@@ -35,46 +24,53 @@ tests![
     fan_poll_and_sysctls,
 ];
 
-const FAN_RENAME: u64 = 0x1000_0000;
-const FAN_FS_ERROR: u64 = 0x8000;
-const FAN_REPORT_TARGET_FID: u32 = 0x1000;
-const FAN_REPORT_PIDFD: u32 = 0x80;
-const FAN_MARK_EVICTABLE: u32 = 0x200;
-const FAN_MARK_IGNORE: u32 = 0x400;
-const DIRS: u64 = FAN_ONDIR;
-const CHILDREN: u64 = FAN_EVENT_ON_CHILD;
+pub(crate) const FAN_RENAME: u64 = 0x1000_0000;
 
-fn init(flags: u32) -> Result<i32, Errno> {
+const FAN_FS_ERROR: u64 = 0x8000;
+
+pub(crate) const FAN_REPORT_TARGET_FID: u32 = 0x1000;
+
+pub(crate) const FAN_REPORT_PIDFD: u32 = 0x80;
+
+const FAN_MARK_EVICTABLE: u32 = 0x200;
+
+const FAN_MARK_IGNORE: u32 = 0x400;
+
+pub(crate) const DIRS: u64 = FAN_ONDIR;
+
+pub(crate) const CHILDREN: u64 = FAN_EVENT_ON_CHILD;
+
+pub(crate) fn init(flags: u32) -> Result<i32, Errno> {
     let event_flags = O_RDONLY | O_LARGEFILE;
     sys!(SYS_fanotify_init, flags | FAN_NONBLOCK | FAN_CLOEXEC, event_flags).map(|fd| fd as i32)
 }
 
-fn mark(fd: i32, flags: u32, mask: u64, path: &CStr) -> Result<(), Errno> {
+pub(crate) fn mark(fd: i32, flags: u32, mask: u64, path: &CStr) -> Result<(), Errno> {
     sys!(SYS_fanotify_mark, fd, flags, mask, CWD, path.as_ptr()).map(drop)
 }
 
-fn add(fd: i32, mask: u64, path: &CStr) -> Result<(), Errno> {
+pub(crate) fn add(fd: i32, mask: u64, path: &CStr) -> Result<(), Errno> {
     mark(fd, FAN_MARK_ADD, mask, path)
 }
 
 /// A record behind the metadata: type, handle, name; for a pidfd: type and descriptor.
 #[derive(Debug, Clone, PartialEq)]
-struct Info {
-    kind: u8,
-    handle: Option<Handle>,
-    name: String,
-    pidfd: i32,
+pub(crate) struct Info {
+    pub(crate) kind: u8,
+    pub(crate) handle: Option<Handle>,
+    pub(crate) name: String,
+    pub(crate) pidfd: i32,
 }
 
 #[derive(Debug, Clone)]
-struct Event {
-    mask: u64,
-    fd: i32,
-    pid: i32,
-    infos: Vec<Info>,
+pub(crate) struct Event {
+    pub(crate) mask: u64,
+    pub(crate) fd: i32,
+    pub(crate) pid: i32,
+    pub(crate) infos: Vec<Info>,
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
@@ -98,7 +94,7 @@ fn parse_info(bytes: &[u8]) -> Info {
     info
 }
 
-fn parse(bytes: &[u8]) -> Vec<Event> {
+pub(crate) fn parse(bytes: &[u8]) -> Vec<Event> {
     let mut events = Vec::new();
     let mut at = 0;
     while at + 24 <= bytes.len() {
@@ -119,7 +115,7 @@ fn parse(bytes: &[u8]) -> Vec<Event> {
 }
 
 /// All events that are queued; their descriptors are closed.
-fn drain(fd: i32) -> Result<Vec<Event>, Errno> {
+pub(crate) fn drain(fd: i32) -> Result<Vec<Event>, Errno> {
     let mut all = Vec::new();
     loop {
         match read_vec(fd, 65536) {
@@ -136,7 +132,7 @@ fn drain(fd: i32) -> Result<Vec<Event>, Errno> {
     Ok(all)
 }
 
-fn masks(fd: i32) -> Result<Vec<u64>, Errno> {
+pub(crate) fn masks(fd: i32) -> Result<Vec<u64>, Errno> {
     Ok(drain(fd)?.into_iter().map(|event| event.mask).collect())
 }
 
@@ -163,12 +159,12 @@ fn named(fd: i32) -> Result<Vec<(u64, String)>, Errno> {
 type Named = (u64, Vec<(u8, String)>);
 
 /// Records of events by handle.
-fn records(fd: i32) -> Result<Vec<Named>, Errno> {
+pub(crate) fn records(fd: i32) -> Result<Vec<Named>, Errno> {
     let events = drain(fd)?.into_iter();
     Ok(events.map(|e| (e.mask, e.infos.into_iter().map(|i| (i.kind, i.name)).collect())).collect())
 }
 
-fn touch(path: &CStr) -> Result<(), Errno> {
+pub(crate) fn touch(path: &CStr) -> Result<(), Errno> {
     close(open(path, O_RDONLY, 0)?)
 }
 
@@ -578,411 +574,6 @@ fn fan_event_descriptors() -> Outcome {
     wait(child.id() as i32)?;
     check_err!(failed, ETXTBSY);
     check_err!(read_vec(fd, 4096), EAGAIN);
-    Ok(())
-}
-
-/// Answers one permission event; its mask.
-fn answer(fd: i32, response: u32) -> Result<Option<u64>, Errno> {
-    let mut bytes = Vec::new();
-    eventually(|| {
-        bytes = read_vec(fd, 24).unwrap_or_default();
-        !bytes.is_empty()
-    });
-    let Some(event) = parse(&bytes).pop() else { return Ok(None) };
-    if event.fd >= 0 {
-        let answer = [event.fd as u32, response];
-        sys!(SYS_write, fd, addr(&answer), 8)?;
-        close(event.fd)?;
-    }
-    Ok(Some(event.mask))
-}
-
-fn fan_permission_answers() -> Outcome {
-    create(c"f", b"abc").and_then(close)?;
-    let fd = init(FAN_CLASS_CONTENT)?;
-    add(fd, FAN_OPEN_PERM | FAN_CLOSE, c"f")?;
-    let opener = || fork(|| open(c"f", O_RDONLY, 0).err().map_or(0, |errno| errno.0));
-    let child = opener()?;
-    check_eq!(answer(fd, FAN_ALLOW)?, Some(FAN_OPEN_PERM));
-    check_eq!(wait_exit(child)?, 0);
-    check_eq!(masks(fd)?, [FAN_CLOSE_NOWRITE]);
-    let child = opener()?;
-    check_eq!(answer(fd, FAN_DENY)?, Some(FAN_OPEN_PERM));
-    check_eq!(wait_exit(child)?, EPERM);
-    // What was refused is never closed.
-    check_eq!(masks(fd)?, []);
-    Ok(())
-}
-
-fn fan_permission_errors() -> Outcome {
-    create(c"f", b"abc").and_then(close)?;
-    let fd = init(FAN_CLASS_CONTENT)?;
-    add(fd, FAN_OPEN_PERM, c"f")?;
-    let child = fork(|| open(c"f", O_RDONLY, 0).err().map_or(0, |errno| errno.0))?;
-    let mut bytes = Vec::new();
-    check!(eventually(|| {
-        bytes = read_vec(fd, 24).unwrap_or_default();
-        !bytes.is_empty()
-    }));
-    let event = parse(&bytes).remove(0);
-    let respond = |file: i32, response: u32, len: usize| {
-        let answer = [file as u32, response, 0, 0, 0, 0];
-        sys!(SYS_write, fd, addr(&answer), len)
-    };
-    check_err!(respond(event.fd, FAN_ALLOW, 7), EINVAL);
-    check_err!(respond(event.fd, 0, 8), EINVAL);
-    check_err!(respond(event.fd, 3, 8), EINVAL);
-    check_err!(respond(event.fd, FAN_ALLOW | 0x80, 8), EINVAL);
-    // No audit was asked for.
-    check_err!(respond(event.fd, FAN_ALLOW | FAN_AUDIT, 8), EINVAL);
-    check_err!(respond(-1, FAN_ALLOW, 8), EINVAL);
-    check_err!(respond(event.fd + 100, FAN_ALLOW, 8), ENOENT);
-    check_err!(sys!(SYS_write, fd, 8, 8), EFAULT);
-    // FAN_INFO wants a rule behind the answer.
-    check_err!(respond(event.fd, FAN_ALLOW | 0x20, 8), EINVAL);
-    check_err!(respond(event.fd, FAN_ALLOW | 0x20, 24), EINVAL);
-    let rule = [-1_i32 as u32, FAN_ALLOW | 0x20, 1 | 16 << 16, 0, 0, 0];
-    check_eq!(sys!(SYS_write, fd, addr(&rule), 24)?, 24);
-    check_eq!(wait_options(child, WNOHANG)?.0, 0);
-    // What follows an answer is not looked at.
-    check_eq!(respond(event.fd, FAN_ALLOW, 24)?, 8);
-    check_eq!(wait_exit(child)?, 0);
-    check_err!(respond(event.fd, FAN_ALLOW, 8), ENOENT);
-    close(event.fd)?;
-    Ok(())
-}
-
-fn fan_permission_release_and_kill() -> Outcome {
-    create(c"f", b"abc").and_then(close)?;
-    // Closing the group lets everybody go on: who was asked about, and who is queued.
-    let fd = init(FAN_CLASS_CONTENT)?;
-    add(fd, FAN_OPEN_PERM, c"f")?;
-    let openers: Vec<i32> = (0..2)
-        .map(|_| {
-            fork(|| {
-                let _ = close(fd);
-                open(c"f", O_RDONLY, 0).err().map_or(0, |errno| errno.0)
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    check!(eventually(|| {
-        let mut queued = 0;
-        let _ = sys!(SYS_ioctl, fd, FIONREAD, addr_mut(&mut queued));
-        queued == 48
-    }));
-    let event = parse(&read_vec(fd, 24)?).remove(0);
-    close(event.fd)?;
-    for child in &openers {
-        check_eq!(wait_options(*child, WNOHANG)?.0, 0);
-    }
-    close(fd)?;
-    for child in openers {
-        check_eq!(wait_exit(child)?, 0);
-    }
-    // A fatal signal ends the wait, others do not.
-    let fd = init(FAN_CLASS_CONTENT)?;
-    add(fd, FAN_OPEN_PERM, c"f")?;
-    let child = fork(|| {
-        let mut action: sigaction = zeroed();
-        action.sa_sigaction = on_signal as *const () as usize;
-        let _ = c!(sigaction(SIGUSR1, &raw const action, std::ptr::null_mut()));
-        open(c"f", O_RDONLY, 0).err().map_or(0, |errno| errno.0)
-    })?;
-    let queued = || {
-        let mut queued = 0;
-        let _ = sys!(SYS_ioctl, fd, FIONREAD, addr_mut(&mut queued));
-        queued
-    };
-    check!(eventually(|| queued() == 24));
-    kill(child, SIGUSR1)?;
-    sleep_ms(30);
-    check_eq!(wait_options(child, WNOHANG)?.0, 0);
-    kill(child, SIGKILL)?;
-    check_eq!(wait_exit(child)?, -SIGKILL);
-    check_eq!(queued(), 0);
-    Ok(())
-}
-
-extern "C" fn on_signal(_: i32) {}
-
-fn fan_permission_exec_and_access() -> Outcome {
-    mkdir(c"d", 0o755)?;
-    create(c"d/f", b"abc").and_then(close)?;
-    std::fs::copy("/proc/self/exe", "prog")?;
-    let fd = init(FAN_CLASS_CONTENT)?;
-    add(fd, FAN_ACCESS_PERM, c"d/f")?;
-    let child = fork(|| {
-        let Ok(file) = open(c"d/f", O_RDONLY, 0) else { return 1 };
-        let first = read_vec(file, 1) == Err(Errno(EPERM));
-        i32::from(!(first && read_vec(file, 10) == Ok(b"abc".to_vec())))
-    })?;
-    check_eq!(answer(fd, FAN_DENY)?, Some(FAN_ACCESS_PERM));
-    check_eq!(answer(fd, FAN_ALLOW)?, Some(FAN_ACCESS_PERM));
-    check_eq!(wait_exit(child)?, 0);
-    // Listing a directory is reading it.
-    add(fd, FAN_ACCESS_PERM | DIRS, c"d")?;
-    let child = fork(|| {
-        let Ok(dir) = open(c"d", O_RDONLY, 0) else { return 1 };
-        let mut buffer = [0_u64; 64];
-        let list = sys!(SYS_getdents64, dir, addr_mut(&mut buffer), 512);
-        i32::from(list != Err(Errno(EPERM)))
-    })?;
-    check_eq!(answer(fd, FAN_DENY)?, Some(FAN_ACCESS_PERM));
-    check_eq!(wait_exit(child)?, 0);
-    mark(fd, FAN_MARK_FLUSH, 0, c".")?;
-    add(fd, FAN_OPEN_EXEC_PERM, c"prog")?;
-    touch(c"prog")?;
-    let run = || {
-        fork(|| {
-            let argv = [c"prog".as_ptr(), c"helper:args".as_ptr(), std::ptr::null()];
-            sys!(SYS_execve, c"./prog".as_ptr(), addr(&argv), 0).err().map_or(0, |errno| errno.0)
-        })
-    };
-    let child = run()?;
-    check_eq!(answer(fd, FAN_DENY)?, Some(FAN_OPEN_EXEC_PERM));
-    check_eq!(wait_exit(child)?, EPERM);
-    let child = run()?;
-    check_eq!(answer(fd, FAN_ALLOW)?, Some(FAN_OPEN_EXEC_PERM));
-    check_eq!(wait_exit(child)?, 0);
-    Ok(())
-}
-
-fn fan_class_order() -> Outcome {
-    create(c"f", b"abc").and_then(close)?;
-    let notify = init(0)?;
-    let content = init(FAN_CLASS_CONTENT)?;
-    let before = init(FAN_CLASS_PRE_CONTENT)?;
-    for fd in [notify, content, before] {
-        add(fd, FAN_OPEN, c"f")?;
-    }
-    for fd in [content, before] {
-        add(fd, FAN_OPEN_PERM, c"f")?;
-    }
-    let child = fork(|| open(c"f", O_RDONLY, 0).err().map_or(0, |errno| errno.0))?;
-    check!(eventually(|| state(child) == Some('S') || state(child) == Some('D')));
-    sleep_ms(20);
-    // The one is not asked before the other has answered.
-    check_err!(read_vec(content, 24), EAGAIN);
-    check_eq!(answer(before, FAN_ALLOW)?, Some(FAN_OPEN_PERM));
-    check_eq!(masks(notify)?, []);
-    check_eq!(answer(content, FAN_DENY)?, Some(FAN_OPEN_PERM));
-    check_eq!(wait_exit(child)?, EPERM);
-    for fd in [notify, content, before] {
-        check_eq!(masks(fd)?, []);
-    }
-    Ok(())
-}
-
-fn fan_report_fid() -> Outcome {
-    mkdir(c"d", 0o755)?;
-    create(c"d/f", b"abc").and_then(close)?;
-    let fd = init(FAN_REPORT_FID)?;
-    add(fd, FAN_OPEN | FAN_ATTRIB | FAN_CREATE | FAN_DELETE | CHILDREN | DIRS, c"d")?;
-    touch(c"d/f")?;
-    let event = drain(fd)?.remove(0);
-    check_eq!((event.mask, event.fd, event.pid), (FAN_OPEN, FAN_NOFD, getpid()));
-    check_eq!(event.infos.len(), 1);
-    let file = handle_of(c"d/f")?;
-    check_eq!((event.infos[0].kind, event.infos[0].handle), (1, Some(file)));
-    // The handle can be opened, and the file system is the one of statfs.
-    let here = open(c".", O_RDONLY, 0)?;
-    let opened = open_handle(here, &file, O_RDONLY)?;
-    check_eq!(read_vec(opened, 10)?, b"abc");
-    check_eq!(masks(fd)?, [FAN_OPEN]);
-    sys!(SYS_fchmodat, CWD, c"d/f".as_ptr(), 0o600)?;
-    touch(c"d")?;
-    create(c"d/g", b"").and_then(close)?;
-    mkdir(c"d/sub", 0o755)?;
-    let dir = handle_of(c"d")?;
-    let seen: Vec<_> = drain(fd)?.into_iter().map(|e| (e.mask, e.infos[0].handle)).collect();
-    let new = handle_of(c"d/g")?;
-    let wanted = [
-        (FAN_ATTRIB, Some(file)),
-        (FAN_OPEN | FAN_ONDIR, Some(dir)),
-        // Names are told of the directory; who made a file has opened it.
-        (FAN_CREATE, Some(dir)),
-        (FAN_OPEN, Some(new)),
-        (FAN_CREATE | FAN_ONDIR, Some(dir)),
-    ];
-    // Making a directory and opening one differ in nothing but the bit, and are joined.
-    let joined = [
-        (FAN_ATTRIB, Some(file)),
-        (FAN_OPEN | FAN_CREATE | FAN_ONDIR, Some(dir)),
-        (FAN_CREATE, Some(dir)),
-        (FAN_OPEN, Some(new)),
-    ];
-    check!(seen == wanted || seen == joined, "{seen:?}");
-    // fsid.
-    let mut fs: libc::statfs = zeroed();
-    sys!(SYS_statfs, c"d".as_ptr(), addr_mut(&mut fs))?;
-    touch(c"d/f")?;
-    let bytes = read_vec(fd, 4096)?;
-    // SAFETY: plain integers.
-    let id: [u32; 2] = unsafe { std::mem::transmute(fs.f_fsid) };
-    check_eq!([word(&bytes, 28), word(&bytes, 32)], id);
-    check_eq!(word(&bytes, 0) as usize, 24 + 20 + file.bytes as usize);
-    Ok(())
-}
-
-fn fan_report_dir_fid_and_name() -> Outcome {
-    mkdir(c"d", 0o755)?;
-    create(c"d/f", b"abc").and_then(close)?;
-    let all = FAN_OPEN | FAN_ATTRIB | FAN_CREATE | FAN_DELETE | FAN_MOVE | CHILDREN | DIRS;
-    let (dir, name, both) = (
-        init(FAN_REPORT_DIR_FID)?,
-        init(FAN_REPORT_DIR_FID | FAN_REPORT_NAME)?,
-        init(FAN_REPORT_DIR_FID | FAN_REPORT_NAME | FAN_REPORT_FID)?,
-    );
-    for fd in [dir, name, both] {
-        add(fd, all, c"d")?;
-    }
-    let s = |text: &str| text.to_string();
-    touch(c"d/f")?;
-    // The handle is the directory's, whatever the type of the record says.
-    let event = drain(dir)?.remove(0);
-    check_eq!((event.mask, event.infos.len(), event.infos[0].kind), (FAN_OPEN, 1, 1));
-    check_eq!(event.infos[0].handle, Some(handle_of(c"d")?));
-    check_eq!(records(name)?, [(FAN_OPEN, vec![(2, s("f"))])]);
-    let events = drain(both)?;
-    check_eq!(
-        events[0].infos.iter().map(|i| (i.kind, i.name.clone())).collect::<Vec<_>>(),
-        [(2, s("f")), (1, s(""))]
-    );
-    check_eq!(events[0].infos[0].handle, Some(handle_of(c"d")?));
-    check_eq!(events[0].infos[1].handle, Some(handle_of(c"d/f")?));
-    // An event of the directory itself: its own name is not known.
-    touch(c"d")?;
-    check_eq!(records(dir)?, [(FAN_OPEN | FAN_ONDIR, vec![(3, s(""))])]);
-    check_eq!(records(name)?, [(FAN_OPEN | FAN_ONDIR, vec![(2, s("."))])]);
-    check_eq!(records(both)?, [(FAN_OPEN | FAN_ONDIR, vec![(2, s("."))])]);
-    mkdir(c"d/sub", 0o755)?;
-    check_eq!(records(dir)?, [(FAN_CREATE | FAN_ONDIR, vec![(3, s(""))])]);
-    check_eq!(records(name)?, [(FAN_CREATE | FAN_ONDIR, vec![(2, s("sub"))])]);
-    check_eq!(records(both)?, [(FAN_CREATE | FAN_ONDIR, vec![(2, s("sub"))])]);
-    sys!(SYS_renameat, CWD, c"d/f".as_ptr(), CWD, c"d/g".as_ptr())?;
-    unlink(c"d/g")?;
-    check_eq!(records(dir)?, [(FAN_MOVED_FROM | FAN_MOVED_TO | FAN_DELETE, vec![(3, s(""))])]);
-    let wanted = [(FAN_MOVED_FROM, vec![(2, s("f"))]), (FAN_MOVED_TO | FAN_DELETE, vec![(2, s("g"))])];
-    check_eq!(records(name)?, wanted);
-    check_eq!(records(both)?, wanted);
-    // A mark on the file itself: directory and name are told all the same.
-    create(c"h", b"").and_then(close)?;
-    add(both, FAN_OPEN, c"h")?;
-    touch(c"h")?;
-    check_eq!(records(both)?, [(FAN_OPEN, vec![(2, s("h")), (1, s(""))])]);
-    Ok(())
-}
-
-fn fan_report_target_fid() -> Outcome {
-    mkdir(c"d", 0o755)?;
-    let fd = init(FAN_REPORT_DIR_FID | FAN_REPORT_NAME | FAN_REPORT_FID | FAN_REPORT_TARGET_FID)?;
-    add(fd, FAN_CREATE | FAN_DELETE | FAN_MOVE | DIRS, c"d")?;
-    create(c"d/f", b"").and_then(close)?;
-    let file = handle_of(c"d/f")?;
-    let events = drain(fd)?;
-    check_eq!(events.len(), 1);
-    check_eq!(events[0].infos[0].name, "f");
-    check_eq!((events[0].infos[1].kind, events[0].infos[1].handle), (1, Some(file)));
-    sys!(SYS_renameat, CWD, c"d/f".as_ptr(), CWD, c"d/g".as_ptr())?;
-    unlink(c"d/g")?;
-    let events = drain(fd)?;
-    check!(events.iter().all(|event| event.infos[1].handle == Some(file)));
-    check_eq!(events.iter().map(|e| e.mask).collect::<Vec<_>>(), [FAN_MOVED_FROM, FAN_MOVED_TO | FAN_DELETE]);
-    mkdir(c"d/sub", 0o755)?;
-    let events = drain(fd)?;
-    check_eq!(events[0].infos[1].handle, Some(handle_of(c"d/sub")?));
-    Ok(())
-}
-
-fn fan_report_rename() -> Outcome {
-    mkdir(c"a", 0o755)?;
-    mkdir(c"b", 0o755)?;
-    create(c"a/f", b"").and_then(close)?;
-    let file = handle_of(c"a/f")?;
-    let flags = FAN_REPORT_DIR_FID | FAN_REPORT_NAME;
-    let (old, new, fs, target) =
-        (init(flags)?, init(flags)?, init(flags)?, init(flags | FAN_REPORT_FID | FAN_REPORT_TARGET_FID)?);
-    add(old, FAN_RENAME | DIRS, c"a")?;
-    add(new, FAN_RENAME | DIRS, c"b")?;
-    add(target, FAN_RENAME | DIRS, c"a")?;
-    add(target, FAN_RENAME | DIRS, c"b")?;
-    mark(fs, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_RENAME | DIRS, c"a")?;
-    sys!(SYS_renameat, CWD, c"a/f".as_ptr(), CWD, c"b/g".as_ptr())?;
-    let s = |text: &str| text.to_string();
-    check_eq!(records(old)?, [(FAN_RENAME, vec![(10, s("f"))])]);
-    check_eq!(records(new)?, [(FAN_RENAME, vec![(12, s("g"))])]);
-    let both = vec![(10, s("f")), (12, s("g"))];
-    let seen: Vec<_> = records(fs)?.into_iter().filter(|r| r.1 == both).collect();
-    check_eq!(seen, [(FAN_RENAME, both)]);
-    let event = drain(target)?.remove(0);
-    let infos: Vec<_> = event.infos.iter().map(|i| (i.kind, i.name.as_str(), i.handle)).collect();
-    let (a, b) = (handle_of(c"a")?, handle_of(c"b")?);
-    check_eq!(infos, [(10, "f", Some(a)), (12, "g", Some(b)), (1, "", Some(file))]);
-    // Each rename is an event of its own.
-    for _ in 0..2 {
-        sys!(SYS_renameat, CWD, c"b/g".as_ptr(), CWD, c"b/h".as_ptr())?;
-        sys!(SYS_renameat, CWD, c"b/h".as_ptr(), CWD, c"b/g".as_ptr())?;
-    }
-    let masks: Vec<_> = drain(new)?.iter().map(|e| e.mask).collect();
-    check!(masks.iter().all(|mask| *mask == FAN_RENAME));
-    check!(masks.len() == 2 || masks.len() == 4, "{}", masks.len());
-    Ok(())
-}
-
-fn fan_report_self_events() -> Outcome {
-    mkdir(c"d", 0o755)?;
-    create(c"d/f", b"").and_then(close)?;
-    let fd = init(FAN_REPORT_FID)?;
-    add(fd, FAN_DELETE_SELF | FAN_MOVE_SELF | DIRS, c"d/f")?;
-    add(fd, FAN_DELETE_SELF | FAN_MOVE_SELF | DIRS, c"d")?;
-    let (file, dir) = (handle_of(c"d/f")?, handle_of(c"d")?);
-    sys!(SYS_renameat, CWD, c"d/f".as_ptr(), CWD, c"d/g".as_ptr())?;
-    let event = drain(fd)?.remove(0);
-    check_eq!((event.mask, event.infos[0].handle), (FAN_MOVE_SELF, Some(file)));
-    unlink(c"d/g")?;
-    let event = drain(fd)?.remove(0);
-    check_eq!((event.mask, event.infos[0].kind, event.infos[0].handle), (FAN_DELETE_SELF, 1, Some(file)));
-    rmdir(c"d")?;
-    let event = drain(fd)?.remove(0);
-    check_eq!((event.mask, event.infos[0].handle), (FAN_DELETE_SELF | FAN_ONDIR, Some(dir)));
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-    check!(!text.contains("fanotify ino:"), "{text}");
-    Ok(())
-}
-
-fn fan_report_pidfd_and_tid() -> Outcome {
-    create(c"f", b"").and_then(close)?;
-    let (fd, tid) = (init(FAN_REPORT_PIDFD)?, init(FAN_REPORT_TID)?);
-    add(fd, FAN_OPEN, c"f")?;
-    add(tid, FAN_OPEN, c"f")?;
-    touch(c"f")?;
-    let bytes = read_vec(fd, 4096)?;
-    check_eq!(word(&bytes, 0), 32);
-    let event = parse(&bytes).remove(0);
-    check_eq!((event.pid, event.infos[0].kind), (getpid(), 4));
-    let pidfd = event.infos[0].pidfd;
-    check_eq!(fcntl(pidfd, F_GETFD, 0)?, FD_CLOEXEC as usize);
-    sys!(SYS_pidfd_send_signal, pidfd, 0, 0, 0)?;
-    close(pidfd)?;
-    close(event.fd)?;
-    // A process that was reaped has none.
-    check_eq!(in_child(|| i32::from(touch(c"f").is_err()))?, 0);
-    let event = parse(&read_vec(fd, 4096)?).remove(0);
-    check_eq!(event.infos[0].pidfd, -1);
-    close(event.fd)?;
-    drain(tid)?;
-    let thread = std::thread::spawn(|| {
-        let _ = touch(c"f");
-        sys!(SYS_gettid).unwrap_or(0) as i32
-    });
-    // Read while the thread is known, whatever it does.
-    let mut seen = 0;
-    check!(eventually(|| {
-        seen = drain(tid).ok().and_then(|events| events.first().map(|event| event.pid)).unwrap_or(0);
-        seen != 0 || thread.is_finished()
-    }));
-    let number = thread.join().unwrap_or(0);
-    check!(seen == number || seen == 0, "{seen} {number}");
     Ok(())
 }
 

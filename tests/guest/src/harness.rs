@@ -242,6 +242,24 @@ pub fn mount_system() {
     let _ = c!(setenv(c"PATH".as_ptr(), c"/bin:/sbin:/usr/bin:/usr/sbin".as_ptr(), 1));
 }
 
+/// Has the kernel look for memory that it has lost, if it can (`kmemleak`), and prints what it says.
+pub fn look_for_leaks() {
+    let file = c"/sys/kernel/debug/kmemleak";
+    let _ = sys!(SYS_mount, c"debugfs".as_ptr(), c"/sys/kernel/debug".as_ptr(), c"debugfs".as_ptr(), 0, 0);
+    if sys::spew(file, "scan").is_err() {
+        return;
+    }
+    // What is younger is not told of, and what moved during one search is found by another.
+    sys::sleep_ms(6000);
+    for _ in 0..3 {
+        let _ = sys::spew(file, "scan");
+    }
+    if let Ok(found) = sys::slurp(file) {
+        println!("searched for lost memory");
+        found.lines().for_each(|line| println!("kmemleak: {line}"));
+    }
+}
+
 /// Writes back and powers off.
 pub fn power_off() -> ! {
     let _ = sys!(SYS_sync);

@@ -25,7 +25,10 @@ tests![
     signalfd_and_eventfd,
     alarm_and_pause,
     dup2_to_itself,
-    fork_and_vfork,
+    fork_has_no_flags,
+    vfork_waits_for_its_child,
+    select_takes_microseconds,
+    select_errors,
     getdents_records,
     ustat_of_a_device,
     sysfs_names_types,
@@ -490,12 +493,117 @@ fn dup2_to_itself() -> Outcome {
     Ok(())
 }
 
-fn fork_and_vfork() -> Outcome {
+fn fork_has_no_flags() -> Outcome {
     let pid = sys!(SYS_fork)? as i32;
     if pid == 0 {
         exit(7);
     }
     check_eq!(wait_exit(pid)?, 7);
+    Ok(())
+}
+
+/// `vfork`; the child sleeps 50 ms, stores 5 at `mark` and exits with 9. Without a stack of its own it must not return
+/// through a frame that the parent still needs, so all of it is one block.
+fn vfork_and_store(mark: &mut u64) -> Result<usize, Errno> {
+    let pause = timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let pid: i64;
+    // SAFETY: the child makes calls that touch only what is passed, writes one word and is gone; the parent sleeps.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov eax, 35", // nanosleep
+            "mov rdi, {pause}",
+            "xor esi, esi",
+            "syscall",
+            "mov qword ptr [{mark}], 5",
+            "mov eax, 60", // exit
+            "mov edi, 9",
+            "syscall",
+            "2:",
+            pause = in(reg) &raw const pause,
+            mark = in(reg) mark,
+            inout("rax") SYS_vfork => pid,
+            out("rcx") _,
+            out("r11") _,
+            out("rdi") _,
+            out("rsi") _,
+        );
+    }
+    if pid < 0 { Err(Errno(-pid as i32)) } else { Ok(pid as usize) }
+}
+
+fn vfork_waits_for_its_child() -> Outcome {
+    let mut mark = 0;
+    let start = Instant::now();
+    let pid = vfork_and_store(&mut mark)? as i32;
+    // It had our memory, and we waited until it was gone.
+    check_eq!(mark, 5);
+    check!(start.elapsed().as_millis() >= 50, "{:?}", start.elapsed());
+    check_eq!(wait_exit(pid)?, 9);
+    Ok(())
+}
+
+fn select(nfds: i32, sets: [usize; 3], time: &mut timeval) -> Result<usize, Errno> {
+    sys!(SYS_select, nfds, sets[0], sets[1], sets[2], addr_mut(time))
+}
+
+fn select_takes_microseconds() -> Outcome {
+    let [r, w] = pipe(0)?;
+    let (mut reading, mut writing) = ([1_u64 << r, 0], [1_u64 << w, 0]);
+    let sets = [addr_mut(&mut reading), addr_mut(&mut writing), 0];
+    let mut time = timeval { tv_sec: 5, tv_usec: 0 };
+    check_eq!(select(w.max(r) + 1, sets, &mut time)?, 1);
+    check_eq!((reading[0], writing[0]), (0, 1 << w));
+    // What is left of the time is told.
+    check!(time.tv_sec == 4 && time.tv_usec > 0 || (time.tv_sec, time.tv_usec) == (5, 0));
+    reading[0] = 1 << r;
+    let mut time = timeval { tv_sec: 0, tv_usec: 30_000 };
+    let start = Instant::now();
+    check_eq!(select(r + 1, [sets[0], 0, 0], &mut time)?, 0);
+    check!(start.elapsed().as_millis() >= 30);
+    check_eq!((time.tv_sec, time.tv_usec, reading[0]), (0, 0, 0));
+    // More microseconds than a second has are seconds.
+    let mut time = timeval { tv_sec: 0, tv_usec: 3_500_000 };
+    check_eq!(select(w + 1, [0, sets[1], 0], &mut time)?, 1);
+    check!((2..4).contains(&time.tv_sec), "{}", time.tv_sec);
+    let child = fork(|| {
+        sleep_ms(30);
+        i32::from(write(w, b"x").is_err())
+    })?;
+    let mut reading = [1_u64 << r, 0];
+    let sets = [addr_mut(&mut reading), 0, 0];
+    check_eq!(sys!(SYS_select, r + 1, sets[0], 0, 0, 0)?, 1);
+    check_eq!(reading[0], 1 << r);
+    check_eq!(wait_exit(child)?, 0);
+    // Nothing to watch is a sleep; bits behind the number are not looked at.
+    let mut time = timeval { tv_sec: 0, tv_usec: 1000 };
+    check_eq!(select(0, [0; 3], &mut time)?, 0);
+    let mut reading = [1_u64 << r | 1 << 60, 0];
+    check_eq!(select(r + 1, [addr_mut(&mut reading), 0, 0], &mut timeval { tv_sec: 1, tv_usec: 0 })?, 1);
+    check_eq!(reading[0] & ((1 << (r + 1)) - 1), 1 << r);
+    Ok(())
+}
+
+fn select_errors() -> Outcome {
+    let mut reading = [1_u64 << 60, 0];
+    let sets = [addr_mut(&mut reading), 0, 0];
+    let zero = timeval { tv_sec: 0, tv_usec: 0 };
+    check_err!(select(61, sets, &mut { zero }), EBADF);
+    check_err!(select(-1, [0; 3], &mut { zero }), EINVAL);
+    check_err!(select(0, [0; 3], &mut timeval { tv_sec: -1, tv_usec: 0 }), EINVAL);
+    check_err!(select(0, [0; 3], &mut timeval { tv_sec: 0, tv_usec: -1 }), EINVAL);
+    check_err!(select(1, [BAD, 0, 0], &mut { zero }), EFAULT);
+    check_err!(sys!(SYS_select, 0, 0, 0, 0, BAD), EFAULT);
+    let mut action: sigaction = zeroed();
+    extern "C" fn nothing(_: i32) {}
+    action.sa_sigaction = nothing as *const () as usize;
+    action.sa_flags = SA_RESTART;
+    c!(sigaction(SIGALRM, &raw const action, std::ptr::null_mut()))?;
+    sys!(SYS_setitimer, ITIMER_REAL, addr(&[0_i64, 0, 0, 30_000]), 0)?;
+    // It is not restarted, whatever the handler says.
+    check_err!(select(0, [0; 3], &mut timeval { tv_sec: 5, tv_usec: 0 }), EINTR);
     Ok(())
 }
 

@@ -18,7 +18,10 @@
 mod aio;
 mod coredump;
 mod creds;
+mod epollwait;
 mod fanotify;
+mod fanotify_permission;
+mod fanotify_report;
 mod fcntl;
 mod files;
 mod fsmisc;
@@ -35,14 +38,22 @@ mod keys;
 mod landlock;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod lsm;
 mod memctl;
 mod memory;
 mod mountapi;
+mod mountattr;
 mod mounts;
+mod mounttree;
+mod mqueues;
 mod namespaces;
 mod numa;
+mod pagemap;
 mod paths;
 mod pipes;
+#[cfg(target_arch = "x86_64")]
+mod ports;
+mod prctl;
 mod prelude;
 mod process;
 mod pseudo;
@@ -50,17 +61,24 @@ mod pseudofs;
 mod ptrace;
 mod sched;
 mod seccomp;
+mod seccomp_notify;
+mod siginfo;
 mod signals;
+mod statmount;
 mod sys;
 mod sysctl_vm;
 mod sysv;
 mod sysv_msg;
 mod sysv_shm;
+mod sysv_undo;
+mod sysv_wait;
 mod threads;
 mod time;
 mod timers;
 mod tty;
 mod unix;
+mod unix_control;
+mod unix_options;
 mod uring;
 mod uring_hostile;
 mod uring_net;
@@ -68,24 +86,33 @@ mod uring_ops;
 mod uring_ring;
 mod uring_rsrc;
 mod uring_wait;
+mod userfaultfd;
+mod watchdog;
 mod xattrs;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
+    pagemap::TESTS,
     paths::TESTS,
     handles::TESTS,
     inotify::TESTS,
     fanotify::TESTS,
+    fanotify_report::TESTS,
+    fanotify_permission::TESTS,
     fcntl::TESTS,
     fsmisc::TESTS,
     process::TESTS,
     ptrace::TESTS,
     coredump::TESTS,
+    prctl::TESTS,
     memory::TESTS,
     memctl::TESTS,
     signals::TESTS,
+    siginfo::TESTS,
     ipc::TESTS,
+    mqueues::TESTS,
+    epollwait::TESTS,
     threads::TESTS,
     futex::TESTS,
     futex_pi::TESTS,
@@ -96,7 +123,9 @@ const TABLES: &[&[harness::Test]] = &[
     sched::TESTS,
     creds::TESTS,
     seccomp::TESTS,
+    seccomp_notify::TESTS,
     landlock::TESTS,
+    lsm::TESTS,
     keys::TESTS,
     tty::TESTS,
     pseudo::TESTS,
@@ -105,22 +134,33 @@ const TABLES: &[&[harness::Test]] = &[
     numa::TESTS,
     mounts::TESTS,
     mountapi::TESTS,
+    statmount::TESTS,
+    mountattr::TESTS,
+    mounttree::TESTS,
     hostile::TESTS,
     unix::TESTS,
+    unix_control::TESTS,
+    unix_options::TESTS,
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,
+    #[cfg(target_arch = "x86_64")]
+    ports::TESTS,
     sysv::TESTS,
+    sysv_undo::TESTS,
+    sysv_wait::TESTS,
     sysv_msg::TESTS,
     sysv_shm::TESTS,
     io_uring::TESTS,
     uring_wait::TESTS,
     uring_ring::TESTS,
     uring_ops::TESTS,
+    userfaultfd::TESTS,
     uring_rsrc::TESTS,
     uring_net::TESTS,
     uring_hostile::TESTS,
     aio::TESTS,
+    watchdog::TESTS,
 ];
 
 fn main() {
@@ -136,6 +176,7 @@ fn main() {
             .flat_map(|names| names.split(',').map(str::to_string))
             .collect();
         harness::run(TABLES, &filters);
+        harness::look_for_leaks();
         harness::power_off();
     }
     if args.first().is_some_and(|arg| arg == "--list") {

@@ -1,4 +1,4 @@
-//! Other processes' memory by pidfd, memory barriers, protection keys: process_madvise(2), process_mrelease(2), membarrier(2), pkeys(7).
+//! Other processes' memory, memory barriers, protection keys: process_madvise(2), process_mrelease(2), process_vm_writev(2), membarrier(2), pkeys(7).
 
 use crate::prelude::*;
 
@@ -10,6 +10,8 @@ tests![
     protection_keys,
     hidden_processes,
     only_processes,
+    writes_to_others,
+    write_errors,
 ];
 
 const PAGE: usize = 4096;
@@ -46,10 +48,7 @@ fn advises_processes() -> Outcome {
     let holes = [Range { base: at, len: PAGE }, Range { base: at + 5 * PAGE, len: 3 * PAGE }];
     check_eq!(advise(own, &holes, MADV_COLD, 0)?, PAGE);
     check_err!(advise(own, &holes[1..], MADV_COLD, 0), ENOMEM);
-    let child = fork(|| {
-        sleep_ms(60_000);
-        0
-    })?;
+    let child = sleeper()?;
     let fd = pidfd(child)?;
     check_eq!(advise(fd, &ranges, MADV_COLD, 0)?, 3 * PAGE);
     kill(child, SIGKILL)?;
@@ -271,5 +270,82 @@ fn only_processes() -> Outcome {
         0
     );
     check_eq!(with_proc(c"subset=all", || 0)?, 90);
+    Ok(())
+}
+
+/// `process_vm_writev`
+fn vm_write(pid: i32, local: &[Range], remote: &[Range], flags: usize) -> Result<usize, Errno> {
+    sys!(SYS_process_vm_writev, pid, local.as_ptr(), local.len(), remote.as_ptr(), remote.len(), flags)
+}
+
+/// A child that sleeps for ever.
+fn sleeper() -> Result<i32, Errno> {
+    fork(|| {
+        sleep_ms(60_000);
+        0
+    })
+}
+
+fn range(bytes: &[u8]) -> Range {
+    Range { base: addr(bytes), len: bytes.len() }
+}
+
+fn writes_to_others() -> Outcome {
+    let at = map_anon(4 * PAGE)?;
+    (0..4).for_each(|n| poke(at + n * PAGE, b'.'));
+    let ends = pipe(0)?;
+    let child = fork(|| {
+        let _ = read_vec(ends[0], 1);
+        let (end, page) = (at + 2 * PAGE - 2, at + 3 * PAGE);
+        let seen: Vec<u8> = [end, end + 1, end + 2, page, page + 1].iter().map(|at| peek(*at)).collect();
+        i32::from(seen != b"abcde")
+    })?;
+    // Pieces of other sizes on both sides, one across a page's edge.
+    let remote = [Range { base: at + 2 * PAGE - 2, len: 3 }, Range { base: at + 3 * PAGE, len: 2 }];
+    check_eq!(vm_write(child, &[range(b"a"), range(b"bcd"), range(b""), range(b"e")], &remote, 0)?, 5);
+    // Private memory: here nothing changed.
+    check_eq!(peek(at + 3 * PAGE), b'.');
+    check_eq!(vm_write(child, &[], &remote, 0)?, 0);
+    check_eq!(vm_write(child, &[range(b"x")], &[], 0)?, 0);
+    // The shorter side counts, and what lies before a hole.
+    let hole = map_anon(2 * PAGE)?;
+    munmap(hole + PAGE, PAGE)?;
+    let own = getpid();
+    check_eq!(vm_write(own, &[range(&[7; 100])], &[Range { base: hole + PAGE - 9, len: 9 }], 0)?, 9);
+    let ranges = [Range { base: hole, len: 4 }, Range { base: hole + PAGE, len: 4 }];
+    check_eq!(vm_write(own, &[range(&[8; 100])], &ranges, 0)?, 4);
+    check_eq!((peek(hole), peek(hole + PAGE - 1)), (8, 7));
+    check_err!(vm_write(own, &[range(b"x")], &ranges[1..], 0), EFAULT);
+    write(ends[1], b"go")?;
+    check_eq!(wait_exit(child)?, 0);
+    Ok(())
+}
+
+fn write_errors() -> Outcome {
+    let child = sleeper()?;
+    let at = map_anon(PAGE)?;
+    let (local, remote) = ([range(b"x")], [Range { base: at, len: 1 }]);
+    check_err!(vm_write(child, &local, &remote, 1), EINVAL);
+    check_err!(vm_write(4_000_000, &local, &remote, 0), ESRCH);
+    check_err!(vm_write(0, &local, &remote, 0), ESRCH);
+    check_err!(sys!(SYS_process_vm_writev, child, 8, 1, remote.as_ptr(), 1, 0), EFAULT);
+    check_err!(sys!(SYS_process_vm_writev, child, local.as_ptr(), 1, 8, 1, 0), EFAULT);
+    check_err!(sys!(SYS_process_vm_writev, child, local.as_ptr(), 1025, remote.as_ptr(), 1, 0), EINVAL);
+    check_err!(sys!(SYS_process_vm_writev, child, local.as_ptr(), 1, remote.as_ptr(), 1025, 0), EINVAL);
+    let negative = [Range { base: at, len: usize::MAX }];
+    check_err!(vm_write(child, &negative, &remote, 0), EINVAL);
+    check_err!(vm_write(child, &local, &negative, 0), EINVAL);
+    // Protection holds for others, too.
+    sys!(SYS_mprotect, at, PAGE, PROT_READ)?;
+    check_err!(vm_write(getpid(), &local, &remote, 0), EFAULT);
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        i32::from(vm_write(child, &local, &remote, 0) != Err(Errno(EPERM)))
+    })?;
+    check_eq!(status, 0);
+    kill(child, SIGKILL)?;
+    check!(eventually(|| state(child) == Some('Z')));
+    check_err!(vm_write(child, &local, &remote, 0), ESRCH);
+    wait(child)?;
     Ok(())
 }

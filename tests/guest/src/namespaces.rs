@@ -15,6 +15,8 @@ tests![
     maps_are_the_openers,
     mapping_root_needs_setfcap,
     namespace_relations,
+    so_many_namespaces_each,
+    limits_hold_for_those_inside,
 ];
 
 /// An id that stays.
@@ -308,5 +310,65 @@ fn namespace_relations() -> Outcome {
     check_err!(sys!(SYS_ioctl, uts, NS_GET_OWNER_UID, addr_mut(&mut uid)), EINVAL);
     check_err!(sys!(SYS_ioctl, uts, 0xb7ff), ENOTTY);
     end(child)?;
+    Ok(())
+}
+
+/// The limit of each kind and the flag that makes one.
+const LIMITS: [(&CStr, i32); 8] = [
+    (c"/proc/sys/user/max_uts_namespaces", CLONE_NEWUTS),
+    (c"/proc/sys/user/max_ipc_namespaces", CLONE_NEWIPC),
+    (c"/proc/sys/user/max_net_namespaces", CLONE_NEWNET),
+    (c"/proc/sys/user/max_mnt_namespaces", CLONE_NEWNS),
+    (c"/proc/sys/user/max_pid_namespaces", CLONE_NEWPID),
+    (c"/proc/sys/user/max_cgroup_namespaces", CLONE_NEWCGROUP),
+    (c"/proc/sys/user/max_time_namespaces", 0x80),
+    (c"/proc/sys/user/max_user_namespaces", CLONE_NEWUSER),
+];
+
+fn so_many_namespaces_each() -> Outcome {
+    for (file, flag) in LIMITS {
+        let old = slurp(file)?;
+        check!(old.trim().parse::<u32>().is_ok_and(|limit| limit > 0), "{file:?}: {old}");
+        crate::sys::spew(file, "0")?;
+        let none = in_child(|| i32::from(sys!(SYS_unshare, flag) != Err(Errno(ENOSPC))));
+        crate::sys::spew(file, old.trim())?;
+        check_eq!(none?, 0);
+        check_eq!(in_child(|| i32::from(sys!(SYS_unshare, flag).is_err()))?, 0);
+        check_err!(crate::sys::spew(file, "-1"), EINVAL);
+        check_err!(crate::sys::spew(file, "2147483648"), EINVAL);
+    }
+    Ok(())
+}
+
+fn limits_hold_for_those_inside() -> Outcome {
+    let file = c"/proc/sys/user/max_uts_namespaces";
+    // Counted for the user, and for the makers of the user namespaces around.
+    let status = in_child(|| {
+        if !become_user() || sys!(SYS_unshare, CLONE_NEWUSER).is_err() {
+            return 1;
+        }
+        // A namespace of one's own has limits of its own, as high as can be.
+        let fresh = slurp(file).map(|text| text.trim() == "2147483647");
+        let made = (0..3).all(|_| sys!(SYS_unshare, CLONE_NEWUTS).is_ok());
+        i32::from(fresh != Ok(true)) << 1 | i32::from(!made) << 2
+    })?;
+    check_eq!(status, 0);
+    let old = slurp(file)?;
+    crate::sys::spew(file, "1")?;
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 4712, 4712, 4712);
+        if sys!(SYS_unshare, CLONE_NEWUSER).is_err() {
+            return 1;
+        }
+        let first = sys!(SYS_unshare, CLONE_NEWUTS);
+        // The one that it leaves goes only when the new one is there.
+        let second = sys!(SYS_unshare, CLONE_NEWUTS);
+        let other = in_child(|| i32::from(sys!(SYS_unshare, CLONE_NEWUTS) != Err(Errno(ENOSPC))));
+        i32::from(first.is_err()) << 1
+            | i32::from(second != Err(Errno(ENOSPC))) << 2
+            | i32::from(other != Ok(0)) << 3
+    });
+    crate::sys::spew(file, old.trim())?;
+    check_eq!(status?, 0);
     Ok(())
 }

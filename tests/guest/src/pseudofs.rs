@@ -139,6 +139,10 @@ fn sysctl_of_oopses() -> Outcome {
         std::fs::write(path, "0")?;
     }
     check!(std::fs::write("/proc/sys/kernel/panic_on_warn", "2").is_err());
+    // The one is a truth value, the other any number.
+    std::fs::write("/proc/sys/kernel/panic_on_oops", "2")?;
+    check_eq!(slurp(c"/proc/sys/kernel/panic_on_oops")?, "2\n");
+    std::fs::write("/proc/sys/kernel/panic_on_oops", "0")?;
     let before = slurp(c"/proc/sys/kernel/tainted")?;
     std::fs::write("/proc/sys/kernel/tainted", "0")?;
     check_eq!(slurp(c"/proc/sys/kernel/tainted")?, before);

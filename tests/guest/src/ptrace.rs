@@ -1541,7 +1541,9 @@ fn restarted_calls() -> Outcome {
     check_eq!(regs(child)?[RESULT] as i64, -512);
     ptrace(PTRACE_SYSCALL, child, 0, 0)?;
     expect_stop(child, SIGUSR1)?;
-    check_eq!(regs(child)?[RESULT] as i64, -512);
+    // On arm64 it has been rewound by now: the result's register is that of the first argument.
+    let shown = if cfg!(target_arch = "aarch64") { ends[0].into() } else { -512 };
+    check_eq!(regs(child)?[RESULT] as i64, shown);
     // Without the signal it is made again.
     ptrace(PTRACE_SYSCALL, child, 0, 0)?;
     expect_stop(child, SIGTRAP | 0x80)?;

@@ -22,6 +22,8 @@ tests![
     wake_up_from_many,
     context_switches_counted,
     priorities_of_groups,
+    io_priorities,
+    io_priority_errors,
 ];
 
 fn cpus() -> crate::sys::Result<usize> {
@@ -409,5 +411,80 @@ fn priorities_of_groups() -> Outcome {
     check_eq!(sys!(SYS_getpriority, PRIO_PGRP, 0)?, 17);
     kill(child, SIGKILL)?;
     wait(child)?;
+    Ok(())
+}
+
+/// An I/O priority: class and level.
+const fn io(class: usize, level: usize) -> usize {
+    class << 13 | level
+}
+
+const IO_PROCESS: usize = 1;
+const IO_PGRP: usize = 2;
+const IO_USER: usize = 3;
+
+fn io_priorities() -> Outcome {
+    // Nobody chose one: best effort, as the nice value has it.
+    check_eq!(sys!(SYS_ioprio_get, IO_PROCESS, 0)? & 0xe000, 0);
+    for ioprio in [io(1, 0), io(1, 7), io(2, 3), io(3, 0), io(0, 0)] {
+        sys!(SYS_ioprio_set, IO_PROCESS, 0, ioprio)?;
+        let expected = if ioprio == 0 { io(2, 4) } else { ioprio };
+        let got = sys!(SYS_ioprio_get, IO_PROCESS, 0)?;
+        check!(got == ioprio || got == expected, "{ioprio:#x}: {got:#x}");
+    }
+    sys!(SYS_ioprio_set, IO_PROCESS, 0, io(2, 6))?;
+    // Children have their parent's, each thread has its own.
+    check_eq!(in_child(|| i32::from(sys!(SYS_ioprio_get, IO_PROCESS, 0) != Ok(io(2, 6))))?, 0);
+    let other = std::thread::spawn(|| {
+        let inherited = sys!(SYS_ioprio_get, IO_PROCESS, 0);
+        inherited == Ok(io(2, 6)) && sys!(SYS_ioprio_set, IO_PROCESS, 0, io(3, 0)).is_ok()
+    });
+    check!(other.join().is_ok_and(|fine| fine));
+    check_eq!(sys!(SYS_ioprio_get, IO_PROCESS, getpid())?, io(2, 6));
+    // Of a group the best is told, and all are set.
+    let child = fork(|| {
+        sleep_ms(10_000);
+        0
+    })?;
+    sys!(SYS_ioprio_set, IO_PROCESS, child, io(2, 1))?;
+    check_eq!(sys!(SYS_ioprio_get, IO_PGRP, 0)?, io(2, 1));
+    check_eq!(sys!(SYS_ioprio_get, IO_PROCESS, 0)?, io(2, 6));
+    sys!(SYS_ioprio_set, IO_PGRP, 0, io(2, 5))?;
+    check_eq!(sys!(SYS_ioprio_get, IO_PROCESS, child)?, io(2, 5));
+    check_eq!(sys!(SYS_ioprio_get, IO_PROCESS, 0)?, io(2, 5));
+    kill(child, SIGKILL)?;
+    wait(child)?;
+    // All of a user.
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 4321, 4321, 4321);
+        let set = sys!(SYS_ioprio_set, IO_USER, 4321, io(2, 2)).is_ok();
+        i32::from(!set) | i32::from(sys!(SYS_ioprio_get, IO_USER, 4321) != Ok(io(2, 2))) << 1
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}
+
+fn io_priority_errors() -> Outcome {
+    for (which, ioprio) in
+        [(0, io(2, 4)), (4, io(2, 4)), (IO_PROCESS, io(0, 1)), (IO_PROCESS, io(4, 0)), (IO_PROCESS, io(7, 0))]
+    {
+        check_err!(sys!(SYS_ioprio_set, which, 0, ioprio), EINVAL);
+    }
+    for which in [0, 4] {
+        check_err!(sys!(SYS_ioprio_get, which, 0), EINVAL);
+    }
+    check_err!(sys!(SYS_ioprio_set, IO_PROCESS, 4_000_000, io(2, 4)), ESRCH);
+    check_err!(sys!(SYS_ioprio_get, IO_PROCESS, 4_000_000), ESRCH);
+    check_err!(sys!(SYS_ioprio_get, IO_PGRP, 4_000_000), ESRCH);
+    check_err!(sys!(SYS_ioprio_get, IO_USER, 77_777), ESRCH);
+    let parent = getpid();
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let real_time = sys!(SYS_ioprio_set, IO_PROCESS, 0, io(1, 0)) == Err(Errno(EPERM));
+        let others = sys!(SYS_ioprio_set, IO_PROCESS, parent, io(2, 4)) == Err(Errno(EPERM));
+        let own = sys!(SYS_ioprio_set, IO_PROCESS, 0, io(3, 0)).is_ok();
+        i32::from(!real_time) | i32::from(!others) << 1 | i32::from(!own) << 2
+    })?;
+    check_eq!(status, 0);
     Ok(())
 }

@@ -29,9 +29,13 @@ pub mod nr {
     pub const SYS_futex_requeue: c_long = 456;
     pub const SYS_fchmodat2: c_long = 452;
     pub const SYS_memfd_secret: c_long = 447;
+    pub const SYS_set_mempolicy_home_node: c_long = 450;
     pub const SYS_cachestat: c_long = 451;
     pub const SYS_statmount: c_long = 457;
     pub const SYS_listmount: c_long = 458;
+    pub const SYS_lsm_get_self_attr: c_long = 459;
+    pub const SYS_lsm_set_self_attr: c_long = 460;
+    pub const SYS_lsm_list_modules: c_long = 461;
     pub const SYS_mseal: c_long = 462;
     #[cfg(target_arch = "x86_64")]
     pub const SYS_kexec_file_load: c_long = 320;

@@ -246,6 +246,7 @@ fn lowest_address() -> Outcome {
             map_at(at).map_or_else(|e| e.0, |_| 0)
         })
     };
+    let _default = Setting::new("mmap_min_addr", "65536")?;
     check_eq!(map_at(0x3000)?, 0x3000);
     check_eq!(as_user(0x3000)?, EPERM);
     {

@@ -2,6 +2,7 @@
 //! semop(2), semctl(2), ipc_namespaces(7)).
 
 use crate::prelude::*;
+use crate::sysv_undo::clone;
 use std::sync::atomic::Ordering::SeqCst;
 
 tests![
@@ -13,17 +14,6 @@ tests![
     sem_control,
     sem_control_errors,
     sem_info,
-    sem_waits_are_counted,
-    sem_timeouts,
-    sem_interrupted,
-    sem_removed_while_waiting,
-    sem_first_come_first_served,
-    sem_complex_waiters,
-    sem_undo_at_exit,
-    sem_undo_is_cleared,
-    sem_undo_shared,
-    sem_undo_and_exec,
-    sem_undo_range,
     sem_permissions,
     sem_capabilities,
     sem_limits,
@@ -37,16 +27,26 @@ tests![
 ];
 
 const GETVAL: i32 = 12;
+
 const GETALL: i32 = 13;
-const GETPID: i32 = 11;
-const GETNCNT: i32 = 14;
-const GETZCNT: i32 = 15;
+
+pub(crate) const GETPID: i32 = 11;
+
+pub(crate) const GETNCNT: i32 = 14;
+
+pub(crate) const GETZCNT: i32 = 15;
+
 const SETVAL: i32 = 16;
-const SETALL: i32 = 17;
+
+pub(crate) const SETALL: i32 = 17;
+
 const SEM_STAT: i32 = 18;
+
 const SEM_INFO: i32 = 19;
+
 const SEM_STAT_ANY: i32 = 20;
-const SEM_UNDO: i32 = 0x1000;
+
+pub(crate) const SEM_UNDO: i32 = 0x1000;
 
 /// Puts the test into an IPC namespace of its own, which is empty.
 pub fn fresh() -> Outcome {
@@ -79,40 +79,40 @@ pub fn set_owner(ds: &mut Ds, uid: u32, gid: u32, mode: u32) {
     ds[2] = ds[2] & 0xffff_ffff | u64::from(mode) << 32;
 }
 
-fn semget(key: i32, count: i32, flags: i32) -> crate::sys::Result<i32> {
+pub(crate) fn semget(key: i32, count: i32, flags: i32) -> crate::sys::Result<i32> {
     sys!(SYS_semget, key, count, flags).map(|id| id as i32)
 }
 
-fn semctl(id: i32, number: i32, command: i32, arg: usize) -> crate::sys::Result<i32> {
+pub(crate) fn semctl(id: i32, number: i32, command: i32, arg: usize) -> crate::sys::Result<i32> {
     sys!(SYS_semctl, id, number, command, arg).map(|value| value as i32)
 }
 
-fn buffers(ops: &[(u16, i16, i32)]) -> Vec<sembuf> {
+pub(crate) fn buffers(ops: &[(u16, i16, i32)]) -> Vec<sembuf> {
     let one =
         |&(num, op, flags): &(u16, i16, i32)| sembuf { sem_num: num, sem_op: op, sem_flg: flags as i16 };
     ops.iter().map(one).collect()
 }
 
-fn semop(id: i32, ops: &[(u16, i16, i32)]) -> crate::sys::Result<()> {
+pub(crate) fn semop(id: i32, ops: &[(u16, i16, i32)]) -> crate::sys::Result<()> {
     let ops = buffers(ops);
     sys!(SYS_semop, id, ops.as_ptr(), ops.len()).map(drop)
 }
 
-fn value(id: i32, number: i32) -> i32 {
+pub(crate) fn value(id: i32, number: i32) -> i32 {
     semctl(id, number, GETVAL, 0).unwrap_or(-1)
 }
 
-fn set(id: i32, number: i32, value: i32) -> crate::sys::Result<()> {
+pub(crate) fn set(id: i32, number: i32, value: i32) -> crate::sys::Result<()> {
     semctl(id, number, SETVAL, value as usize).map(drop)
 }
 
 /// Waits until `count` waiters want semaphore `number` to grow.
-fn waiting(id: i32, number: i32, count: i32) -> bool {
+pub(crate) fn waiting(id: i32, number: i32, count: i32) -> bool {
     eventually(|| semctl(id, number, GETNCNT, 0) == Ok(count))
 }
 
 /// An error number as an exit status; 0 for success.
-fn code<T>(result: crate::sys::Result<T>) -> i32 {
+pub(crate) fn code<T>(result: crate::sys::Result<T>) -> i32 {
     result.map_or_else(|errno| errno.0, |_| 0)
 }
 
@@ -333,344 +333,6 @@ fn sem_info() -> Outcome {
     Ok(())
 }
 
-fn sem_waits_are_counted() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 2, 0o600)?;
-    set(id, 1, 1)?;
-    let children = [
-        fork(|| code(semop(id, &[(0, -1, 0)])))?,
-        fork(|| code(semop(id, &[(0, -3, 0)])))?,
-        fork(|| code(semop(id, &[(1, 0, 0)])))?,
-        // Held up at the second: it counts there only.
-        fork(|| code(semop(id, &[(1, 1, 0), (0, -2, 0)])))?,
-        fork(|| code(semop(id, &[(1, 0, 0), (0, 0, 0)])))?,
-    ];
-    check!(waiting(id, 0, 3));
-    check!(eventually(|| semctl(id, 1, GETZCNT, 0) == Ok(2)));
-    check_eq!(semctl(id, 1, GETNCNT, 0)?, 0);
-    check_eq!(semctl(id, 0, GETZCNT, 0)?, 0);
-    kill(children[0], SIGKILL)?;
-    wait(children[0])?;
-    check_eq!(semctl(id, 0, GETNCNT, 0)?, 2);
-    set(id, 1, 0)?;
-    for child in [children[2], children[4]] {
-        check_eq!(wait_exit(child)?, 0);
-    }
-    semop(id, &[(0, 2, 0)])?;
-    check_eq!(wait_exit(children[3])?, 0);
-    check_eq!((value(id, 0), value(id, 1)), (0, 1));
-    semctl(id, 0, IPC_RMID, 0)?;
-    check_eq!(wait_exit(children[1])?, EIDRM);
-    Ok(())
-}
-
-fn sem_timeouts() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 1, 0o600)?;
-    let wait_for = |op: i16, sec: i64, nsec: i64| {
-        let (ops, time) = (buffers(&[(0, op, 0)]), timespec { tv_sec: sec, tv_nsec: nsec });
-        sys!(SYS_semtimedop, id, ops.as_ptr(), 1, addr(&time))
-    };
-    let started = std::time::Instant::now();
-    check_err!(wait_for(-1, 0, 30_000_000), EAGAIN);
-    check!(started.elapsed().as_millis() >= 30);
-    check_eq!(semctl(id, 0, GETNCNT, 0)?, 0);
-    check_err!(wait_for(-1, 0, 0), EAGAIN);
-    check_err!(wait_for(-1, 0, 1_000_000_000), EINVAL);
-    check_err!(wait_for(1, -1, 0), EINVAL);
-    check_eq!(wait_for(0, 0, 0)?, 0);
-    let ops = buffers(&[(0, 1, 0)]);
-    check_err!(sys!(SYS_semtimedop, id, ops.as_ptr(), 1, 8), EFAULT);
-    check_eq!(value(id, 0), 0);
-    sys!(SYS_semtimedop, id, ops.as_ptr(), 1, 0)?;
-    let child = fork(|| {
-        sleep_ms(20);
-        code(semop(id, &[(0, 5, 0)]))
-    })?;
-    wait_for(-6, 50, 0)?;
-    check_eq!(wait_exit(child)?, 0);
-    Ok(())
-}
-
-extern "C" fn ignore(_: i32) {}
-
-/// Catches SIGUSR1 with a handler that restarts what can be restarted.
-pub fn catch_restarting() -> Outcome {
-    let mut action: sigaction = zeroed();
-    action.sa_sigaction = ignore as *const () as usize;
-    action.sa_flags = SA_RESTART;
-    c!(sigaction(SIGUSR1, &raw const action, std::ptr::null_mut()))?;
-    Ok(())
-}
-
-fn sem_interrupted() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 2, 0o600)?;
-    catch_restarting()?;
-    for ops in [&[(0, -1, 0)][..], &[(0, -1, 0), (1, -1, 0)]] {
-        let child = fork(|| code(semop(id, ops)))?;
-        check!(waiting(id, 0, 1));
-        kill(child, SIGUSR1)?;
-        check_eq!(wait_exit(child)?, EINTR);
-        check_eq!(semctl(id, 0, GETNCNT, 0)?, 0);
-    }
-    let child = fork(|| code(semop(id, &[(0, -1, 0)])))?;
-    check!(waiting(id, 0, 1));
-    kill(child, SIGKILL)?;
-    check_eq!(wait_exit(child)?, -SIGKILL);
-    check_eq!(semctl(id, 0, GETNCNT, 0)?, 0);
-    Ok(())
-}
-
-fn sem_removed_while_waiting() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 2, 0o600)?;
-    set(id, 1, 1)?;
-    let children = [
-        fork(|| code(semop(id, &[(0, -1, 0)])))?,
-        fork(|| code(semop(id, &[(0, -1, SEM_UNDO)])))?,
-        fork(|| code(semop(id, &[(1, 0, 0)])))?,
-        fork(|| code(semop(id, &[(0, -1, 0), (1, 1, 0)])))?,
-        fork(|| code(semop(id, &[(1, 0, 0), (0, 0, 0)])))?,
-    ];
-    check!(waiting(id, 0, 3) && eventually(|| semctl(id, 1, GETZCNT, 0) == Ok(2)));
-    semctl(id, 0, IPC_RMID, 0)?;
-    for child in children {
-        check_eq!(wait_exit(child)?, EIDRM);
-    }
-    Ok(())
-}
-
-fn sem_first_come_first_served() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 1, 0o600)?;
-    let shared = map_shared(4096)?;
-    let mut children = Vec::new();
-    for number in 0..4 {
-        children.push(fork(|| {
-            let result = semop(id, &[(0, -1, 0)]);
-            atomic(shared).fetch_add(1, SeqCst);
-            code(result)
-        })?);
-        check!(waiting(id, 0, number + 1));
-    }
-    for (at, child) in children.iter().enumerate() {
-        semop(id, &[(0, 1, 0)])?;
-        // The operation is done for the one that came first, at once.
-        check_eq!(value(id, 0), 0);
-        check_eq!(semctl(id, 0, GETPID, 0)?, *child);
-        check_eq!(wait_exit(*child)?, 0);
-        check_eq!(atomic(shared).load(SeqCst) as usize, at + 1);
-    }
-    // Who wants more than there is does not hold up those behind it.
-    let large = fork(|| code(semop(id, &[(0, -2, 0)])))?;
-    check!(waiting(id, 0, 1));
-    let small = fork(|| code(semop(id, &[(0, -1, 0)])))?;
-    check!(waiting(id, 0, 2));
-    semop(id, &[(0, 1, 0)])?;
-    check_eq!(wait_exit(small)?, 0);
-    semop(id, &[(0, 2, 0)])?;
-    check_eq!(wait_exit(large)?, 0);
-    check_eq!(value(id, 0), 0);
-    Ok(())
-}
-
-fn sem_complex_waiters() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 3, 0o600)?;
-    // Simple ones first, then one that wants two, then simple ones again.
-    let first = fork(|| code(semop(id, &[(0, -1, 0)])))?;
-    check!(waiting(id, 0, 1));
-    let both = fork(|| code(semop(id, &[(0, -1, 0), (1, -1, 0)])))?;
-    check!(waiting(id, 0, 2));
-    let last = fork(|| code(semop(id, &[(0, -1, 0)])))?;
-    check!(waiting(id, 0, 3));
-    semop(id, &[(0, 1, 0)])?;
-    check_eq!(wait_exit(first)?, 0);
-    // Not possible for the one that wants two: the one behind it gets it.
-    semop(id, &[(0, 1, 0)])?;
-    check_eq!(wait_exit(last)?, 0);
-    check_eq!(value(id, 0), 0);
-    semop(id, &[(1, 1, 0)])?;
-    check_eq!(semctl(id, 0, GETNCNT, 0)?, 1);
-    semop(id, &[(0, 1, 0)])?;
-    check_eq!(wait_exit(both)?, 0);
-    check_eq!((value(id, 0), value(id, 1)), (0, 0));
-    // One operation sets the next going, and that one the next.
-    let chain = [
-        fork(|| code(semop(id, &[(0, -1, 0), (1, 1, 0)])))?,
-        fork(|| code(semop(id, &[(1, -1, 0), (2, 1, 0)])))?,
-    ];
-    check!(waiting(id, 0, 1) && waiting(id, 1, 1));
-    semop(id, &[(0, 1, 0)])?;
-    check_eq!((value(id, 0), value(id, 1), value(id, 2)), (0, 0, 1));
-    for child in chain {
-        check_eq!(wait_exit(child)?, 0);
-    }
-    // Waiting for zero of two, one of which an operation passes through.
-    set(id, 0, 1)?;
-    set(id, 1, 1)?;
-    let zero = fork(|| code(semop(id, &[(0, 0, 0), (1, 0, 0), (2, -1, 0)])))?;
-    check!(eventually(|| semctl(id, 0, GETZCNT, 0) == Ok(1)));
-    set(id, 0, 0)?;
-    check!(eventually(|| semctl(id, 1, GETZCNT, 0) == Ok(1)));
-    check_eq!(semctl(id, 0, GETZCNT, 0)?, 0);
-    semop(id, &[(1, -1, 0)])?;
-    check_eq!(wait_exit(zero)?, 0);
-    check_eq!(value(id, 2), 0);
-    Ok(())
-}
-
-fn sem_undo_at_exit() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 2, 0o600)?;
-    set(id, 0, 5)?;
-    let child = in_child(|| code(semop(id, &[(0, -3, SEM_UNDO), (1, 4, SEM_UNDO)])))?;
-    check_eq!(child, 0);
-    check_eq!((value(id, 0), value(id, 1)), (5, 0));
-    // Not those of a parent.
-    semop(id, &[(0, -1, SEM_UNDO)])?;
-    check_eq!(in_child(|| 0)?, 0);
-    check_eq!(value(id, 0), 4);
-    // Killed is as good, and the undo wakes others.
-    let holder = fork(|| {
-        let _ = semop(id, &[(0, -4, SEM_UNDO)]);
-        sleep_ms(60_000);
-        0
-    })?;
-    check!(eventually(|| value(id, 0) == 0));
-    let waiter = fork(|| code(semop(id, &[(0, -4, 0)])))?;
-    check!(waiting(id, 0, 1));
-    kill(holder, SIGKILL)?;
-    wait(holder)?;
-    check_eq!(wait_exit(waiter)?, 0);
-    // Only as far as it goes.
-    let child = fork(|| {
-        let _ = semop(id, &[(1, 6, SEM_UNDO)]);
-        sleep_ms(60_000);
-        0
-    })?;
-    check!(eventually(|| value(id, 1) == 6));
-    semop(id, &[(1, -5, 0)])?;
-    kill(child, SIGKILL)?;
-    wait(child)?;
-    check_eq!(value(id, 1), 0);
-    check_eq!(semctl(id, 1, GETPID, 0)?, child);
-    // What nets to nothing does nothing.
-    in_child(|| code(semop(id, &[(1, 6, SEM_UNDO)]).and_then(|()| semop(id, &[(1, -6, SEM_UNDO)]))))?;
-    check_eq!(value(id, 1), 0);
-    Ok(())
-}
-
-fn sem_undo_is_cleared() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 2, 0o600)?;
-    for all in [false, true] {
-        set(id, 0, 0)?;
-        let go = pipe(0)?;
-        let child = fork(|| {
-            let done = semop(id, &[(0, 3, SEM_UNDO), (1, 1, SEM_UNDO)]);
-            let _ = read_vec(go[0], 1);
-            code(done)
-        })?;
-        check!(eventually(|| value(id, 0) == 3));
-        if all {
-            semctl(id, 0, SETALL, addr(&[9_u16, 9]))?;
-        } else {
-            set(id, 0, 9)?;
-        }
-        write(go[1], b"x")?;
-        check_eq!(wait_exit(child)?, 0);
-        check_eq!(value(id, 0), 9);
-        check_eq!(value(id, 1), if all { 9 } else { 0 });
-        close(go[0])?;
-        close(go[1])?;
-    }
-    // Nothing is owed to a set that is gone.
-    let child = in_child(|| {
-        let done = semop(id, &[(0, 1, SEM_UNDO)]);
-        code(done.and_then(|()| semctl(id, 0, IPC_RMID, 0)))
-    })?;
-    check_eq!(child, 0);
-    Ok(())
-}
-
-/// `clone(flags)` like fork; `SIGCHLD` is added.
-fn clone(flags: i32, body: impl FnOnce() -> i32) -> crate::sys::Result<i32> {
-    match sys!(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0)? {
-        0 => exit(body()),
-        pid => Ok(pid as i32),
-    }
-}
-
-fn sem_undo_shared() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 1, 0o600)?;
-    set(id, 0, 5)?;
-    // The middle process shares with its child: the child's debt is paid when both are gone.
-    let go = pipe(0)?;
-    let middle = fork(|| {
-        let Ok(child) = clone(CLONE_SYSVSEM, || code(semop(id, &[(0, -2, SEM_UNDO)]))) else { return 98 };
-        let status = wait_exit(child);
-        let _ = read_vec(go[0], 1);
-        if status == Ok(0) { 0 } else { 97 }
-    })?;
-    check!(eventually(|| value(id, 0) == 3));
-    sleep_ms(20);
-    check_eq!(value(id, 0), 3);
-    write(go[1], b"x")?;
-    check_eq!(wait_exit(middle)?, 0);
-    check_eq!(value(id, 0), 5);
-    // Threads share.
-    let status = in_child(|| {
-        let thread = std::thread::spawn(move || semop(id, &[(0, -2, SEM_UNDO)]).is_ok());
-        let done = thread.join().unwrap_or(false);
-        i32::from(!done || value(id, 0) != 3)
-    })?;
-    check_eq!((status, value(id, 0)), (0, 5));
-    // Who leaves pays, if nobody else is left.
-    let status = in_child(|| {
-        let done = semop(id, &[(0, -1, SEM_UNDO)]).is_ok() && value(id, 0) == 4;
-        let left = sys!(SYS_unshare, CLONE_SYSVSEM).is_ok();
-        i32::from(!done || !left || value(id, 0) != 5)
-    })?;
-    check_eq!(status, 0);
-    let both = CLONE_SYSVSEM | CLONE_NEWIPC;
-    check_err!(clone(both, || 0), EINVAL);
-    Ok(())
-}
-
-fn sem_undo_and_exec() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 1, 0o600)?;
-    set(id, 0, 5)?;
-    let child = fork(|| {
-        let _ = semop(id, &[(0, -2, SEM_UNDO)]);
-        let args = [c"guest".as_ptr(), c"helper:sleep".as_ptr(), std::ptr::null()];
-        let _ = sys!(SYS_execve, c"/proc/self/exe".as_ptr(), args.as_ptr(), 0);
-        1
-    })?;
-    let name = format!("/proc/{child}/cmdline");
-    check!(eventually(|| std::fs::read_to_string(&name).is_ok_and(|text| text.contains("helper:sleep"))));
-    check_eq!(value(id, 0), 3);
-    kill(child, SIGKILL)?;
-    wait(child)?;
-    check_eq!(value(id, 0), 5);
-    Ok(())
-}
-
-fn sem_undo_range() -> Outcome {
-    fresh()?;
-    let id = semget(IPC_PRIVATE, 1, 0o600)?;
-    semop(id, &[(0, 32767, SEM_UNDO)])?;
-    semop(id, &[(0, -32767, 0)])?;
-    semop(id, &[(0, 1, SEM_UNDO)])?;
-    // The adjustment has no room for more, and nothing of the whole is done.
-    check_err!(semop(id, &[(0, 5, 0), (0, 1, SEM_UNDO)]), ERANGE);
-    check_eq!(value(id, 0), 1);
-    Ok(())
-}
-
 fn sem_permissions() -> Outcome {
     fresh()?;
     let id = semget(0x55, 1, IPC_CREAT | 0o600)?;
@@ -743,6 +405,7 @@ pub fn drop_capability(number: u32) -> Outcome {
 }
 
 const CAP_IPC_OWNER: u32 = 15;
+
 const CAP_SYS_ADMIN: u32 = 21;
 
 fn sem_capabilities() -> Outcome {

@@ -1,7 +1,8 @@
 //! System V message queues (msgget(2), msgop(2), msgctl(2)).
 
 use crate::prelude::*;
-use crate::sysv::{Ds, as_user, catch_restarting, drop_capability, fresh, mode_of, set_owner};
+use crate::sysv::{Ds, as_user, drop_capability, fresh, mode_of, set_owner};
+use crate::sysv_wait::catch_restarting;
 
 tests![
     msg_get,

@@ -17,12 +17,18 @@ tests![
     cpu_clocks,
     realtime_can_be_set,
     gettimeofday_agrees,
+    settimeofday_sets,
+    settimeofday_errors,
     short_sleeps_are_short,
     many_timers,
     process_clock_never_goes_back,
     alarm_clocks_are_for_the_privileged,
     ntp_variables_keep_what_they_are_told,
     ntp_variables_have_ranges,
+    adjtime_slews,
+    the_loop_steers,
+    ntp_offset_steps,
+    clock_adjtime_of_other_clocks,
 ];
 
 fn now(clock: i32) -> crate::sys::Result<i64> {
@@ -438,5 +444,150 @@ fn ntp_variables_have_ranges() -> Outcome {
         i32::from(!read) | i32::from(!eperm) << 1
     })?;
     check_eq!(status, 0);
+    Ok(())
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Timezone {
+    minuteswest: i32,
+    dsttime: i32,
+}
+
+fn timezone() -> crate::sys::Result<Timezone> {
+    let mut zone = Timezone::default();
+    sys!(SYS_gettimeofday, 0, addr_mut(&mut zone))?;
+    Ok(zone)
+}
+
+fn settimeofday_sets() -> Outcome {
+    let (real, mono) = (now(CLOCK_REALTIME)?, now(CLOCK_MONOTONIC)?);
+    let ahead = timeval { tv_sec: real / 1_000_000_000 + 1000, tv_usec: 250_000 };
+    sys!(SYS_settimeofday, addr(&ahead), 0)?;
+    let (moved, later) = (now(CLOCK_REALTIME)?, now(CLOCK_MONOTONIC)?);
+    // Back first, whatever comes of the rest.
+    let back = (real + later - mono) / 1000;
+    sys!(SYS_settimeofday, addr(&timeval { tv_sec: back / 1_000_000, tv_usec: back % 1_000_000 }), 0)?;
+    let expected = ahead.tv_sec * 1_000_000_000 + 250_000_000;
+    check!((expected..expected + 5_000_000_000).contains(&moved), "{moved} for {expected}");
+    // Only the wall clock was moved.
+    check!(later - mono < 5_000_000_000, "{}", later - mono);
+    let old = timezone()?;
+    let zone = Timezone { minuteswest: -120, dsttime: 1 };
+    sys!(SYS_settimeofday, 0, addr(&zone))?;
+    let seen = timezone()?;
+    sys!(SYS_settimeofday, 0, addr(&old))?;
+    check_eq!(seen, zone);
+    sys!(SYS_settimeofday, 0, 0)?;
+    Ok(())
+}
+
+fn settimeofday_errors() -> Outcome {
+    let sec = now(CLOCK_REALTIME)? / 1_000_000_000;
+    for (tv_sec, tv_usec) in [(sec, 1_000_001), (sec, -1), (-1, 0), (i64::MAX, 0)] {
+        check_err!(sys!(SYS_settimeofday, addr(&timeval { tv_sec, tv_usec }), 0), EINVAL);
+    }
+    // Before what the monotonic clock shows there is nothing.
+    check_err!(sys!(SYS_settimeofday, addr(&timeval { tv_sec: 0, tv_usec: 0 }), 0), EINVAL);
+    for minuteswest in [-15 * 60 - 1, 15 * 60 + 1] {
+        check_err!(sys!(SYS_settimeofday, 0, addr(&Timezone { minuteswest, dsttime: 0 })), EINVAL);
+    }
+    check_err!(sys!(SYS_settimeofday, 8, 0), EFAULT);
+    check_err!(sys!(SYS_settimeofday, 0, 8), EFAULT);
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let time = timeval { tv_sec: sec, tv_usec: 0 };
+        let zone = Timezone::default();
+        i32::from(sys!(SYS_settimeofday, addr(&time), 0) != Err(Errno(EPERM)))
+            | i32::from(sys!(SYS_settimeofday, 0, addr(&zone)) != Err(Errno(EPERM))) << 1
+            | i32::from(sys!(SYS_settimeofday, 0, 0) != Err(Errno(EPERM))) << 2
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}
+
+fn adjtime_slews() -> Outcome {
+    const ASKS: u32 = 0x2000;
+    let slew = |us: i64| adjust(ADJ_OFFSET_SINGLESHOT, |tx| tx.offset = us).map(|(_, tx)| tx.offset);
+    let left = || adjust(ADJ_OFFSET_SINGLESHOT | ASKS, |_| {}).map(|(_, tx)| tx.offset);
+    slew(0)?;
+    check_eq!(left()?, 0);
+    // What is asked for is not taken; 500 microseconds are slewed in each second.
+    check_eq!(slew(-2_000_000)?, 0);
+    sleep_ms(2500);
+    let now = left()?;
+    check!((-1_999_500..=-1_998_000).contains(&now) && now % 500 == 0, "{now}");
+    check_eq!(adjust(ADJ_OFFSET_SINGLESHOT | ASKS, |tx| tx.offset = 77)?.1.offset % 500, 0);
+    slew(0)?;
+    check_err!(adjust(0x8000, |_| {}), EINVAL);
+    let status = in_child(|| {
+        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+        let asked = left().is_ok();
+        i32::from(!asked) | i32::from(slew(0).map(drop) != Err(Errno(EPERM))) << 1
+    })?;
+    check_eq!(status, 0);
+    Ok(())
+}
+
+fn the_loop_steers() -> Outcome {
+    let modes = ADJ_STATUS | ADJ_NANO | ADJ_FREQUENCY | ADJ_TIMECONST;
+    adjust(modes, |tx| (tx.status, tx.freq, tx.constant) = (STA_PLL | STA_FREQHOLD, 100 << 16, 2))?;
+    let (_, tx) = adjust(ADJ_OFFSET, |tx| tx.offset = 40_000_000)?;
+    check_eq!((tx.freq, tx.offset), (100 << 16, 40_000_000));
+    sleep_ms(2500);
+    let (_, tx) = adjust(0, |_| {})?;
+    // A sixteenth of the rest, each second.
+    check!((30_000_000..39_000_000).contains(&tx.offset), "{}", tx.offset);
+    // More than half a second is cut off, and so is a frequency of more than 500 ppm.
+    check_eq!(adjust(ADJ_OFFSET, |tx| tx.offset = 2_000_000_000)?.1.offset, 500_000_000);
+    check_eq!(adjust(ADJ_OFFSET, |tx| tx.offset = -2_000_000_000)?.1.offset, -500_000_000);
+    check_eq!(adjust(ADJ_FREQUENCY, |tx| tx.freq = i64::MAX / 65_536_000)?.1.freq, 500 << 16);
+    check_err!(adjust(ADJ_FREQUENCY, |tx| tx.freq = i64::MIN), EINVAL);
+    // Without the hold an offset teaches the frequency; a leap second is announced.
+    let (_, tx) = adjust(ADJ_STATUS | ADJ_MAXERROR | ADJ_FREQUENCY, |tx| {
+        (tx.status, tx.maxerror) = (STA_PLL | STA_INS, 1000);
+    })?;
+    check_eq!(tx.freq, 0);
+    adjust(ADJ_OFFSET, |tx| tx.offset = 0)?;
+    sleep_ms(2100);
+    let (state, _) = adjust(0, |_| {})?;
+    check_eq!(state, TIME_INS as usize);
+    let (_, tx) = adjust(ADJ_OFFSET, |tx| tx.offset = 10_000_000)?;
+    check!(tx.freq > 0, "{}", tx.freq);
+    adjust(ADJ_STATUS, |tx| tx.status = 0)?;
+    adjust(ADJ_OFFSET | ADJ_FREQUENCY | ADJ_STATUS | ADJ_MICRO, |tx| tx.status = STA_PLL)?;
+    adjust(ADJ_STATUS, |tx| tx.status = STA_UNSYNC)?;
+    Ok(())
+}
+
+fn ntp_offset_steps() -> Outcome {
+    let (real, mono) = (now(CLOCK_REALTIME)?, now(CLOCK_MONOTONIC)?);
+    let step = |sec: i64, part: i64, modes: u32| {
+        adjust(ADJ_SETOFFSET | modes, |tx| tx.time = timeval { tv_sec: sec, tv_usec: part })
+    };
+    step(100, 500_000, 0)?;
+    let moved = now(CLOCK_REALTIME)? - real - (now(CLOCK_MONOTONIC)? - mono);
+    step(-101, 500_000_000, ADJ_NANO)?;
+    let back = now(CLOCK_REALTIME)? - real - (now(CLOCK_MONOTONIC)? - mono);
+    check!((moved - 100_500_000_000).abs() < 50_000_000, "{moved}");
+    check!(back.abs() < 50_000_000, "{back}");
+    for (part, modes) in [(1_000_000, 0), (-1, 0), (1_000_000_000, ADJ_NANO), (-1, ADJ_NANO)] {
+        check_err!(step(0, part, modes), EINVAL);
+    }
+    check_err!(step(-real / 1_000_000_000 - 10, 0, 0), EINVAL);
+    adjust(ADJ_MICRO, |_| {})?;
+    Ok(())
+}
+
+fn clock_adjtime_of_other_clocks() -> Outcome {
+    let mut tx: timex = zeroed();
+    let state = sys!(SYS_clock_adjtime, CLOCK_REALTIME, addr_mut(&mut tx))?;
+    check_eq!((state <= 5, tx.tolerance), (true, 500 << 16));
+    for clock in [CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_PROCESS_CPUTIME_ID] {
+        check_err!(sys!(SYS_clock_adjtime, clock, addr_mut(&mut tx)), EOPNOTSUPP);
+    }
+    check_err!(sys!(SYS_clock_adjtime, 999, addr_mut(&mut tx)), EINVAL);
+    check_err!(sys!(SYS_clock_adjtime, CLOCK_REALTIME, 8), EFAULT);
+    check_err!(sys!(SYS_adjtimex, 8), EFAULT);
     Ok(())
 }

@@ -21,6 +21,7 @@ tests![
     background_read,
     background_write,
     hangup_on_close,
+    vhangup_of_the_own_terminal,
     session_leader_exit,
     packet_and_exclusive,
     flow_control,
@@ -471,6 +472,34 @@ fn hangup_on_close() -> Outcome {
     close(pty.slave)?;
     check_eq!(read_vec(pty.master, 100)?, b"last words");
     check_err!(read_vec(pty.master, 100), EIO);
+    Ok(())
+}
+
+fn vhangup_of_the_own_terminal() -> Outcome {
+    let pty = pty()?;
+    let child = in_session(&pty, || {
+        let both = 1_u64 << (SIGHUP - 1) | 1 << (SIGCONT - 1);
+        let _ = sys!(SYS_rt_sigprocmask, SIG_BLOCK, addr(&both), 0, 8);
+        let unprivileged = in_child(|| {
+            let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
+            i32::from(sys!(SYS_vhangup) != Err(Errno(EPERM)))
+        });
+        let hung_up = sys!(SYS_vhangup);
+        let mut pending = 0_u64;
+        let _ = sys!(SYS_rt_sigpending, addr_mut(&mut pending), 8);
+        // Dead for everybody who had it open; a new opening is not.
+        let dead = write(1, b"x") == Err(Errno(EIO)) && read_vec(0, 1) == Ok(Vec::new());
+        let gone = open(c"/dev/tty", O_RDWR, 0) == Err(Errno(ENXIO));
+        // Without a terminal there is nothing to do.
+        let again = sys!(SYS_vhangup);
+        i32::from(unprivileged != Ok(0))
+            | i32::from(hung_up != Ok(0) || again != Ok(0)) << 1
+            | i32::from(pending & both != both) << 2
+            | i32::from(!dead) << 3
+            | i32::from(!gone) << 4
+    })?;
+    check_eq!(wait_exit(child)?, 0);
+    check_err!(write(pty.slave, b"x"), EIO);
     Ok(())
 }
 

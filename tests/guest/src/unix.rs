@@ -3,7 +3,6 @@
 
 use crate::prelude::*;
 use crate::sys::Result as SysResult;
-use std::time::Instant;
 
 tests![
     kinds_and_their_errors,
@@ -22,66 +21,52 @@ tests![
     datagram_peers,
     seqpacket_keeps_records,
     peek_trunc_waitall,
-    timeouts,
     shutdown_halves,
     poll_states,
-    rights_travel,
-    rights_limits,
-    rights_truncated,
-    credentials_travel,
-    control_is_checked,
-    many_messages,
-    socket_options,
-    option_errors,
-    peer_credentials,
-    peer_pidfd,
-    message_errors,
-    sockets_in_flight_are_freed,
-    bytes_waiting,
 ];
 
-const BAD: usize = 1;
+pub(crate) const BAD: usize = 1;
 
-fn socket(kind: i32) -> SysResult<i32> {
+pub(crate) fn socket(kind: i32) -> SysResult<i32> {
     sys!(SYS_socket, AF_UNIX, kind, 0).map(|fd| fd as i32)
 }
 
-fn pair(kind: i32) -> SysResult<[i32; 2]> {
+pub(crate) fn pair(kind: i32) -> SysResult<[i32; 2]> {
     let mut ends = [-1; 2];
     sys!(SYS_socketpair, AF_UNIX, kind, 0, ends.as_mut_ptr())?;
     Ok(ends)
 }
 
 /// A `sockaddr_un`: what stands in `sun_path`, as it is.
-fn address(path: &[u8]) -> Vec<u8> {
+pub(crate) fn address(path: &[u8]) -> Vec<u8> {
     let mut bytes = (AF_UNIX as u16).to_ne_bytes().to_vec();
     bytes.extend_from_slice(path);
     bytes
 }
 
-fn bind(fd: i32, path: &[u8]) -> SysResult<usize> {
+pub(crate) fn bind(fd: i32, path: &[u8]) -> SysResult<usize> {
     let name = address(path);
     sys!(SYS_bind, fd, name.as_ptr(), name.len())
 }
 
-fn connect(fd: i32, path: &[u8]) -> SysResult<usize> {
+pub(crate) fn connect(fd: i32, path: &[u8]) -> SysResult<usize> {
     let name = address(path);
     sys!(SYS_connect, fd, name.as_ptr(), name.len())
 }
 
-fn listener(kind: i32, path: &[u8], backlog: i32) -> SysResult<i32> {
+pub(crate) fn listener(kind: i32, path: &[u8], backlog: i32) -> SysResult<i32> {
     let fd = socket(kind)?;
     bind(fd, path)?;
     sys!(SYS_listen, fd, backlog)?;
     Ok(fd)
 }
 
-fn accept(fd: i32) -> SysResult<i32> {
+pub(crate) fn accept(fd: i32) -> SysResult<i32> {
     sys!(SYS_accept, fd, 0, 0).map(|fd| fd as i32)
 }
 
 /// The two ends of a connection through the listening socket `path`.
-fn connected(kind: i32, path: &[u8]) -> SysResult<(i32, i32)> {
+pub(crate) fn connected(kind: i32, path: &[u8]) -> SysResult<(i32, i32)> {
     let server = listener(kind, path, 5)?;
     let client = socket(kind)?;
     connect(client, path)?;
@@ -90,16 +75,16 @@ fn connected(kind: i32, path: &[u8]) -> SysResult<(i32, i32)> {
     Ok((client, accepted))
 }
 
-fn send(fd: i32, bytes: &[u8], flags: i32) -> SysResult<usize> {
+pub(crate) fn send(fd: i32, bytes: &[u8], flags: i32) -> SysResult<usize> {
     sys!(SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, 0, 0)
 }
 
-fn send_to(fd: i32, bytes: &[u8], path: &[u8]) -> SysResult<usize> {
+pub(crate) fn send_to(fd: i32, bytes: &[u8], path: &[u8]) -> SysResult<usize> {
     let name = address(path);
     sys!(SYS_sendto, fd, bytes.as_ptr(), bytes.len(), MSG_NOSIGNAL, name.as_ptr(), name.len())
 }
 
-fn receive(fd: i32, room: usize, flags: i32) -> SysResult<Vec<u8>> {
+pub(crate) fn receive(fd: i32, room: usize, flags: i32) -> SysResult<Vec<u8>> {
     let mut buffer = vec![0; room];
     let count = sys!(SYS_recvfrom, fd, buffer.as_mut_ptr(), room, flags, 0, 0)?;
     buffer.truncate(count);
@@ -107,7 +92,7 @@ fn receive(fd: i32, room: usize, flags: i32) -> SysResult<Vec<u8>> {
 }
 
 /// What a call that fills in an address gave: the bytes, and the length it says the address has.
-fn name_of(fd: i32, peer: bool) -> SysResult<(Vec<u8>, usize)> {
+pub(crate) fn name_of(fd: i32, peer: bool) -> SysResult<(Vec<u8>, usize)> {
     let mut buffer = [0xee_u8; 128];
     let mut len = 128_i32;
     if peer {
@@ -118,17 +103,17 @@ fn name_of(fd: i32, peer: bool) -> SysResult<(Vec<u8>, usize)> {
     Ok((buffer[..len as usize].to_vec(), len as usize))
 }
 
-fn option(fd: i32, name: i32) -> SysResult<i32> {
+pub(crate) fn option(fd: i32, name: i32) -> SysResult<i32> {
     let (mut value, mut len) = (-1_i32, 4_i32);
     sys!(SYS_getsockopt, fd, SOL_SOCKET, name, addr_mut(&mut value), addr_mut(&mut len))?;
     Ok(value)
 }
 
-fn set_option(fd: i32, name: i32, value: i32) -> SysResult<usize> {
+pub(crate) fn set_option(fd: i32, name: i32, value: i32) -> SysResult<usize> {
     sys!(SYS_setsockopt, fd, SOL_SOCKET, name, addr(&value), 4)
 }
 
-fn poll(fd: i32, events: i16) -> SysResult<i16> {
+pub(crate) fn poll(fd: i32, events: i16) -> SysResult<i16> {
     let mut list = pollfd { fd, events, revents: 0 };
     let none = timespec { tv_sec: 0, tv_nsec: 0 };
     sys!(SYS_ppoll, addr_mut(&mut list), 1, addr(&none), 0, 0)?;
@@ -136,7 +121,7 @@ fn poll(fd: i32, events: i16) -> SysResult<i16> {
 }
 
 /// Control messages, each aligned.
-fn control(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
+pub(crate) fn control(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (level, kind, data) in messages {
         bytes.extend((16 + data.len() as u64).to_ne_bytes());
@@ -148,12 +133,12 @@ fn control(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-fn rights(fds: &[i32]) -> Vec<u8> {
+pub(crate) fn rights(fds: &[i32]) -> Vec<u8> {
     let data: Vec<u8> = fds.iter().flat_map(|fd| fd.to_ne_bytes()).collect();
     control(&[(SOL_SOCKET, SCM_RIGHTS, &data)])
 }
 
-fn send_with(fd: i32, bytes: &[u8], control: &[u8], flags: i32) -> SysResult<usize> {
+pub(crate) fn send_with(fd: i32, bytes: &[u8], control: &[u8], flags: i32) -> SysResult<usize> {
     let vector = iovec { iov_base: bytes.as_ptr() as *mut _, iov_len: bytes.len() };
     let mut header: msghdr = zeroed();
     header.msg_iov = (&raw const vector).cast_mut();
@@ -164,14 +149,14 @@ fn send_with(fd: i32, bytes: &[u8], control: &[u8], flags: i32) -> SysResult<usi
 }
 
 /// What `recvmsg` gave.
-struct Message {
-    data: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) data: Vec<u8>,
     /// Level, type and data of each control message.
-    control: Vec<(i32, i32, Vec<u8>)>,
-    flags: i32,
+    pub(crate) control: Vec<(i32, i32, Vec<u8>)>,
+    pub(crate) flags: i32,
 }
 
-fn receive_with(fd: i32, room: usize, control_room: usize, flags: i32) -> SysResult<Message> {
+pub(crate) fn receive_with(fd: i32, room: usize, control_room: usize, flags: i32) -> SysResult<Message> {
     let mut data = vec![0_u8; room];
     let mut space = vec![0_u64; control_room.div_ceil(8)];
     let vector = iovec { iov_base: data.as_mut_ptr().cast(), iov_len: room };
@@ -196,7 +181,7 @@ fn receive_with(fd: i32, room: usize, control_room: usize, flags: i32) -> SysRes
     Ok(Message { data, control, flags: header.msg_flags })
 }
 
-fn fds_in(message: &Message) -> Vec<i32> {
+pub(crate) fn fds_in(message: &Message) -> Vec<i32> {
     let of = |data: &Vec<u8>| {
         data.chunks_exact(4).map(|fd| i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]])).collect::<Vec<_>>()
     };
@@ -670,40 +655,6 @@ fn peek_trunc_waitall() -> Outcome {
     Ok(())
 }
 
-fn timeouts() -> Outcome {
-    for kind in [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET] {
-        let ends = pair(kind)?;
-        let limit = timeval { tv_sec: 0, tv_usec: 60_000 };
-        for name in [SO_RCVTIMEO, SO_SNDTIMEO] {
-            sys!(SYS_setsockopt, ends[0], SOL_SOCKET, name, addr(&limit), 16)?;
-            let (mut got, mut len): (timeval, i32) = (zeroed(), 16);
-            sys!(SYS_getsockopt, ends[0], SOL_SOCKET, name, addr_mut(&mut got), addr_mut(&mut len))?;
-            check_eq!((got.tv_sec, got.tv_usec, len), (0, 60_000, 16));
-        }
-        let start = Instant::now();
-        check_err!(receive(ends[0], 1, 0), EAGAIN);
-        check!(start.elapsed().as_millis() >= 55);
-        while send(ends[0], &[0; 4096], MSG_DONTWAIT).is_ok() {}
-        let start = Instant::now();
-        let result = loop {
-            if let Err(error) = send(ends[0], &[0; 4096], 0) {
-                break error;
-            }
-        };
-        check_eq!(result, Errno(EAGAIN));
-        check!(start.elapsed().as_millis() >= 55);
-    }
-    let server = listener(SOCK_STREAM, b"s\0", 0)?;
-    let limit = timeval { tv_sec: 0, tv_usec: 60_000 };
-    sys!(SYS_setsockopt, server, SOL_SOCKET, SO_RCVTIMEO, addr(&limit), 16)?;
-    check_err!(accept(server), EAGAIN);
-    let bad = timeval { tv_sec: 0, tv_usec: 1_000_000 };
-    check_err!(sys!(SYS_setsockopt, server, SOL_SOCKET, SO_RCVTIMEO, addr(&bad), 16), EDOM);
-    check_err!(sys!(SYS_setsockopt, server, SOL_SOCKET, SO_RCVTIMEO, addr(&limit), 8), EINVAL);
-    check_err!(sys!(SYS_setsockopt, server, SOL_SOCKET, SO_RCVTIMEO, BAD, 16), EFAULT);
-    Ok(())
-}
-
 fn shutdown_halves() -> Outcome {
     for kind in [SOCK_STREAM, SOCK_SEQPACKET] {
         let ends = pair(kind)?;
@@ -775,445 +726,5 @@ fn poll_states() -> Outcome {
     // Room for one more message is not enough: most of the buffer has to be free.
     while receive(ends[1], 1, MSG_DONTWAIT).is_ok() {}
     check_eq!(poll(ends[0], POLLOUT)?, POLLOUT);
-    Ok(())
-}
-
-fn rights_travel() -> Outcome {
-    for kind in [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET] {
-        let ends = pair(kind)?;
-        let file = create(c"f", b"0123456789")?;
-        check_eq!(send_with(ends[0], b"x", &rights(&[file, ends[0]]), 0)?, 1);
-        seek(file, 4, SEEK_SET)?;
-        close(file)?;
-        let message = receive_with(ends[1], 8, 64, 0)?;
-        check_eq!(message.data, b"x");
-        check_eq!(message.flags, 0);
-        let fds = fds_in(&message);
-        check_eq!(fds.len(), 2);
-        // The open file itself came: its offset is shared.
-        check_eq!(read_vec(fds[0], 3)?, b"456");
-        check_eq!(fcntl(fds[0], F_GETFD, 0)?, 0);
-        send_with(ends[0], b"x", &rights(&[fds[0]]), 0)?;
-        let message = receive_with(ends[1], 8, 64, MSG_CMSG_CLOEXEC)?;
-        check_eq!(message.flags, MSG_CMSG_CLOEXEC);
-        check_eq!(fcntl(fds_in(&message)[0], F_GETFD, 0)?, FD_CLOEXEC as usize);
-        // A plain read drops them; a peek gives copies.
-        send_with(ends[0], b"x", &rights(&[fds[0]]), 0)?;
-        check_eq!(fds_in(&receive_with(ends[1], 8, 64, MSG_PEEK)?).len(), 1);
-        check_eq!(fds_in(&receive_with(ends[1], 8, 64, 0)?).len(), 1);
-        send_with(ends[0], b"x", &rights(&[fds[0]]), 0)?;
-        check_eq!(read_vec(ends[1], 8)?, b"x");
-    }
-    // On a stream a message with descriptors is a bound: what follows it is not merged with it.
-    let ends = pair(SOCK_STREAM)?;
-    write(ends[0], b"a")?;
-    send_with(ends[0], b"b", &rights(&[ends[0]]), 0)?;
-    write(ends[0], b"c")?;
-    let first = receive_with(ends[1], 8, 64, 0)?;
-    let second = if first.control.is_empty() { receive_with(ends[1], 8, 64, 0)? } else { first };
-    check!(second.data.ends_with(b"b"), "{:?}", second.data);
-    check_eq!(fds_in(&second).len(), 1);
-    check_eq!(receive(ends[1], 8, 0)?, b"c");
-    Ok(())
-}
-
-fn rights_limits() -> Outcome {
-    let ends = pair(SOCK_DGRAM)?;
-    check_err!(send_with(ends[0], b"x", &rights(&[9999]), 0), EBADF);
-    check_err!(send_with(ends[0], b"x", &rights(&[-1]), 0), EBADF);
-    check_err!(send_with(ends[0], b"x", &rights(&[0; 254]), 0), EINVAL);
-    send_with(ends[0], b"x", &rights(&[ends[0]; 253]), 0)?;
-    check_eq!(fds_in(&receive_with(ends[1], 8, 2048, 0)?).len(), 253);
-    // None at all is no control message.
-    send_with(ends[0], b"x", &rights(&[]), 0)?;
-    check_eq!(receive_with(ends[1], 8, 64, 0)?.control.len(), 0);
-    let opath = open(c".", O_PATH, 0)?;
-    send_with(ends[0], b"x", &rights(&[opath]), 0)?;
-    let fd = fds_in(&receive_with(ends[1], 8, 64, 0)?)[0];
-    check_err!(read_vec(fd, 1), EBADF);
-    // No room in the table: the message comes, the descriptors do not.
-    send_with(ends[0], b"x", &rights(&[ends[0]; 2]), 0)?;
-    let status = in_child(|| {
-        let limit = rlimit { rlim_cur: 3, rlim_max: 3 };
-        let _ = c!(setrlimit(RLIMIT_NOFILE as _, &raw const limit));
-        match receive_with(ends[1], 8, 64, 0) {
-            Ok(message) if message.control.is_empty() && message.flags == MSG_CTRUNC => 0,
-            Ok(message) => 1 + message.control.len() as i32,
-            Err(Errno(errno)) => errno,
-        }
-    })?;
-    check_eq!(status, 0);
-    Ok(())
-}
-
-fn rights_truncated() -> Outcome {
-    let ends = pair(SOCK_DGRAM)?;
-    let (keep, gone) = (pipe(0)?, pipe(0)?);
-    send_with(ends[0], b"x", &rights(&[keep[1], gone[1]]), 0)?;
-    close(gone[1])?;
-    // Room for one: the other is closed.
-    let message = receive_with(ends[1], 8, 20, 0)?;
-    check_eq!(fds_in(&message).len(), 1);
-    check_eq!(message.flags, MSG_CTRUNC);
-    check_eq!(read_vec(gone[0], 1)?, b"");
-    send_with(ends[0], b"x", &rights(&[keep[1]]), 0)?;
-    let message = receive_with(ends[1], 8, 0, 0)?;
-    check_eq!((message.control.len(), message.flags), (0, MSG_CTRUNC));
-    // Those in a message that nobody reads are closed with the socket.
-    let last = pipe(0)?;
-    send_with(ends[0], b"x", &rights(&[last[1]]), 0)?;
-    close(last[1])?;
-    close(ends[0])?;
-    close(ends[1])?;
-    check_eq!(read_vec(last[0], 1)?, b"");
-    Ok(())
-}
-
-fn words(data: &[u8]) -> Vec<i32> {
-    data.chunks_exact(4).map(|word| i32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect()
-}
-
-fn ucred_bytes(pid: i32, uid: i32, gid: i32) -> Vec<u8> {
-    [pid, uid, gid].iter().flat_map(|id| id.to_ne_bytes()).collect()
-}
-
-fn credentials_travel() -> Outcome {
-    for kind in [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET] {
-        let ends = pair(kind)?;
-        check_eq!(option(ends[1], SO_PASSCRED)?, 0);
-        set_option(ends[1], SO_PASSCRED, 1)?;
-        check_eq!(option(ends[1], SO_PASSCRED)?, 1);
-        send(ends[0], b"x", 0)?;
-        let message = receive_with(ends[1], 8, 64, 0)?;
-        check_eq!(message.control.len(), 1);
-        check_eq!((message.control[0].0, message.control[0].1), (SOL_SOCKET, SCM_CREDENTIALS));
-        check_eq!(words(&message.control[0].2), [getpid(), 0, 0]);
-        // Named by the sender, who is privileged here.
-        let mine = ucred_bytes(1, 11, 12);
-        send_with(ends[0], b"x", &control(&[(SOL_SOCKET, SCM_CREDENTIALS, &mine)]), 0)?;
-        check_eq!(words(&receive_with(ends[1], 8, 64, 0)?.control[0].2), [1, 11, 12]);
-        // With descriptors: credentials first.
-        send_with(ends[0], b"x", &rights(&[ends[0]]), 0)?;
-        let kinds: Vec<i32> = receive_with(ends[1], 8, 96, 0)?.control.iter().map(|c| c.1).collect();
-        check_eq!(kinds, [SCM_CREDENTIALS, SCM_RIGHTS]);
-        // Too little room cuts it off.
-        send(ends[0], b"x", 0)?;
-        let message = receive_with(ends[1], 8, 20, 0)?;
-        check_eq!(message.flags, MSG_CTRUNC);
-        let status = crate::sysv::as_user(1000, || {
-            let as_who = |pid, uid, gid| {
-                send_with(
-                    ends[0],
-                    b"x",
-                    &control(&[(SOL_SOCKET, SCM_CREDENTIALS, &ucred_bytes(pid, uid, gid))]),
-                    0,
-                )
-            };
-            let cases = [
-                as_who(1, 1000, 1000) == Err(Errno(EPERM)),
-                as_who(getpid(), 0, 1000) == Err(Errno(EPERM)),
-                as_who(getpid(), 1000, 0) == Err(Errno(EPERM)),
-                as_who(getpid(), 1000, 1000) == Ok(1),
-            ];
-            cases.iter().position(|good| !good).map_or(0, |index| index as i32 + 1)
-        })?;
-        check_eq!(status, 0);
-        let missing = ucred_bytes(4_000_000, 0, 0);
-        check_err!(send_with(ends[0], b"x", &control(&[(SOL_SOCKET, SCM_CREDENTIALS, &missing)]), 0), ESRCH);
-    }
-    Ok(())
-}
-
-fn control_is_checked() -> Outcome {
-    let ends = pair(SOCK_DGRAM)?;
-    check_err!(send_with(ends[0], b"x", &control(&[(SOL_SOCKET, 99, b"1234")]), 0), EINVAL);
-    // Another level is another protocol's.
-    send_with(ends[0], b"x", &control(&[(SOL_SOCKET + 1, SCM_RIGHTS, b"1234")]), 0)?;
-    check_err!(send_with(ends[0], b"x", &control(&[(SOL_SOCKET, SCM_CREDENTIALS, b"1234")]), 0), EINVAL);
-    let mut long = rights(&[0]);
-    long[0] = 200;
-    check_err!(send_with(ends[0], b"x", &long, 0), EINVAL);
-    let mut short = rights(&[0]);
-    short[0] = 8;
-    check_err!(send_with(ends[0], b"x", &short, 0), EINVAL);
-    let mut header: msghdr = zeroed();
-    header.msg_control = BAD as *mut _;
-    header.msg_controllen = 24;
-    check_err!(sys!(SYS_sendmsg, ends[0], addr(&header), 0), EFAULT);
-    Ok(())
-}
-
-fn many_messages() -> Outcome {
-    let ends = pair(SOCK_DGRAM)?;
-    let texts = [&b"one"[..], b"two!", b"three"];
-    let vectors = texts.map(|text| iovec { iov_base: text.as_ptr() as *mut _, iov_len: text.len() });
-    let mut list: [mmsghdr; 3] = zeroed();
-    for (entry, vector) in list.iter_mut().zip(&vectors) {
-        entry.msg_hdr.msg_iov = std::ptr::from_ref(vector).cast_mut();
-        entry.msg_hdr.msg_iovlen = 1;
-    }
-    check_eq!(sys!(SYS_sendmmsg, ends[0], list.as_mut_ptr(), 3, 0)?, 3);
-    check_eq!(list.map(|entry| entry.msg_len), [3, 4, 5]);
-    check_eq!(sys!(SYS_sendmmsg, ends[0], list.as_mut_ptr(), 0, 0)?, 0);
-    check_err!(sys!(SYS_sendmmsg, ends[0], BAD, 1, 0), EFAULT);
-    check_err!(sys!(SYS_sendmmsg, 9999, list.as_mut_ptr(), 1, 0), EBADF);
-    check_err!(sys!(SYS_sendmmsg, pipe(0)?[0], list.as_mut_ptr(), 1, 0), ENOTSOCK);
-
-    let mut space = [[0_u8; 8]; 4];
-    let vectors: Vec<iovec> =
-        space.iter_mut().map(|room| iovec { iov_base: room.as_mut_ptr().cast(), iov_len: 8 }).collect();
-    let mut list: [mmsghdr; 4] = zeroed();
-    for (entry, vector) in list.iter_mut().zip(&vectors) {
-        entry.msg_hdr.msg_iov = std::ptr::from_ref(vector).cast_mut();
-        entry.msg_hdr.msg_iovlen = 1;
-    }
-    check_eq!(sys!(SYS_recvmmsg, ends[1], list.as_mut_ptr(), 4, MSG_WAITFORONE, 0)?, 3);
-    check_eq!(list.map(|entry| entry.msg_len), [3, 4, 5, 0]);
-    check_eq!(&space[2][..5], b"three");
-    check_err!(sys!(SYS_recvmmsg, ends[1], list.as_mut_ptr(), 4, MSG_DONTWAIT, 0), EAGAIN);
-    for _ in 0..2 {
-        write(ends[0], b"x")?;
-    }
-    check_eq!(sys!(SYS_recvmmsg, ends[1], list.as_mut_ptr(), 4, MSG_DONTWAIT, 0)?, 2);
-    // The time is looked at when a message has come.
-    write(ends[0], b"x")?;
-    let mut limit = timespec { tv_sec: 0, tv_nsec: 0 };
-    check_eq!(sys!(SYS_recvmmsg, ends[1], list.as_mut_ptr(), 4, 0, addr_mut(&mut limit))?, 1);
-    write(ends[0], b"x")?;
-    limit.tv_sec = 100;
-    check_eq!(sys!(SYS_recvmmsg, ends[1], list.as_mut_ptr(), 1, 0, addr_mut(&mut limit))?, 1);
-    check!(limit.tv_sec == 99 || limit.tv_sec == 100);
-    limit.tv_nsec = -1;
-    check_err!(sys!(SYS_recvmmsg, ends[1], list.as_mut_ptr(), 1, 0, addr_mut(&mut limit)), EINVAL);
-    check_err!(sys!(SYS_recvmmsg, ends[1], list.as_mut_ptr(), 1, 0, BAD), EFAULT);
-    check_err!(sys!(SYS_recvmmsg, 9999, list.as_mut_ptr(), 1, 0, 0), EBADF);
-    Ok(())
-}
-
-fn socket_options() -> Outcome {
-    let fd = socket(SOCK_STREAM)?;
-    let bits = [SO_REUSEADDR, SO_KEEPALIVE, SO_BROADCAST, SO_OOBINLINE, SO_DONTROUTE, SO_DEBUG];
-    for name in bits {
-        check_eq!(option(fd, name)?, 0);
-        set_option(fd, name, 5)?;
-        check_eq!(option(fd, name)?, 1);
-        set_option(fd, name, 0)?;
-        check_eq!(option(fd, name)?, 0);
-    }
-    // Twice what was asked for, and never too little.
-    set_option(fd, SO_SNDBUF, 20_000)?;
-    check_eq!(option(fd, SO_SNDBUF)?, 40_000);
-    set_option(fd, SO_SNDBUF, 1)?;
-    check_eq!(option(fd, SO_SNDBUF)?, 4608);
-    set_option(fd, SO_RCVBUF, 1)?;
-    check_eq!(option(fd, SO_RCVBUF)?, 2304);
-    set_option(fd, SO_SNDBUF, i32::MAX)?;
-    // net.core.wmem_max, doubled.
-    check!(option(fd, SO_SNDBUF)? >= 425_984);
-    set_option(fd, SO_SNDBUFFORCE, 1_000_000)?;
-    check_eq!(option(fd, SO_SNDBUF)?, 2_000_000);
-    set_option(fd, SO_RCVBUFFORCE, 1_000_000)?;
-    check_eq!(option(fd, SO_RCVBUF)?, 2_000_000);
-    check_eq!(option(fd, SO_RCVLOWAT)?, 1);
-    check_eq!(option(fd, SO_SNDLOWAT)?, 1);
-    check_eq!(option(fd, SO_ERROR)?, 0);
-    check_eq!(option(fd, SO_PRIORITY)?, 0);
-    set_option(fd, SO_PRIORITY, 6)?;
-    check_eq!(option(fd, SO_PRIORITY)?, 6);
-    check_eq!(option(fd, SO_MARK)?, 0);
-    set_option(fd, SO_MARK, 77)?;
-    check_eq!(option(fd, SO_MARK)?, 77);
-    check_eq!(option(fd, SO_PEEK_OFF)?, -1);
-    let value = linger { l_onoff: 1, l_linger: 9 };
-    sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, addr(&value), 8)?;
-    let (mut got, mut len): (linger, i32) = (zeroed(), 8);
-    sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, addr_mut(&mut got), addr_mut(&mut len))?;
-    check_eq!((got.l_onoff, got.l_linger), (1, 9));
-    let (mut cookie, mut len) = (0_u64, 8_i32);
-    sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, addr_mut(&mut cookie), addr_mut(&mut len))?;
-    check!(cookie != 0);
-    let status = crate::sysv::as_user(1000, || {
-        let cases = [
-            set_option(fd, SO_SNDBUFFORCE, 1) == Err(Errno(EPERM)),
-            set_option(fd, SO_RCVBUFFORCE, 1) == Err(Errno(EPERM)),
-            set_option(fd, SO_DEBUG, 1) == Err(Errno(EACCES)),
-            set_option(fd, SO_PRIORITY, 7) == Err(Errno(EPERM)),
-            set_option(fd, SO_PRIORITY, 6).is_ok(),
-            set_option(fd, SO_MARK, 1) == Err(Errno(EPERM)),
-        ];
-        cases.iter().position(|good| !good).map_or(0, |index| index as i32 + 1)
-    })?;
-    check_eq!(status, 0);
-    Ok(())
-}
-
-fn option_errors() -> Outcome {
-    let fd = socket(SOCK_STREAM)?;
-    let (mut value, mut len) = (0_i32, 4_i32);
-    for name in [SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ERROR, SO_ACCEPTCONN, SO_PEERCRED, SO_SNDLOWAT, 9999] {
-        check_err!(set_option(fd, name, 1), ENOPROTOOPT);
-    }
-    check_err!(option(fd, 9999), ENOPROTOOPT);
-    check_err!(sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), BAD), EFAULT);
-    check_err!(sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, BAD, addr_mut(&mut len)), EFAULT);
-    len = -1;
-    check_err!(
-        sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), addr_mut(&mut len)),
-        EINVAL
-    );
-    // As much of the value as there is room for.
-    len = 1;
-    value = -1;
-    sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), addr_mut(&mut len))?;
-    check_eq!((value.to_ne_bytes(), len), ([1, 0xff, 0xff, 0xff], 1));
-    len = 100;
-    sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, addr_mut(&mut value), addr_mut(&mut len))?;
-    check_eq!((value, len), (1, 4));
-    check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, addr(&value), 3), EINVAL);
-    check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, addr(&value), -1_i32), EINVAL);
-    check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, BAD, 4), EFAULT);
-    check_err!(sys!(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, addr(&value), 4), EINVAL);
-    check_err!(set_option(9999, SO_REUSEADDR, 1), EBADF);
-    check_err!(set_option(pipe(0)?[0], SO_REUSEADDR, 1), ENOTSOCK);
-    check_err!(option(9999, SO_TYPE), EBADF);
-    check_err!(option(pipe(0)?[0], SO_TYPE), ENOTSOCK);
-    check_err!(sys!(SYS_setsockopt, fd, IPPROTO_TCP, 1, addr(&value), 4), EOPNOTSUPP);
-    check_err!(
-        sys!(SYS_getsockopt, fd, IPPROTO_TCP, 1, addr_mut(&mut value), addr_mut(&mut len)),
-        EOPNOTSUPP
-    );
-    Ok(())
-}
-
-fn credentials_of(fd: i32) -> SysResult<Vec<i32>> {
-    let (mut got, mut len) = ([0_u8; 12], 12_i32);
-    sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, got.as_mut_ptr(), addr_mut(&mut len))?;
-    Ok(words(&got[..len as usize]))
-}
-
-fn peer_credentials() -> Outcome {
-    let ends = pair(SOCK_STREAM)?;
-    check_eq!(credentials_of(ends[0])?, [getpid(), 0, 0]);
-    check_eq!(credentials_of(socket(SOCK_STREAM)?)?, [0, -1, -1]);
-    let server = listener(SOCK_STREAM, b"s\0", 5)?;
-    sys!(SYS_fchmodat, CWD, c"s".as_ptr(), 0o777)?;
-    let hold = pipe(0)?;
-    let child = fork(|| {
-        let _ = sys!(SYS_setresgid, 1001, 1001, 1001);
-        let _ = sys!(SYS_setresuid, 1000, 1000, 1000);
-        let done = socket(SOCK_STREAM).and_then(|fd| {
-            connect(fd, b"s\0")?;
-            read_vec(hold[0], 1)?;
-            credentials_of(fd)
-        });
-        // Who listened, not who accepted.
-        i32::from(done != Ok(vec![parent(), 0, 0]))
-    })?;
-    let fd = accept(server)?;
-    check_eq!(credentials_of(fd)?, [child, 1000, 1001]);
-    write(hold[1], b"x")?;
-    check_eq!(wait_exit(child)?, 0);
-    // They stay those of the time of connecting.
-    check_eq!(credentials_of(fd)?[1..], [1000, 1001]);
-    Ok(())
-}
-
-fn parent() -> i32 {
-    sys!(SYS_getppid).unwrap_or(0) as i32
-}
-
-fn peer_pidfd() -> Outcome {
-    const SO_PEERPIDFD: i32 = 77;
-    let ends = pair(SOCK_STREAM)?;
-    let fd = option(ends[0], SO_PEERPIDFD)?;
-    check!(slurp_fdinfo(fd)?.lines().any(|line| line == format!("Pid:\t{}", getpid())));
-    check_eq!(fcntl(fd, F_GETFD, 0)?, FD_CLOEXEC as usize);
-    check_err!(option(socket(SOCK_STREAM)?, SO_PEERPIDFD), ENODATA);
-    Ok(())
-}
-
-fn slurp_fdinfo(fd: i32) -> SysResult<String> {
-    let path = std::ffi::CString::new(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
-    slurp(&path)
-}
-
-fn message_errors() -> Outcome {
-    let ends = pair(SOCK_STREAM)?;
-    let mut header: msghdr = zeroed();
-    check_err!(sys!(SYS_sendmsg, ends[0], BAD, 0), EFAULT);
-    check_err!(sys!(SYS_recvmsg, ends[0], BAD, 0), EFAULT);
-    header.msg_iovlen = 1025;
-    check_err!(sys!(SYS_sendmsg, ends[0], addr(&header), 0), EMSGSIZE);
-    check_err!(sys!(SYS_recvmsg, ends[0], addr(&header), 0), EMSGSIZE);
-    header.msg_iovlen = 1;
-    header.msg_iov = BAD as *mut _;
-    check_err!(sys!(SYS_sendmsg, ends[0], addr(&header), 0), EFAULT);
-    let name = address(b"x");
-    header = zeroed();
-    header.msg_name = name.as_ptr() as *mut _;
-    header.msg_namelen = u32::MAX;
-    check_err!(sys!(SYS_sendmsg, ends[0], addr(&header), 0), EINVAL);
-    check_err!(sys!(SYS_sendmsg, 9999, addr(&header), 0), EBADF);
-    check_err!(sys!(SYS_recvmsg, 9999, addr(&header), 0), EBADF);
-    check_err!(sys!(SYS_sendmsg, pipe(0)?[0], addr(&header), 0), ENOTSOCK);
-    check_err!(sys!(SYS_recvmsg, pipe(0)?[0], addr(&header), 0), ENOTSOCK);
-    check_err!(sys!(SYS_sendto, ends[0], BAD, 8, 0, 0, 0), EFAULT);
-    write(ends[0], b"abc")?;
-    check_err!(sys!(SYS_recvfrom, ends[1], BAD, 8, 0, 0, 0), EFAULT);
-    check_eq!(receive(ends[1], 8, 0)?, b"abc");
-    check_err!(sys!(SYS_sendto, 9999, name.as_ptr(), 1, 0, 0, 0), EBADF);
-    check_err!(sys!(SYS_recvfrom, pipe(0)?[0], name.as_ptr(), 1, 0, 0, 0), ENOTSOCK);
-    Ok(())
-}
-
-fn sockets_in_flight_are_freed() -> Outcome {
-    let canary = pipe(0)?;
-    // Each end is in the other's queue, and so is the canary: nobody can ever receive them.
-    for kind in [SOCK_STREAM, SOCK_DGRAM] {
-        let ends = pair(kind)?;
-        send_with(ends[0], b"x", &rights(&[ends[0], canary[1]]), 0)?;
-        send_with(ends[1], b"x", &rights(&[ends[1]]), 0)?;
-        close(ends[0])?;
-        close(ends[1])?;
-    }
-    close(canary[1])?;
-    // Collecting begins when a socket is closed, or with another one sent.
-    let mut event = pollfd { fd: canary[0], events: POLLIN, revents: 0 };
-    let freed = eventually(|| {
-        let _ = pair(SOCK_STREAM).and_then(|other| {
-            send_with(other[0], b"x", &rights(&[other[1]]), 0)?;
-            close(other[0])?;
-            close(other[1])
-        });
-        let none = timespec { tv_sec: 0, tv_nsec: 0 };
-        let _ = sys!(SYS_ppoll, addr_mut(&mut event), 1, addr(&none), 0, 0);
-        event.revents & POLLHUP != 0
-    });
-    check!(freed);
-    Ok(())
-}
-
-fn bytes_waiting() -> Outcome {
-    const SIOCOUTQ: u64 = 0x5411;
-    let ends = pair(SOCK_STREAM)?;
-    let waiting = |fd: i32, request: u64| -> SysResult<i32> {
-        let mut count = -1_i32;
-        sys!(SYS_ioctl, fd, request, addr_mut(&mut count))?;
-        Ok(count)
-    };
-    check_eq!(waiting(ends[1], FIONREAD as u64)?, 0);
-    check_eq!(waiting(ends[0], SIOCOUTQ)?, 0);
-    write(ends[0], b"12345")?;
-    write(ends[0], b"678")?;
-    check_eq!(waiting(ends[1], FIONREAD as u64)?, 8);
-    check!(waiting(ends[0], SIOCOUTQ)? >= 8);
-    let ends = pair(SOCK_DGRAM)?;
-    write(ends[0], b"12345")?;
-    write(ends[0], b"678")?;
-    // The next one's alone.
-    check_eq!(waiting(ends[1], FIONREAD as u64)?, 5);
-    let server = listener(SOCK_STREAM, b"s\0", 1)?;
-    check_err!(waiting(server, FIONREAD as u64), EINVAL);
-    check_err!(sys!(SYS_ioctl, ends[0], FIONREAD, BAD), EFAULT);
     Ok(())
 }

@@ -34,6 +34,9 @@ macro_rules! step {
     }};
 }
 
+mod watch;
+use watch::{dnotify, fanotify, handle, inotify_events, keys, lease, policy, trace};
+
 macro_rules! workloads {
     ($($name:literal: $setup:ident, $run:ident;)*) => {
         /// All of them.
@@ -67,6 +70,14 @@ workloads! {
     "timerfd": nothing, timerfd;
     "signalfd": nothing, signalfd;
     "inotify": clean_names, inotify;
+    "inotify-events": clean_names, inotify_events;
+    "fanotify": clean_names, fanotify;
+    "dnotify": clean_names, dnotify;
+    "lease": clean_names, lease;
+    "handle": clean_names, handle;
+    "keys": nothing, keys;
+    "policy": nothing, policy;
+    "trace": nothing, trace;
     "signals": nothing, signals;
     "timers": nothing, timers;
     "itimer": nothing, itimer;

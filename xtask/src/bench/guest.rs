@@ -23,9 +23,9 @@ const FAIR: &str = "mitigations=off init_on_alloc=0 init_on_free=0 apparmor=0 se
 const MEMORY_KIB: f64 = 256.0 * 1024.0;
 const LIMIT: Duration = Duration::from_secs(900);
 
-fn machine(arch: Arch, kernel: &Path) -> Machine {
+fn machine(arch: Arch, kernel: &Path, cpus: u32) -> Machine {
     let mut machine = Machine::new(arch, kernel).append(FAIR);
-    machine.smp = "1".into();
+    machine.smp = cpus.to_string();
     machine.memory = "256M".into();
     if arch == Arch::X86_64 {
         machine.cpu = "max,-erms,-fsrm".into();
@@ -33,10 +33,10 @@ fn machine(arch: Arch, kernel: &Path) -> Machine {
     machine
 }
 
-/// Boots `archive` and returns what the program in it prints; `rows` selects, empty for all.
-pub fn rows(arch: Arch, name: &str, kernel: &Path, archive: &Path, rows: &str) -> Result<Numbers> {
-    let step = Step::new(format!("measure {name} on {arch}"));
-    let machine = machine(arch, kernel)
+/// Boots `archive` on `cpus` CPUs and returns what the program in it prints; `rows` selects, empty for all.
+pub fn rows(arch: Arch, name: &str, kernel: &Path, archive: &Path, rows: &str, cpus: u32) -> Result<Numbers> {
+    let step = Step::new(format!("measure {name} on {arch}, {cpus} CPU"));
+    let machine = machine(arch, kernel, cpus)
         .initrd(archive)
         .append("quiet loglevel=1")
         .append(&format!("bench_rows={rows}"))
@@ -44,7 +44,7 @@ pub fn rows(arch: Arch, name: &str, kernel: &Path, archive: &Path, rows: &str) -
         .args(["-rtc", "base=2024-01-01T00:00:00,clock=vm"]);
     let mut session = machine.start(LIMIT)?;
     let waited = session.wait_for("\nend", LIMIT);
-    let log = paths::output(arch)?.join(format!("bench-{}.log", name.to_lowercase()));
+    let log = paths::output(arch)?.join(format!("bench-{}-{cpus}.log", name.to_lowercase()));
     std::fs::write(&log, &session.log)?;
     if waited != Waited::Found {
         bail!("the benchmark did not come to its end on {name} (log: {})", log.display());
@@ -53,7 +53,7 @@ pub fn rows(arch: Arch, name: &str, kernel: &Path, archive: &Path, rows: &str) -
     let mut numbers = Numbers::new();
     for line in session.text().lines() {
         let line = line.trim();
-        if let Some(value) = line.strip_prefix("init ") {
+        if let Some(value) = line.strip_prefix("init ").filter(|_| cpus == 1) {
             numbers.extend(parse(&format!("{BOOT} {value}")));
         } else if let Some(row) = line.strip_prefix("row ") {
             numbers.extend(parse(row));
@@ -65,7 +65,7 @@ pub fn rows(arch: Arch, name: &str, kernel: &Path, archive: &Path, rows: &str) -
 /// Boots the default system and returns the memory in use when its shell waits.
 pub fn memory(arch: Arch, name: &str, kernel: &Path) -> Result<Numbers> {
     let step = Step::new(format!("memory of {name} on {arch}"));
-    let machine = machine(arch, kernel).initrd(initramfs::shell(arch)?).append("quiet loglevel=1");
+    let machine = machine(arch, kernel, 1).initrd(initramfs::shell(arch)?).append("quiet loglevel=1");
     let limit = Duration::from_secs(180);
     let mut session = machine.start(limit)?;
     let asked = session.wait_for("# ", limit) == Waited::Found;

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: Karst and Debian's Linux 6.12 side by side, counted in guest instructions.
 //!
 //! Both kernels boot the same archive on the same machine: one CPU, 256 MiB, `-icount shift=0`,
-//! under which one nanosecond of virtual time is one instruction and a run repeats within 1 %.
+//! under which one nanosecond of virtual time is one instruction and a run repeats within 1 %. Two
+//! more boots, on two and four CPUs, count what all CPUs spend together.
 //! QEMU counts every byte of a `rep` string instruction, so the CPU does not offer the fast
 //! ones; Linux runs without the hardening that Karst does not have.
 
@@ -65,7 +66,18 @@ fn archive(arch: Arch, program: &[u8]) -> Result<PathBuf> {
 
 /// All numbers of one kernel, in the order of the program. Memory is only measured with all rows.
 fn measure(args: &Args, name: &str, kernel: &Path, archive: &Path) -> Result<guest::Numbers> {
-    let mut numbers = guest::rows(args.arch, name, kernel, archive, &args.rows)?;
+    let mut numbers = guest::Numbers::new();
+    let chosen: Vec<&str> = args.rows.split(',').filter(|row| !row.is_empty()).collect();
+    for cpus in [1, 2, 4] {
+        // Rows of several CPUs end with their number.
+        let here = |row: &&str| match row.strip_prefix("scale_") {
+            Some(row) => row.ends_with(&format!("_{cpus}")),
+            None => cpus == 1,
+        };
+        if chosen.is_empty() || chosen.iter().any(here) {
+            numbers.extend(guest::rows(args.arch, name, kernel, archive, &args.rows, cpus)?);
+        }
+    }
     if args.rows.is_empty() {
         numbers.extend(guest::memory(args.arch, name, kernel)?);
     }

@@ -1,7 +1,7 @@
 //! Which guest tests make which system calls: read from the text of `tests/guest`.
 //!
 //! A function makes a call if it names its `SYS_` constant, calls the C library's function of that name through `c!`,
-//! or calls a function of the test program that does. Only functions in a `tests!` list are tests.
+//! or calls a function or macro of the test program that does. Only functions in a `tests!` list are tests.
 
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -63,7 +63,7 @@ fn functions_of(file: &str, text: &str, is_call: &impl Fn(&str) -> bool) -> Vec<
         for (word, rest) in words(line) {
             if let Some(call) = word.strip_prefix("SYS_") {
                 function.calls.insert(call.to_string());
-            } else if rest.starts_with('(') || rest.starts_with("::<") {
+            } else if ["(", "::<", "!("].iter().any(|mark| rest.starts_with(mark)) {
                 if line.contains(&format!("c!({word}(")) && is_call(word) {
                     function.calls.insert(word.to_string());
                 }
@@ -74,7 +74,7 @@ fn functions_of(file: &str, text: &str, is_call: &impl Fn(&str) -> bool) -> Vec<
     functions
 }
 
-/// The name of the function that begins on `line`, if one does: those at the margin, and methods.
+/// The name of the function or macro that begins on `line`, if one does: those at the margin, and methods.
 fn function_name(line: &str) -> Option<&str> {
     let trimmed = line.trim_start();
     if line.len() - trimmed.len() > 4 {
@@ -83,8 +83,8 @@ fn function_name(line: &str) -> Option<&str> {
     let trimmed = ["pub(crate) ", "pub ", "const ", "unsafe "]
         .iter()
         .fold(trimmed, |rest, word| rest.strip_prefix(word).unwrap_or(rest));
-    let rest = trimmed.strip_prefix("fn ")?;
-    rest.split(['(', '<']).next()
+    let rest = trimmed.strip_prefix("fn ").or_else(|| trimmed.strip_prefix("macro_rules! "))?;
+    rest.split(['(', '<', ' ']).next()
 }
 
 /// The identifiers of `line`, each with what follows it.
@@ -140,13 +140,14 @@ mod tests {
 
     #[test]
     fn helpers_pass_their_calls_on() {
-        let text = "tests![one, two];\nfn one() -> Outcome {\n    opened();\n}\nfn opened() -> R {\n    sys!(SYS_openat, 1)\n}\n\
+        let text = "tests![one, two, three];\nmacro_rules! ctl {\n    () => { sys!(SYS_keyctl) };\n}\nfn three() -> Outcome {\n    ctl!(1);\n}\nfn one() -> Outcome {\n    opened();\n}\nfn opened() -> R {\n    sys!(SYS_openat, 1)\n}\n\
                     fn two() -> Outcome {\n    c!(fork())?; // SYS_read is not made\n}\n";
         let mut functions = functions_of("f", text, &|name| name == "fork");
         close(&mut functions);
         let calls = |name: &str| functions.iter().find(|f| f.name == name).map(|f| f.calls.clone());
         assert_eq!(calls("one"), Some(BTreeSet::from(["openat".to_string()])));
         assert_eq!(calls("two"), Some(BTreeSet::from(["fork".to_string()])));
-        assert_eq!(functions.iter().filter(|f| f.is_test).count(), 2);
+        assert_eq!(calls("three"), Some(BTreeSet::from(["keyctl".to_string()])));
+        assert_eq!(functions.iter().filter(|f| f.is_test).count(), 3);
     }
 }

@@ -95,6 +95,21 @@ const UNIMPLEMENTED: [&str; 18] = [
     "vserver",
 ];
 
+/// Calls that a Linux without some part of it does not have either, and that part: what is out of Karst's scope.
+const NOT_CONFIGURED: [(&str, &str); 11] = [
+    ("acct", "CONFIG_BSD_PROCESS_ACCT"),
+    ("bpf", "CONFIG_BPF_SYSCALL"),
+    ("delete_module", "CONFIG_MODULES"),
+    ("finit_module", "CONFIG_MODULES"),
+    ("init_module", "CONFIG_MODULES"),
+    ("kexec_file_load", "CONFIG_KEXEC_FILE"),
+    ("kexec_load", "CONFIG_KEXEC"),
+    ("modify_ldt", "CONFIG_MODIFY_LDT_SYSCALL"),
+    ("perf_event_open", "CONFIG_PERF_EVENTS"),
+    ("swapoff", "CONFIG_SWAP"),
+    ("swapon", "CONFIG_SWAP"),
+];
+
 /// A function that carries `#[syscall(NAME)]`.
 #[derive(Clone)]
 struct Declared {
@@ -187,9 +202,14 @@ fn page(calls: &[Call], counts: &[String; 2]) -> String {
     );
     for call in calls {
         let [x86, generic] = &call.numbers;
-        let state = match call.declared.as_ref().and_then(|declared| declared.missing.as_ref()) {
-            Some(missing) => format!("partial: {missing}"),
-            None => call.state().to_string(),
+        let missing = call.declared.as_ref().and_then(|declared| declared.missing.as_ref());
+        let without = NOT_CONFIGURED.iter().find(|(name, _)| *name == call.name);
+        let state = match (missing, without) {
+            (Some(missing), _) => format!("partial: {missing}"),
+            (None, Some((_, option))) if call.declared.is_none() => {
+                format!("absent: as Linux without `{option}`")
+            }
+            _ => call.state().to_string(),
         };
         let file = call
             .declared

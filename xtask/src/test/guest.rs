@@ -20,7 +20,10 @@ const LIMIT: Duration = Duration::from_secs(900);
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let program = build::guest(context.arch, "guest-tests")?;
     let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?))?;
-    let machine = context.machine().initrd(initrd).append("quiet loglevel=1");
+    let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
+    if context.debug {
+        machine = machine.append("kmemleak=on");
+    }
     let seen = boot(context, report, machine.clone(), "guest", &context.filter)?;
     for name in known_fails(context)?
         .iter()
@@ -100,6 +103,14 @@ fn boot(
                 report.fail(&full, why);
             }
         }
+    }
+    // Lost memory, as the harness found it at the end.
+    if context.debug && !text.lines().any(|line| line.trim_end() == "searched for lost memory") {
+        report.fail(&format!("{} {part} searches for lost memory", context.label()), "it did not");
+    }
+    let lost: Vec<&str> = text.lines().filter(|line| line.starts_with("kmemleak: ")).collect();
+    if !lost.is_empty() {
+        report.fail(&format!("{} {part} leaks no memory", context.label()), &lost.join("\n"));
     }
     let complete =
         text.lines().any(|line| line.trim_end().ends_with(" failed") && line.contains(" passed, "));

@@ -3,10 +3,12 @@
 //! Parts, each a module with one `run` function that records its results in a [`Report`]:
 //! [`guest`] (system call families), [`matrix`] (machines and initramfs kinds), [`busybox`]
 //! (a script over the applets, compared with what Linux printed), [`shell`] (an interactive
-//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debuggers`] (strace and gdb).
+//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debuggers`] (strace and gdb),
+//! [`fuzz`] (random calls).
 
 mod busybox;
 mod debuggers;
+mod fuzz;
 mod guest;
 mod languages;
 mod matrix;
@@ -69,6 +71,8 @@ enum Part {
     Languages,
     /// Debian's strace and gdb
     Debuggers,
+    /// Random system calls, with debug checks
+    Fuzz,
 }
 
 /// How a part that boots a guest is run.
@@ -80,6 +84,8 @@ pub struct Context {
     pub arch: Arch,
     /// Kernel to boot.
     pub kernel: PathBuf,
+    /// Whether it has debug assertions.
+    pub debug: bool,
     /// Whether that is Linux.
     pub oracle: bool,
     /// Record expected output instead of comparing.
@@ -133,19 +139,21 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         };
         let context = Context {
             arch,
+            debug: args.debug && !args.oracle,
             kernel,
             oracle: args.oracle,
             bless: args.bless,
             filter: args.filter.clone(),
             verbose: args.verbose,
         };
-        let parts: [(Part, RunPart); 6] = [
+        let parts: [(Part, RunPart); 7] = [
             (Part::Guest, guest::run),
             (Part::Matrix, matrix::run),
             (Part::Busybox, busybox::run),
             (Part::Shell, shell::run),
             (Part::Languages, languages::run),
             (Part::Debuggers, debuggers::run),
+            (Part::Fuzz, fuzz::run),
         ];
         for (part, run) in parts {
             if wanted(part) {

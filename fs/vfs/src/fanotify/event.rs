@@ -1,11 +1,11 @@
 //! What an event becomes: which of the marks matter, what is remembered of it, and which events are the same.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::fanotify::init;
 use abi::{Errno, Result};
+use mm::fallible::try_arc;
 
 use super::Who;
 use super::permission::Permission;
@@ -124,8 +124,8 @@ fn name_of(bytes: &[u8]) -> Result<Vec<u8>> {
     crate::util::try_to_vec(bytes)
 }
 
-fn identify(dentry: &Arc<Dentry>) -> Option<Fid> {
-    dentry.inode().map(|inode| export::encode(inode, Some(dentry)))
+fn identify(dentry: &Arc<Dentry>) -> Result<Fid> {
+    export::encode(dentry.inode().ok_or(Errno::ENOENT)?, Some(dentry))
 }
 
 /// What to remember of `event` for a group with `flags`.
@@ -137,7 +137,7 @@ pub(super) fn remember(flags: u32, mask: u32, event: &Event<'_>, matched: Matche
     if fid_mode == 0 {
         let path = event.data.path().ok_or(Errno::ENOENT)?.clone();
         return Ok(if mask & mask::PERM != 0 {
-            What::Permission(Arc::new(Permission::new(path)))
+            What::Permission(try_arc(Permission::new(path))?)
         } else {
             What::Path(path)
         });
@@ -148,22 +148,23 @@ pub(super) fn remember(flags: u32, mask: u32, event: &Event<'_>, matched: Matche
     let own = || export::encode(inode, event.data.dentry());
     // The directory that an event is about: that of the names, or itself.
     let dir = match event.dir {
-        Some(dir) if dirent || !inode.is_dir() => identify(dir),
-        _ if !dirent && inode.is_dir() => Some(own()),
-        other => other.and_then(identify),
+        _ if fid_mode & init::REPORT_DIR_FID == 0 => None,
+        _ if !dirent && inode.is_dir() => Some(own()?),
+        Some(dir) if dir.inode().is_some() => Some(identify(dir)?),
+        _ => None,
     };
-    let Some(dir) = dir.filter(|_| fid_mode & init::REPORT_DIR_FID != 0) else {
+    let Some(dir) = dir else {
         // Changes of names are told of the directory, unless the target is asked for.
         let of_directory = dirent && fid_mode & init::REPORT_TARGET_FID == 0;
-        let fid = if of_directory { event.dir.and_then(identify) } else { Some(own()) };
-        return Ok(What::Object(Identity { fsid, fid: fid.ok_or(Errno::ENOENT)? }));
+        let fid = if of_directory { identify(event.dir.ok_or(Errno::ENOENT)?) } else { own() };
+        return Ok(What::Object(Identity { fsid, fid: fid? }));
     };
     let wants_child = match dirent {
         true => fid_mode & init::REPORT_TARGET_FID != 0,
         false => fid_mode & init::REPORT_FID != 0 && !event.is_dir(),
     };
     let is_self = !dirent && inode.is_dir();
-    let child = (wants_child && !is_self).then(own);
+    let child = if wants_child && !is_self { Some(own()?) } else { None };
     let named = fid_mode & init::REPORT_NAME != 0 && (dirent || !event.is_dir());
     let name = event.name.filter(|_| named);
     let (mut reported, mut moved) = ((Some(dir), name), None);
@@ -173,7 +174,7 @@ pub(super) fn remember(flags: u32, mask: u32, event: &Event<'_>, matched: Matche
         }
         if matched.sb || matched.new_directory {
             let (to, name) = event.moved.ok_or(Errno::ENOENT)?;
-            moved = Some((identify(to).ok_or(Errno::ENOENT)?, name_of(name)?));
+            moved = Some((identify(to)?, name_of(name)?));
         }
     }
     if reported.1.is_none() && moved.is_none() && child.is_none() {

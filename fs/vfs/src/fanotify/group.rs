@@ -1,7 +1,6 @@
 //! The instance: its queue, and the file operations.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,6 +12,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::IovIter;
+use mm::fallible::{SortedMap, TryCollect, TryDeque, TryVec, try_arc_cyclic};
 use mm::user::UserPtr;
 use sched::mutex::Mutex;
 use sched::wait::{Wait, WaitQueue};
@@ -34,10 +34,11 @@ const MERGE_DEPTH: usize = 128;
 
 #[derive(Default)]
 pub(super) struct State {
+    /// With room for one more: the overflow.
     queue: VecDeque<FanEvent>,
     /// Questions that were read, by the descriptor that the reader got.
     asked: Vec<(i32, Arc<Permission>)>,
-    pub(super) marks: BTreeMap<u64, Arc<Mark>>,
+    pub(super) marks: SortedMap<u64, Arc<Mark>>,
     /// The queue is full, and says so.
     overflowed: bool,
     /// The instance is closed: nothing is queued any more.
@@ -95,32 +96,56 @@ pub fn fanotify_init(cred: &Arc<Credentials>, flags: u32, file_flags: u32) -> Re
         return Err(Errno::EINVAL);
     }
     let uid = cred.euid.0;
-    if !FANOTIFY_GROUPS.charge(uid) {
-        return Err(Errno::EMFILE);
-    }
+    let mut state = State::default();
+    state.queue.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    FANOTIFY_GROUPS.charge(uid, Errno::EMFILE)?;
     let limit = match has(init::UNLIMITED_QUEUE) {
         true => usize::MAX,
         false => MAX_QUEUED_EVENTS.load(Ordering::Relaxed) as usize,
     };
-    let group = Arc::new_cyclic(|me| Fanotify {
+    let group = try_arc_cyclic(|me| Fanotify {
         me: me.clone(),
         flags,
         unprivileged,
         file_flags: file_flags | raw::O_LARGEFILE,
         limit,
         uid,
-        state: SpinLock::new(State::default()),
+        state: SpinLock::new(state),
         marking: Mutex::new(()),
         readable: WaitQueue::new(),
         answers: WaitQueue::new(),
-    });
+    })
+    .inspect_err(|_| FANOTIFY_GROUPS.uncharge(uid, 1))?;
     if class == init::CLASS_CONTENT | init::CLASS_PRE_CONTENT {
-        // Dropping the file below would give it back; there is none yet.
-        FANOTIFY_GROUPS.uncharge(uid, 1);
         return Err(Errno::EINVAL);
     }
     let nonblock = if has(init::NONBLOCK) { raw::O_NONBLOCK } else { 0 };
     anon::anon_file_seekable(cred, "[fanotify]", FileImpl::Shared(group), raw::O_RDWR | nonblock)
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushed {
+    /// It is in the queue itself.
+    Queued,
+    /// It says nothing new, or the queue is full or closed.
+    Not,
+    /// There was no memory for it.
+    Lost,
+}
+
+impl State {
+    /// Says, once, that events were lost.
+    fn overflow(&mut self) {
+        if !self.overflowed && !self.closed {
+            self.overflowed = true;
+            self.queue.push_back_reserved(FanEvent {
+                mask: mask::Q_OVERFLOW,
+                who: None,
+                what: What::Overflow,
+            });
+        }
+    }
 }
 
 impl Fanotify {
@@ -133,42 +158,50 @@ impl Fanotify {
         }
     }
 
-    /// Queues an event, or joins it with one that is queued; whether it is in the queue itself.
-    fn push(&self, event: FanEvent) -> bool {
-        let joined;
+    /// Queues an event, or joins it with one that is queued.
+    fn push(&self, event: FanEvent) -> Pushed {
         let mut left = None;
-        {
+        let pushed = {
             let mut state = self.state.lock();
             if state.closed {
-                return false;
+                return Pushed::Not;
             }
-            let full = state.queue.len() >= self.limit || state.queue.try_reserve(2).is_err();
-            if full {
-                joined = true;
+            if state.queue.len() >= self.limit {
                 // An operation that waits is not lost, it goes on.
-                if !state.overflowed && state.queue.try_reserve(1).is_ok() {
-                    state.overflowed = true;
-                    state.queue.push_back(FanEvent {
-                        mask: mask::Q_OVERFLOW,
-                        who: None,
-                        what: What::Overflow,
-                    });
-                }
+                state.overflow();
                 left = Some(event);
+                Pushed::Not
             } else if let Some(old) =
                 state.queue.iter_mut().rev().take(MERGE_DEPTH).find(|old| old.absorbs(&event))
             {
                 old.mask |= event.mask;
-                joined = true;
                 left = Some(event);
+                Pushed::Not
+            } else if state.queue.try_reserve(2).is_ok() {
+                state.queue.push_back_reserved(event);
+                Pushed::Queued
             } else {
-                state.queue.push_back(event);
-                joined = false;
+                left = Some(event);
+                Pushed::Lost
             }
-        }
+        };
         drop(left);
+        self.wake();
+        pushed
+    }
+
+    fn wake(&self) {
         self.readable.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
-        !joined
+    }
+
+    /// There is no memory for an event with `mask`. What waits is refused, so that nothing is missed; of anything else the reader
+    /// hears that it was lost.
+    fn lost(&self, mask: u32) -> Result<()> {
+        if mask & mask::PERM == 0 {
+            self.state.lock().overflow();
+            self.wake();
+        }
+        Err(Errno::ENOMEM)
     }
 
     /// Takes the next event if its records fit `room` bytes.
@@ -206,14 +239,18 @@ impl Fanotify {
         Some(state.asked.remove(at).1)
     }
 
-    /// A reader got the question as descriptor `fd`.
-    pub(super) fn ask(&self, fd: i32, question: &Arc<Permission>) -> bool {
+    /// A reader gets the question as descriptor `fd`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn ask(&self, fd: i32, question: &Arc<Permission>) -> Result<()> {
         let mut state = self.state.lock();
-        if state.closed || state.asked.try_reserve(1).is_err() {
-            return false;
+        if state.closed {
+            return Err(Errno::ENOMEM);
         }
-        state.asked.push((fd, question.clone()));
-        true
+        state.asked.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        state.asked.push_reserved((fd, question.clone()));
+        Ok(())
     }
 
     /// One of its marks is gone.
@@ -234,8 +271,7 @@ impl Group for Fanotify {
         }
         let what = match remember(self.flags, mask, event, matched) {
             Ok(what) => what,
-            // Without memory access is denied, so that nothing is missed.
-            Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
+            Err(Errno::ENOMEM) => return self.lost(mask),
             Err(_) => return Ok(()),
         };
         let actor = if self.flags & init::REPORT_TID != 0 { Actor::Thread } else { Actor::Process };
@@ -244,9 +280,9 @@ impl Group for Fanotify {
             What::Permission(question) => Some(question.clone()),
             _ => None,
         };
-        let queued = self.push(FanEvent { mask, who, what });
-        match question {
-            Some(question) if queued => self.wait_for_answer(&question),
+        match (self.push(FanEvent { mask, who, what }), question) {
+            (Pushed::Queued, Some(question)) => self.wait_for_answer(&question),
+            (Pushed::Lost, _) => self.lost(mask),
             _ => Ok(()),
         }
     }
@@ -308,8 +344,8 @@ impl FileOps for Fanotify {
     fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
         let flags = self.flags;
         writeln!(out, "fanotify flags:{flags:x} event-flags:{:x}", self.file_flags)?;
-        let marks: Vec<Arc<Mark>> = self.state.lock().marks.values().rev().cloned().collect();
-        for mark in marks {
+        let marks = self.state.lock().marks.values().rev().cloned().try_collect_vec();
+        for mark in marks.map_err(|_| fmt::Error)? {
             let mut bits = 0;
             for (flag, bit) in [
                 (MarkFlags::SURV_MODIFY, mark_flags::IGNORED_SURV_MODIFY),
@@ -363,6 +399,11 @@ impl FileOps for Fanotify {
         if self.flags & init::UNLIMITED_MARKS == 0 {
             FANOTIFY_MARKS.uncharge(self.uid, marks.len() as u32);
         }
+    }
+}
+
+impl Drop for Fanotify {
+    fn drop(&mut self) {
         FANOTIFY_GROUPS.uncharge(self.uid, 1);
     }
 }

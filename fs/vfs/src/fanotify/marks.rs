@@ -1,5 +1,4 @@
 //! `fanotify_mark(2)`.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::{Arc, Weak};
 
@@ -245,23 +244,22 @@ impl Request<'_> {
 
     fn make(&self, group: &Weak<dyn Group>, object: &Object) -> Result<()> {
         let limited = self.group.flags & init::UNLIMITED_MARKS == 0;
-        if limited && !FANOTIFY_MARKS.charge(self.group.uid) {
-            return Err(Errno::ENOSPC);
+        if limited {
+            FANOTIFY_MARKS.charge(self.group.uid, Errno::ENOSPC)?;
         }
         let blank = Interest { mask: 0, ignore: 0, flags: MarkFlags::EVICTABLE };
         let wanted = self.added_to(blank);
-        match mark::attach(group, self.group.priority(), object, wanted, 0) {
-            Ok(mark) => {
-                self.group.state.lock().marks.insert(mark.id(), mark.clone());
-                Ok(())
+        let made = mark::attach(group, self.group.priority(), object, wanted, 0).and_then(|mark| {
+            let kept = self.group.state.lock().marks.try_insert(mark.id(), mark.clone());
+            if kept.is_err() {
+                mark::detach(&mark);
             }
-            Err(error) => {
-                if limited {
-                    FANOTIFY_MARKS.uncharge(self.group.uid, 1);
-                }
-                Err(error)
-            }
+            kept.map(drop).map_err(Errno::from)
+        });
+        if limited && made.is_err() {
+            FANOTIFY_MARKS.uncharge(self.group.uid, 1);
         }
+        made
     }
 
     fn extend(&self, mark: &Arc<Mark>) -> Result<()> {
@@ -299,8 +297,11 @@ impl Request<'_> {
     /// Removes all marks of one kind.
     fn flush(&self) {
         let _one_at_a_time = self.group.marking.lock();
-        let marks: alloc::vec::Vec<Arc<Mark>> = self.group.state.lock().marks.values().cloned().collect();
-        for mark in marks {
+        let mut from = 0;
+        let next =
+            |from| self.group.state.lock().marks.range_from(&from).next().map(|(_, mark)| mark.clone());
+        while let Some(mark) = next(from) {
+            from = mark.id() + 1;
             let kind = match mark.object() {
                 Some(Object::Mount(_)) => flag::MOUNT,
                 Some(Object::Super(_)) => flag::FILESYSTEM,

@@ -1,8 +1,6 @@
 //! Events as a reader gets them: metadata, then records with file handles, names and a pidfd.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use abi::fanotify::{EPIDFD, METADATA_VERSION, Metadata, NOFD, info, init, response};
 use abi::{Errno, Result, raw};
@@ -25,17 +23,19 @@ fn fid_len(fid: &Fid, name: &[u8]) -> usize {
     (info::FID_HEADER + fid.bytes() + name).next_multiple_of(info::ALIGN)
 }
 
-fn put_fid(out: &mut Vec<u8>, kind: u8, fsid: [i32; 2], fid: &Fid, name: &[u8]) {
+fn put_fid(iter: &mut IovIter<'_>, record: &FidRecord<'_>) -> Result<()> {
+    let FidRecord { kind, fsid, fid, name } = *record;
     let len = fid_len(fid, name);
-    let end = out.len() + len;
-    out.extend([kind, 0]);
-    out.extend((len as u16).to_ne_bytes());
-    out.extend(fsid.iter().flat_map(|word| word.to_ne_bytes()));
-    out.extend((fid.bytes() as u32).to_ne_bytes());
-    out.extend(fid.kind.to_ne_bytes());
-    out.extend(fid.words().iter().flat_map(|word| word.to_ne_bytes()));
-    out.extend(name);
-    out.resize(end, 0);
+    iter.write_all(&[kind, 0])?;
+    iter.write_all(&(len as u16).to_ne_bytes())?;
+    iter.write_all(fsid.as_bytes())?;
+    iter.write_all(&(fid.bytes() as u32).to_ne_bytes())?;
+    iter.write_all(&fid.kind.to_ne_bytes())?;
+    iter.write_all(fid.words().as_bytes())?;
+    iter.write_all(name)?;
+    let padding = [0; info::ALIGN + 1];
+    let done = info::FID_HEADER + fid.bytes() + name.len();
+    iter.write_all(padding.get(..len - done).unwrap_or_default())
 }
 
 /// One record with a file handle.
@@ -48,10 +48,9 @@ struct FidRecord<'a> {
 
 impl Fanotify {
     /// The records with file handles, in order.
-    fn fid_records<'a>(&self, event: &'a FanEvent) -> Vec<FidRecord<'a>> {
-        let mut records = Vec::new();
-        match &event.what {
-            What::Overflow | What::Path(_) | What::Permission(_) => {}
+    fn fid_records<'a>(&self, event: &'a FanEvent) -> impl Iterator<Item = FidRecord<'a>> + use<'a> {
+        let records = match &event.what {
+            What::Overflow | What::Path(_) | What::Permission(_) => [None, None, None],
             What::Object(id) => {
                 let on_dir = event.mask & mask::ISDIR != 0;
                 let mode = self.flags & init::FID_BITS;
@@ -64,27 +63,22 @@ impl Fanotify {
                 } else {
                     (info::FID, b"")
                 };
-                records.push(FidRecord { kind, fsid: id.fsid, fid: &id.fid, name });
+                [Some(FidRecord { kind, fsid: id.fsid, fid: &id.fid, name }), None, None]
             }
             What::Names(names) => {
                 let fsid = names.fsid;
-                if let Some(fid) = &names.dir {
-                    let kind = match (event.mask & mask::RENAME != 0, names.name.is_empty()) {
-                        (true, _) => info::OLD_DFID_NAME,
-                        (false, false) => info::DFID_NAME,
-                        (false, true) => info::DFID,
-                    };
-                    records.push(FidRecord { kind, fsid, fid, name: &names.name });
-                }
-                if let Some((fid, name)) = &names.moved {
-                    records.push(FidRecord { kind: info::NEW_DFID_NAME, fsid, fid, name });
-                }
-                if let Some(fid) = &names.child {
-                    records.push(FidRecord { kind: info::FID, fsid, fid, name: b"" });
-                }
+                let dir_kind = match (event.mask & mask::RENAME != 0, names.name.is_empty()) {
+                    (true, _) => info::OLD_DFID_NAME,
+                    (false, false) => info::DFID_NAME,
+                    (false, true) => info::DFID,
+                };
+                let dir = names.dir.as_ref().map(|fid| (dir_kind, fid, &*names.name));
+                let moved = names.moved.as_ref().map(|(fid, name)| (info::NEW_DFID_NAME, fid, &**name));
+                let child = names.child.as_ref().map(|fid| (info::FID, fid, &b""[..]));
+                [dir, moved, child].map(|r| r.map(|(kind, fid, name)| FidRecord { kind, fsid, fid, name }))
             }
-        }
-        records
+        };
+        records.into_iter().flatten()
     }
 
     fn reports_pidfd(&self) -> bool {
@@ -93,7 +87,7 @@ impl Fanotify {
 
     /// Bytes of all records of `event`.
     pub(super) fn event_len(&self, event: &FanEvent) -> usize {
-        let fids: usize = self.fid_records(event).iter().map(|r| fid_len(r.fid, r.name)).sum();
+        let fids: usize = self.fid_records(event).map(|r| fid_len(r.fid, r.name)).sum();
         size_of::<Metadata>() + fids + if self.reports_pidfd() { info::PIDFD_LEN } else { 0 }
     }
 
@@ -113,6 +107,25 @@ impl Fanotify {
     /// Opens what an event is about, for the reader.
     fn open(&self, path: &Path) -> Result<Arc<File>> {
         open_unheard(&host()?.cred(), path, self.file_flags & !raw::O_CLOEXEC)
+    }
+
+    fn write_records(
+        &self,
+        event: &FanEvent,
+        metadata: &Metadata,
+        pidfd: i32,
+        iter: &mut IovIter<'_>,
+    ) -> Result<()> {
+        iter.write_all(metadata.as_bytes())?;
+        for record in self.fid_records(event) {
+            put_fid(iter, &record)?;
+        }
+        if self.reports_pidfd() {
+            iter.write_all(&[info::PIDFD, 0])?;
+            iter.write_all(&(info::PIDFD_LEN as u16).to_ne_bytes())?;
+            iter.write_all(&pidfd.to_ne_bytes())?;
+        }
+        Ok(())
     }
 
     fn write_event(&self, event: &FanEvent, iter: &mut IovIter<'_>) -> Result<()> {
@@ -166,23 +179,18 @@ impl Fanotify {
             fd,
             pid,
         };
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-        bytes.extend_from_slice(metadata.as_bytes());
-        for record in self.fid_records(event) {
-            put_fid(&mut bytes, record.kind, record.fsid, record.fid, record.name);
+        let question = match &event.what {
+            What::Permission(question) => Some(question),
+            _ => None,
+        };
+        if let Some(question) = question {
+            self.ask(fd, question)?;
         }
-        if self.reports_pidfd() {
-            bytes.extend([info::PIDFD, 0]);
-            bytes.extend((info::PIDFD_LEN as u16).to_ne_bytes());
-            bytes.extend(pidfd_number.to_ne_bytes());
+        let written = self.write_records(event, &metadata, pidfd_number, iter);
+        if written.is_err() && question.is_some() {
+            drop(self.asked_with(fd));
         }
-        iter.write_all(&bytes)?;
-        if let What::Permission(question) = &event.what
-            && !self.ask(fd, question)
-        {
-            return Err(Errno::ENOMEM);
-        }
+        written?;
         if let Some((slot, opened)) = file {
             slot.install(opened);
         }

@@ -2,13 +2,12 @@
 //! that does not go with it, and that somebody waits: until the holder gives way, or `/proc/sys/fs/lease-break-time` is over.
 //!
 //! A file without leases costs an open one flag test. The state is [`super::LockContext`]'s; who waits does so in its queue.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use abi::{Errno, Result, raw};
+use mm::fallible::TryVec;
 use sched::hrtimer::Deadline;
 use sched::state::WaitError;
 use sched::time::monotonic_ns;
@@ -86,10 +85,10 @@ pub fn setlease(file: &File, fd: i32, kind: Option<LockKind>, pid: i32) -> Resul
     };
     check_opens(file, kind)?;
     let locks = inode.locks_or_new()?;
-    let owner = file.owner_cell();
-    let expired = {
+    let owner = file.owner_cell().map_err(|_| Errno::ENOLCK)?;
+    locks.expire();
+    {
         let mut state = locks.state.lock();
-        let expired = expire(&mut state.leases);
         let others = || state.leases.iter().filter(|lease| lease.file != id);
         let refused = match kind {
             LockKind::Write => others().next().is_some(),
@@ -109,13 +108,11 @@ pub fn setlease(file: &File, fd: i32, kind: Option<LockKind>, pid: i32) -> Resul
                 return Err(Errno::EINVAL);
             }
             state.leases.try_reserve(1).map_err(|_| Errno::ENOLCK)?;
-            state.leases.push(Lease { file: id, kind, breaking: Breaking::Not, owner, fd, pid });
+            state.leases.push_reserved(Lease { file: id, kind, breaking: Breaking::Not, owner, fd, pid });
             locks.has_leases.store(true, Ordering::Release);
             file.has_locks.store(true, Ordering::Release);
         }
-        expired
-    };
-    drop(expired);
+    }
     // Pairs with the fence in `break_lease`: an open that did not see the lease is seen here.
     fence(Ordering::SeqCst);
     if let Err(error) = check_opens(file, kind) {
@@ -144,40 +141,13 @@ fn check_opens(file: &File, kind: LockKind) -> Result<()> {
 pub fn getlease(file: &File) -> u32 {
     let Some(locks) = file.inode().locks() else { return raw::F_UNLCK };
     let id = file_owner(file);
-    let (expired, found) = {
-        let mut state = locks.state.lock();
-        let expired = expire(&mut state.leases);
-        (expired, state.leases.iter().find(|lease| lease.file == id).and_then(Lease::target))
-    };
-    drop(expired);
+    locks.expire();
+    let found = locks.state.lock().leases.iter().find(|lease| lease.file == id).and_then(Lease::target);
     match found {
         Some(LockKind::Read) => raw::F_RDLCK,
         Some(LockKind::Write) => raw::F_WRLCK,
         None => raw::F_UNLCK,
     }
-}
-
-/// Takes away what its holder was given enough time to give up.
-fn expire(leases: &mut Vec<Lease>) -> Vec<Lease> {
-    let now = monotonic_ns();
-    let over = |until: Option<u64>| until.is_some_and(|until| until <= now);
-    for lease in leases.iter_mut() {
-        if let Breaking::Downgrade(until) = lease.breaking
-            && over(until)
-        {
-            lease.kind = LockKind::Read;
-            lease.breaking = Breaking::Not;
-        }
-    }
-    let mut gone = Vec::new();
-    let mut index = 0;
-    while let Some(lease) = leases.get(index) {
-        match lease.breaking {
-            Breaking::Unlock(until) if over(until) => gone.push(leases.swap_remove(index)),
-            _ => index += 1,
-        }
-    }
-    gone
 }
 
 /// Somebody opens the file with `flags`, or truncates it: breaks the leases that do not go with that, and waits.
@@ -217,41 +187,71 @@ impl LockContext {
         self.state.lock().leases.iter().any(|lease| lease.conflicts(wanted))
     }
 
+    /// Takes away what its holder was given enough time to give up; whether that was anything.
+    fn expire(&self) -> bool {
+        let mut any = false;
+        loop {
+            // What it refers to is dropped with the lock released.
+            let gone = {
+                let mut state = self.state.lock();
+                let now = monotonic_ns();
+                let over = |until: Option<u64>| until.is_some_and(|until| until <= now);
+                for lease in &mut state.leases {
+                    if let Breaking::Downgrade(until) = lease.breaking
+                        && over(until)
+                    {
+                        lease.kind = LockKind::Read;
+                        lease.breaking = Breaking::Not;
+                    }
+                }
+                let given_up =
+                    |lease: &Lease| matches!(lease.breaking, Breaking::Unlock(until) if over(until));
+                let at = state.leases.iter().position(given_up);
+                at.map(|at| state.leases.swap_remove(at))
+            };
+            if gone.is_none() {
+                return any;
+            }
+            any = true;
+        }
+    }
+
+    /// Asks one holder in the way of `wanted` to give way, who was not asked before; who that is.
+    fn ask_one(&self, wanted: LockKind, until: Option<u64>) -> Option<(Arc<OwnerCell>, i32)> {
+        let mut state = self.state.lock();
+        let unasked = |lease: &&mut Lease| match (wanted, lease.breaking) {
+            (LockKind::Write, Breaking::Unlock(_))
+            | (LockKind::Read, Breaking::Downgrade(_) | Breaking::Unlock(_)) => false,
+            _ => lease.conflicts(wanted),
+        };
+        let lease = state.leases.iter_mut().find(unasked)?;
+        lease.breaking = match wanted {
+            LockKind::Write => Breaking::Unlock(until),
+            LockKind::Read => Breaking::Downgrade(until),
+        };
+        Some((lease.owner.clone(), lease.fd))
+    }
+
     /// Tells the holders in the way of `wanted` to give way, each once.
     fn ask(&self, wanted: LockKind) -> Step {
         let seconds = u64::from(BREAK_TIME.load(Ordering::Relaxed));
         let until = (seconds > 0).then(|| monotonic_ns().saturating_add(seconds * 1_000_000_000));
-        let mut told = Vec::new();
-        let (expired, step) = {
-            let mut state = self.state.lock();
-            let expired = expire(&mut state.leases);
-            let room = state.leases.len();
-            for lease in state.leases.iter_mut().filter(|lease| lease.conflicts(wanted)) {
-                let asked = match (wanted, lease.breaking) {
-                    (LockKind::Write, Breaking::Unlock(_))
-                    | (LockKind::Read, Breaking::Downgrade(_) | Breaking::Unlock(_)) => continue,
-                    (LockKind::Write, _) => Breaking::Unlock(until),
-                    (LockKind::Read, Breaking::Not) => Breaking::Downgrade(until),
-                };
-                lease.breaking = asked;
-                if told.try_reserve(room).is_ok() {
-                    told.push((lease.owner.clone(), lease.fd));
-                }
-            }
+        let expired = self.expire();
+        while let Some((owner, fd)) = self.ask_one(wanted, until) {
+            owner.signal(fd, Band::Msg);
+        }
+        let step = {
+            let state = self.state.lock();
+            self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
             let first = state.leases.iter().find(|lease| lease.conflicts(wanted));
-            let step = first.map_or(Step::Free, |lease| {
+            first.map_or(Step::Free, |lease| {
                 Step::Busy(match lease.breaking {
                     Breaking::Not => None,
                     Breaking::Downgrade(until) | Breaking::Unlock(until) => until,
                 })
-            });
-            self.has_leases.store(!state.leases.is_empty(), Ordering::Release);
-            (expired, step)
+            })
         };
-        for (owner, fd) in told {
-            owner.signal(fd, Band::Msg);
-        }
-        if !expired.is_empty() {
+        if expired {
             self.released.wake_all();
         }
         step

@@ -17,6 +17,7 @@ use super::propagate::{self, Kind};
 use super::tree::{self, CopyWhat};
 use super::{NAMESPACE, attr};
 use crate::cred::UserNamespace;
+use crate::ns_count::NsCharge;
 use crate::path::{FsStruct, Path};
 use mm::context::NoFailScope;
 
@@ -48,6 +49,8 @@ pub struct MountNamespace {
     event: AtomicU64,
     /// Woken by every change.
     pub poll: WaitQueue,
+    /// Counts for its makers.
+    _charge: NsCharge,
 }
 
 /// Which of the two neighbours of a namespace in the order of their ids.
@@ -60,7 +63,7 @@ pub enum Neighbour {
 }
 
 impl MountNamespace {
-    fn make(user_ns: &Arc<UserNamespace>, inum: u32, id: u64) -> Arc<Self> {
+    fn make(user_ns: &Arc<UserNamespace>, inum: u32, id: u64, charge: NsCharge) -> Arc<Self> {
         let _no_fail = NoFailScope::enter();
         let ns = Arc::new(Self {
             root: SpinLock::new(None),
@@ -70,6 +73,7 @@ impl MountNamespace {
             mounts: AtomicUsize::new(0),
             event: AtomicU64::new(1),
             poll: WaitQueue::new(),
+            _charge: charge,
         });
         if id != 0 {
             ALL.lock().insert(id, Arc::downgrade(&ns));
@@ -77,13 +81,13 @@ impl MountNamespace {
         ns
     }
 
-    fn new(user_ns: &Arc<UserNamespace>) -> Arc<Self> {
-        Self::make(user_ns, next_ns_inum(), NEXT_ID.fetch_add(1, Ordering::Relaxed))
+    fn new(user_ns: &Arc<UserNamespace>, charge: NsCharge) -> Arc<Self> {
+        Self::make(user_ns, next_ns_inum(), NEXT_ID.fetch_add(1, Ordering::Relaxed), charge)
     }
 
     /// A namespace that nobody lives in, for the tree at `root`. Runs under [`NAMESPACE`].
     pub(super) fn anonymous(user_ns: &Arc<UserNamespace>, root: &Arc<Mount>) -> Arc<Self> {
-        let ns = Self::make(user_ns, 0, 0);
+        let ns = Self::make(user_ns, 0, 0, NsCharge::none());
         ns.set_root(root.clone());
         ns
     }
@@ -212,7 +216,7 @@ impl Drop for MountNamespace {
 
 /// The first namespace: `mount` is its root.
 pub fn initial_namespace(mount: &Arc<Mount>) -> Arc<MountNamespace> {
-    let ns = MountNamespace::new(UserNamespace::initial());
+    let ns = MountNamespace::new(UserNamespace::initial(), NsCharge::none());
     let _shape = super::change();
     // There is nothing below the root of everything.
     mount.locked.store(true, Ordering::Relaxed);
@@ -230,9 +234,10 @@ pub fn kernel_namespace(mount: &Arc<Mount>) -> Arc<MountNamespace> {
 pub fn copy_namespace(
     old: &Arc<MountNamespace>,
     user_ns: &Arc<UserNamespace>,
+    charge: NsCharge,
     fs: Option<&FsStruct>,
 ) -> Result<Arc<MountNamespace>> {
-    let ns = MountNamespace::new(user_ns);
+    let ns = MountNamespace::new(user_ns, charge);
     let less_privileged = !Arc::ptr_eq(old.user_ns(), user_ns);
     let shape = super::change();
     let root = old.root()?;

@@ -1,33 +1,36 @@
 //! How many instances and watches each user has.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use abi::{Errno, Result};
 use arch::sync::SpinLock;
+use mm::SortedMap;
 
 /// A kind of thing that users may have so many of.
 pub struct Account {
     /// The limit: a file below `/proc/sys/fs`.
     pub limit: AtomicU32,
-    used: SpinLock<BTreeMap<u32, u32>>,
+    used: SpinLock<SortedMap<u32, u32>>,
 }
 
 impl Account {
     /// A kind of which everybody may have `limit`.
     pub const fn new(limit: u32) -> Self {
-        Self { limit: AtomicU32::new(limit), used: SpinLock::new(BTreeMap::new()) }
+        Self { limit: AtomicU32::new(limit), used: SpinLock::new(SortedMap::new()) }
     }
 
-    /// One more for `uid`; `false` if that is too many.
-    pub fn charge(&self, uid: u32) -> bool {
+    /// One more for `uid`.
+    ///
+    /// # Errors
+    /// `over`: that is too many; `ENOMEM`.
+    pub fn charge(&self, uid: u32, over: Errno) -> Result<()> {
         let limit = self.limit.load(Ordering::Relaxed);
         let mut used = self.used.lock();
         if used.get(&uid).copied().unwrap_or(0) >= limit {
-            return false;
+            return Err(over);
         }
-        *used.entry(uid).or_default() += 1;
-        true
+        *used.try_get_or_insert_with(uid, || 0)? += 1;
+        Ok(())
     }
 
     /// `count` less for `uid`.

@@ -254,7 +254,9 @@ pub fn unmounted(sb: &Arc<SuperBlock>) {
     if sb.notify.beneath() == 0 {
         return;
     }
-    for mark in mark::inode_marks_of(sb) {
+    let mut from = 0;
+    while let Some(mark) = mark::inode_mark_of(sb, from) {
+        from = mark.id() + 1;
         let Some(mark::Object::Inode(inode)) = mark.object() else { continue };
         of_inode(&inode, None, mask::UNMOUNT);
         end_marks(&inode);

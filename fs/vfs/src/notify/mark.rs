@@ -2,20 +2,20 @@
 //!
 //! Invariant: a mark is in its object's list, in the registry, and counted in the file system's [`Watched::beneath`] and in
 //! [`ACTIVE`], exactly while it is attached; and every one of that changes under the registry's lock. Lists are replaced, never
-//! changed, so that who walks one needs no lock.
+//! changed, so that who walks one needs no lock. Without memory for the shorter list a mark that is detached stays in the list, wanting
+//! nothing, until the list is replaced the next time.
 //!
 //! A mark keeps its inode in memory (a *pin*), unless it is evictable. Pins do not count as uses: an inode without names and
 //! users ends although it is watched ([`Watched::pins`]), and the marks with it.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "not converted to mm::fallible yet")]
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
 use bitflags::bitflags;
+use mm::fallible::{SortedMap, TryVec, try_arc, try_with_capacity};
 
 use super::dispatch::{Event, Found};
 use super::mask;
@@ -112,6 +112,8 @@ pub struct Mark {
     /// What is not wanted after all.
     ignore: AtomicU32,
     flags: AtomicU32,
+    /// It is over, and in a list for want of memory only.
+    over: AtomicBool,
     /// inotify: the watch descriptor.
     pub wd: i32,
 }
@@ -193,6 +195,17 @@ impl Mark {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// It shall not be found any more, whatever list it is in.
+    fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.mask.store(0, Ordering::Relaxed);
+        self.ignore.store(0, Ordering::Relaxed);
+    }
+
     /// Forgets the ignore mask unless it survives modifications.
     pub(super) fn modified(&self) {
         if !self.flags().contains(MarkFlags::SURV_MODIFY) {
@@ -241,7 +254,7 @@ impl Watched {
     /// The mark of `group`.
     pub fn find(&self, group: &Weak<dyn Group>) -> Option<Arc<Mark>> {
         let marks = self.marks()?;
-        marks.iter().find(|mark| mark.order.1 == address(group)).cloned()
+        marks.iter().find(|mark| mark.order.1 == address(group) && !mark.is_over()).cloned()
     }
 
     /// Replaces the list; the caller drops the old one with no lock held.
@@ -267,7 +280,7 @@ impl Drop for Watched {
 }
 
 /// All marks that are attached, by id.
-static REGISTRY: SpinLock<BTreeMap<u64, Arc<Mark>>> = SpinLock::new(BTreeMap::new());
+static REGISTRY: SpinLock<SortedMap<u64, Arc<Mark>>> = SpinLock::new(SortedMap::new());
 /// How many there are.
 static ACTIVE: AtomicU32 = AtomicU32::new(0);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -305,7 +318,7 @@ pub fn attach(
     };
     let watched = object.watched();
     let pinned = u32::from(pin.is_some());
-    let mark = Arc::new(Mark {
+    let mark = try_arc(Mark {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         group: group.clone(),
         order,
@@ -319,26 +332,29 @@ pub fn attach(
         mask: AtomicU32::new(interest.mask),
         ignore: AtomicU32::new(interest.ignore),
         flags: AtomicU32::new(interest.flags.bits()),
+        over: AtomicBool::new(false),
         wd,
-    });
+    })?;
     let old;
     {
         let mut registry = REGISTRY.lock();
         let current = watched.marks();
         let list = current.as_deref().map_or(&[][..], |list| list);
-        let at = match list.binary_search_by_key(&order, |mark| mark.order) {
-            Ok(_) => return Err(Errno::EEXIST),
-            Err(at) => at,
-        };
-        let mut longer = Vec::new();
-        longer.try_reserve_exact(list.len() + 1).map_err(|_| Errno::ENOMEM)?;
-        longer.extend(list.iter().cloned());
-        longer.insert(at, mark.clone());
-        registry.insert(mark.id, mark.clone());
+        let (before, after) = list.split_at(list.partition_point(|mark| mark.order < order));
+        if after.iter().any(|other| other.order == order && !other.is_over()) {
+            return Err(Errno::EEXIST);
+        }
+        let alive = |mark: &&Arc<Mark>| !mark.is_over();
+        let mut longer = try_with_capacity(list.len() + 1)?;
+        longer.extend(before.iter().filter(alive).cloned());
+        longer.push_reserved(mark.clone());
+        longer.extend(after.iter().filter(alive).cloned());
+        let longer = try_arc(longer)?;
+        registry.try_insert(mark.id, mark.clone())?;
         watched.pins.fetch_add(pinned, Ordering::Relaxed);
         object.sb().notify.beneath.fetch_add(1, Ordering::Relaxed);
         ACTIVE.fetch_add(1, Ordering::Relaxed);
-        old = watched.replace(Some(Arc::new(longer)));
+        old = watched.replace(Some(longer));
     }
     drop(old);
     // Either the end of the inode meets the mark, or the mark sees the end.
@@ -412,14 +428,11 @@ pub fn detach(mark: &Arc<Mark>) -> bool {
                 object.sb().notify.beneath.fetch_sub(1, Ordering::Relaxed);
                 pin = mark.pin.lock().take();
                 watched.pins.fetch_sub(u32::from(pin.is_some()), Ordering::Relaxed);
-                let rest: Marks = watched
-                    .marks()
-                    .iter()
-                    .flat_map(|marks| marks.iter())
-                    .filter(|other| !Arc::ptr_eq(other, mark))
-                    .cloned()
-                    .collect();
-                old = watched.replace((!rest.is_empty()).then(|| Arc::new(rest)));
+                mark.end();
+                match rest_of(watched) {
+                    Ok(rest) => old = watched.replace(rest),
+                    Err(_) => refresh(watched),
+                }
             }
         }
     }
@@ -430,15 +443,24 @@ pub fn detach(mark: &Arc<Mark>) -> bool {
     was
 }
 
-/// Every mark on an inode of `sb`.
-pub(super) fn inode_marks_of(sb: &Arc<SuperBlock>) -> Vec<Arc<Mark>> {
+/// The marks that are not over, as a list.
+fn rest_of(watched: &Watched) -> Result<Option<Arc<Marks>>> {
+    let Some(marks) = watched.marks() else { return Ok(None) };
+    let alive = || marks.iter().filter(|mark| !mark.is_over());
+    let mut rest = try_with_capacity(alive().count())?;
+    rest.extend(alive().cloned());
+    Ok(if rest.is_empty() { None } else { Some(try_arc(rest)?) })
+}
+
+/// The first mark on an inode of `sb` whose id is `from` or more.
+pub(super) fn inode_mark_of(sb: &Arc<SuperBlock>, from: u64) -> Option<Arc<Mark>> {
     let registry = REGISTRY.lock();
     registry
-        .values()
+        .range_from(&from)
+        .map(|(_, mark)| mark)
         .filter(|mark| matches!(mark.object, WeakObject::Inode(_)))
-        .filter(|mark| core::ptr::eq(mark.sb.as_ptr(), Arc::as_ptr(sb)))
+        .find(|mark| core::ptr::eq(mark.sb.as_ptr(), Arc::as_ptr(sb)))
         .cloned()
-        .collect()
 }
 
 /// Every mark on `sb` itself.

@@ -92,6 +92,7 @@ const FILES: &[Attr] = &[
     // Reading or writing it makes the counters of `vmstat` exact; they always are.
     attr("stat_refresh", |_| Ok(())).writable(|_| Ok(())).mode(0o600),
     number!("swappiness", SWAPPINESS, 0..=200),
+    number!("unprivileged_userfaultfd", crate::userfaultfd::UNPRIVILEGED, 0..=1),
     number!("user_reserve_kbytes", USER_RESERVE_KBYTES, 0..=usize::MAX),
     attr("watermark_scale_factor", |out| line(out, zone_setup::watermark_scale_factor())).writable(|data| {
         zone_setup::set_watermark_scale_factor(parse(data, 1..=3000)?);

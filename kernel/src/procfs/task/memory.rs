@@ -1,11 +1,10 @@
-//! `mem`, `environ`, `cmdline`, `auxv`, `pagemap`: a process's memory as files.
+//! `mem`, `environ`, `cmdline`, `auxv`: a process's memory as files.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
-use arch::layout::TASK_SIZE;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernfs::{Context, Show, Text};
 use mm::fallible::{try_arc, try_box, try_vec};
@@ -16,6 +15,7 @@ use vfs::file_ops::{FileOps, IoFlags, Whence};
 
 use super::access::{self, Mode};
 use super::{Subject, View};
+use zerocopy::IntoBytes;
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = PAGE_SIZE;
@@ -104,9 +104,12 @@ pub(super) fn environ(space: &AddressSpace, out: &mut Text) -> Result<()> {
     push_part(space, [&space.layout.env_start, &space.layout.env_end], out)
 }
 
-/// `auxv`: what the kernel put on the stack for the program, behind the pointers to the environment.
+/// `auxv`: what the kernel told the program, up to the mark of its end.
 pub(super) fn auxv(space: &AddressSpace, out: &mut Text) -> Result<()> {
-    push_part(space, [&space.layout.auxv_start, &space.layout.auxv_end], out)
+    if let Some(auxv) = space.auxv() {
+        out.push(crate::memory::auxv::used(&auxv).as_bytes());
+    }
+    Ok(())
 }
 
 /// An open `mem`: keeps the address space that the process had when it was opened.
@@ -178,7 +181,7 @@ impl FileOps for Mem {
     }
 }
 
-fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpace>>> {
+pub(super) fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpace>>> {
     subject.with_thread(|_, thread| {
         // The memory first: an exec in the middle must not slip another program's in.
         let space = thread.mm();
@@ -189,68 +192,4 @@ fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<AddressSpac
 /// Opens `mem`.
 pub(super) fn open_mem(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
     Ok(FileImpl::Owned(try_box(Mem(checked_space(subject, Mode::Attach)?))?))
-}
-
-/// An open `pagemap`: eight bytes per page.
-struct PageMap(Option<Arc<AddressSpace>>);
-
-/// The page is in memory.
-const PRESENT: u64 = 1 << 63;
-/// It belongs to a file or to shared memory.
-const FILE_PAGE: u64 = 1 << 61;
-/// The soft-dirty bit, which is not tracked and so always set.
-const SOFT_DIRTY: u64 = 1 << 55;
-
-impl FileOps for PageMap {
-    fn read_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
-        let Some(space) = self.0.as_deref().filter(|space| space.users() > 0) else { return Ok(0) };
-        if !(*pos).is_multiple_of(8) || iter.count() % 8 != 0 {
-            return Err(Errno::EINVAL);
-        }
-        let mut done = 0;
-        while !iter.is_empty() {
-            let Some(addr) = usize::try_from(*pos / 8).ok().and_then(|page| page.checked_mul(PAGE_SIZE))
-            else {
-                break;
-            };
-            if addr >= TASK_SIZE || sched::current().has_fatal_signal() {
-                break;
-            }
-            let copied = iter.copy_to_iter(&entry(space, addr).to_ne_bytes());
-            if copied < 8 {
-                return if done > 0 { Ok(done) } else { Err(Errno::EFAULT) };
-            }
-            done += copied;
-            *pos += copied as u64;
-        }
-        Ok(done)
-    }
-
-    fn llseek(&self, file: &File, offset: i64, whence: Whence) -> Result<u64> {
-        Mem(None).llseek(file, offset, whence)
-    }
-}
-
-/// One page. Frame numbers are not given out: a user without `CAP_SYS_ADMIN` sees zeros there, and so does everybody.
-fn entry(space: &AddressSpace, addr: usize) -> u64 {
-    let mut area = None;
-    space.for_each_area(addr, &mut |info| {
-        area = info.range().contains(&addr).then(|| info.is_file());
-        false
-    });
-    let Some(is_file) = area else { return 0 };
-    let mut resident = false;
-    let found = space.mincore(addr, PAGE_SIZE, &mut |bytes| {
-        resident = bytes.first().is_some_and(|byte| byte & 1 != 0);
-        Ok(())
-    });
-    if found.is_err() || !resident {
-        return SOFT_DIRTY;
-    }
-    PRESENT | SOFT_DIRTY | if is_file { FILE_PAGE } else { 0 }
-}
-
-/// Opens `pagemap`.
-pub(super) fn open_pagemap(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
-    Ok(FileImpl::Owned(try_box(PageMap(checked_space(subject, Mode::Read)?))?))
 }

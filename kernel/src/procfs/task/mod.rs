@@ -10,7 +10,8 @@
 //! | [`status`] | `status` |
 //! | [`maps`] | `maps`, `smaps`, `smaps_rollup` |
 //! | [`numa_maps`] | `numa_maps` |
-//! | [`memory`] | `mem`, `environ`, `cmdline`, `auxv`, `pagemap` |
+//! | [`memory`] | `mem`, `environ`, `cmdline`, `auxv` |
+//! | [`pagemap`] | `pagemap` |
 //! | [`fd`] | `fd/`, `fdinfo/` |
 //! | [`links`] | `cwd`, `root`, `exe`, `map_files/` |
 //! | [`ns`] | `ns/` |
@@ -51,6 +52,7 @@ mod mounts;
 mod net;
 mod ns;
 mod numa_maps;
+mod pagemap;
 mod settings;
 mod stat;
 mod status;
@@ -262,7 +264,7 @@ const FILES: &[FileSpec] = &[
     memory("smaps", 0o444, maps::smaps),
     memory("smaps_rollup", 0o444, maps::smaps_rollup),
     text("stack", 0o400, stat::stack),
-    row("pagemap", 0o400, Kind::Custom(memory::open_pagemap)),
+    row("pagemap", 0o400, Kind::Custom(pagemap::open)),
     text("wchan", 0o444, stat::wchan),
     text("schedstat", 0o444, stat::schedstat),
     text("cpuset", 0o444, settings::cpuset),

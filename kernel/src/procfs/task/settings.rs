@@ -17,6 +17,7 @@ use super::stat::comm_of;
 use crate::process::{Resource, Thread, current};
 use crate::procfs::sysctl::parse;
 use mm::fallible::{TryVec, try_to_vec};
+use mm::pagemap::Refs;
 
 fn io_result(result: fmt::Result) -> Result<()> {
     result.map_err(|_| Errno::ENOMEM)
@@ -94,14 +95,16 @@ pub(super) fn limits(view: &View<'_>, out: &mut Text) -> Result<()> {
     Ok(())
 }
 
-/// `clear_refs`: 5 resets the peak of the resident set; the others change what is not tracked.
+/// `clear_refs`: 1 to 4 clear marks of pages, 5 resets the peak of the resident set.
 pub(super) fn clear_refs(view: &View<'_>, data: &[u8]) -> Result<()> {
     let kind = parse(data, 1..=5)?;
-    let mm = view.with_thread(|_, thread| thread.mm())?;
-    if kind == 5
-        && let Some(mm) = mm
-    {
-        mm.counters().reset_hiwater_rss();
+    let Some(mm) = view.with_thread(|_, thread| thread.mm())? else { return Ok(()) };
+    match kind {
+        1 => mm.clear_refs(Refs::All),
+        2 => mm.clear_refs(Refs::Anonymous),
+        3 => mm.clear_refs(Refs::Mapped),
+        4 => mm.clear_refs(Refs::SoftDirty),
+        _ => mm.counters().reset_hiwater_rss(),
     }
     Ok(())
 }

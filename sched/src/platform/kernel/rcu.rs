@@ -26,9 +26,12 @@ struct State {
     wanted: u64,
     /// CPUs that owe a quiescent state to `current`.
     owing: CpuMask,
+    /// When `current` began, or was last reported as stalled; 0 before the first tick that saw it.
+    seen_ns: u64,
 }
 
-static STATE: SpinLockIrq<State> = SpinLockIrq::new(State { current: 0, wanted: 0, owing: CpuMask::EMPTY });
+static STATE: SpinLockIrq<State> =
+    SpinLockIrq::new(State { current: 0, wanted: 0, owing: CpuMask::EMPTY, seen_ns: 0 });
 /// The last grace period that is over.
 static COMPLETED: AtomicU64 = AtomicU64::new(0);
 /// Whether a CPU owes a quiescent state: looked at on every switch.
@@ -46,7 +49,7 @@ pub(super) fn note_switch() {
 }
 
 /// A tick on this CPU. Interrupts off.
-pub(super) fn note_tick(from_user: bool) {
+pub(super) fn note_tick(from_user: bool, now: u64) {
     let cpu = arch::cpu::current();
     if from_user && OWES[cpu.index()].load(Ordering::Relaxed) {
         pay(cpu);
@@ -54,6 +57,26 @@ pub(super) fn note_tick(from_user: bool) {
     let mut state = STATE.lock();
     collect_idle(&mut state);
     advance(&mut state);
+    if !state.owing.is_empty() {
+        let stalled = stall(&mut state, now);
+        drop(state);
+        if let Some(cpus) = stalled {
+            crate::rcu::stalled(cpus);
+        }
+    }
+}
+
+/// The CPUs that keep a grace period from ending for too long. Once in that time.
+fn stall(state: &mut State, now: u64) -> Option<CpuMask> {
+    let limit = crate::rcu::STALL_NS.load(Ordering::Relaxed);
+    if state.seen_ns == 0 {
+        state.seen_ns = now;
+    }
+    if limit == 0 || now.saturating_sub(state.seen_ns) < limit {
+        return None;
+    }
+    state.seen_ns = now;
+    Some(state.owing)
 }
 
 #[cold]
@@ -84,6 +107,7 @@ fn advance(state: &mut State) {
             return;
         }
         state.current += 1;
+        state.seen_ns = 0;
         // What writers did before they asked is visible to readers that begin from here on.
         fence(Ordering::SeqCst);
         state.owing = arch::cpu::online();

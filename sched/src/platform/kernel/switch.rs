@@ -223,7 +223,7 @@ unsafe fn release(task: TaskPtr) {
 pub(crate) fn exit() -> ! {
     preempt::disable();
     let task = current();
-    task.state.store(State::DEAD.bits(), Ordering::SeqCst);
+    task.set_special_state(State::DEAD);
     switch_once(Entered::Voluntarily);
     panic!("a dead task ran again")
 }

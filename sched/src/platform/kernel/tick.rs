@@ -105,9 +105,12 @@ fn keep_time(now: u64) {
 
 fn tick() {
     let cpu = arch::cpu::current();
-    keep_time(time::monotonic_ns());
+    let now = time::monotonic_ns();
+    keep_time(now);
     let from_user = TIMERS[cpu.index()].get().is_some_and(|t| t.from_user.load(Ordering::Relaxed));
-    super::rcu::note_tick(from_user);
+    super::rcu::note_tick(from_user, now);
+    let preemptible =
+        arch::preempt::count() & (arch::preempt::PREEMPT_MASK | arch::preempt::SOFTIRQ_MASK) == 0;
     let machine = machine();
     with_this_rq(|queue, rq| {
         let curr: TaskPtr = rq.curr;
@@ -127,6 +130,8 @@ fn tick() {
             // The idle loop measures its own time.
             CPU_TIMES[cpu.index()].add(state, TICK_NS);
         }
+        let free = from_user || preemptible || curr == rq.idle;
+        crate::lockup::note(cpu, now, free, rq.nr_switches);
         class.tick(rq, curr);
         crate::class::realtime::tick_others(rq);
         crate::class::deadline::unthrottle(rq);

@@ -10,52 +10,37 @@
 //! Wake-ups happen only on the edges that somebody can wait for: readers when the pipe was empty, writers
 //! when it was full. Waiters are exclusive; who leaves something behind wakes the next.
 
+pub mod account;
+mod file;
+mod ring;
+
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::cap::Cap;
 use abi::poll::PollEvents;
-use abi::{Errno, Result, raw};
+use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
-use mm::fallible::{TryDeque, try_arc};
-use mm::{Folio, Gfp, IovIter, Order};
+use mm::IovIter;
+use mm::fallible::TryDeque;
 use sched::mutex::{Mutex, MutexGuard};
 use sched::wait::{Wait, WaitQueue};
 
-use crate::anon;
+pub use file::pipe;
+pub(crate) use file::{open_fifo, opened};
+pub use ring::PipeBuffer;
+
 use crate::cred::Credentials;
 use crate::fasync::{Band, FasyncList};
-use crate::file::{File, FileImpl, FileMode, OpenFile};
-use crate::file_ops::{FileOps, IoFlags};
+use crate::file::FileMode;
 use crate::inode::Inode;
-use crate::poll::PollTable;
+use account::Charge;
+use ring::{Ring, put, take};
 
 /// Buffers of a new pipe.
 pub const PIPE_DEF_BUFFERS: usize = 16;
 /// The largest size an ordinary user can set (`/proc/sys/fs/pipe-max-size`).
 pub static PIPE_MAX_SIZE: AtomicU32 = AtomicU32::new(1024 * 1024);
-
-/// A piece of a page, and how it may be used.
-#[derive(Clone)]
-pub struct PipeBuffer {
-    /// The page.
-    pub page: Folio,
-    /// First byte.
-    pub offset: usize,
-    /// How many.
-    pub len: usize,
-    /// A packet of its own: what a read does not take is lost.
-    pub packet: bool,
-    /// Later writes may be appended: the page belongs to the pipe.
-    pub can_merge: bool,
-}
-
-struct Ring {
-    bufs: VecDeque<PipeBuffer>,
-    slots: usize,
-    spare: Option<Folio>,
-}
 
 /// A pipe. See the module text.
 pub struct Pipe {
@@ -73,14 +58,17 @@ pub struct Pipe {
     polled: AtomicBool,
     /// Who wants a signal when there is something to read, or room.
     fasync: [FasyncList; 2],
+    /// Its buffers on the account of the user who made it. Changes under the ring's lock.
+    charge: Charge,
 }
 
 impl Pipe {
-    fn new() -> Result<Self> {
+    fn new(cred: &Credentials) -> Result<Self> {
+        let (charge, slots) = Charge::new(cred)?;
         let mut bufs = VecDeque::new();
-        bufs.try_reserve_exact(PIPE_DEF_BUFFERS).map_err(|_| Errno::ENOMEM)?;
+        bufs.try_reserve_exact(slots).map_err(|_| Errno::ENOMEM)?;
         Ok(Self {
-            ring: Mutex::new(Ring { bufs, slots: PIPE_DEF_BUFFERS, spare: None }),
+            ring: Mutex::new(Ring { bufs, slots, spare: None }),
             readable: WaitQueue::new(),
             writable: WaitQueue::new(),
             readers: AtomicU32::new(0),
@@ -88,9 +76,10 @@ impl Pipe {
             reader_opens: AtomicU32::new(0),
             writer_opens: AtomicU32::new(0),
             filled: AtomicU32::new(0),
-            slots: AtomicU32::new(PIPE_DEF_BUFFERS as u32),
+            slots: AtomicU32::new(slots as u32),
             polled: AtomicBool::new(false),
             fasync: [FasyncList::new(), FasyncList::new()],
+            charge,
         })
     }
 
@@ -148,11 +137,13 @@ impl Pipe {
         if slots > ring.slots && slots * PAGE_SIZE > limit && !cred.capable(Cap::SysResource) {
             return Err(Errno::EPERM);
         }
+        let kept = self.charge.change(slots, cred)?;
         if ring.bufs.len() > slots {
             return Err(Errno::EBUSY);
         }
         let more = slots.saturating_sub(ring.bufs.len());
         ring.bufs.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
+        kept.keep();
         let was_full = ring.bufs.len() >= ring.slots;
         ring.slots = slots;
         self.note(&ring);
@@ -229,6 +220,10 @@ impl Pipe {
         let result = loop {
             let mut ring = self.lock();
             if !self.has_readers() {
+                // Whoever sees the error sends the signal; a part that was written hides it.
+                if done > 0 {
+                    crate::rw::broken_pipe();
+                }
                 break Err(Errno::EPIPE);
             }
             let was_empty = ring.bufs.is_empty();
@@ -433,259 +428,4 @@ struct Others {
     writers: bool,
     reader_opens: u32,
     writer_opens: u32,
-}
-
-struct Taken {
-    bytes: usize,
-    buffers: usize,
-    faulted: bool,
-}
-
-/// Moves data from the ring into `iter`.
-fn take(ring: &mut Ring, iter: &mut IovIter<'_>) -> Taken {
-    let mut taken = Taken { bytes: 0, buffers: 0, faulted: false };
-    while let Some(front) = ring.bufs.front_mut() {
-        let want = front.len.min(iter.count());
-        let moved = iter.copy_folio_to_iter(&front.page, front.offset, want);
-        front.offset += moved;
-        front.len -= moved;
-        taken.bytes += moved;
-        let packet = front.packet;
-        if front.len == 0 || packet && moved == want {
-            taken.buffers += 1;
-            // A page that `tee` or `splice` gave to somebody else as well is not ours to write to.
-            if let Some(used) = ring.bufs.pop_front()
-                && used.can_merge
-                && used.page.refcount() == 1
-            {
-                ring.spare = Some(used.page);
-            }
-        }
-        if moved < want {
-            taken.faulted = true;
-            break;
-        }
-        if packet || iter.is_empty() {
-            break;
-        }
-    }
-    taken
-}
-
-struct Put {
-    bytes: usize,
-    error: Option<Errno>,
-}
-
-/// Moves data from `iter` into the ring as far as there is room.
-fn put(ring: &mut Ring, iter: &mut IovIter<'_>, packet: bool, may_merge: bool) -> Put {
-    let mut put = Put { bytes: 0, error: None };
-    let odd = iter.count() % PAGE_SIZE;
-    if may_merge
-        && !packet
-        && odd > 0
-        && let Some(last) = ring.bufs.back_mut()
-        && last.can_merge
-        && !last.packet
-        && last.offset + last.len + odd <= PAGE_SIZE
-    {
-        let moved = iter.copy_folio_from_iter(&last.page, last.offset + last.len, odd);
-        last.len += moved;
-        put.bytes += moved;
-        if moved < odd {
-            put.error = Some(Errno::EFAULT);
-            return put;
-        }
-    }
-    while !iter.is_empty() && ring.bufs.len() < ring.slots {
-        let page = match ring.spare.take() {
-            Some(page) => page,
-            None => match Folio::alloc(Gfp::USER, Order::ZERO) {
-                Ok(page) => page,
-                Err(_) => {
-                    put.error = Some(Errno::ENOMEM);
-                    return put;
-                }
-            },
-        };
-        let want = iter.count().min(PAGE_SIZE);
-        let moved = iter.copy_folio_from_iter(&page, 0, want);
-        if moved == 0 {
-            ring.spare = Some(page);
-            put.error = Some(Errno::EFAULT);
-            return put;
-        }
-        // Room for `slots` buffers was reserved with the ring.
-        ring.bufs.push_back_reserved(PipeBuffer { page, offset: 0, len: moved, packet, can_merge: !packet });
-        put.bytes += moved;
-        if moved < want {
-            put.error = Some(Errno::EFAULT);
-            return put;
-        }
-    }
-    put
-}
-
-impl FileOps for Pipe {
-    fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
-        self.read(iter, file.nonblock() || flags.contains(IoFlags::NOWAIT))
-    }
-
-    fn write_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
-        let packet = file.flags() & raw::O_DIRECT != 0;
-        self.write(iter, file.nonblock() || flags.contains(IoFlags::NOWAIT), packet)
-    }
-
-    fn poll(&self, file: &File, table: &mut PollTable<'_>) -> PollEvents {
-        let mut ready = PollEvents::empty();
-        if file.mode().contains(FileMode::READ) {
-            if !table.is_look() {
-                self.polled.store(true, Ordering::Release);
-            }
-            table.wait(&self.readable);
-        }
-        if file.mode().contains(FileMode::WRITE) {
-            table.wait(&self.writable);
-        }
-        if file.mode().contains(FileMode::READ) {
-            if !self.is_empty() {
-                ready |= PollEvents::IN | PollEvents::RDNORM;
-            }
-            // A FIFO that no writer ever opened since is not hung up.
-            let seen = u64::from(self.writer_opens.load(Ordering::Acquire));
-            if !self.has_writers() && file.version.load(Ordering::Relaxed) != seen {
-                ready |= PollEvents::HUP;
-            }
-        }
-        if file.mode().contains(FileMode::WRITE) {
-            if !self.is_full() {
-                ready |= PollEvents::OUT | PollEvents::WRNORM;
-            }
-            if !self.has_readers() {
-                ready |= PollEvents::ERR;
-            }
-        }
-        ready
-    }
-
-    fn can_poll(&self, _: &File) -> bool {
-        true
-    }
-
-    fn check_flags(&self, _: &File, _: u32) -> Result<()> {
-        Ok(())
-    }
-
-    fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
-        if cmd == crate::ioctl::FIONREAD {
-            let bytes = i32::try_from(self.bytes()).unwrap_or(i32::MAX);
-            mm::UserPtr::<i32>::new(arg).write(&bytes)?;
-            return Ok(0);
-        }
-        Err(Errno::ENOTTY)
-    }
-
-    fn fasync_lists(&self, file: &File) -> [Option<&FasyncList>; 2] {
-        let [readers, writers] = &self.fasync;
-        let has = |mode| file.mode().contains(mode);
-        [has(FileMode::READ).then_some(readers), has(FileMode::WRITE).then_some(writers)]
-    }
-
-    fn release(&self, file: &File) {
-        self.leave(file.inode(), file.mode());
-    }
-}
-
-/// `pipe2(2)`: the reading and the writing end. Flags are `O_NONBLOCK` and `O_DIRECT`.
-pub fn pipe(cred: &Arc<Credentials>, flags: u32) -> Result<(Arc<File>, Arc<File>)> {
-    if flags & !(raw::O_CLOEXEC | raw::O_NONBLOCK | raw::O_DIRECT) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let pipe = try_arc(Pipe::new()?)?;
-    let path = anon::pipe_path(cred)?;
-    // For those who open it again through `/proc/PID/fd`.
-    *path.inode()?.pipe().lock() = Some(pipe.clone());
-    let end = |access: u32, mode: FileMode| {
-        let kept = if access == raw::O_WRONLY { raw::O_NONBLOCK | raw::O_DIRECT } else { raw::O_NONBLOCK };
-        let open = OpenFile {
-            path: &path,
-            cred,
-            flags: flags & kept | access,
-            mode: mode | FileMode::STREAM | FileMode::NOWAIT,
-        };
-        pipe.attach(mode);
-        File::new(open, FileImpl::Shared(pipe.clone())).inspect_err(|_| pipe.detach(mode))
-    };
-    let reader = end(raw::O_RDONLY, FileMode::READ)?;
-    // Nobody was hung up on yet.
-    let writer = end(raw::O_WRONLY, FileMode::WRITE)?;
-    Ok((reader, writer))
-}
-
-/// A FIFO was opened: a reader that did not wait for a writer is not hung up on before one came.
-pub(crate) fn opened(file: &File) {
-    if let Some(pipe) = file.private::<Pipe>()
-        && !file.mode().contains(FileMode::WRITE)
-        && !pipe.has_writers()
-    {
-        file.version.store(u64::from(pipe.writer_opens.load(Ordering::Acquire)), Ordering::Relaxed);
-    }
-}
-
-/// Opens a FIFO: a reader waits for a writer and the other way round, unless it opens both or does not want to wait.
-pub(crate) fn open_fifo(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
-    let (pipe, others) = {
-        let fresh = try_arc(Pipe::new()?)?;
-        let mut slot = inode.pipe().lock();
-        let pipe = slot.get_or_insert(fresh).clone();
-        let others = pipe.attach(open.mode);
-        (pipe, others)
-    };
-    open.stream();
-    open.mode |= FileMode::NOWAIT;
-    let mode = open.mode;
-    // A pipe opened again through `/proc/PID/fd` has its ends already: there is nobody to wait for.
-    let is_pipe = inode.sb().magic() == u64::from(raw::PIPEFS_MAGIC);
-    let (reads, writes) = (mode.contains(FileMode::READ), mode.contains(FileMode::WRITE));
-    let result = match (reads, writes) {
-        (true, true) => {
-            // Readers and writers wait in queues of their own.
-            pipe.readable.wake_all();
-            pipe.writable.wake_all();
-            Ok(())
-        }
-        (true, false) => {
-            pipe.writable.wake_all();
-            if is_pipe || others.writers || open.nonblock() {
-                Ok(())
-            } else {
-                wait_for(&pipe.readable, &pipe.writer_opens, others.writer_opens)
-            }
-        }
-        (false, true) => {
-            pipe.readable.wake_all();
-            if others.readers {
-                Ok(())
-            } else if open.nonblock() {
-                Err(Errno::ENXIO)
-            } else if is_pipe {
-                Ok(())
-            } else {
-                wait_for(&pipe.writable, &pipe.reader_opens, others.reader_opens)
-            }
-        }
-        (false, false) => Err(Errno::EINVAL),
-    };
-    if let Err(error) = result {
-        pipe.leave(inode, mode);
-        return Err(error);
-    }
-    Ok(FileImpl::Shared(pipe))
-}
-
-/// Waits for an open after the `seen` first ones. Whether that end is still open does not matter: it may have been
-/// opened, used and closed before the waiter runs.
-fn wait_for(queue: &WaitQueue, opens: &AtomicU32, seen: u32) -> Result<()> {
-    let came = || (opens.load(Ordering::Acquire) != seen).then_some(());
-    queue.wait(Wait::INTERRUPTIBLE, came).map_err(|_| Errno::ERESTARTSYS)
 }

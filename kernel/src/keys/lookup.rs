@@ -99,6 +99,7 @@ pub fn search_own(me: &CurrentThread, search: &Search<'_>) -> Result<Ref> {
     for ring in [rings.thread, rings.process, session].into_iter().flatten() {
         match search.run(&Ref::possessed(ring)) {
             Ok(found) => return Ok(found),
+            Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
             Err(Errno::EAGAIN) => better = better.or(Some(Errno::EAGAIN)),
             Err(Errno::ENOKEY) => better = Some(Errno::ENOKEY),
             Err(errno) => worse = errno,
@@ -141,7 +142,12 @@ fn find(me: &CurrentThread, cred: &Credentials, id: i32, missing: Missing) -> Re
         serial => {
             let key = Key::find(serial).ok_or(Errno::ENOKEY)?;
             let search = Search { cred, wanted: Wanted::Exactly(&key) };
-            let possessed = search_own(me, &search).is_ok();
+            // Without memory it is not known: that is another matter than not being allowed to.
+            let possessed = match search_own(me, &search) {
+                Ok(_) => true,
+                Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
+                Err(_) => false,
+            };
             return Ok(Ref { key, possessed });
         }
     };

@@ -527,6 +527,11 @@ fn put(ring: &mut Ring, iter: &mut IovIter<'_>, packet: bool, may_merge: bool) -
 }
 
 impl FileOps for Pipe {
+    /// A pipe has no pages that sendfile could take; splice moves its buffers.
+    fn can_splice(&self, _file: &File) -> bool {
+        false
+    }
+
     fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
         self.read(iter, file.nonblock() || flags.contains(IoFlags::NOWAIT))
     }

@@ -3,7 +3,8 @@
 //! Parts, each a module with one `run` function that records its results in a [`Report`]:
 //! [`guest`] (system call families), [`matrix`] (machines and initramfs kinds), [`busybox`]
 //! (a script over the applets, compared with what Linux printed), [`shell`] (an interactive
-//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debuggers`] (strace and gdb).
+//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debuggers`] (strace and gdb),
+//! [`stress`] (stress-ng).
 
 mod busybox;
 mod debuggers;
@@ -12,6 +13,7 @@ mod languages;
 mod matrix;
 mod report;
 mod shell;
+mod stress;
 
 use crate::arch::Arch;
 use crate::build::{self, Profile};
@@ -69,6 +71,8 @@ enum Part {
     Languages,
     /// Debian's strace and gdb
     Debuggers,
+    /// stress-ng: only when asked for
+    Stress,
 }
 
 /// How a part that boots a guest is run.
@@ -114,7 +118,9 @@ impl Context {
 
 /// Runs the subcommand.
 pub fn main(args: &Args) -> Result<ExitCode> {
-    let wanted = |part: Part| args.only.is_empty() || args.only.contains(&part);
+    // What takes too long for every day runs only by its name.
+    let everyday = |part: Part| args.only.is_empty() && part != Part::Stress;
+    let wanted = |part: Part| everyday(part) || args.only.contains(&part);
     let mut report = Report::new();
     if wanted(Part::Host) && !args.oracle && args.filter.is_empty() {
         host(&mut report);
@@ -139,13 +145,14 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             filter: args.filter.clone(),
             verbose: args.verbose,
         };
-        let parts: [(Part, RunPart); 6] = [
+        let parts: [(Part, RunPart); 7] = [
             (Part::Guest, guest::run),
             (Part::Matrix, matrix::run),
             (Part::Busybox, busybox::run),
             (Part::Shell, shell::run),
             (Part::Languages, languages::run),
             (Part::Debuggers, debuggers::run),
+            (Part::Stress, stress::run),
         ];
         for (part, run) in parts {
             if wanted(part) {

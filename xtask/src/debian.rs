@@ -43,7 +43,11 @@ pub fn fetch_all(arch: Arch, packages: &[String]) -> Result<()> {
     let full: Vec<String> = missing.iter().map(|name| format!("{name}:{}", arch.debian())).collect();
     if proc::find("apt-get").is_none() || proc::find("dpkg").is_none() {
         let places = directory(arch, first)?;
-        bail!("put Debian's {} unpacked into {} and its like (and an empty file .complete)", full.join(", "), places.display());
+        bail!(
+            "put Debian's {} unpacked into {} and its like (and an empty file .complete)",
+            full.join(", "),
+            places.display()
+        );
     }
     setup::apt_architecture(arch)?;
     let what = if full.len() == 1 { full.join("") } else { format!("{} packages", full.len()) };

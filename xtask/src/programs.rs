@@ -39,7 +39,9 @@ pub fn add(arch: Arch, archive: &mut Archive, packages: &[&str], also: &[&str]) 
     // One step of dependencies at a time, for as long as a library is missing: what no program asks for is not fetched.
     let (mut known, mut step, mut libraries) = (BTreeSet::new(), packages, BTreeMap::new());
     loop {
-        while let Some(name) = wanted.iter().find(|name| files.names.contains(*name) || libraries.contains_key(*name)).cloned() {
+        while let Some(name) =
+            wanted.iter().find(|name| files.names.contains(*name) || libraries.contains_key(*name)).cloned()
+        {
             wanted.remove(&name);
             let Some(file) = libraries.get(&name).filter(|_| !files.names.contains(&name)) else { continue };
             wanted.extend(needed(std::slice::from_ref(file))?);
@@ -131,7 +133,9 @@ fn dependencies(arch: Arch, packages: &[String], known: &mut BTreeSet<String>) -
     let output = proc::run_quiet(&mut command)?;
     let mut found = Vec::new();
     for line in String::from_utf8_lossy(&output).lines() {
-        let Some((kind, name)) = line.trim().trim_start_matches('|').split_once("Depends: ") else { continue };
+        let Some((kind, name)) = line.trim().trim_start_matches('|').split_once("Depends: ") else {
+            continue;
+        };
         let name = name.split(':').next().unwrap_or(name);
         let library = name.starts_with("lib") || name.starts_with("zlib");
         if (kind.is_empty() || kind == "Pre") && library && known.insert(name.to_string()) {

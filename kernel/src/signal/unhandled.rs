@@ -85,7 +85,8 @@ fn wanted(signal: Signal) -> bool {
     let me = current();
     if me.process.pid.global() != 1 {
         let handler = me.process.sig.lock().sighand.get(signal).handler;
-        if (handler != SIG_DFL && handler != SIG_IGN) || me.trace.is_traced() || me.task().has_fatal_signal() {
+        if (handler != SIG_DFL && handler != SIG_IGN) || me.trace.is_traced() || me.task().has_fatal_signal()
+        {
             return false;
         }
     }

@@ -37,6 +37,11 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     }
     let arch = context.arch;
     let folder = paths::root().join("tests/qemu");
+    let expected = folder.join(format!("debian-{arch}.expected"));
+    if !context.bless && !expected.is_file() {
+        report.skip(&name, "nothing was recorded yet: --oracle --bless does");
+        return Ok(());
+    }
     let mut archive = initramfs::busybox_root(arch)?;
     archive.directory("test", 0o755).directory("mnt", 0o755);
     archive.file("test/debian.sh", 0o644, &std::fs::read(folder.join("debian.sh"))?);
@@ -56,5 +61,5 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         report.fail(&name, &format!("did not end well ({status:?}); output: {}", kept.display()));
         return Ok(());
     }
-    busybox::compare(context, report, &name, &output, folder.join(format!("debian-{arch}.expected")))
+    busybox::compare(context, report, &name, &output, expected)
 }

@@ -6,7 +6,7 @@
 
 use crate::process::thread::flags;
 use crate::process::{CurrentThread, current, with_current};
-use crate::signal::{Signal, deliver, force};
+use crate::signal::{Signal, deliver, force, unhandled};
 use abi::raw;
 use arch::intc::IrqNumber;
 use arch::smp::Ipi;
@@ -28,9 +28,10 @@ impl TrapHandler for Kernel {
         page_fault(frame, &fault)
     }
 
-    fn user_exception(&self, _frame: &mut TrapFrame, exception: Exception) {
+    fn user_exception(&self, frame: &mut TrapFrame, exception: Exception) {
         let Some(signal) = Signal::new(exception.signo) else { return };
         with_current(|t| *t.signals.fault.lock() = (exception.trap_nr, exception.error_code, exception.addr));
+        unhandled::exception(frame, signal, &exception);
         force::fault(signal, exception.si_code, exception.addr);
     }
 
@@ -162,14 +163,9 @@ fn user_fault(frame: &TrapFrame, me: &CurrentThread, fault: &Fault, error: Fault
             return;
         }
     };
-    log::debug!(
-        "{}[{}]: {:?} at {addr:#x} ip {:#x} sp {:#x}",
-        me.task().comm(),
-        me.global_tid(),
-        signal,
-        frame.ip(),
-        frame.sp()
-    );
+    if signal == Signal::SIGSEGV {
+        unhandled::page_fault(frame, addr, error_code(fault));
+    }
     force::fault(signal, code as i32, addr);
 }
 

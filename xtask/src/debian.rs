@@ -22,35 +22,64 @@ pub fn busybox(arch: Arch) -> Result<PathBuf> {
 
 /// Unpacks Debian package `package` of `arch` and returns the directory it was unpacked into.
 pub fn fetch(arch: Arch, package: &str) -> Result<PathBuf> {
-    let dir = paths::downloads()?.join(format!("{package}_{}", arch.debian()));
-    if dir.join(".complete").is_file() {
-        return Ok(dir);
-    }
-    let name = format!("{package}:{}", arch.debian());
-    if proc::find("apt-get").is_none() || proc::find("dpkg").is_none() {
-        bail!("put Debian's {name} unpacked into {} (and an empty file .complete)", dir.display());
-    }
-    setup::apt_architecture(arch)?;
-    let step = Step::new(format!("download {name}"));
-    let work = paths::directory(paths::downloads()?.join(format!(".{package}_{}", arch.debian())))?;
-    if download(&work, &name).is_err() {
-        setup::apt_update()?;
-        download(&work, &name)?;
-    }
-    let deb = std::fs::read_dir(&work)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "deb"))
-        .with_context(|| format!("apt-get download {name} left no package"))?;
-    paths::directory(dir.clone())?;
-    proc::run_quiet(Command::new("dpkg").arg("-x").arg(&deb).arg(&dir))?;
-    std::fs::remove_dir_all(&work)?;
-    std::fs::write(dir.join(".complete"), "")?;
-    step.finish("done");
-    Ok(dir)
+    fetch_all(arch, &[package.to_string()])?;
+    directory(arch, package)
 }
 
-fn download(work: &Path, name: &str) -> Result<Vec<u8>> {
-    proc::run_quiet(Command::new("apt-get").current_dir(work).args(["download", "-qq", name]))
+/// Where Debian package `package` of `arch` is unpacked.
+pub fn directory(arch: Arch, package: &str) -> Result<PathBuf> {
+    Ok(paths::downloads()?.join(format!("{package}_{}", arch.debian())))
+}
+
+/// Unpacks `packages` of `arch`, those that are not there yet. One download for all: apt takes long to start.
+pub fn fetch_all(arch: Arch, packages: &[String]) -> Result<()> {
+    let mut missing = Vec::new();
+    for package in packages {
+        if !directory(arch, package)?.join(".complete").is_file() {
+            missing.push(package.as_str());
+        }
+    }
+    let Some(first) = missing.first() else { return Ok(()) };
+    let full: Vec<String> = missing.iter().map(|name| format!("{name}:{}", arch.debian())).collect();
+    if proc::find("apt-get").is_none() || proc::find("dpkg").is_none() {
+        let places = directory(arch, first)?;
+        bail!(
+            "put Debian's {} unpacked into {} and its like (and an empty file .complete)",
+            full.join(", "),
+            places.display()
+        );
+    }
+    setup::apt_architecture(arch)?;
+    let what = if full.len() == 1 { full.join("") } else { format!("{} packages", full.len()) };
+    let step = Step::new(format!("download {what}"));
+    let work = paths::downloads()?.join(format!(".{first}_{}", arch.debian()));
+    if work.is_dir() {
+        std::fs::remove_dir_all(&work)?;
+    }
+    let work = paths::directory(work)?;
+    if download(&work, &full).is_err() {
+        setup::apt_update()?;
+        download(&work, &full)?;
+    }
+    let files: Vec<PathBuf> =
+        std::fs::read_dir(&work)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    for package in missing {
+        let prefix = format!("{package}_");
+        let deb = files
+            .iter()
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+            .with_context(|| format!("apt-get download {package} left no package"))?;
+        let dir = paths::directory(directory(arch, package)?)?;
+        proc::run_quiet(Command::new("dpkg").arg("-x").arg(deb).arg(&dir))?;
+        std::fs::write(dir.join(".complete"), "")?;
+    }
+    std::fs::remove_dir_all(&work)?;
+    step.finish("done");
+    Ok(())
+}
+
+fn download(work: &Path, names: &[String]) -> Result<Vec<u8>> {
+    proc::run_quiet(Command::new("apt-get").current_dir(work).args(["download", "-qq"]).args(names))
 }
 
 /// Debian's Linux 6.12 for `arch` as it is packaged: a bzImage or an arm64 Image.

@@ -18,6 +18,7 @@ mod initramfs;
 mod miri;
 mod paths;
 mod proc;
+mod programs;
 mod qemu;
 mod run;
 mod session;

@@ -31,7 +31,10 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         command
             .current_dir(paths::root())
             // Isolation would keep proptest from its source of random numbers.
-            .env("MIRIFLAGS", format!("-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-many-seeds=0..{}", args.seeds))
+            .env(
+                "MIRIFLAGS",
+                format!("-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-many-seeds=0..{}", args.seeds),
+            )
             .env("PROPTEST_CASES", "2")
             .env("CARGO_TARGET_DIR", paths::root().join("target/miri"))
             .args(["+nightly", "miri", "test", "--quiet", "--lib", "-p", name, "--", &args.filter]);

@@ -8,6 +8,9 @@ pub const fn syscall_nr(nr: abi::nr::Nr) -> Option<u16> {
     nr.x86_64
 }
 
+/// `debug.exception-trace` after boot: whether the log tells of programs that faults kill.
+pub const EXCEPTION_TRACE: i32 = 1;
+
 /// Which of the last two arguments of `clone(2)` is the child's id address and which the TLS: `(child_tid, tls)`.
 #[inline]
 pub const fn clone_args(arg3: usize, arg4: usize) -> (usize, usize) {

@@ -18,6 +18,7 @@ use arch::sync::SpinLockIrq;
 use drivers::console::Console;
 use sched::wait::WaitQueue;
 
+pub mod ratelimit;
 pub mod ring;
 
 use mm::fallible::{TryVec, try_with_capacity};

@@ -15,6 +15,7 @@ use super::top;
 use crate::coredump;
 use crate::oops::{OOPS_LIMIT, PANIC_ON_OOPS, PANIC_ON_WARN, PANIC_TIMEOUT, TAINTED, WARN_LIMIT};
 use crate::process::current;
+use crate::signal::unhandled::EXCEPTION_TRACE;
 
 /// Parses one number of a write; white space around it is fine.
 ///
@@ -52,6 +53,8 @@ pub static DMESG_RESTRICT: AtomicU32 = AtomicU32::new(0);
 pub static KPTR_RESTRICT: AtomicU32 = AtomicU32::new(0);
 /// `fs.pipe-max-size` and others live with their owners; this one is only shown.
 static OVERFLOW_ID: AtomicU32 = AtomicU32::new(abi::creds::OVERFLOW_ID);
+
+const DEBUG: &[Attr] = &[number!("exception-trace", EXCEPTION_TRACE, i32::MIN..=i32::MAX)];
 
 const KERNEL: &[Attr] = &[
     attr("ostype", |out| line(out, "Linux")),
@@ -285,7 +288,7 @@ pub(super) fn init() {
     kernel.mkdir("pty").add_attrs(PTY);
     sys.mkdir("net");
     sys.mkdir("dev");
-    sys.mkdir("debug");
+    sys.mkdir("debug").add_attrs(DEBUG);
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What is written to the log, and `/proc/sys/kernel/seccomp`.
 
 use super::action::ACTIONS;
+use crate::printk::ratelimit::RateLimit;
 use crate::process::current;
 use abi::cap::Cap;
 use abi::seccomp::SeccompData;
 use abi::{Errno, Result};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernfs::{Attr, Text, attr};
 
 /// Actions that are logged: a bit per entry of [`ACTIONS`]; all but `allow` at first.
@@ -50,25 +51,13 @@ fn parse(data: &[u8]) -> Result<u32> {
     if bits & ALLOW != 0 { Err(Errno::EINVAL) } else { Ok(bits) }
 }
 
-/// Lines that may come in [`INTERVAL_NS`].
-const BURST: u64 = 10;
-const INTERVAL_NS: u64 = 5_000_000_000;
-
-/// Whether another line may be written: a filter must not fill the log.
-fn may_write() -> bool {
-    static WINDOW: AtomicU64 = AtomicU64::new(0);
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = sched::time::boottime_ns() / INTERVAL_NS;
-    if WINDOW.swap(now, Ordering::Relaxed) != now {
-        COUNT.store(0, Ordering::Relaxed);
-    }
-    COUNT.fetch_add(1, Ordering::Relaxed) < BURST
-}
+/// A filter must not fill the log.
+static LIMIT: RateLimit = RateLimit::new();
 
 /// Notes what became of a call, if that action is logged and the filter (or the action itself) asks for it.
 pub fn record(data: &SeccompData, signal: i32, action: u32, asked: bool) {
     let index = ACTIONS.iter().position(|(known, _)| *known == action).unwrap_or(0);
-    if !asked || LOGGED.load(Ordering::Relaxed) >> index & 1 == 0 || !may_write() {
+    if !asked || LOGGED.load(Ordering::Relaxed) >> index & 1 == 0 || !LIMIT.allows() {
         return;
     }
     let me = current();

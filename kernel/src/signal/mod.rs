@@ -34,6 +34,7 @@ pub mod signalfd;
 pub mod state;
 pub mod stop;
 pub mod syscalls;
+pub mod unhandled;
 pub mod wait;
 
 pub use action::SigHand;

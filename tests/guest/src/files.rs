@@ -27,6 +27,7 @@ tests![
     flock_locks,
     record_locks,
     sendfile_copies,
+    sendfile_from_pipe,
     copy_file_range_copies,
     splice_and_tee,
     tee_keeps_what_it_copied,
@@ -477,6 +478,20 @@ fn record_locks() -> Outcome {
     fcntl(fd, F_OFD_SETLK, addr(&lock(F_WRLCK, 8, 1)))?;
     check_err!(fcntl(other, F_OFD_SETLK, addr(&lock(F_RDLCK, 8, 1))), EAGAIN);
     check_err!(fcntl(fd, F_SETLK, addr(&lock(99, 0, 0))), EINVAL);
+    Ok(())
+}
+
+/// A pipe has no pages to send: splice moves its buffers.
+fn sendfile_from_pipe() -> Outcome {
+    let (from, to) = (pipe(0)?, pipe(0)?);
+    let file = create(c"to", b"")?;
+    write_all(from[1], b"hello")?;
+    check_err!(sys!(SYS_sendfile, to[1], from[0], 0, 5), EINVAL);
+    check_err!(sys!(SYS_sendfile, file, from[0], 0, 5), EINVAL);
+    check_eq!(read_vec(from[0], 10)?, b"hello");
+    check_eq!(sys!(SYS_sendfile, to[1], from[0], 0, 0)?, 0);
+    let source = create(c"from", b"data")?;
+    check_eq!(sys!(SYS_sendfile, to[1], source, 0, 0)?, 0);
     Ok(())
 }
 

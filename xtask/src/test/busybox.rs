@@ -60,30 +60,39 @@ pub fn compare(
     Ok(())
 }
 
-/// The first lines that differ, with the section they are in.
+/// The first lines that differ, per section (a section begins with `== `).
 fn difference(expected: &str, got: &str) -> String {
     let mut text = String::new();
-    let mut section = "";
-    let (mut one, mut two) = (expected.lines(), got.lines());
+    let (expected, got) = (sections(expected), sections(got));
     let mut shown = 0;
-    loop {
-        let (wanted, seen) = (one.next(), two.next());
-        if wanted.is_none() && seen.is_none() {
+    for (index, (title, wanted)) in expected.iter().enumerate() {
+        let seen = got.get(index).filter(|(name, _)| name == title);
+        let Some((_, seen)) = seen.or_else(|| got.iter().find(|(name, _)| name == title)) else {
+            text.push_str(&format!("  {title}\n    is missing\n"));
+            continue;
+        };
+        let lines = wanted.len().max(seen.len());
+        let Some(at) = (0..lines).find(|&line| wanted.get(line) != seen.get(line)) else { continue };
+        if shown == 8 {
+            text.push_str("  (more)\n");
             break;
         }
-        section = wanted.filter(|line| line.starts_with("== ")).unwrap_or(section);
-        if wanted != seen {
-            text.push_str(&format!(
-                "  {section}\n    expected: {}\n    got:      {}\n",
-                wanted.unwrap_or("(end)"),
-                seen.unwrap_or("(end)")
-            ));
-            shown += 1;
-            if shown == 8 {
-                text.push_str("  (more)\n");
-                break;
-            }
-        }
+        shown += 1;
+        let line = |lines: &[&str]| lines.get(at).copied().unwrap_or("(end)").to_string();
+        text.push_str(&format!("  {title}\n    expected: {}\n    got:      {}\n", line(wanted), line(seen)));
     }
     text
+}
+
+/// The titles and lines of the sections of `text`.
+fn sections(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut sections = vec![("", Vec::new())];
+    for line in text.lines() {
+        if line.starts_with("== ") {
+            sections.push((line, Vec::new()));
+        } else if let Some((_, lines)) = sections.last_mut() {
+            lines.push(line);
+        }
+    }
+    sections
 }

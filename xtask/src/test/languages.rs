@@ -6,7 +6,7 @@
 
 use super::{Context, Report};
 use crate::arch::Arch;
-use crate::{debian, initramfs, paths, proc, run, setup};
+use crate::{debian, initramfs, paths, proc, programs, run, setup};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,11 +27,11 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     if !context.wants(&format!("{} languages", context.label())) && !context.filter.is_empty() {
         return Ok(());
     }
-    let programs = build(context, report)?;
+    let built = build(context, report)?;
     let mut archive = initramfs::busybox_root(context.arch)?;
     archive.directory("test", 0o755);
     let mut command = String::from("/bin/busybox --install -s; cd /test\n");
-    for program in &programs {
+    for program in &built {
         let file = program.name.replace(' ', "-");
         archive.file(&format!("test/{file}"), 0o755, &std::fs::read(&program.path)?);
         command.push_str(&format!("echo '== {}'; ./{file} 2>&1; echo \"status $?\"\n", program.name));
@@ -48,7 +48,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let mut output = Vec::new();
     run::capture(&machine, LIMIT, &mut output)?;
     let text = String::from_utf8_lossy(&output).into_owned();
-    for program in &programs {
+    for program in &built {
         let name = format!("{} {}", context.label(), program.name);
         let section = text.split("== ").find(|part| part.starts_with(&format!("{}\n", program.name)));
         let expected = format!("{}\n{}\nstatus 0\n", program.name, program.answer);
@@ -159,18 +159,10 @@ fn musl(arch: Arch, gcc: &Compiler, source: &Path, output: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Where the dynamic linker is in the guest, and the folder of the libraries.
-pub fn library_places(arch: Arch) -> (&'static str, &'static str) {
-    match arch {
-        Arch::X86_64 => ("lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu"),
-        Arch::Aarch64 => ("lib/ld-linux-aarch64.so.1", "lib/aarch64-linux-gnu"),
-    }
-}
-
 /// The dynamic linker and the C library of Debian, as paths in the guest with their contents.
 fn shared_libraries(arch: Arch) -> Result<Vec<(String, Vec<u8>)>> {
     let package = debian::fetch(arch, "libc6")?;
-    let (linker, folder) = library_places(arch);
+    let (linker, folder) = programs::library_places(arch);
     let read = |path: &str| {
         let file = package.join(path);
         std::fs::read(&file).with_context(|| format!("read {}", file.display()))

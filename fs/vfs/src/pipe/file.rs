@@ -19,6 +19,11 @@ use crate::inode::Inode;
 use crate::poll::PollTable;
 
 impl FileOps for Pipe {
+    /// A pipe has no pages that sendfile could take; splice moves its buffers.
+    fn can_splice(&self, _file: &File) -> bool {
+        false
+    }
+
     fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, _: &mut u64, flags: IoFlags) -> Result<usize> {
         self.read(iter, file.nonblock() || flags.contains(IoFlags::NOWAIT))
     }

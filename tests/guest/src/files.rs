@@ -485,7 +485,7 @@ fn record_locks() -> Outcome {
 fn sendfile_from_pipe() -> Outcome {
     let (from, to) = (pipe(0)?, pipe(0)?);
     let file = create(c"to", b"")?;
-    write_all(from[1], b"hello")?;
+    write(from[1], b"hello")?;
     check_err!(sys!(SYS_sendfile, to[1], from[0], 0, 5), EINVAL);
     check_err!(sys!(SYS_sendfile, file, from[0], 0, 5), EINVAL);
     check_eq!(read_vec(from[0], 10)?, b"hello");

@@ -237,7 +237,7 @@ fn accessed_marks() -> Outcome {
         let result = clear(bad);
         check!(matches!(result, Err(Errno(EINVAL))) || bad.is_empty(), "{bad}: {result:?}");
     }
-    check_err!(open(c"/proc/self/clear_refs", O_RDONLY, 0).and_then(|fd| read_all(fd)), EINVAL);
+    check_err!(open(c"/proc/self/clear_refs", O_RDONLY, 0).and_then(read_all), EINVAL);
     let at = lonely()?;
     (0..4).for_each(|n| poke(at + n * PAGE, 1));
     let fd = create(c"f", &[1; 4 * PAGE])?;
@@ -321,8 +321,8 @@ fn scan_requests() -> Outcome {
     check_err!(scan(&mut Arg { report: 256, ..good }), EINVAL);
     check_err!(scan(&mut Arg { start: good.start + 1, ..good }), EINVAL);
     check_err!(scan(&mut Arg { vec: 0, ..good }), EINVAL);
-    check_err!(scan(&mut Arg { end: u64::MAX & !4095, ..good }), EFAULT);
-    check_err!(scan(&mut Arg { vec: u64::MAX & !7, ..good }), EFAULT);
+    check_err!(scan(&mut Arg { end: !4095, ..good }), EFAULT);
+    check_err!(scan(&mut Arg { vec: !7, ..good }), EFAULT);
     // Protecting needs a userfaultfd that does not wait.
     check_err!(scan(&mut Arg { flags: 2, ..good }), EPERM);
     check_eq!(scan(&mut Arg { flags: 1, ..good })?, 0);

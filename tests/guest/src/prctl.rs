@@ -114,7 +114,7 @@ fn separately(body: impl FnOnce() -> Outcome) -> Outcome {
 fn auxiliary_vector() -> Outcome {
     let mut words = [7_u64; 64];
     let size = prctl(GET_AUXV, words.as_mut_ptr() as usize, 512, 0, 0)?;
-    check!(size >= 320 && size <= 512 && size % 16 == 0, "{size}");
+    check!((320..=512).contains(&size) && size % 16 == 0, "{size}");
     let entry = |kind: u64| words.chunks(2).find(|entry| entry[0] == kind).map(|entry| entry[1]);
     check_eq!(entry(AT_PAGESZ), Some(4096));
     check_eq!(words[size / 8 - 2..size / 8], [0, 0]);

@@ -230,7 +230,7 @@ fn heads_are_moved_back() -> Outcome {
 fn cancel_against_completion() -> Outcome {
     // Each request completes once, whoever wins.
     let mut ring = Ring::new(64, 0)?;
-    let mut buffers = vec![[0_u8; 1]; 16];
+    let mut buffers = [[0_u8; 1]; 16];
     for round in 0..60 {
         let ends = pipe(0)?;
         for (n, buffer) in buffers.iter_mut().enumerate() {
@@ -324,7 +324,10 @@ fn hammer(fd: i32, rings: usize, sqes: usize, params: Params, ends: [i32; 2], bu
 }
 
 /// A ring and `count` threads that submit to it.
-fn hammered(flags: u32, count: usize) -> Result<(Ring, [i32; 2], Vec<thread::JoinHandle<()>>), Errno> {
+/// A ring, a pair of sockets, and those who keep them busy.
+type Hammered = (Ring, [i32; 2], Vec<thread::JoinHandle<()>>);
+
+fn hammered(flags: u32, count: usize) -> Result<Hammered, Errno> {
     let ring = Ring::with(16, Params { flags, sq_thread_idle: 10, ..Params::default() })?;
     let ends = pipe(0)?;
     let buffer = map_anon(PAGE)?;

@@ -222,7 +222,7 @@ fn who_may_have_one() -> Outcome {
     let fd = syscall(O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY)?;
     check_eq!(fcntl(fd, F_GETFD, 0)?, FD_CLOEXEC as usize);
     check_eq!(fcntl(fd, F_GETFL, 0)? as i32 & (O_ACCMODE | O_NONBLOCK), O_RDONLY | O_NONBLOCK);
-    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).map_err(|e| Failure::new(&e.to_string()))?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).map_err(|e| Failure::new(e.to_string()))?;
     check_eq!(link.to_str(), Some("anon_inode:[userfaultfd]"));
     check_eq!(fcntl(syscall(0)?, F_GETFD, 0)?, 0);
     check_eq!(slurp(c"/proc/sys/vm/unprivileged_userfaultfd")?, "0\n");
@@ -311,7 +311,7 @@ fn what_can_be_registered() -> Outcome {
     check_err!(uffd.register(0, PAGE, MISSING), EINVAL);
     check_err!(uffd.register(usize::MAX - PAGE + 1, PAGE, MISSING), EINVAL);
     check_err!(uffd.register(1 << 47, PAGE, MISSING), EINVAL);
-    check_err!(ioctl(uffd.0, REGISTER, &mut [at as u64, u64::MAX & !4095, 1, 0]), EINVAL);
+    check_err!(ioctl(uffd.0, REGISTER, &mut [at as u64, !4095, 1, 0]), EINVAL);
     check_err!(sys!(SYS_ioctl, uffd.0, REGISTER, 8), EFAULT);
     munmap(at + 4 * PAGE, 2 * PAGE)?;
     check_err!(uffd.register(at + 4 * PAGE, 2 * PAGE, MISSING), EINVAL);

@@ -323,10 +323,10 @@ fn hammer(fd: i32, rings: usize, sqes: usize, params: Params, ends: [i32; 2], bu
     }
 }
 
-/// A ring and `count` threads that submit to it.
-/// A ring, a pair of sockets, and those who keep them busy.
+/// A ring, the ends of a pipe, and those who keep them busy.
 type Hammered = (Ring, [i32; 2], Vec<thread::JoinHandle<()>>);
 
+/// A ring and `count` threads that submit to it.
 fn hammered(flags: u32, count: usize) -> Result<Hammered, Errno> {
     let ring = Ring::with(16, Params { flags, sq_thread_idle: 10, ..Params::default() })?;
     let ends = pipe(0)?;

@@ -86,6 +86,8 @@ pub trait TtyDriver: Send + Sync {
 
 struct Line {
     settings: Termios,
+    /// Bits, and control characters that are not zero, which keep what `settings` has (`TIOCSLCKTRMIOS`).
+    locked: Termios,
     ldisc: LineDiscipline,
     /// Echo that the device had no room for.
     echo: Vec<u8>,
@@ -200,7 +202,7 @@ impl Tty {
                 dev,
                 driver,
                 writer: Mutex::new(Vec::new()),
-                line: SpinLock::new(Line { settings, ldisc, echo }),
+                line: SpinLock::new(Line { settings, locked: NOTHING_LOCKED, ldisc, echo }),
                 job: SpinLock::new(Job::default()),
                 window: SpinLock::new(Winsize::default()),
                 input: SpinLockIrq::new(Input { bytes, breaks: 0 }),
@@ -683,6 +685,7 @@ impl Tty {
     pub(super) fn set_settings(&self, new: Termios, flush: bool) {
         let mut guard = self.line.lock();
         let line = &mut *guard;
+        let new = keep_locked(&line.settings, new, &line.locked);
         if flush {
             line.ldisc.flush_input();
         }
@@ -693,6 +696,16 @@ impl Tty {
         self.driver.settings_changed(&new);
         self.driver.kick();
         self.wake_everybody();
+    }
+
+    /// What of the settings cannot be changed.
+    pub(super) fn locked_settings(&self) -> Termios {
+        self.line.lock().locked
+    }
+
+    /// Says what of the settings cannot be changed from now on.
+    pub(super) fn lock_settings(&self, locked: Termios) {
+        self.line.lock().locked = locked;
     }
 
     /// Waits until all output was sent (`tcdrain(3)`).
@@ -809,6 +822,27 @@ impl Tty {
         }
         self.job.lock().foreground = Some(group);
         Ok(())
+    }
+}
+
+const NOTHING_LOCKED: Termios =
+    Termios { iflag: 0, oflag: 0, cflag: 0, lflag: 0, line: 0, cc: [0; abi::tty::NCCS] };
+
+/// `new`, but for what is locked.
+fn keep_locked(old: &Termios, new: Termios, locked: &Termios) -> Termios {
+    let flags = |old: u32, new: u32, locked: u32| old & locked | new & !locked;
+    let byte = |old: u8, new: u8, locked: u8| if locked != 0 { old } else { new };
+    let mut cc = new.cc;
+    for ((cc, old), locked) in cc.iter_mut().zip(old.cc).zip(locked.cc) {
+        *cc = byte(old, *cc, locked);
+    }
+    Termios {
+        iflag: flags(old.iflag, new.iflag, locked.iflag),
+        oflag: flags(old.oflag, new.oflag, locked.oflag),
+        cflag: flags(old.cflag, new.cflag, locked.cflag),
+        lflag: flags(old.lflag, new.lflag, locked.lflag),
+        line: byte(old.line, new.line, locked.line),
+        cc,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests to terminals: `ioctl_tty(2)`.
 
 use abi::raw_sys::ioctl as request;
-use abi::tty::{Termios, Termios2, Winsize};
+use abi::tty::{Termio, Termios, Termios2, Winsize};
 use abi::{Errno, Result};
 use mm::user::UserPtr;
 use zerocopy::IntoBytes;
@@ -35,6 +35,14 @@ pub(super) fn common(tty: &Tty, cmd: u32, arg: usize) -> Option<Result<isize>> {
         request::TCSETS2 => set2(tty, arg, When::Now),
         request::TCSETSW2 => set2(tty, arg, When::Drain),
         request::TCSETSF2 => set2(tty, arg, When::Flush),
+        request::TCGETA => get_termio(tty, arg),
+        request::TCSETA => set_termio(tty, arg, When::Now),
+        request::TCSETAW => set_termio(tty, arg, When::Drain),
+        request::TCSETAF => set_termio(tty, arg, When::Flush),
+        request::TIOCGLCKTRMIOS => UserPtr::<Termios>::new(arg).write(&tty.locked_settings()).map(|()| 0),
+        request::TIOCSLCKTRMIOS => lock_settings(tty, arg),
+        request::TIOCGSOFTCAR => put(arg, i32::from(tty.settings().cflag & cflag::CLOCAL != 0)),
+        request::TIOCSSOFTCAR => soft_carrier(tty, arg),
         request::TIOCGWINSZ => UserPtr::<Winsize>::new(arg).write(&tty.window()).map(|()| 0),
         request::TIOCSWINSZ => UserPtr::<Winsize>::new(arg).read().map(|size| {
             tty.set_window(size);
@@ -95,6 +103,47 @@ fn set2(tty: &Tty, arg: usize, when: When) -> Result<isize> {
     tty.check_change()?;
     let Termios2 { iflag, oflag, cflag, lflag, line, cc, .. } = UserPtr::<Termios2>::new(arg).read()?;
     apply(tty, Termios { iflag, oflag, cflag, lflag, line, cc }, when)
+}
+
+fn get_termio(tty: &Tty, arg: usize) -> Result<isize> {
+    let Termios { iflag, oflag, cflag, lflag, line, cc: all } = tty.settings();
+    let [iflag, oflag, cflag, lflag] = [iflag, oflag, cflag, lflag].map(|flags| flags as u16);
+    let mut cc = [0; 8];
+    cc.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+    UserPtr::new(arg).write(&Termio { iflag, oflag, cflag, lflag, line, cc, pad: 0 })?;
+    Ok(0)
+}
+
+fn set_termio(tty: &Tty, arg: usize, when: When) -> Result<isize> {
+    tty.check_change()?;
+    let new: Termio = UserPtr::new(arg).read()?;
+    let mut settings = tty.settings();
+    let lower = |flags: &mut u32, new: u16| *flags = *flags & 0xffff_0000 | u32::from(new);
+    lower(&mut settings.iflag, new.iflag);
+    lower(&mut settings.oflag, new.oflag);
+    lower(&mut settings.cflag, new.cflag);
+    lower(&mut settings.lflag, new.lflag);
+    settings.line = new.line;
+    settings.cc.iter_mut().zip(new.cc).for_each(|(to, from)| *to = from);
+    apply(tty, settings, when)
+}
+
+/// `TIOCSLCKTRMIOS`: what is not zero there cannot be changed any more.
+fn lock_settings(tty: &Tty, arg: usize) -> Result<isize> {
+    if !job_control()?.is_admin() {
+        return Err(Errno::EPERM);
+    }
+    tty.lock_settings(UserPtr::new(arg).read()?);
+    Ok(0)
+}
+
+/// `TIOCSSOFTCAR`: whether the line's carrier does not matter.
+fn soft_carrier(tty: &Tty, arg: usize) -> Result<isize> {
+    tty.check_change()?;
+    let wanted = UserPtr::<i32>::new(arg).read()? != 0;
+    let mut settings = tty.settings();
+    settings.cflag = settings.cflag & !cflag::CLOCAL | if wanted { cflag::CLOCAL } else { 0 };
+    apply(tty, settings, When::Now)
 }
 
 fn apply(tty: &Tty, settings: Termios, when: When) -> Result<isize> {

@@ -46,7 +46,7 @@ pub fn sendfile(
     let mut pos_in = side_pos(input, offset, FileMode::PREAD)?;
     output.want_write()?;
     let count = count.min(MAX_COUNT);
-    if output.flags() & raw::O_APPEND != 0 || !input.ops().can_splice(input) {
+    if output.flags() & raw::O_APPEND != 0 || count > 0 && !input.ops().can_splice(input) {
         return Err(Errno::EINVAL);
     }
     // What was read but cannot be written is lost, unless the input has a position to stay at or the output a buffer.

@@ -23,6 +23,8 @@ use sched::Task;
 
 /// `/proc/sys/kernel/soft_watchdog`: whether CPUs are watched.
 static ENABLED: AtomicBool = AtomicBool::new(true);
+/// `/proc/sys/kernel/soft_watchdog`: the same of soft lockups. There is no other kind, so that both have to be on.
+static SOFT: AtomicBool = AtomicBool::new(true);
 /// `/proc/sys/kernel/watchdog_thresh`: half the time, in seconds, that a CPU may be stuck; 0 for ever.
 static THRESH: AtomicU32 = AtomicU32::new(10);
 /// `/proc/sys/kernel/softlockup_panic`: a soft lockup is a panic.
@@ -41,13 +43,18 @@ pub fn start() -> Result<()> {
 
 /// `nowatchdog`, `nosoftlockup`: CPUs are not watched.
 pub fn switch_off() {
-    set_enabled(false);
+    set(&ENABLED, false);
 }
 
 /// Whether CPUs are watched.
-fn set_enabled(on: bool) {
-    ENABLED.store(on, Ordering::Relaxed);
+fn set(switch: &AtomicBool, on: bool) {
+    switch.store(on, Ordering::Relaxed);
     apply();
+}
+
+/// Whether anything is watched.
+fn is_on() -> bool {
+    ENABLED.load(Ordering::Relaxed) && SOFT.load(Ordering::Relaxed)
 }
 
 /// Sets the threshold.
@@ -65,7 +72,7 @@ pub fn set_thresh(seconds: u32) -> Result<()> {
 
 /// Tells the ticks.
 fn apply() {
-    let seconds = if ENABLED.load(Ordering::Relaxed) { 2 * THRESH.load(Ordering::Relaxed) } else { 0 };
+    let seconds = if is_on() { 2 * THRESH.load(Ordering::Relaxed) } else { 0 };
     sched::lockup::LIMIT_NS.store(u64::from(seconds) * 1_000_000_000, Ordering::Relaxed);
 }
 

@@ -1,6 +1,6 @@
 //! The files of `/proc/sys/kernel`.
 
-use super::{ENABLED, PANIC_ON_RCU_STALL, SOFTLOCKUP_PANIC, THRESH, hung_task};
+use super::{ENABLED, PANIC_ON_RCU_STALL, SOFT, SOFTLOCKUP_PANIC, THRESH, hung_task};
 use crate::procfs::sysctl::parse;
 use abi::{Errno, Result};
 use arch::cpu::{CpuId, CpuMask};
@@ -39,15 +39,20 @@ macro_rules! hung {
 /// So many seconds can be counted in ticks.
 const MOST_SECONDS: u64 = i64::MAX as u64 / 250;
 
-fn set_enabled(data: &[u8]) -> Result<()> {
-    super::set_enabled(parse(data, 0..=1)? != 0);
-    Ok(())
+/// A switch; both files show whether anything is watched.
+macro_rules! switch {
+    ($name:literal, $variable:ident) => {
+        attr($name, |out| line(out, u8::from(super::is_on()))).writable(|data| {
+            super::set(&$variable, parse(data, 0..=1)? != 0);
+            Ok(())
+        })
+    };
 }
 
 /// The files.
 pub const FILES: &[Attr] = &[
-    attr("watchdog", |out| show_flag(out, &ENABLED)).writable(set_enabled),
-    attr("soft_watchdog", |out| show_flag(out, &ENABLED)).writable(set_enabled),
+    switch!("watchdog", ENABLED),
+    switch!("soft_watchdog", SOFT),
     attr("watchdog_thresh", |out| line(out, THRESH.load(Ordering::Relaxed)))
         .writable(|data| super::set_thresh(parse(data, 0..=60)?)),
     attr("watchdog_cpumask", |out| show_cpus(out, sched::lockup::WATCHED.load(Ordering::Relaxed))).writable(

@@ -18,6 +18,20 @@ pub struct Termios {
     pub cc: [u8; NCCS],
 }
 
+/// `struct termio`, the settings of System V: the lower halves of the flags, the first control characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Termio {
+    pub iflag: u16,
+    pub oflag: u16,
+    pub cflag: u16,
+    pub lflag: u16,
+    pub line: u8,
+    pub cc: [u8; 8],
+    pub pad: u8,
+}
+
 /// The kernel's `struct termios2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

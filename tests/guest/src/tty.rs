@@ -29,6 +29,7 @@ tests![
     nonblocking,
     pty_numbers,
     tcsets_variants,
+    termio_and_locks,
     sid_and_pgrp_queries,
     dev_tty,
     orphaned_group_read,
@@ -643,6 +644,53 @@ fn tcsets_variants() -> Outcome {
     let mut t2 = [0_u32; 11];
     ioctl(pty.slave, TCGETS2 as u64, addr_mut(&mut t2))?;
     check_eq!(t2[9..11], [38400, 38400]);
+    Ok(())
+}
+
+fn termio_and_locks() -> Outcome {
+    let pty = pty()?;
+    let before = get(pty.slave)?;
+    // System V's structure: halves of the flags, eight characters, a byte of padding.
+    let mut old = [0_u8; 18];
+    ioctl(pty.slave, 0x5405, addr_mut(&mut old))?;
+    check_eq!(u16::from_ne_bytes([old[0], old[1]]), before.input as u16);
+    check_eq!(u16::from_ne_bytes([old[6], old[7]]), before.local as u16);
+    check_eq!((old[8], &old[9..17]), (before.line, &before.cc[..8]));
+    old[9 + VERASE] = 8;
+    old[6] &= !(ECHO as u8);
+    for request in [0x5406, 0x5407, 0x5408] {
+        ioctl(pty.slave, request, addr(&old))?;
+        let now = get(pty.slave)?;
+        check_eq!((now.cc[VERASE], now.local), (8, before.local & !ECHO));
+        check_eq!((now.control, now.cc[VSUSP]), (before.control, before.cc[VSUSP]));
+    }
+    check_err!(ioctl(pty.slave, 0x5405, 1), EFAULT);
+    // What is locked stays as it is.
+    let mut locks = Termios { input: 0, output: 0, control: 0, local: ECHO, line: 0, cc: [0; 19] };
+    locks.cc[VERASE] = 1;
+    ioctl(pty.slave, 0x5457, addr(&locks))?;
+    let mut got = before;
+    ioctl(pty.slave, 0x5456, addr_mut(&mut got))?;
+    check_eq!(got, locks);
+    set(pty.slave, |t| {
+        t.local |= ECHO;
+        t.cc[VERASE] = 9;
+        t.cc[VKILL] = 9;
+    })?;
+    let now = get(pty.slave)?;
+    check_eq!((now.local & ECHO, now.cc[VERASE], now.cc[VKILL]), (0, 8, 9));
+    let denied = crate::sysv::as_user(1000, || {
+        i32::from(ioctl(pty.slave, 0x5457, addr(&locks)) != Err(Errno(EPERM)))
+    })?;
+    check_eq!(denied, 0);
+    // The carrier that does not matter.
+    for wanted in [1_i32, 0] {
+        ioctl(pty.slave, 0x541a, addr(&wanted))?;
+        let mut got = -1_i32;
+        ioctl(pty.slave, 0x5419, addr_mut(&mut got))?;
+        check_eq!(got, wanted);
+        check_eq!(get(pty.slave)?.control & CLOCAL != 0, wanted == 1);
+    }
     Ok(())
 }
 

@@ -3,14 +3,7 @@
 
 use crate::prelude::*;
 
-tests![
-    files_and_defaults,
-    refuses_nonsense,
-    values_stay,
-    cpumask_of_the_watchdog,
-    one_switch_two_names,
-    only_root
-];
+tests![files_and_defaults, refuses_nonsense, values_stay, cpumask_of_the_watchdog, two_switches, only_root];
 
 fn name(file: &str) -> std::ffi::CString {
     std::ffi::CString::new(format!("/proc/sys/kernel/{file}")).unwrap_or_default()
@@ -119,14 +112,25 @@ fn cpumask_of_the_watchdog() -> Outcome {
     Ok(())
 }
 
-fn one_switch_two_names() -> Outcome {
+fn two_switches() -> Outcome {
     let (_kept, _also) = (Kept::new("watchdog")?, Kept::new("soft_watchdog")?);
-    for (file, value) in
-        [("soft_watchdog", "0"), ("soft_watchdog", "1"), ("watchdog", "0"), ("watchdog", "1")]
-    {
+    // Both have to be on.
+    let steps = [
+        ("watchdog", "1", "-"),
+        ("soft_watchdog", "1", "1"),
+        ("soft_watchdog", "0", "0"),
+        ("watchdog", "0", "0"),
+        ("watchdog", "1", "0"),
+        ("soft_watchdog", "1", "1"),
+        ("watchdog", "0", "0"),
+        ("watchdog", "1", "1"),
+    ];
+    for (index, (file, value, on)) in steps.into_iter().enumerate() {
         set(file, value)?;
-        check_eq!((file, get("soft_watchdog")?.as_str()), (file, value));
-        check_eq!((file, get("watchdog")?.as_str()), (file, value));
+        if on != "-" {
+            check_eq!((index, get("soft_watchdog")?.as_str()), (index, on));
+            check_eq!((index, get("watchdog")?.as_str()), (index, on));
+        }
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::process::{CurrentThread, Thread, current};
 use abi::{Errno, Result, raw};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use arch::preempt::PreemptGuard;
 use arch::uaccess::{NoFault, cmpxchg_u32};
 use mm::fallible::try_arc;
 use sched::pi::{Blocked, LockError, RtMutex};
@@ -324,18 +325,19 @@ pub fn unlock(addr: usize, scope: Scope) -> Result<()> {
     }
     let key = Key::of(addr, scope)?;
     loop {
+        // With the lock the borrowed priority goes: see `RtMutex::hand_over`.
+        let until_woken = PreemptGuard::new();
         let queue = bucket(index_of(&key)).lock();
         let released = release(&me, &queue, &key, addr);
         drop(queue);
-        match released? {
-            Some(heir) => {
-                if let Some(heir) = heir {
-                    sched::wake_up(&heir);
-                }
-                return Ok(());
+        if let Some(heir) = released? {
+            if let Some(heir) = heir {
+                sched::wake_up(&heir);
             }
-            None => look_again(&me, addr).map_err(|_| Errno::EFAULT)?,
+            return Ok(());
         }
+        drop(until_woken);
+        look_again(&me, addr).map_err(|_| Errno::EFAULT)?;
     }
 }
 

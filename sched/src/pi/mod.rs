@@ -29,6 +29,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use arch::preempt::PreemptGuard;
 use arch::sync::{Irq, SpinLockIrq};
 use sync::SpinLockGuard;
 
@@ -262,7 +263,8 @@ impl RtMutex {
     }
 
     /// Releases the mutex, which the running task owns, and gives it to `heir`, one of its waiters (`None`: the
-    /// most important one, if there is any). Returns who got it, and is to be woken. The caller's borrowed priority ends.
+    /// most important one, if there is any). Returns who got it, and is to be woken. The caller's borrowed priority ends: it
+    /// must not be preempted before it has woken the heir, or a task between the two in importance holds up both.
     ///
     /// # Errors
     /// `EPERM` if the running task does not own it.
@@ -338,6 +340,7 @@ impl RtMutex {
     /// # Errors
     /// `EPERM` if the running task does not own it.
     pub fn unlock(&self) -> abi::Result<()> {
+        let _until_woken = PreemptGuard::new();
         if let Some(heir) = self.hand_over(None)? {
             crate::wake_up(&heir);
         }

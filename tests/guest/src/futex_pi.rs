@@ -8,6 +8,7 @@ tests![
     inheritance_follows_chains,
     inheritance_follows_changes,
     inheritance_ends_with_the_wait,
+    owner_runs_before_what_is_between,
     deadline_tasks_lend_theirs,
     the_most_important_is_next,
     circles_are_deadlocks,
@@ -169,6 +170,47 @@ fn inheritance_ends_with_the_wait() -> Outcome {
     atomic(go).store(2, SeqCst);
     check_eq!(wait_exit(low)?, 0);
     check_eq!(wait_exit(owner)?, 0);
+    Ok(())
+}
+
+fn owner_runs_before_what_is_between() -> Outcome {
+    // One CPU; the owner is the least of three, and the one in the middle never sleeps.
+    let at = map_shared(4096)?;
+    for _ in 0..5 {
+        let low = fork(|| {
+            let _ = sys!(SYS_setpgid, 0, 0);
+            let cpu = 1_u64;
+            let _ = sys!(SYS_sched_setaffinity, 0, 8, addr(&cpu));
+            let _ = set_fifo(0, 1);
+            atomic(at).store(tid(), SeqCst);
+            let high = fork(|| {
+                let medium = fork(|| {
+                    let _ = set_fifo(0, 2);
+                    loop {
+                        std::hint::spin_loop();
+                    }
+                });
+                let good = set_fifo(0, 3).is_ok() && lock(at).is_ok();
+                let good = good && medium.is_ok_and(|pid| kill(pid, SIGKILL).is_ok() && wait(pid).is_ok());
+                i32::from(!good)
+            });
+            let time = timespec { tv_sec: 0, tv_nsec: 500_000 };
+            let _ = sys!(SYS_nanosleep, addr(&time), 0);
+            if atomic(at).compare_exchange(tid(), 0, SeqCst, SeqCst).is_err() {
+                let _ = unlock(at);
+            }
+            high.and_then(wait_exit).unwrap_or(99)
+        })?;
+        let ended = eventually(|| state(low) == Some('Z'));
+        if !ended {
+            let seen = priority(low);
+            kill(-low, SIGKILL)?;
+            wait(low)?;
+            check!(ended, "priority {seen:?}");
+        }
+        check_eq!(wait_exit(low)?, 0);
+        atomic(at).store(0, SeqCst);
+    }
     Ok(())
 }
 

@@ -325,7 +325,7 @@ fn too_many_in_flight() -> Outcome {
             let limit = rlimit { rlim_cur: 40, rlim_max: 40 };
             sys!(SYS_setrlimit, RLIMIT_NOFILE, addr(&limit))?;
             let ends = pair(SOCK_STREAM)?;
-            let file = open(c"/dev/null", O_RDONLY, 0)?;
+            let file = ends[0];
             let mut sent = 0;
             let error = loop {
                 match send_with(ends[0], b"x", &rights(&[file]), MSG_DONTWAIT) {
@@ -338,12 +338,12 @@ fn too_many_in_flight() -> Outcome {
             let again = send_with(ends[0], b"x", &rights(&[file]), MSG_DONTWAIT).is_ok();
             Ok(vec![sent, error, usize::from(again)])
         };
-        let got = run();
-        if got == Ok(vec![41, ETOOMANYREFS as usize, 1]) {
-            return 0;
+        match run() {
+            Ok(got) if got == [41, ETOOMANYREFS as usize, 1] => 0,
+            Ok(got) if got[0] != 41 => got[0].min(200) as i32,
+            Ok(got) => 201 + i32::from(got[1] == ETOOMANYREFS as usize),
+            Err(_) => 203,
         }
-        println!("too_many_in_flight: {got:?}");
-        1
     })?;
     check_eq!(status, 0);
     Ok(())

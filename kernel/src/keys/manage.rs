@@ -134,13 +134,18 @@ pub enum Content {
     Serials(Vec<i32>),
 }
 
+/// Why a key was not found is not told, unless it was for lack of memory.
+fn no_key(error: Errno) -> Errno {
+    if error == Errno::ENOMEM { error } else { Errno::ENOKEY }
+}
+
 /// `KEYCTL_READ`.
 ///
 /// # Errors
 /// `ENOKEY`; `EACCES`; `EOPNOTSUPP`: not for this type.
 pub fn read(id: i32) -> Result<Content> {
     let _lock = LOCK.lock();
-    let found = lookup(id, Missing::Fail, Need::Later).map_err(|_| Errno::ENOKEY)?;
+    let found = lookup(id, Missing::Fail, Need::Later).map_err(no_key)?;
     let key = &found.key;
     if let Some(errno) = key.negative() {
         return Err(errno);

@@ -115,12 +115,14 @@ impl Session {
     /// Waits until `text` appears after what earlier waits have found.
     pub fn wait_for(&mut self, text: &str, limit: Duration) -> Waited {
         let deadline = self.deadline.min(Instant::now() + limit);
+        // Where it may begin: what was looked at once is not looked at again, however much the guest prints.
+        let mut from = self.seen;
         loop {
-            let unseen = &self.log[self.seen..];
-            if let Some(at) = find(unseen, text.as_bytes()) {
-                self.seen += at + text.len();
+            if let Some(at) = find(&self.log[from..], text.as_bytes()) {
+                self.seen = from + at + text.len();
                 return Waited::Found;
             }
+            from = from.max((self.log.len() + 1).saturating_sub(text.len()));
             match self.receive(deadline) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Timeout) => return Waited::TimedOut,

@@ -351,7 +351,9 @@ impl Endpoint {
             let queue = self.queue.lock();
             peek_into(&queue, skip, iter.count(), chunk, &mut files, taken, options)?;
         }
-        gc::settle();
+        if !files.is_empty() {
+            gc::settle();
+        }
         if chunk.is_empty() {
             return Ok(if taken.len > 0 { Step::Done } else { Step::Nothing });
         }
@@ -461,7 +463,9 @@ impl Endpoint {
             };
             found.map(copy).transpose()?
         };
-        gc::settle();
+        if copy.as_ref().is_some_and(|copy| !copy.files.is_empty()) {
+            gc::settle();
+        }
         Ok(copy)
     }
 }

@@ -59,6 +59,8 @@ mod process;
 mod pseudo;
 mod pseudofs;
 mod ptrace;
+mod ptrace_debug;
+mod ptrace_events;
 mod sched;
 mod seccomp;
 mod seccomp_notify;
@@ -104,6 +106,8 @@ const TABLES: &[&[harness::Test]] = &[
     fsmisc::TESTS,
     process::TESTS,
     ptrace::TESTS,
+    ptrace_events::TESTS,
+    ptrace_debug::TESTS,
     coredump::TESTS,
     prctl::TESTS,
     memory::TESTS,

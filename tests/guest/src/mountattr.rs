@@ -5,7 +5,7 @@ use crate::mountapi::{
     ATTR_RDONLY, ATTR_STRICTATIME, Attr, CLONE, CREATE, EMPTY, RECURSIVE, attach, command, fsopen,
     move_mount, open_tree, options, setattr, tags, tmpfs,
 };
-use crate::mounts::{alone, mount, umount};
+use crate::mounts::{alone, elsewhere, mount, umount};
 use crate::prelude::*;
 use crate::sys::Result;
 
@@ -242,27 +242,15 @@ fn privileges() -> Outcome {
 
 /// Runs `body` as root of a user namespace with a copy of the mounts.
 fn as_owner_of_copy(body: impl FnOnce() -> Outcome) -> Outcome {
-    let report = pipe(0)?;
-    let status = in_child(|| {
-        let result = sys!(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNS)
-            .and_then(|_| spew(c"/proc/self/setgroups", "deny").map(|()| 0))
-            .and_then(|_| spew(c"/proc/self/uid_map", "0 0 1").map(|()| 0))
-            .and_then(|_| spew(c"/proc/self/gid_map", "0 0 1").map(|()| 0))
-            .map_err(Failure::from)
-            .and_then(|_| body());
-        match result {
-            Ok(()) => 0,
-            Err(Failure(why)) => {
-                let _ = write(report[1], why.as_bytes());
-                1
-            }
-        }
-    })?;
-    close(report[1])?;
-    if status == 0 {
-        return Ok(());
-    }
-    Err(Failure(format!("status {status} {}", String::from_utf8_lossy(&read_vec(report[0], 4096)?))))
+    elsewhere(
+        || {
+            sys!(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNS)?;
+            spew(c"/proc/self/setgroups", "deny")?;
+            spew(c"/proc/self/uid_map", "0 0 1")?;
+            spew(c"/proc/self/gid_map", "0 0 1")
+        },
+        body,
+    )
 }
 
 fn locked_mounts() -> Outcome {

@@ -49,13 +49,24 @@ pub(crate) fn umount(path: &CStr, flags: i32) -> crate::sys::Result<usize> {
 
 /// Runs `body` in a child with a mount namespace of its own, whose mounts nobody else sees.
 pub(crate) fn alone(body: impl FnOnce() -> Outcome) -> Outcome {
+    elsewhere(
+        || {
+            sys!(SYS_unshare, CLONE_NEWNS)
+                .and_then(|_| mount(c"", c"/", c"", MS_REC | MS_PRIVATE, c""))
+                .map(drop)
+        },
+        body,
+    )
+}
+
+/// Runs `body` in a child that `enter` has put into namespaces of its own.
+pub(crate) fn elsewhere(
+    enter: impl FnOnce() -> crate::sys::Result<()>,
+    body: impl FnOnce() -> Outcome,
+) -> Outcome {
     let report = pipe(0)?;
     let status = in_child(|| {
-        let private = MS_REC | MS_PRIVATE;
-        let result = sys!(SYS_unshare, CLONE_NEWNS)
-            .and_then(|_| mount(c"", c"/", c"", private, c""))
-            .map_err(Failure::from)
-            .and_then(|_| body());
+        let result = enter().map_err(Failure::from).and_then(|()| body());
         match result {
             Ok(()) => 0,
             Err(Failure(why)) => {

@@ -112,19 +112,22 @@ pub(super) fn auxv(space: &AddressSpace, out: &mut Text) -> Result<()> {
     Ok(())
 }
 
-/// An open `mem`: keeps the address space that the process had when it was opened.
-struct Mem(Option<Arc<AddressSpace>>);
+/// What an open file of a process's memory keeps: the address space that the process had when it was opened.
+pub(super) struct Opened(pub(super) Option<Arc<AddressSpace>>);
 
-impl Mem {
+impl Opened {
     /// The memory, unless every thread has left it.
-    fn space(&self) -> Option<&AddressSpace> {
+    pub(super) fn space(&self) -> Option<&AddressSpace> {
         self.0.as_deref().filter(|space| space.users() > 0)
     }
 }
 
+/// An open `mem`.
+struct Mem(Opened);
+
 impl FileOps for Mem {
     fn read_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
-        let Some(space) = self.space() else { return Ok(0) };
+        let Some(space) = self.0.space() else { return Ok(0) };
         let mut buffer = chunk()?;
         let mut done = 0;
         while !iter.is_empty() {
@@ -148,7 +151,7 @@ impl FileOps for Mem {
     }
 
     fn write_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
-        let Some(space) = self.space() else { return Ok(0) };
+        let Some(space) = self.0.space() else { return Ok(0) };
         let mut buffer = chunk()?;
         let mut done = 0;
         while !iter.is_empty() {
@@ -191,5 +194,5 @@ pub(super) fn checked_space(subject: &Subject, mode: Mode) -> Result<Option<Arc<
 
 /// Opens `mem`.
 pub(super) fn open_mem(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
-    Ok(FileImpl::Owned(try_box(Mem(checked_space(subject, Mode::Attach)?))?))
+    Ok(FileImpl::Owned(try_box(Mem(Opened(checked_space(subject, Mode::Attach)?)))?))
 }

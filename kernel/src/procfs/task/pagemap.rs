@@ -1,7 +1,5 @@
 //! `pagemap`: a word per page of a process's memory, and `PAGEMAP_SCAN`. `proc_pid_pagemap(5)`, `ioctl_pagemap_scan(2)`.
 
-use alloc::sync::Arc;
-
 use abi::cap::Cap;
 use abi::pagemap::{PAGEMAP_SCAN, PageRegion, PmScanArg};
 use abi::{Errno, Result};
@@ -18,7 +16,7 @@ use zerocopy::IntoBytes;
 
 use super::Subject;
 use super::access::Mode;
-use super::memory::checked_space;
+use super::memory::{Opened, checked_space};
 
 /// Words that are made at a time.
 const CHUNK: usize = 64;
@@ -30,18 +28,11 @@ const WP_MATCHING: u64 = 1;
 const CHECK_WPASYNC: u64 = 2;
 
 /// An open `pagemap`.
-struct PageMap(Option<Arc<AddressSpace>>);
-
-impl PageMap {
-    /// The memory, unless every thread has left it.
-    fn space(&self) -> Option<&AddressSpace> {
-        self.0.as_deref().filter(|space| space.users() > 0)
-    }
-}
+struct PageMap(Opened);
 
 impl FileOps for PageMap {
     fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
-        let Some(space) = self.space() else { return Ok(0) };
+        let Some(space) = self.0.space() else { return Ok(0) };
         if !(*pos).is_multiple_of(8) || iter.count() % 8 != 0 {
             return Err(Errno::EINVAL);
         }
@@ -85,7 +76,7 @@ impl FileOps for PageMap {
 
     fn ioctl(&self, _: &File, cmd: u32, arg: usize) -> Result<isize> {
         match cmd {
-            PAGEMAP_SCAN => scan(self.space().ok_or(Errno::EFAULT)?, UserPtr::new(arg)),
+            PAGEMAP_SCAN => scan(self.0.space().ok_or(Errno::EFAULT)?, UserPtr::new(arg)),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -178,5 +169,5 @@ fn walk(space: &AddressSpace, scan: &Scan, walk_end: &mut usize) -> Result<usize
 
 /// Opens `pagemap`.
 pub(super) fn open(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
-    Ok(FileImpl::Owned(try_box(PageMap(checked_space(subject, Mode::Read)?))?))
+    Ok(FileImpl::Owned(try_box(PageMap(Opened(checked_space(subject, Mode::Read)?)))?))
 }

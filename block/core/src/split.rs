@@ -1,0 +1,158 @@
+//! Bios that are too big for a device are taken to pieces, and put together again at the end.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::mem;
+
+use abi::Result as AbiResult;
+use arch::sync::SpinLockIrq;
+use collections::fifo::Fifo;
+use mm::try_arc;
+
+use crate::bio::{Bio, End, Status};
+use crate::limits::Limits;
+
+/// What the parts of a bio have in common.
+pub struct Joint {
+    state: SpinLockIrq<State>,
+}
+
+struct State {
+    /// Parts that are not over yet.
+    open: u32,
+    /// Those that are, in no order.
+    over: Fifo<Bio>,
+    /// To whom the whole goes.
+    end: End,
+}
+
+impl Joint {
+    /// What a bio with this end, which is to lose a part, has in common with that part.
+    pub(crate) fn of(end: &mut End) -> AbiResult<Arc<Self>> {
+        if let End::Part(joint) = end {
+            joint.state.lock().open += 1;
+            return Ok(joint.clone());
+        }
+        let joint = try_arc(Self {
+            state: SpinLockIrq::new(State { open: 2, over: Fifo::new(), end: End::Nobody }),
+        })?;
+        joint.state.lock().end = mem::replace(end, End::Part(joint.clone()));
+        Ok(joint)
+    }
+
+    /// A part is over. With the last one the whole is given back.
+    pub(crate) fn part_is_over(&self, part: Box<Bio>) {
+        let (mut parts, end) = {
+            let mut state = self.state.lock();
+            state.over.push_back(part);
+            state.open -= 1;
+            if state.open > 0 {
+                return;
+            }
+            (mem::take(&mut state.over), mem::replace(&mut state.end, End::Nobody))
+        };
+        // From the last one, which is the bio that lost the others, to the first. They are few.
+        let mut whole: Option<Box<Bio>> = None;
+        while !parts.is_empty() {
+            let from = whole.as_ref().map(|bio| bio.sector);
+            let mut rest = Fifo::new();
+            let mut next: Option<Box<Bio>> = None;
+            while let Some(bio) = parts.pop_front() {
+                let fits = from.is_none_or(|from| bio.end_sector() == from);
+                let better = next.as_ref().is_none_or(|next| bio.sector > next.sector);
+                if !fits || !better {
+                    rest.push_back(bio);
+                } else if let Some(worse) = next.replace(bio) {
+                    rest.push_back(worse);
+                }
+            }
+            parts = rest;
+            match (&mut whole, next) {
+                (_, None) => break,
+                (None, next) => whole = next,
+                (Some(whole), Some(next)) => whole.rejoin(next),
+            }
+        }
+        if let Some(mut whole) = whole {
+            let status = whole.status;
+            whole.set_end(end);
+            whole.finish(status);
+        }
+    }
+}
+
+/// How many bytes of `bio` the device can do in one request, if it cannot do all: whole blocks of the device.
+///
+/// # Errors
+/// [`Status::IoError`]: not even one block, since the memory is in too many pieces.
+pub(crate) fn too_long(bio: &Bio, limits: &Limits) -> Result<Option<u64>, Status> {
+    let most = limits.max_bytes(bio.op, bio.sector);
+    if !bio.op.has_data() {
+        return Ok((bio.len() > most).then_some(most));
+    }
+    let mut segments = Segments::new(limits);
+    let mut done = 0;
+    for segment in bio.segments() {
+        let fits = segments.add(segment.phys(), segment.len, most - done);
+        done += u64::from(fits);
+        if fits < segment.len {
+            break;
+        }
+    }
+    if done >= bio.len() {
+        return Ok(None);
+    }
+    let block = u64::from(limits.logical_block_size);
+    match done / block * block {
+        0 => Err(Status::IoError),
+        done => Ok(Some(done)),
+    }
+}
+
+/// Counts how many pieces a device sees in memory: adjacent ones are one, and one that is too long is several.
+pub(crate) struct Segments<'a> {
+    limits: &'a Limits,
+    /// So far.
+    pub count: u32,
+    /// Where the last one ends, and its length.
+    last: Option<(u64, u32)>,
+}
+
+impl<'a> Segments<'a> {
+    pub(crate) fn new(limits: &'a Limits) -> Self {
+        Self { limits, count: 0, last: None }
+    }
+
+    /// Adds `len` bytes at `phys`, of which no more than `room` are wanted; how many of them can be had.
+    pub(crate) fn add(&mut self, mut phys: u64, len: u32, room: u64) -> u32 {
+        let mut left = room.min(u64::from(len)) as u32;
+        let mut taken = 0;
+        while left > 0 {
+            let (open, gap) = match self.last {
+                Some((end, len)) if end == phys => (self.limits.segment_room(phys, len), false),
+                Some((end, _)) => (0, self.limits.is_gap(end, phys)),
+                None => (0, false),
+            };
+            if gap {
+                break;
+            }
+            let piece = if open > 0 {
+                let piece = open.min(left);
+                self.last = self.last.map(|(end, len)| (end + u64::from(piece), len + piece));
+                piece
+            } else {
+                if self.count == u32::from(self.limits.max_segments) {
+                    break;
+                }
+                let piece = self.limits.segment_room(phys, 0).min(left);
+                self.count += 1;
+                self.last = Some((phys + u64::from(piece), piece));
+                piece
+            };
+            phys += u64::from(piece);
+            taken += piece;
+            left -= piece;
+        }
+        taken
+    }
+}

@@ -354,7 +354,7 @@ impl Bio {
     }
 
     /// Takes back what [`split`](Self::split) took off, which ends where this one begins. Allocates nothing: the room is still there.
-    pub(crate) fn rejoin(&mut self, mut front: Box<Self>) {
+    pub(crate) fn rejoin(&mut self, front: &mut Self) {
         let mut moved = front.segments.len();
         if let (Some(last), Some(first)) = (front.segments.last(), self.segments.first_mut())
             && last.folio == first.folio

@@ -70,7 +70,7 @@ impl Joint {
             match (&mut whole, next) {
                 (_, None) => break,
                 (None, next) => whole = next,
-                (Some(whole), Some(next)) => whole.rejoin(next),
+                (Some(whole), Some(mut next)) => whole.rejoin(&mut next),
             }
         }
         if let Some(mut whole) = whole {
@@ -154,5 +154,91 @@ impl<'a> Segments<'a> {
             left -= piece;
         }
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bio::{Op, OpFlags, SECTOR_SIZE};
+    use crate::request::Request;
+    use crate::testing::{Waiter, page};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// Bytes of a bio, one after the other, by where they are in memory.
+    fn addresses(bio: &Bio) -> Vec<u64> {
+        bio.segments().iter().flat_map(|s| (0..u64::from(s.len)).step_by(512).map(|n| s.phys() + n)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn parts_fit_and_become_the_whole_again(
+            parts in proptest::collection::vec((0usize..8, 1usize..9), 1..20),
+            max_segments in 1u16..6, max_sectors in 1u32..40, boundary in 0u32..3, chunk in 0u32..20,
+            order in any::<u64>(),
+        ) {
+            let limits = Limits {
+                max_segments, max_sectors, chunk_sectors: chunk, seg_boundary_mask: (4096 << boundary) - 1,
+                max_segment_size: 4096 << boundary, ..Limits::default()
+            }.validated().unwrap();
+            let waiter = Waiter::new();
+            let mut bio = Bio::new(Op::Write, OpFlags::empty(), 1000, 1, waiter.end()).unwrap();
+            for (offset, sectors) in parts {
+                bio.push(&page(0), offset * 512, (sectors * 512).min(4096 - offset * 512)).unwrap();
+            }
+            let (all, segments, len) = (addresses(&bio), bio.segments().len(), bio.len());
+            let mut pieces = Vec::new();
+            while let Some(len) = too_long(&bio, &limits).unwrap() {
+                prop_assert!(len < bio.len() && len.is_multiple_of(SECTOR_SIZE));
+                pieces.push(bio.split(len).unwrap());
+            }
+            pieces.push(bio);
+            let mut at = 1000;
+            for piece in &pieces {
+                prop_assert_eq!(piece.sector, at);
+                at = piece.end_sector();
+                prop_assert!(piece.len() <= limits.max_bytes(Op::Write, piece.sector));
+            }
+            prop_assert_eq!(pieces.iter().flat_map(|piece| addresses(piece)).collect::<Vec<_>>(), all.clone());
+            // As a driver sees each.
+            let mut random = crate::testing::Random(order | 1);
+            let mut requests: Vec<_> = pieces
+                .into_iter()
+                .map(|piece| {
+                    let mut count = Segments::new(&limits);
+                    piece.segments().iter().for_each(|s| { count.add(s.phys(), s.len, u64::MAX); });
+                    let count = count.count;
+                    let mut request = Request::empty(0);
+                    request.fill(piece, count);
+                    request
+                })
+                .collect();
+            for request in &requests {
+                let seen: Vec<_> = request.pieces(&limits).collect();
+                prop_assert_eq!(seen.len(), request.max_pieces() as usize);
+                prop_assert!(seen.len() <= usize::from(max_segments));
+                prop_assert_eq!(seen.iter().map(|piece| u64::from(piece.1)).sum::<u64>(), u64::from(request.len()));
+                for (phys, len) in seen {
+                    prop_assert!(len <= limits.max_segment_size);
+                    prop_assert_eq!(phys & !limits.seg_boundary_mask, (phys + u64::from(len) - 1) & !limits.seg_boundary_mask);
+                }
+            }
+            // They end in any order; one may fail.
+            let failing = random.below(2 * requests.len() as u64) as usize;
+            let failed = failing < requests.len();
+            let mut n = 0;
+            while !requests.is_empty() {
+                let mut request = requests.swap_remove(random.below(requests.len() as u64) as usize);
+                request.finish_bios(if n == failing { Status::Medium } else { Status::Ok });
+                n += 1;
+            }
+            let whole = waiter.take();
+            prop_assert_eq!(whole.status, if failed { Status::Medium } else { Status::Ok });
+            prop_assert_eq!((whole.sector, whole.len(), whole.segments().len()), (1000, len, segments));
+            prop_assert_eq!(addresses(&whole), all);
+            prop_assert_eq!(Arc::strong_count(&waiter), 1);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use alloc::boxed::Box;
+use collections::fifo::Fifo;
 use mm::{Folio, Gfp, Order};
 
 use crate::bio::{SECTOR_SIZE, Segment};
@@ -295,13 +296,13 @@ impl Driver for Disk {
 /// Waits for bios.
 #[derive(Default)]
 pub(crate) struct Waiter {
-    over: Mutex<Vec<Box<Bio>>>,
+    over: Mutex<Fifo<Bio>>,
     one: Condvar,
 }
 
 impl EndIo for Waiter {
     fn end_io(&self, bio: Box<Bio>) {
-        self.over.lock().unwrap().push(bio);
+        self.over.lock().unwrap().push_back(bio);
         self.one.notify_all();
     }
 }
@@ -315,7 +316,7 @@ impl Waiter {
     pub(crate) fn take(&self) -> Box<Bio> {
         let mut over = self.over.lock().unwrap();
         loop {
-            if let Some(bio) = over.pop() {
+            if let Some(bio) = over.pop_front() {
                 return bio;
             }
             let (guard, timeout) = self.one.wait_timeout(over, std::time::Duration::from_secs(60)).unwrap();

@@ -285,7 +285,7 @@ mod tests {
                         let mut other = Fifo::new();
                         for &n in &list { other.push_back(node(n)); model.push_back(n); }
                         fifo.append(&mut other);
-                        prop_assert!(other.is_empty() && other.len() == 0 && other.back().is_none());
+                        prop_assert!(other.is_empty() && other.back().is_none());
                     }
                     Step::Prepend(list) => {
                         let mut other = Fifo::new();

@@ -342,3 +342,166 @@ impl Elevator for Deadline {
         &ATTRIBUTES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bio::{End, OpFlags};
+    use proptest::prelude::*;
+
+    const READ_CLASS: u16 = 0;
+    const IDLE_CLASS: u16 = 3 << 13;
+    const RT_CLASS: u16 = 1 << 13;
+
+    fn scheduler() -> Arc<Deadline> {
+        mm::testing::init();
+        Deadline::new(1, 64).unwrap()
+    }
+
+    fn request(slot: u32, op: Op, sector: u64, ioprio: u16, now: u64) -> Box<Request> {
+        let mut bio = Bio::without_data(op, OpFlags::empty(), sector, 8, End::Nobody).unwrap();
+        bio.ioprio = ioprio;
+        let mut request = Box::new(Request::empty(slot));
+        request.fill(bio, 1);
+        request.queued_ns = now;
+        request
+    }
+
+    fn insert(scheduler: &Deadline, request: Box<Request>) {
+        let mut one = Fifo::new();
+        one.push_back(request);
+        scheduler.insert(&mut one, 0);
+    }
+
+    fn order(scheduler: &Deadline, most: usize, now: u64) -> Vec<u32> {
+        let mut out = Fifo::new();
+        scheduler.dispatch(0, &mut out, most, now);
+        let mut slots = Vec::new();
+        while let Some(mut request) = out.pop_front() {
+            slots.push(request.slot());
+            request.finish_bios(crate::Status::Ok);
+        }
+        slots
+    }
+
+    #[test]
+    fn by_sector_from_the_last_one_on() {
+        let scheduler = scheduler();
+        for (slot, sector) in [(0, 100), (1, 50), (2, 300), (3, 200)] {
+            insert(&scheduler, request(slot, Op::Read, sector, READ_CLASS, 0));
+        }
+        assert_eq!(order(&scheduler, 2, 0), [1, 0]);
+        insert(&scheduler, request(4, Op::Read, 60, READ_CLASS, 0));
+        assert_eq!(order(&scheduler, 9, 0), [3, 2, 4]);
+        assert!(!scheduler.has_work(0));
+        assert_eq!(order(&scheduler, 9, 0), []);
+    }
+
+    #[test]
+    fn the_oldest_goes_when_it_is_overdue() {
+        let scheduler = scheduler();
+        scheduler.set("fifo_batch", 1).unwrap();
+        insert(&scheduler, request(0, Op::Read, 1000, READ_CLASS, 0));
+        for slot in 1..4 {
+            insert(&scheduler, request(slot, Op::Read, u64::from(slot) * 10, READ_CLASS, 400 * MS));
+        }
+        assert_eq!(order(&scheduler, 1, 400 * MS), [1]);
+        assert_eq!(order(&scheduler, 1, 501 * MS), [0]);
+        // From there on upwards there is nothing: the oldest.
+        assert_eq!(order(&scheduler, 9, 501 * MS), [2, 3]);
+    }
+
+    #[test]
+    fn reads_first_but_writes_in_the_end() {
+        let scheduler = scheduler();
+        scheduler.set("fifo_batch", 1).unwrap();
+        for slot in 0..6 {
+            insert(&scheduler, request(slot, Op::Read, u64::from(slot) * 10, READ_CLASS, 0));
+            insert(&scheduler, request(slot + 10, Op::Write, u64::from(slot) * 10, READ_CLASS, 0));
+        }
+        assert_eq!(order(&scheduler, 99, 0), [0, 1, 10, 2, 3, 11, 4, 5, 12, 13, 14, 15]);
+    }
+
+    #[test]
+    fn batches_stay_with_a_direction() {
+        let scheduler = scheduler();
+        scheduler.set("fifo_batch", 3).unwrap();
+        for slot in 0..4 {
+            insert(&scheduler, request(slot + 10, Op::Write, u64::from(slot) * 10, READ_CLASS, 0));
+        }
+        assert_eq!(order(&scheduler, 1, 0), [10]);
+        insert(&scheduler, request(0, Op::Read, 5, READ_CLASS, 0));
+        assert_eq!(order(&scheduler, 99, 0), [11, 12, 0, 13]);
+    }
+
+    #[test]
+    fn priorities_and_aging() {
+        let scheduler = scheduler();
+        insert(&scheduler, request(0, Op::Read, 10, IDLE_CLASS, 0));
+        insert(&scheduler, request(1, Op::Read, 20, READ_CLASS, 0));
+        insert(&scheduler, request(2, Op::Write, 30, RT_CLASS, 0));
+        insert(&scheduler, request(3, Op::Read, 40, RT_CLASS, 0));
+        assert_eq!(order(&scheduler, 1, 0), [3]);
+        // The idle one has waited for ten seconds.
+        assert_eq!(order(&scheduler, 1, 10_000 * MS), [1]);
+        assert_eq!(order(&scheduler, 1, 10_000 * MS), [0]);
+        assert_eq!(order(&scheduler, 9, 10_000 * MS), [2]);
+    }
+
+    #[test]
+    fn attributes() {
+        let scheduler = scheduler();
+        for (name, value) in ATTRIBUTES.iter().zip([500, 5000, 2, 1, 16, 10_000]) {
+            assert_eq!(scheduler.get(name), Ok(value));
+            assert_eq!(scheduler.set(name, 1), Ok(()));
+            assert_eq!(scheduler.get(name), Ok(1));
+        }
+        assert_eq!(scheduler.set("front_merges", 2), Err(Errno::EINVAL));
+        assert_eq!(scheduler.set("read_expire", u64::MAX), Err(Errno::EINVAL));
+        assert_eq!(scheduler.get("nothing"), Err(Errno::ENOENT));
+    }
+
+    proptest! {
+        /// Whatever comes goes, once; neighbours are joined, and the orders stay right.
+        #[test]
+        fn all_that_comes_goes(steps in proptest::collection::vec((0u64..30, any::<bool>(), 0u16..4, 0usize..4), 1..80)) {
+            let scheduler = scheduler();
+            let limits = Limits { max_sectors: 64, max_discard_sectors: 64, ..Limits::default() }.validated().unwrap();
+            let (mut free, mut waiting, mut sectors, mut out) = ((0..64).collect::<Vec<u32>>(), 0u64, 0u64, 0u64);
+            let mut now = 0;
+            for (at, discard, class, take) in steps {
+                now += 50 * MS;
+                let op = if discard { Op::Discard } else { Op::WriteZeroes };
+                let mut bio = Bio::without_data(op, OpFlags::empty(), at * 8, 8, End::Nobody).unwrap();
+                bio.ioprio = class << 13;
+                sectors += 8;
+                match scheduler.merge(bio, 0, &limits) {
+                    Ok(()) => {}
+                    Err(bio) => {
+                        let Some(slot) = free.pop() else { sectors -= 8; continue };
+                        let mut request = Box::new(Request::empty(slot));
+                        request.fill(bio, 0);
+                        request.queued_ns = now;
+                        insert(&scheduler, request);
+                        waiting += 1;
+                    }
+                }
+                let mut list = Fifo::new();
+                scheduler.dispatch(0, &mut list, take, now);
+                prop_assert_eq!(list.len() as u64, waiting.min(take as u64));
+                while let Some(mut request) = list.pop_front() {
+                    waiting -= 1;
+                    out += u64::from(request.len()) / 512;
+                    prop_assert_eq!(request.bios().map(Bio::sectors).sum::<u64>(), u64::from(request.len()) / 512);
+                    free.push(request.slot());
+                    request.finish_bios(crate::Status::Ok);
+                }
+                prop_assert_eq!(scheduler.has_work(0), waiting > 0);
+            }
+            let mut list = Fifo::new();
+            scheduler.dispatch(0, &mut list, 99, now);
+            out += list.iter().map(|request| u64::from(request.len()) / 512).sum::<u64>();
+            prop_assert_eq!(out, sectors);
+        }
+    }
+}

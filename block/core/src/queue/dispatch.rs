@@ -62,8 +62,8 @@ impl Queue {
         let mut short_of_tags = false;
         if list.is_empty() {
             match self.elevator() {
-                Some(elevator) => short_of_tags = Self::from_elevator(hw, &*elevator, &mut list),
-                None => self.from_ctx(hw, &mut list),
+                Some(elevator) => short_of_tags = Self::take_from_elevator(hw, &*elevator, &mut list),
+                None => self.take_from_ctx(hw, &mut list),
             }
         } else {
             short_of_tags = Self::give_tags(hw, &mut list);
@@ -88,7 +88,7 @@ impl Queue {
     }
 
     /// All that wait on lists of CPUs.
-    fn from_ctx(&self, hw: &HwQueue, list: &mut Fifo<Request>) {
+    fn take_from_ctx(&self, hw: &HwQueue, list: &mut Fifo<Request>) {
         if hw.ctx_pending.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -101,7 +101,7 @@ impl Queue {
     }
 
     /// As many as there are tags for, or whether there is work but no tag.
-    fn from_elevator(hw: &HwQueue, elevator: &dyn Elevator, list: &mut Fifo<Request>) -> bool {
+    fn take_from_elevator(hw: &HwQueue, elevator: &dyn Elevator, list: &mut Fifo<Request>) -> bool {
         if !elevator.has_work(hw.index) {
             return false;
         }

@@ -110,6 +110,9 @@ impl Pool {
     }
 }
 
+/// A new request, and the scheduler that it is for.
+type Made = (Box<Request>, Option<Arc<dyn Elevator>>);
+
 /// One hardware queue.
 pub struct HwQueue {
     index: usize,
@@ -290,11 +293,7 @@ impl Queue {
     }
 
     /// A request to fill in, and the scheduler that it is for.
-    fn make(
-        self: &Arc<Self>,
-        bio: &Bio,
-        mut plug: Option<&mut Plug>,
-    ) -> Result<(Box<Request>, Option<Arc<dyn Elevator>>), Status> {
+    fn make(self: &Arc<Self>, bio: &Bio, mut plug: Option<&mut Plug>) -> Result<Made, Status> {
         let nowait = bio.flags.contains(OpFlags::NOWAIT);
         while !self.usage.enter() {
             if self.dead.load(Ordering::Acquire) {

@@ -10,6 +10,7 @@
 //! | [`plug`] | requests held back to become more |
 //! | [`elevator`] | I/O schedulers |
 //! | [`queue`] | the way of a request; dispatch, flushes, time-outs |
+//! | [`partition`] | tables of partitions: MBR, GPT |
 //! | [`driver`] | what a driver implements, and the batch that it gets |
 //!
 //! The design is Linux's multi-queue block layer (Bjørling, Axboe, Nellans, Bonnet: *Linux Block IO: Introducing Multi-queue SSD Access on
@@ -25,6 +26,7 @@ pub mod bio;
 pub mod driver;
 pub mod elevator;
 pub mod limits;
+pub mod partition;
 pub mod plug;
 pub mod queue;
 pub mod request;

@@ -152,10 +152,11 @@ impl SharedRing {
         }
     }
 
-    /// Sets bits of the word at `offset` (`SeqCst`).
+    /// Sets bits of the word at `offset`, before anything that follows.
     pub fn set_bits(&self, offset: usize, bits: u32) {
         if let Some(word) = self.word(offset) {
             word.fetch_or(bits, Ordering::SeqCst);
+            arch::cpu::barrier_after_atomic();
         }
     }
 

@@ -428,8 +428,9 @@ impl Current {
     /// Sets the state before the condition is looked at; see [`State`].
     #[inline]
     pub fn set_state(&self, state: State) {
-        // SeqCst: the store is ordered before the look at the condition that follows.
+        // The store comes before the look at the condition that follows.
         self.state.swap(state.bits(), Ordering::SeqCst);
+        arch::cpu::barrier_after_atomic();
     }
 
     /// Sets a state that is not the wait for a condition: stopped, traced, dead. Nobody looks at it again in a loop, so it must not be

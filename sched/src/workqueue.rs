@@ -251,7 +251,8 @@ fn run(queue: &Arc<Inner>) {
             let _ = add_thread(queue);
         }
         current().set_flags(TaskFlags::WORKER);
-        item.state.store(RUNNING, Ordering::Release);
+        // Read, not only written: what was stored before the item was queued is seen by its function.
+        item.state.swap(RUNNING, Ordering::AcqRel);
         item.call();
         {
             let mut items = queue.items.lock();

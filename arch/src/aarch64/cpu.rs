@@ -25,6 +25,13 @@ pub fn current() -> CpuId {
     CpuId(unsafe { (&raw const (*thread::current().as_ptr()).cpu).read_volatile() })
 }
 
+/// Makes an atomic read-modify-write before it a full barrier: what follows, plain loads too, comes after it.
+#[inline(always)]
+pub fn barrier_after_atomic() {
+    // The store half of a pair of exclusives may be seen after a load that follows it.
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
 /// A pause in a spin loop: a hint for whoever shares the processor (another hardware thread, an emulator), and a barrier that takes
 /// a while where the hint does nothing.
 #[inline]

@@ -11,6 +11,12 @@ pub fn current() -> CpuId {
     hosted::cpu()
 }
 
+/// Makes an atomic read-modify-write before it a full barrier: what follows, plain loads too, comes after it.
+#[inline(always)]
+pub fn barrier_after_atomic() {
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
 /// A pause in a spin loop: another OS thread may be the one we wait for.
 #[inline]
 pub fn relax() {

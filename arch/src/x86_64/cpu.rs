@@ -14,6 +14,13 @@ pub fn current() -> CpuId {
     CpuId(this_cpu_read!(CPU_NUMBER, u32))
 }
 
+/// Makes an atomic read-modify-write before it a full barrier: what follows, plain loads too, comes after it.
+#[inline(always)]
+pub fn barrier_after_atomic() {
+    // A locked instruction is one already.
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+}
+
 /// A pause in a spin loop.
 #[inline]
 pub fn relax() {

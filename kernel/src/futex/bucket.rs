@@ -141,8 +141,9 @@ impl Bucket {
 
     /// Takes the lock in order to wait: wakers look into the queue from now on.
     pub fn lock_to_wait(&self) -> Queue<'_> {
-        // SeqCst: the count is visible before the futex word is read.
+        // The count is visible before the futex word is read.
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        arch::cpu::barrier_after_atomic();
         self.queue.lock()
     }
 
@@ -154,6 +155,7 @@ impl Bucket {
     /// More waiters, moved here under both locks.
     pub fn enter(&self, count: usize) {
         self.waiting.fetch_add(count, Ordering::SeqCst);
+        arch::cpu::barrier_after_atomic();
     }
 
     /// Whether a waker has to look: pairs with [`Bucket::lock_to_wait`].

@@ -408,6 +408,7 @@ pub(super) fn do_open(
     // Counted before leases are looked at: either the lease sees this open, or this open sees the lease.
     if inode.is_regular() && mode & (FileMode::READ | FileMode::WRITE) == FileMode::READ {
         inode.read_count.fetch_add(1, Ordering::SeqCst);
+        arch::cpu::barrier_after_atomic();
         undo.reader = true;
     }
     if inode.is_regular() {

@@ -129,6 +129,8 @@ pub(super) fn idle_exit(cpu: CpuId) {
     // An interrupt taken inside has done it already; see `irq_enter`.
     if WATCHING[cpu.index()].load(Ordering::Relaxed) & 1 == 0 {
         WATCHING[cpu.index()].fetch_add(1, Ordering::SeqCst);
+        // What is read from here on is read while this CPU counts as a reader.
+        arch::cpu::barrier_after_atomic();
     }
 }
 
@@ -141,6 +143,7 @@ pub(crate) fn irq_enter() {
 /// A CPU comes up.
 pub(super) fn cpu_starts(cpu: CpuId) {
     WATCHING[cpu.index()].fetch_or(1, Ordering::SeqCst);
+    arch::cpu::barrier_after_atomic();
 }
 
 /// Callbacks were queued on this CPU: the next tick sees them.

@@ -9,7 +9,7 @@ if [ "$1" != inner ]; then
     done
     ln -sf bash /bin/sh
     ln -sf /proc/self/fd /dev/fd
-    bash "$0" inner 2>&1 | sed -u -E -e 's/(line [0-9]+:) +[0-9]+ ([A-Z])/\1 PID \2/' -e "s/pid [0-9]+'s/pid PID's/" \
+    bash "$0" inner 2>&1 | sed -u -E -e 's/line [0-9]+: +[0-9]+ ([A-Z])/line N: PID \1/' -e "s/pid [0-9]+'s/pid PID's/" \
         -e 's/--target [0-9]+/--target PID/' -e 's/\r$//'
     exit "${PIPESTATUS[0]}"
 fi
@@ -98,7 +98,7 @@ nsenter --target "$inner" --all true; echo "all $?"
 # How many processes share the first namespaces depends on the kernel threads: only those made here are counted.
 lsns -n -p "$inner" -o TYPE,NPROCS | spaces | sed -E 's/ [3-9]$| [0-9]{2,}$/ many/' | sort
 lsns -n -t pid -o TYPE,COMMAND | spaces | sed -E 's/^pid .*init.*/pid init/' | sort -u
-lsns -n -t uts -o TYPE,NPROCS,COMMAND "$(stat -L -c %i /proc/"$inner"/ns/uts)" | spaces | sed -E 's/^[0-9]+/PID/'
+lsns -n -t uts -o TYPE,NPROCS,COMMAND "$(stat -L -c %i /proc/"$inner"/ns/uts)" | spaces
 readlink /proc/"$inner"/ns/uts | numbers
 kill -9 "$inner"; wait $outer 2>/dev/null
 
@@ -176,7 +176,8 @@ cyclictest -q -m -p 80 -t 2 -i 1000 -l 200 2>&1 | figures
 cyclictest -q -p 80 -S -i 2000 -l 50 -a 2>&1 | wc -l
 hackbench -g 2 -l 50 | sed -E 's/[0-9.]+$/N/'; hackbench -p -T -g 2 -l 50 | sed -E 's/[0-9.]+$/N/'
 pi_stress --duration 2 --groups 2 --inversions 50 2>&1 | grep -v -i -e inversions -e duration | sed -E 's/[0-9]+/N/g' | spaces
-cyclicdeadline -q -D 1 -i 20000 -t 1 2>&1 | figures
+# Its threads speak at the same time.
+cyclicdeadline -q -D 1 -i 20000 -t 1 2>&1 | figures | sort
 signaltest -q -p 80 -t 2 -l 100 2>&1 | figures
 pip_stress 2>&1 | tail -n 1; ptsematest -q -p 80 -l 50 -t 1 2>&1 | wc -l; sigwaittest -q -p 80 -l 50 -t 1 2>&1 | wc -l; svsematest -q -p 80 -l 50 -t 1 2>&1 | wc -l
 rt-migrate-test -l 5 -q 2>&1 | tail -n 1 | numbers; deadline_test -i 2 -t 1 2>&1 | grep -c -i fail; pmqtest -q -p 80 -l 50 -t 1 2>&1 | wc -l; oslat -D 1s -q 2>/dev/null | wc -l

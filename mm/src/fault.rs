@@ -420,6 +420,17 @@ impl Fault<'_> {
             },
             Backing::Anonymous => return Err(FaultError::Bus),
         };
+        let kernels = matches!(self.vma.backing(), Backing::Special(_));
+        if kernels && self.write {
+            let copy = self.new_page(false)?;
+            frames::copy_frame(copy.page(), pfn);
+            let table = table.lock();
+            if table.cell(self.addr).load() == self.empty {
+                self.install_anon(&table, copy);
+            }
+            return Ok(Resolved::Minor);
+        }
+        let prot = if kernels { prot - Prot::WRITE } else { prot };
         let table = table.lock();
         let cell = table.cell(self.addr);
         if cell.load() == self.empty {
@@ -482,11 +493,14 @@ impl Fault<'_> {
         self.copy_on_write(table, pte, Some(old))
     }
 
-    /// Replaces what `pte` maps by a copy (of zeros, for the zero page).
+    /// Replaces what `pte` maps by a copy: of `old`, of a page of the kernel's, or of zeros.
     fn copy_on_write(&self, table: Table<'_>, pte: Pte, old: Option<Folio>) -> Outcome {
-        let new = self.new_page(old.is_none())?;
+        let kernels = matches!(self.vma.backing(), Backing::Special(_));
+        let new = self.new_page(old.is_none() && !kernels)?;
         if let Some(old) = &old {
             frames::copy_page(new.page(), old.page());
+        } else if kernels {
+            frames::copy_frame(new.page(), pte.pfn());
         }
         {
             let table = table.lock();

@@ -90,6 +90,14 @@ pub(crate) fn copy_page(to: &Page, from: &Page) {
     unsafe { core::ptr::copy_nonoverlapping(from, to, PAGE_SIZE) };
 }
 
+/// Copies the contents of a frame of the kernel's own, which is RAM for as long as the system runs.
+pub(crate) fn copy_frame(to: &Page, from: Pfn) {
+    let to = arch::addr::phys_to_virt(phys_of(to));
+    let from = arch::addr::phys_to_virt(from.addr());
+    // SAFETY: as in `copy_page`; what a special mapping names is never given back.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, PAGE_SIZE) };
+}
+
 /// A zeroed page for a page table.
 pub(crate) fn alloc_table() -> Result<&'static Page, OutOfMemory> {
     let frame = crate::page_alloc::alloc_page(Gfp::KERNEL_ACCOUNT | Gfp::ZERO)?;

@@ -676,11 +676,13 @@ impl AddressSpace {
         let addr = self.get_unmapped_area(&areas, hint, len, false, limits)?;
         let mut at = addr;
         for (mapping, prot) in parts {
-            let flags = prot_flags(*prot)
+            let mut flags = prot_flags(*prot)
                 | VmFlags::MAYREAD
                 | VmFlags::MAYEXEC
                 | VmFlags::DONTEXPAND
                 | VmFlags::SPECIAL;
+            // Code may get a debugger's breakpoints, in copies; data is the kernel's alone.
+            flags.set(VmFlags::MAYWRITE, prot & PROT_EXEC != 0);
             let end = at + mapping.pages.len() * PAGE_SIZE;
             self.map_region(&mut areas, at..end, flags, 0, Backing::Special(mapping.clone()), limits)?;
             at = end;

@@ -74,9 +74,6 @@ impl AddressSpace {
             if self.denies_exec(old, new) {
                 return Err(Errno::EACCES);
             }
-            if old.contains(VmFlags::SPECIAL) && access.contains(VmFlags::WRITE) {
-                return Err(Errno::EACCES);
-            }
             let end = vma.end().min(range.end);
             self.protect_area(areas, vma, at..end, new, limits)?;
             at = end;

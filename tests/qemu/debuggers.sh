@@ -64,7 +64,7 @@ continue
 info watchpoints
 delete
 step
-info registers rip pc
+info registers pc
 kill
 END
 debug -x /tmp/run.gdb ./debuggee 2>&1 | plain

@@ -7,6 +7,7 @@ use crate::arch::Arch;
 use crate::ui::Step;
 use crate::{image, paths, proc, setup};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,7 +41,14 @@ pub fn fetch_all(arch: Arch, packages: &[String]) -> Result<()> {
         }
     }
     let Some(first) = missing.first() else { return Ok(()) };
-    let full: Vec<String> = missing.iter().map(|name| format!("{name}:{}", arch.debian())).collect();
+    let common = of_all_architectures(&missing);
+    let full: Vec<String> = missing
+        .iter()
+        .map(|name| match common.contains(*name) {
+            true => name.to_string(),
+            false => format!("{name}:{}", arch.debian()),
+        })
+        .collect();
     if proc::find("apt-get").is_none() || proc::find("dpkg").is_none() {
         let places = directory(arch, first)?;
         bail!(
@@ -76,6 +84,20 @@ pub fn fetch_all(arch: Arch, packages: &[String]) -> Result<()> {
     std::fs::remove_dir_all(&work)?;
     step.finish("done");
     Ok(())
+}
+
+/// Those of `packages` that are the same for all architectures: apt does not know them by the name of one.
+fn of_all_architectures(packages: &[&str]) -> BTreeSet<String> {
+    let text = Command::new("apt-cache").args(["show", "--no-all-versions"]).args(packages).output();
+    let text = text.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for stanza in text.split("\n\n") {
+        let field = |name| stanza.lines().find_map(|line| line.strip_prefix(name));
+        if let (Some(package), Some("all")) = (field("Package: "), field("Architecture: ")) {
+            found.insert(package.to_string());
+        }
+    }
+    found
 }
 
 fn download(work: &Path, names: &[String]) -> Result<Vec<u8>> {

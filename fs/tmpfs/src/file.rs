@@ -75,10 +75,6 @@ impl FileOps for TmpfsFile {
         false
     }
 
-    fn has_inode_flags(&self) -> bool {
-        true
-    }
-
     fn fallocate(&self, file: &File, mode: u32, offset: u64, len: u64) -> Result<()> {
         let inode = file.inode();
         let mapping = inode.mapping().ok_or(Errno::EINVAL)?;
@@ -164,9 +160,5 @@ impl FileOps for TmpfsDir {
 
     fn fsync(&self, _: &File, _: u64, _: u64, _: bool) -> Result<()> {
         Ok(())
-    }
-
-    fn has_inode_flags(&self) -> bool {
-        true
     }
 }

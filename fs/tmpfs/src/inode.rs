@@ -13,6 +13,7 @@ use mm::{AddressSpaceOps, Mapping};
 use vfs::acl;
 use vfs::attr::{new_entry_owner, simple_setattr};
 use vfs::file::{FileImpl, OpenFile};
+use vfs::fileattr::FileAttr;
 use vfs::inode_ops::{InodeOps, Rename};
 use vfs::namei::RenameFlags;
 use vfs::super_block::SuperBlock;
@@ -54,6 +55,8 @@ pub(crate) struct TmpfsInode {
     xattrs: Xattrs,
     /// `F_SEAL_*`; only memfds can change them.
     pub(crate) seals: AtomicU32,
+    /// `FS_*_FL`: what [`CHANGEABLE`] has.
+    attributes: AtomicU32,
     /// Counts in `limits`: until it is evicted.
     charged: AtomicBool,
 }
@@ -70,6 +73,8 @@ pub(crate) struct NewInode {
     pub(crate) gid: Gid,
     pub(crate) rdev: DevId,
     pub(crate) seals: u32,
+    /// `FS_*_FL`, of [`INHERITED`].
+    pub(crate) attributes: u32,
 }
 
 pub(crate) fn new_inode(sb: &Arc<SuperBlock>, limits: &Arc<Limits>, new: NewInode) -> Result<Arc<Inode>> {
@@ -85,6 +90,7 @@ pub(crate) fn new_inode(sb: &Arc<SuperBlock>, limits: &Arc<Limits>, new: NewInod
         dir: SpinLock::new(DirTable::default()),
         xattrs: Xattrs::default(),
         seals: AtomicU32::new(new.seals),
+        attributes: AtomicU32::new(new.attributes),
         charged: AtomicBool::new(true),
     };
     let init = InodeInit {
@@ -93,7 +99,7 @@ pub(crate) fn new_inode(sb: &Arc<SuperBlock>, limits: &Arc<Limits>, new: NewInod
         rdev: new.rdev,
         nlink: if directory { 2 } else { 1 },
         size: if directory { 2 * ENTRY_SIZE } else { 0 },
-        flags: InodeFlags::OP_GETATTR,
+        flags: InodeFlags::OP_GETATTR | inode_flags(new.attributes),
         mapping,
         ..InodeInit::new(vfs::anon::next_ino(), new.mode)
     };
@@ -107,7 +113,30 @@ pub(crate) fn new_root(
     uid: Uid,
     gid: Gid,
 ) -> Result<Arc<Inode>> {
-    new_inode(sb, limits, NewInode { mode, uid, gid, rdev: DevId::default(), seals: raw::F_SEAL_SEAL })
+    let (rdev, seals) = (DevId::default(), raw::F_SEAL_SEAL);
+    new_inode(sb, limits, NewInode { mode, uid, gid, rdev, seals, attributes: 0 })
+}
+
+/// The attributes of `chattr(1)` that can be changed.
+const CHANGEABLE: u32 = raw::FS_IMMUTABLE_FL | raw::FS_APPEND_FL | raw::FS_NODUMP_FL | raw::FS_NOATIME_FL;
+
+/// Those that new entries take over from their directory.
+const INHERITED: u32 = raw::FS_NODUMP_FL | raw::FS_NOATIME_FL;
+
+/// Which attribute is which flag of the inode, that the rest of the system obeys.
+const OBEYED: [(u32, InodeFlags); 3] = [
+    (raw::FS_IMMUTABLE_FL, InodeFlags::IMMUTABLE),
+    (raw::FS_APPEND_FL, InodeFlags::APPEND),
+    (raw::FS_NOATIME_FL, InodeFlags::NOATIME),
+];
+
+/// The flags of an inode with `attributes`.
+fn inode_flags(attributes: u32) -> InodeFlags {
+    let mut flags = InodeFlags::empty();
+    for (attribute, flag) in OBEYED {
+        flags.set(flag, attributes & attribute != 0);
+    }
+    flags
 }
 
 fn has_xattrs(inode: &Inode) -> Result<()> {
@@ -124,7 +153,8 @@ impl TmpfsInode {
         let (uid, gid) = new_entry_owner(dir, cred);
         let sb = dir.sb();
         let limits = &sb.private::<TmpfsSuper>().ok_or(Errno::EINVAL)?.limits;
-        let new = NewInode { mode, uid, gid, rdev, seals: raw::F_SEAL_SEAL };
+        let attributes = self.attributes.load(Ordering::Relaxed) & INHERITED;
+        let new = NewInode { mode, uid, gid, rdev, seals: raw::F_SEAL_SEAL, attributes };
         let inode = new_inode(sb, limits, new)?;
         self.inherit_acl(&inode)?;
         Ok(inode)
@@ -334,6 +364,9 @@ impl InodeOps for TmpfsInode {
             return Ok(stat);
         }
         stat.result_mask |= raw::STATX_BTIME;
+        if self.attributes.load(Ordering::Relaxed) & raw::FS_NODUMP_FL != 0 {
+            stat.attributes |= u64::from(raw::STATX_ATTR_NODUMP);
+        }
         stat.attributes_mask |=
             u64::from(raw::STATX_ATTR_APPEND | raw::STATX_ATTR_IMMUTABLE | raw::STATX_ATTR_NODUMP);
         Ok(stat)
@@ -359,6 +392,29 @@ impl InodeOps for TmpfsInode {
             }
         }
         simple_setattr(inode, attr)
+    }
+
+    fn has_fileattr(&self, inode: &Inode) -> bool {
+        !is_ramfs(inode) && (inode.is_regular() || inode.is_dir())
+    }
+
+    fn fileattr_get(&self, inode: &Arc<Inode>) -> Result<FileAttr> {
+        if !self.has_fileattr(inode) {
+            return Err(Errno::ENOTTY);
+        }
+        Ok(FileAttr::from_flags(self.attributes.load(Ordering::Relaxed)))
+    }
+
+    fn fileattr_set(&self, inode: &Arc<Inode>, attr: &FileAttr) -> Result<()> {
+        if attr.is_more_than_flags() || attr.flags & !CHANGEABLE != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.attributes.store(attr.flags, Ordering::Relaxed);
+        let set = inode_flags(attr.flags);
+        inode.insert_flags(set);
+        inode.remove_flags(inode_flags(CHANGEABLE) - set);
+        inode.touch_ctime();
+        Ok(())
     }
 
     fn getxattr(&self, inode: &Inode, name: &[u8]) -> Result<Vec<u8>> {

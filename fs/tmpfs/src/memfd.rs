@@ -61,6 +61,7 @@ pub fn kernel_file(
         gid: cred.fsgid,
         rdev: DevId::default(),
         seals,
+        attributes: 0,
     };
     let inode = new_inode(sb, limits, new)?;
     inode.set_nlink(0);

@@ -179,11 +179,6 @@ pub trait FileOps: Any + Send + Sync {
         Ok(())
     }
 
-    /// Whether `FS_IOC_GETFLAGS` shows the inode's flags.
-    fn has_inode_flags(&self) -> bool {
-        false
-    }
-
     /// Whether `O_DIRECT` is accepted for a regular file.
     fn supports_direct(&self) -> bool {
         false

@@ -15,6 +15,7 @@ use crate::attr;
 use crate::cred::Credentials;
 use crate::dentry::Dentry;
 use crate::file::{FileImpl, OpenFile};
+use crate::fileattr::FileAttr;
 use crate::inode::Inode;
 use crate::mount::MountNamespace;
 use crate::namei::RenameFlags;
@@ -155,6 +156,24 @@ pub trait InodeOps: Any + Send + Sync {
     /// Changes attributes. Permissions have been checked, and `rwsem` is held for writing.
     fn setattr(&self, inode: &Arc<Inode>, attr: &Iattr) -> Result<()> {
         attr::simple_setattr(inode, attr)
+    }
+
+    /// Whether there are the attributes of `chattr(1)`.
+    fn has_fileattr(&self, inode: &Inode) -> bool {
+        false
+    }
+
+    /// The attributes of `chattr(1)`, if [`InodeOps::has_fileattr`].
+    fn fileattr_get(&self, inode: &Arc<Inode>) -> Result<FileAttr> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// Changes the attributes of `chattr(1)`. Permissions have been checked, and `rwsem` is held for writing.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for what the file system does not keep.
+    fn fileattr_set(&self, inode: &Arc<Inode>, attr: &FileAttr) -> Result<()> {
+        Err(Errno::ENOTTY)
     }
 
     /// The value of extended attribute `name` (with its prefix).

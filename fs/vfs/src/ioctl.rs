@@ -3,8 +3,9 @@
 use abi::{Errno, Result, raw};
 use mm::UserPtr;
 
+use crate::cred::Credentials;
 use crate::file::{File, FileMode};
-use crate::inode::InodeFlags;
+use crate::fileattr;
 
 /// Close on exec.
 pub const FIOCLEX: u32 = 0x5451;
@@ -24,6 +25,10 @@ pub const FIONREAD: u32 = 0x541B;
 pub const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 /// Sets inode flags (`chattr`).
 pub const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+/// Attributes as XFS has them (`xfs_io -c lsattr`).
+pub const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+/// Sets attributes as XFS has them.
+pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 
 /// What the caller still has to do, because it concerns the descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub enum Handled {
 }
 
 /// `ioctl(2)`. An unknown command gives `ENOTTY`.
-pub fn ioctl(file: &File, fd: i32, cmd: u32, arg: usize) -> Result<Handled> {
+pub fn ioctl(file: &File, fd: i32, cred: &Credentials, cmd: u32, arg: usize) -> Result<Handled> {
     let done = |()| Handled::Done(0);
     if file.mode().contains(FileMode::NO_IOCTL) && !crate::security::is_generic_ioctl(cmd) {
         return Err(Errno::EACCES);
@@ -66,29 +71,20 @@ pub fn ioctl(file: &File, fd: i32, cmd: u32, arg: usize) -> Result<Handled> {
             let left = file.inode().size() as i64 - file.pos() as i64;
             UserPtr::<i32>::new(arg).write(&(left as i32)).map(done)
         }
-        FS_IOC_GETFLAGS if has_flags(file) => {
-            let flags = file.inode().flags();
-            let mut bits = 0u32;
-            for (flag, bit) in FLAG_BITS {
-                if flags.contains(flag) {
-                    bits |= bit;
-                }
+        FS_IOC_GETFLAGS | FS_IOC_SETFLAGS | FS_IOC_FSGETXATTR | FS_IOC_FSSETXATTR => {
+            let result = match cmd {
+                FS_IOC_GETFLAGS => fileattr::get_flags(file, arg),
+                FS_IOC_SETFLAGS => fileattr::set_flags(file, cred, arg),
+                FS_IOC_FSGETXATTR => fileattr::get_attributes(file, arg),
+                _ => fileattr::set_attributes(file, cred, arg),
+            };
+            match result {
+                Err(Errno::ENOTTY) => file.ops().ioctl(file, cmd, arg).map(Handled::Done),
+                other => other.map(done),
             }
-            UserPtr::<u32>::new(arg).write(&bits).map(done)
         }
         _ => file.ops().ioctl(file, cmd, arg).map(Handled::Done),
     }
-}
-
-const FLAG_BITS: [(InodeFlags, u32); 4] = [
-    (InodeFlags::SYNC, 0x8),
-    (InodeFlags::IMMUTABLE, 0x10),
-    (InodeFlags::APPEND, 0x20),
-    (InodeFlags::NOATIME, 0x80),
-];
-
-fn has_flags(file: &File) -> bool {
-    file.ops().has_inode_flags()
 }
 
 /// Switches `O_ASYNC`; `fd` is what the signals will name.

@@ -50,6 +50,7 @@ pub mod fcntl;
 pub mod fdtable;
 pub mod file;
 pub mod file_ops;
+pub mod fileattr;
 pub mod fs_context;
 pub mod fs_type;
 pub mod inode;

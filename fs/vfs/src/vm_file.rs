@@ -5,11 +5,12 @@ use core::any::Any;
 use core::fmt;
 use core::ops::Range;
 
-use abi::{Result, raw};
+use abi::{Errno, Result, raw};
 use mm::Mapping;
 use mm::vma::{DevicePage, MmapSetup, VmFile, VmFileId, VmFlags};
 
 use crate::file::{File, FileMode};
+use crate::inode::InodeFlags;
 use crate::mount::show::mangle_newlines;
 
 impl VmFile for File {
@@ -30,6 +31,13 @@ impl VmFile for File {
     }
 
     fn mmap(&self, setup: &mut MmapSetup) -> Result<()> {
+        // What can only grow at its end must not be written anywhere else.
+        if setup.flags.contains(VmFlags::MAYSHARE)
+            && self.writable()
+            && self.inode().flags().contains(InodeFlags::APPEND)
+        {
+            return Err(Errno::EACCES);
+        }
         self.ops().mmap(self, setup)?;
         crate::attr::file_accessed(self);
         Ok(())

@@ -20,6 +20,7 @@ pub fn commit(
     me: &CurrentThread,
     space: &Arc<AddressSpace>,
     program: &Program,
+    name: &[u8],
     cred: NewCred,
 ) -> Result<bool> {
     end_other_threads(me)?;
@@ -40,7 +41,6 @@ pub fn commit(
     *me.signals.altstack.lock() = AltStack::default();
     *me.restart.lock() = Restart::None;
     me.process.sighand().flush_handlers();
-    let name = program_name(program);
     me.task().set_comm(name);
     me.process.did_exec.store(true, Ordering::Relaxed);
     // A parent in another process hears of the end as usual, whatever clone asked for.
@@ -68,11 +68,6 @@ pub fn abandon(me: &CurrentThread) {
         me.clear(flags::EXECING);
         me.process.sig.lock().group_exec = false;
     }
-}
-
-/// The last component of the name the user called: `/proc/<pid>/comm`.
-fn program_name(program: &Program) -> &[u8] {
-    program.name.rsplit(|b| *b == b'/').next().unwrap_or_default()
 }
 
 /// Sends all other threads away, waits until they are gone, and takes the leader's id (`de_thread`).

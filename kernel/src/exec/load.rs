@@ -73,6 +73,11 @@ struct Placed {
     entry: usize,
 }
 
+/// The name of the task, from the name that the user called: its last component. Of a script that is the script's.
+fn task_name(called: &[u8]) -> &[u8] {
+    called.rsplit(|b| *b == b'/').next().unwrap_or_default()
+}
+
 /// Randomness for one exec.
 struct Random {
     enabled: bool,
@@ -112,7 +117,7 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     let random = Random::new(personality);
 
     exec.stage = Stage::Committed;
-    let secure = commit::commit(&me, &space, program, cred)?;
+    let secure = commit::commit(&me, &space, program, task_name(&exec.filename), cred)?;
     drop(guard);
     me.personality.store(personality, Ordering::Relaxed);
     me.clear(flags::FORKNOEXEC);

@@ -8,13 +8,14 @@ use vfs::file::{File, FileMode};
 use vfs::ioctl::Handled;
 
 use super::context::{fd_flags, files};
+use crate::process::current;
 
 /// Runs a request on the file behind `fd`.
 pub fn ioctl(fd: Fd, file: &Arc<File>, cmd: u32, arg: usize) -> Result<isize> {
     if file.mode().contains(FileMode::PATH) {
         return Err(Errno::EBADF);
     }
-    match vfs::ioctl::ioctl(file, fd.raw(), cmd, arg)? {
+    match vfs::ioctl::ioctl(file, fd.raw(), &current().cred(), cmd, arg)? {
         Handled::Done(result) => Ok(result),
         Handled::SetCloexec(on) => files()?.set_flags(fd, fd_flags(on)).map(|()| 0),
     }

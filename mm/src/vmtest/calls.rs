@@ -301,5 +301,15 @@ fn special_mappings() {
     assert_eq!(names, [("[vvar]".into(), "r--p".into()), ("[vdso]".into(), "r-xp".into())]);
     assert_eq!(s.mprotect(AT, PAGE_SIZE, RW, &Limits::NONE), Err(Errno::EACCES));
     assert_eq!((s.counters().rss(), child.counters().rss()), (0, 0));
+    // Code may be patched, in a copy; the frame itself stays as it is.
+    let code = AT + PAGE_SIZE;
+    assert_eq!(store(&s, code, 1), Err(FaultError::Forbidden));
+    assert_eq!(s.access_remote(code, RemoteBuf::Write(&[7]), RemoteMode::Force), 1);
+    assert_eq!(s.access_remote(AT, RemoteBuf::Write(&[7]), RemoteMode::Force), 0);
+    assert_eq!((load(&s, code), load(&child, code)), (Ok(7), Ok(0)));
+    assert_eq!(s.mprotect(code, PAGE_SIZE, RW, &Limits::NONE), Ok(()));
+    assert_eq!((store(&s, code, 8), load(&s, code)), (Ok(()), Ok(8)));
+    let second = s.fork().unwrap();
+    assert_eq!((load(&second, code), s.counters().rss()), (Ok(8), 1));
     assert_eq!(s.munmap(AT, PAGE_SIZE), Ok(()));
 }

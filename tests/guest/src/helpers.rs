@@ -31,6 +31,7 @@ pub fn dispatch(args: &[String]) {
                 }
             }
         }
+        "comm" => output = slurp(c"/proc/self/comm").unwrap_or_default(),
         "core" => status = take_core(args),
         "ids" => output = ids(),
         "layout" => {

@@ -23,6 +23,7 @@ mod fanotify;
 mod fanotify_permission;
 mod fanotify_report;
 mod fcntl;
+mod fileattr;
 mod files;
 mod fsmisc;
 mod futex;
@@ -94,6 +95,7 @@ mod xattrs;
 
 /// All tests.
 const TABLES: &[&[harness::Test]] = &[
+    fileattr::TESTS,
     files::TESTS,
     pagemap::TESTS,
     paths::TESTS,

@@ -28,6 +28,7 @@ tests![
     running_program_is_not_written,
     exec_script,
     exec_script_nested,
+    exec_script_names_the_task,
     exec_resets_signals,
     exec_closes_cloexec,
     execveat_fd,
@@ -572,6 +573,16 @@ fn exec_script_nested() -> Outcome {
     script(c"n0", "#!/proc/self/exe helper:args\n")?;
     check_eq!(run_path(c"./n3", &["n"])?.0, 0);
     check_eq!(run_path(c"./n7", &["n"])?.0, 200 + ELOOP);
+    Ok(())
+}
+
+fn exec_script_names_the_task() -> Outcome {
+    // The last component of what was called, not of the interpreter; 15 bytes of it.
+    script(c"inner", "#!/proc/self/exe helper:comm\n")?;
+    let here = std::env::current_dir()?;
+    script(c"a-script-with-a-long-name", &format!("#!{}/inner\n", here.display()))?;
+    check_eq!(run_path(c"./inner", &["zero"])?, (0, "inner\n".to_string()));
+    check_eq!(run_path(c"./a-script-with-a-long-name", &["zero"])?, (0, "a-script-with-a\n".to_string()));
     Ok(())
 }
 

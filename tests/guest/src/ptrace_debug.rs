@@ -9,7 +9,14 @@ use crate::ptrace::{
 use crate::ptrace::{get_set, set_set};
 use std::sync::atomic::Ordering::SeqCst;
 
-tests![single_steps, step_over_syscall, step_into_handler, hardware_breakpoints, hardware_watchpoints,];
+tests![
+    single_steps,
+    step_over_syscall,
+    step_into_handler,
+    hardware_breakpoints,
+    hardware_watchpoints,
+    code_of_the_kernel_can_be_patched,
+];
 
 fn single_steps() -> Outcome {
     let child = traced(|| i32::from(count_to(10) != 45))?;
@@ -221,5 +228,46 @@ fn hardware_watchpoints() -> Outcome {
     expect_stop(child, SIGCHLD)?;
     cont(child, 0)?;
     check_eq!(wait_exit(child)?, 3);
+    Ok(())
+}
+
+/// The addresses of the area with this name.
+fn area(name: &str) -> Option<(usize, usize)> {
+    let maps = slurp(c"/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with(name))?;
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+}
+
+/// A debugger that waits for the end of a signal handler has its breakpoint in the vDSO, where arm64 has the way out.
+fn code_of_the_kernel_can_be_patched() -> Outcome {
+    let Some((start, end)) = area("[vdso]") else { return Err(Failure::new("no vdso")) };
+    let at = end - 8;
+    let old = peek(at);
+    let patched = || i32::from(peek(at) != !old || peek(start) != 0x7f);
+    // In the child alone.
+    let child = traced(patched)?;
+    let word = peek_word(child, at)?;
+    ptrace(PTRACE_POKETEXT, child, at, word ^ 0xff)?;
+    check_eq!(peek_word(child, at)?, word ^ 0xff);
+    check_eq!(peek(at), old);
+    cont(child, 0)?;
+    check_eq!(wait_exit(child)?, 0);
+    check_eq!(peek(at), old);
+    // In this process and, because it is private memory then, in its children.
+    let memory = open(c"/proc/self/mem", O_RDWR, 0)?;
+    check_eq!(sys!(SYS_pwrite64, memory, [!old].as_ptr(), 1, at)?, 1);
+    check_eq!(peek(at), !old);
+    check_eq!(in_child(patched)?, 0);
+    // Time goes on.
+    check!(std::time::Instant::now().elapsed().as_secs() < 60);
+    // A program that wants to can do so itself. What the kernel writes is nobody else's to write.
+    sys!(SYS_mprotect, start, end - start, PROT_READ | PROT_WRITE | PROT_EXEC)?;
+    poke(at, old);
+    check_eq!(peek(at), old);
+    sys!(SYS_mprotect, start, end - start, PROT_READ | PROT_EXEC)?;
+    let Some((data, _)) = area("[vvar]") else { return Err(Failure::new("no vvar")) };
+    check_err!(sys!(SYS_pwrite64, memory, [0_u8].as_ptr(), 1, data), EIO);
+    check_err!(sys!(SYS_mprotect, data, 4096, PROT_READ | PROT_WRITE), EACCES);
     Ok(())
 }

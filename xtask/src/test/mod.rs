@@ -3,7 +3,7 @@
 //! Parts, each a module with one `run` function that records its results in a [`Report`]:
 //! [`guest`] (system call families), [`matrix`] (machines and initramfs kinds), [`busybox`]
 //! (a script over the applets, compared with what Linux printed), [`shell`] (an interactive
-//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`debian`] (bash, util-linux,
+//! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`java`], [`debian`] (bash, util-linux,
 //! procps, rt-tests and others, compared likewise), [`debuggers`] (strace and gdb),
 //! [`fuzz`] (random calls), [`stress`] (stress-ng).
 
@@ -12,6 +12,7 @@ mod debian;
 mod debuggers;
 mod fuzz;
 mod guest;
+mod java;
 mod languages;
 mod matrix;
 mod report;
@@ -72,6 +73,8 @@ enum Part {
     Shell,
     /// Static programs from C, Rust and Go compilers
     Languages,
+    /// Debian's Java virtual machine
+    Java,
     /// A script over Debian's everyday programs
     Debian,
     /// Debian's strace and gdb
@@ -157,12 +160,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             filter: args.filter.clone(),
             verbose: args.verbose,
         };
-        let parts: [(Part, RunPart); 9] = [
+        let parts: [(Part, RunPart); 10] = [
             (Part::Guest, guest::run),
             (Part::Matrix, matrix::run),
             (Part::Busybox, busybox::run),
             (Part::Shell, shell::run),
             (Part::Languages, languages::run),
+            (Part::Java, java::run),
             (Part::Debian, debian::run),
             (Part::Debuggers, debuggers::run),
             (Part::Fuzz, fuzz::run),

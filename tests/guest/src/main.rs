@@ -78,6 +78,7 @@ mod threads;
 mod time;
 mod timers;
 mod tty;
+mod uffd;
 mod unix;
 mod unix_control;
 mod unix_options;
@@ -89,6 +90,9 @@ mod uring_ring;
 mod uring_rsrc;
 mod uring_wait;
 mod userfaultfd;
+mod userfaultfd_events;
+mod userfaultfd_protect;
+mod userfaultfd_wait;
 mod watchdog;
 mod xattrs;
 
@@ -160,6 +164,9 @@ const TABLES: &[&[harness::Test]] = &[
     uring_ring::TESTS,
     uring_ops::TESTS,
     userfaultfd::TESTS,
+    userfaultfd_events::TESTS,
+    userfaultfd_protect::TESTS,
+    userfaultfd_wait::TESTS,
     uring_rsrc::TESTS,
     uring_net::TESTS,
     uring_hostile::TESTS,

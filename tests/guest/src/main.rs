@@ -35,6 +35,7 @@ mod inotify;
 mod io_uring;
 mod ipc;
 mod keys;
+mod kpage;
 mod landlock;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
@@ -51,6 +52,7 @@ mod numa;
 mod pagemap;
 mod paths;
 mod pipes;
+mod pkeys;
 #[cfg(target_arch = "x86_64")]
 mod ports;
 mod prctl;
@@ -61,9 +63,11 @@ mod pseudofs;
 mod ptrace;
 mod ptrace_debug;
 mod ptrace_events;
+mod remap;
 mod sched;
 mod seccomp;
 mod seccomp_notify;
+mod secretmem;
 mod siginfo;
 mod signals;
 mod statmount;
@@ -117,6 +121,7 @@ const TABLES: &[&[harness::Test]] = &[
     memory::TESTS,
     memctl::TESTS,
     signals::TESTS,
+    secretmem::TESTS,
     siginfo::TESTS,
     ipc::TESTS,
     mqueues::TESTS,
@@ -125,13 +130,16 @@ const TABLES: &[&[harness::Test]] = &[
     futex::TESTS,
     futex_pi::TESTS,
     pipes::TESTS,
+    pkeys::TESTS,
     namespaces::TESTS,
     time::TESTS,
     timers::TESTS,
+    remap::TESTS,
     sched::TESTS,
     creds::TESTS,
     seccomp::TESTS,
     seccomp_notify::TESTS,
+    kpage::TESTS,
     landlock::TESTS,
     lsm::TESTS,
     keys::TESTS,

@@ -107,6 +107,9 @@ pub(super) fn smaps(space: &AddressSpace, out: &mut Text) -> Result<()> {
         row(out, "MMUPageSize", kib(PAGE_SIZE))?;
         counters(out, &area.stats(), None)?;
         writeln!(out, "THPeligible:           0")?;
+        if arch::pkey::supported() {
+            writeln!(out, "ProtectionKey:  {:8}", area.flags().key())?;
+        }
         out.write_str("VmFlags: ")?;
         for name in area.flags().smaps_names() {
             write!(out, "{name} ")?;

@@ -40,6 +40,7 @@ mod landlock;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
 mod lsm;
+mod maps;
 mod memctl;
 mod memory;
 mod mountapi;
@@ -119,6 +120,7 @@ const TABLES: &[&[harness::Test]] = &[
     coredump::TESTS,
     prctl::TESTS,
     memory::TESTS,
+    maps::TESTS,
     memctl::TESTS,
     signals::TESTS,
     secretmem::TESTS,

@@ -141,12 +141,6 @@ fn remap_errors() -> Outcome {
     Ok(())
 }
 
-const ARCH_SHSTK_ENABLE: usize = 0x5001;
-const ARCH_SHSTK_DISABLE: usize = 0x5002;
-const ARCH_SHSTK_LOCK: usize = 0x5003;
-const ARCH_SHSTK_UNLOCK: usize = 0x5004;
-const ARCH_SHSTK_STATUS: usize = 0x5005;
-
 /// No machine that tests run on has shadow stacks.
 fn no_shadow_stacks() -> Outcome {
     let map = |at: usize, len: usize, flags: usize| sys!(SYS_map_shadow_stack, at, len, flags);
@@ -159,6 +153,11 @@ fn no_shadow_stacks() -> Outcome {
     }
     #[cfg(target_arch = "x86_64")]
     {
+        const ARCH_SHSTK_ENABLE: usize = 0x5001;
+        const ARCH_SHSTK_DISABLE: usize = 0x5002;
+        const ARCH_SHSTK_LOCK: usize = 0x5003;
+        const ARCH_SHSTK_UNLOCK: usize = 0x5004;
+        const ARCH_SHSTK_STATUS: usize = 0x5005;
         let call = |op: usize, argument: usize| sys!(SYS_arch_prctl, op, argument);
         let mut features = 9usize;
         check_eq!(call(ARCH_SHSTK_STATUS, addr_mut(&mut features))?, 0);

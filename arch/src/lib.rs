@@ -40,6 +40,7 @@ pub mod irqstat;
 pub mod mmio;
 pub mod paging;
 pub mod percpu;
+pub mod pkey;
 pub mod preempt;
 pub mod ptrace;
 pub mod resource;

@@ -24,6 +24,8 @@ bitflags! {
         const WRITECOMBINE = 1 << 6;
         /// Not cached.
         const NOCACHE = 1 << 7;
+        /// The protection key, four bits ([`Self::key`]); 0 where there are none.
+        const KEY = 0xf << 8;
     }
 }
 
@@ -36,6 +38,18 @@ impl Prot {
     pub const KERNEL_RX: Self = Self::READ.union(Self::EXEC).union(Self::GLOBAL);
     /// Device registers.
     pub const KERNEL_DEVICE: Self = Self::KERNEL_RW.union(Self::DEVICE);
+
+    /// The key of a user page.
+    #[inline]
+    pub const fn key(self) -> crate::pkey::Key {
+        (self.bits() >> 8 & 0xf) as crate::pkey::Key
+    }
+
+    /// `key` as bits of a protection.
+    #[inline]
+    pub const fn of_key(key: crate::pkey::Key) -> Self {
+        Self::from_bits_retain((key as u32 & 0xf) << 8)
+    }
 }
 
 /// A level of the page table; a leaf at level 0 maps 4 KiB, at 1 2 MiB, at 2 1 GiB.

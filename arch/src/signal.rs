@@ -49,6 +49,8 @@ pub struct SigFrameInfo<'a> {
     pub error_code: u64,
     /// See `trap_nr`.
     pub fault_addr: usize,
+    /// What the thread may do with the pages of protection keys, for the frame to say.
+    pub key_rights: crate::pkey::KeyRights,
 }
 
 /// What `rt_sigreturn` found in the frame.

@@ -374,6 +374,8 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) -> Result<()> {
     child.timer_slack_ns.store(slack, Ordering::Relaxed);
     child.default_timer_slack_ns.store(slack, Ordering::Relaxed);
     child.personality.store(me.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    let locked = me.shadow_stacks_locked.load(Ordering::Relaxed);
+    child.shadow_stacks_locked.store(locked, Ordering::Relaxed);
     if arch::thread::current_ref().flags().load().contains(ThreadFlags::MEMPOLICY) {
         child.mempolicy.inherit(&me.mempolicy);
     }

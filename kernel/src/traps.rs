@@ -128,7 +128,11 @@ fn page_fault(frame: &mut TrapFrame, fault: &Fault) -> FaultResult {
         false if thread.has(flags::EXITING) => Asker::Exiting,
         false => Asker::Cpu,
     };
-    match mm.handle_fault(fault.addr.0, access, asker, &limits) {
+    let outcome = match fault.pkey {
+        true => Err(mm.key_at(fault.addr.0).map_or(FaultError::NotMapped, FaultError::KeyDenied)),
+        false => mm.handle_fault(fault.addr.0, access, asker, &limits),
+    };
+    match outcome {
         Ok(Resolved::Major) => {
             thread.maj_flt.fetch_add(1, Ordering::Relaxed);
             FaultResult::Handled
@@ -152,6 +156,7 @@ fn user_fault(frame: &TrapFrame, me: &CurrentThread, fault: &Fault, error: Fault
     let (signal, code) = match error {
         FaultError::NotMapped => (Signal::SIGSEGV, raw::SEGV_MAPERR),
         FaultError::Forbidden => (Signal::SIGSEGV, raw::SEGV_ACCERR),
+        FaultError::KeyDenied(_) => (Signal::SIGSEGV, raw::SEGV_PKUERR),
         FaultError::Bus | FaultError::Userfault => (Signal::SIGBUS, raw::BUS_ADRERR),
         FaultError::Poisoned => return force::poisoned(addr),
         // The OOM killer has chosen; if it chose another process, the access is tried again.
@@ -166,7 +171,10 @@ fn user_fault(frame: &TrapFrame, me: &CurrentThread, fault: &Fault, error: Fault
     if signal == Signal::SIGSEGV {
         unhandled::page_fault(frame, addr, error_code(fault));
     }
-    force::fault(signal, code as i32, addr);
+    match error {
+        FaultError::KeyDenied(key) => force::key_denied(addr, key),
+        _ => force::fault(signal, code as i32, addr),
+    }
 }
 
 /// The page fault error code of `sigcontext`, in x86's encoding.
@@ -176,6 +184,7 @@ fn error_code(fault: &Fault) -> u64 {
         (fault.access == Access::Write, 2),
         (fault.from_user, 4),
         (fault.access == Access::Exec, 16),
+        (fault.pkey, 32),
     ];
     bits.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum()
 }

@@ -25,6 +25,7 @@ use crate::folio_lock;
 use crate::frames;
 use crate::mempolicy;
 use crate::page::{Page, PageFlags, tag};
+use crate::pkey;
 use crate::ptable::{LockedTable, TABLE_SPAN, Table};
 use crate::rmap;
 use crate::space::{AddressSpace, Limits};
@@ -59,6 +60,8 @@ pub enum Asker {
     Cpu,
     /// The same, but nobody is waited for: the thread is exiting.
     Exiting,
+    /// The kernel on behalf of another process (`process_vm_readv(2)`): the same, but protection keys do not count.
+    Remote,
     /// The kernel on behalf of a debugger (`ptrace(2)`, `/proc/PID/mem`): may read what the process may not, and write private copies of what it may not write.
     Force,
 }
@@ -79,6 +82,8 @@ pub enum FaultError {
     NotMapped,
     /// `SIGSEGV` with `SEGV_ACCERR`: what is mapped there does not allow it.
     Forbidden,
+    /// `SIGSEGV` with `SEGV_PKUERR`: the area's protection key is closed to the thread.
+    KeyDenied(arch::pkey::Key),
     /// `SIGBUS` with `BUS_ADRERR`: behind the end of the file, or its contents cannot be had.
     Bus,
     /// `SIGBUS` with `BUS_MCEERR_AR`: the page is lost (`UFFDIO_POISON`).
@@ -159,6 +164,9 @@ impl AddressSpace {
         let flags = vma.flags();
         if !allowed(flags, access, asker) {
             return Err(FaultError::Forbidden);
+        }
+        if pkey::denied(flags, access, asker) {
+            return Err(FaultError::KeyDenied(flags.key()));
         }
         if self.is_oom_reaped() {
             return Err(FaultError::Bus);

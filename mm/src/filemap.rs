@@ -88,6 +88,11 @@ pub trait AddressSpaceOps: Send + Sync {
         false
     }
 
+    /// Only mappings reach the pages, nothing that the kernel does for others (`memfd_secret(2)`).
+    fn is_secret(&self) -> bool {
+        false
+    }
+
     /// The largest file size.
     fn max_bytes(&self) -> u64 {
         i64::MAX as u64
@@ -108,6 +113,7 @@ pub struct Mapping {
     id: u64,
     ops: Arc<dyn AddressSpaceOps>,
     memory: bool,
+    secret: bool,
     tree: SpinLock<XArray<Folio>>,
     size: AtomicU64,
     areas: SpinLock<Vec<Arc<Vma>>>,
@@ -128,6 +134,7 @@ impl Mapping {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             memory: ops.is_memory(),
+            secret: ops.is_secret(),
             ops,
             tree: SpinLock::new(XArray::new()),
             size: AtomicU64::new(size),
@@ -173,6 +180,11 @@ impl Mapping {
     /// Whether the object has no backing store.
     pub fn is_memory(&self) -> bool {
         self.memory
+    }
+
+    /// Whether only mappings reach the pages.
+    pub fn is_secret(&self) -> bool {
+        self.secret
     }
 
     /// The write-back error sequence; a change since the last look means `EIO` for `fsync(2)`.

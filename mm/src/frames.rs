@@ -6,6 +6,7 @@ use crate::folio::{Folio, Frame};
 use crate::gfp::{Gfp, Order, OutOfMemory};
 use crate::mempolicy::Policy;
 use crate::page::Page;
+use crate::page_alloc::set_page_table;
 use crate::stats::{self, Item};
 use crate::vmemmap;
 use alloc::sync::Arc;
@@ -102,6 +103,7 @@ pub(crate) fn copy_frame(to: &Page, from: Pfn) {
 pub(crate) fn alloc_table() -> Result<&'static Page, OutOfMemory> {
     let frame = crate::page_alloc::alloc_page(Gfp::KERNEL_ACCOUNT | Gfp::ZERO)?;
     stats::add(Item::PageTables, 1);
+    set_page_table(&frame, true);
     let page = frame.page();
     let _ = frame.into_raw();
     Ok(page)
@@ -111,7 +113,8 @@ pub(crate) fn alloc_table() -> Result<&'static Page, OutOfMemory> {
 pub(crate) fn free_table(page: &'static Page) {
     stats::add(Item::PageTables, -1);
     // SAFETY: from `alloc_table`, and unlinked.
-    drop(unsafe { Frame::from_raw(pfn_of(page), Order::ZERO) });
+    let frame = unsafe { Frame::from_raw(pfn_of(page), Order::ZERO) };
+    set_page_table(&frame, false);
 }
 
 static ZERO_PAGE: Once<Pfn> = Once::new();

@@ -164,7 +164,7 @@ fn move_cached(old: Folio, new: Folio) -> Result<(), NotMoved> {
     }
     // SAFETY: the page is locked and in the cache.
     let mapping = unsafe { Mapping::of_locked_page(word) };
-    if !mapping.is_memory() || !page.test(PageFlags::UPTODATE) {
+    if !mapping.is_memory() || mapping.is_secret() || !page.test(PageFlags::UPTODATE) {
         return Err(NotMoved::Busy);
     }
     let mut places = Places::new()?;

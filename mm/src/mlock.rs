@@ -77,7 +77,7 @@ impl AddressSpace {
             let part = at..vma.end().min(range.end);
             at = part.end;
             let old = vma.flags();
-            if !lockable(old) {
+            if !lockable(old) || vma.is_secret() {
                 continue;
             }
             if let Err(error) = self.change_flags(&mut areas, &vma, part, (old - LOCK_BITS) | bits) {
@@ -125,7 +125,7 @@ impl AddressSpace {
         while let Some(vma) = areas.first_ending_after(at).map(|e| e.value.clone()) {
             at = vma.end();
             let old = vma.flags();
-            if lockable(old) {
+            if lockable(old) && !vma.is_secret() {
                 let _ = self.change_flags(&mut areas, &vma, vma.range(), (old - LOCK_BITS) | bits);
             }
         }

@@ -136,6 +136,7 @@ impl AddressSpace {
         }
         let mut vm_flags = prot_flags(request.prot)
             | map_flags(flags)
+            | self.keys().of_new_area(request.prot)
             | self.def_flags()
             | VmFlags::MAYREAD
             | VmFlags::MAYWRITE

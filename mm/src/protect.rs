@@ -11,11 +11,26 @@ use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::addr::PAGE_SHIFT;
 use arch::paging::{Prot, Pte};
+use arch::pkey::Key;
 use core::ops::Range;
+
+/// What pages shall have.
+#[derive(Clone, Copy)]
+struct Wish {
+    /// `PROT_*`.
+    prot: u32,
+    /// The protection key, if one was named.
+    key: Option<Key>,
+}
 
 impl AddressSpace {
     /// `mprotect(2)`.
     pub fn mprotect(&self, addr: usize, len: usize, prot: u32, limits: &Limits) -> Result<()> {
+        self.pkey_mprotect(addr, len, prot, -1, limits)
+    }
+
+    /// `pkey_mprotect(2)`.
+    pub fn pkey_mprotect(&self, addr: usize, len: usize, prot: u32, key: i32, limits: &Limits) -> Result<()> {
         let grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
         let prot = prot & !grows;
         if grows == PROT_GROWSDOWN | PROT_GROWSUP || !is_aligned(addr) {
@@ -29,8 +44,8 @@ impl AddressSpace {
         if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
             return Err(Errno::EINVAL);
         }
-        let access = VmFlags::from_bits_retain(u64::from(prot)) & VmFlags::ACCESS;
         let mut areas = self.areas().write();
+        let wish = Wish { prot, key: self.keys().named(key)? };
         let mut start = addr;
         let first = areas.first_ending_after(addr).ok_or(Errno::ENOMEM)?.value.clone();
         if grows & PROT_GROWSDOWN != 0 {
@@ -46,7 +61,7 @@ impl AddressSpace {
         } else if first.start() > addr {
             return Err(Errno::ENOMEM);
         }
-        let result = self.protect_range(&mut areas, start..end, access, limits);
+        let result = self.protect_range(&mut areas, start..end, wish, limits);
         self.merge_around(&mut areas, start..end);
         result
     }
@@ -55,9 +70,10 @@ impl AddressSpace {
         &self,
         areas: &mut VmaTree,
         range: Range<usize>,
-        access: VmFlags,
+        wish: Wish,
         limits: &Limits,
     ) -> Result<()> {
+        let access = VmFlags::from_bits_retain(u64::from(wish.prot)) & VmFlags::ACCESS;
         let mut at = range.start;
         while at < range.end {
             let vma = areas.get(at).ok_or(Errno::ENOMEM)?.value.clone();
@@ -65,7 +81,8 @@ impl AddressSpace {
             if old.contains(VmFlags::SEALED) {
                 return Err(Errno::EPERM);
             }
-            let new = (old - VmFlags::ACCESS) | access;
+            let key = wish.key.unwrap_or_else(|| self.keys().after_protect(old, wish.prot));
+            let new = ((old - VmFlags::ACCESS) | access).with_key(key);
             // The MAY bits lie four above the access bits.
             let may = VmFlags::from_bits_retain(new.bits() >> 4);
             if !(may & VmFlags::ACCESS).contains(access) {

@@ -249,7 +249,7 @@ impl AddressSpace {
         &self,
         start: usize,
         size: usize,
-        prot: u32,
+        prot: usize,
         pgoff: u64,
         flags: u32,
         limits: &Limits,
@@ -291,7 +291,7 @@ impl AddressSpace {
             prot: access.bits() as u32,
             flags: map,
             file: Some(file),
-            offset: pgoff << PAGE_SHIFT,
+            offset: pgoff.checked_mul(PAGE as u64).ok_or(Errno::EOVERFLOW)?,
             limits,
         })
         .map(|_| ())

@@ -24,6 +24,8 @@ pub enum RemoteBuf<'a> {
 /// How far the access may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemoteMode {
+    /// As the running thread, whose address space it is.
+    Own,
     /// As the process itself: `process_vm_readv(2)`.
     Plain,
     /// As a debugger: may read execute-only pages and write read-only private ones (in a copy).
@@ -74,6 +76,9 @@ impl AddressSpace {
                 at = end;
                 continue;
             }
+            if entry.value.is_secret() {
+                return Err(Errno::EFAULT);
+            }
             let write = flags & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE;
             let access = if write { Access::Write } else { Access::Read };
             // A bounded stretch per hold of the lock.
@@ -103,7 +108,8 @@ impl AddressSpace {
         while at < range.end {
             let areas = self.areas().read();
             let entry = areas.get(at).ok_or(Errno::ENOMEM)?;
-            if entry.value.flags().intersects(VmFlags::IO | VmFlags::PFNMAP) {
+            let secret = entry.value.is_secret();
+            if secret || entry.value.flags().intersects(VmFlags::IO | VmFlags::PFNMAP) {
                 return Err(Errno::EINVAL);
             }
             let stop = entry.end().min(range.end).min(at + (64 << PAGE_SHIFT));
@@ -112,7 +118,7 @@ impl AddressSpace {
                 match self.fault_in(&entry.value, at, access, Asker::Cpu) {
                     Ok(_) => at += PAGE_SIZE,
                     Err(FaultError::Userfault) => ask = true,
-                    Err(FaultError::Forbidden) => return Err(Errno::EINVAL),
+                    Err(FaultError::Forbidden | FaultError::KeyDenied(_)) => return Err(Errno::EINVAL),
                     Err(FaultError::Poisoned) => return Err(Errno::EHWPOISON),
                     Err(other) => return Err(other.into()),
                 }
@@ -195,11 +201,15 @@ impl AddressSpace {
         hold: impl FnOnce(*mut u8, Option<&'static Page>) -> H,
         f: impl FnOnce(H),
     ) -> Result<()> {
-        let asker = if mode == RemoteMode::Force { Asker::Force } else { Asker::Cpu };
+        let asker = match mode {
+            RemoteMode::Own => Asker::Cpu,
+            RemoteMode::Plain => Asker::Remote,
+            RemoteMode::Force => Asker::Force,
+        };
         for _ in 0..100 {
             let areas = self.areas().read();
             let vma = &areas.get(addr).ok_or(Errno::EFAULT)?.value;
-            if vma.flags().intersects(VmFlags::IO | VmFlags::PFNMAP) {
+            if vma.flags().intersects(VmFlags::IO | VmFlags::PFNMAP) || vma.is_secret() {
                 return Err(Errno::EFAULT);
             }
             match self.fault_in(vma, addr, access, asker) {
@@ -250,7 +260,7 @@ impl AddressSpace {
         let mut result = Err(Errno::EFAULT);
         let hold =
             |first, page: Option<&'static Page>| (first, page.map(|page| Pin::new(frames::folio_of(page))));
-        self.with_held_page(addr, Access::Write, RemoteMode::Plain, hold, |(first, pin)| {
+        self.with_held_page(addr, Access::Write, RemoteMode::Own, hold, |(first, pin)| {
             if let Some(pin) = pin {
                 result = pin.ok_or(Errno::ENOMEM).map(|pin| (first, pin));
             }

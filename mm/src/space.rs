@@ -20,6 +20,7 @@
 use crate::counters::Counters;
 use crate::fallible::try_arc;
 use crate::gather::{Gather, Which};
+use crate::pkey::Keys;
 use crate::ptable::Pgd;
 use crate::rmap::{self, Inherit};
 use crate::uffd::Event;
@@ -161,6 +162,8 @@ pub struct AddressSpace {
     pub membarrier: AtomicU32,
     /// Being torn apart by the OOM reaper: faults must not repopulate it.
     oom: AtomicU32,
+    /// Its protection keys.
+    keys: Keys,
     /// Pages of it were pinned at some time ([`crate::pinned`]).
     has_pins: AtomicBool,
     /// Threads that run in it; see [`AddressSpace::put_user`].
@@ -185,6 +188,7 @@ impl AddressSpace {
             auxv: SpinLock::new(None),
             membarrier: AtomicU32::new(0),
             oom: AtomicU32::new(0),
+            keys: Keys::new(),
             has_pins: AtomicBool::new(false),
             users: AtomicU32::new(0),
         })?;
@@ -251,6 +255,11 @@ impl AddressSpace {
         for event in events {
             event.deliver();
         }
+    }
+
+    /// Its protection keys.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Memory counters.
@@ -413,6 +422,7 @@ impl AddressSpace {
         *child.auxv.lock() = auxv;
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let areas = self.areas.write();
+        child.keys.copy_from(&self.keys);
         let mut flush = false;
         let mut result = Ok(());
         let mut forks = Vec::new();

@@ -30,6 +30,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
 use arch::paging::Prot;
+use arch::pkey::{KEYS, Key};
 use arch::sync::SpinLock;
 use bitflags::bitflags;
 use collections::rangemap::RangeMap;
@@ -63,6 +64,9 @@ impl core::ops::DerefMut for VmaTree {
 
 /// Pages that stay free below a stack, so that it cannot run into its neighbour.
 pub const STACK_GUARD_GAP: usize = 256 * PAGE_SIZE;
+
+/// Where the protection key lies among an area's flags.
+const KEY_SHIFT: u32 = 32;
 
 bitflags! {
     /// What an area is and allows; the values are Linux's (`VM_*`).
@@ -122,6 +126,8 @@ bitflags! {
         const HUGEPAGE = 0x2000_0000;
         /// Transparent huge pages not wanted.
         const NOHUGEPAGE = 0x4000_0000;
+        /// The number of the protection key, four bits; see [`Self::key`].
+        const KEY = 0xf << KEY_SHIFT;
         /// `MAP_DROPPABLE`: may vanish under memory pressure.
         const DROPPABLE = 0x10_0000_0000;
         /// Not for users to unmap or change piecemeal: vDSO and the like.
@@ -156,7 +162,18 @@ impl VmFlags {
         if self.contains(Self::EXEC) {
             prot |= Prot::EXEC;
         }
-        prot
+        prot | Prot::of_key(self.key())
+    }
+
+    /// The protection key of the pages.
+    #[inline]
+    pub const fn key(self) -> Key {
+        ((self.bits() & Self::KEY.bits()) >> KEY_SHIFT) as Key
+    }
+
+    /// With `key` as the protection key.
+    pub const fn with_key(self, key: Key) -> Self {
+        self.difference(Self::KEY).union(Self::from_bits_retain(((key & (KEYS - 1)) as u64) << KEY_SHIFT))
     }
 
     /// Whether `PROT_NONE` is all that the area allows.
@@ -488,6 +505,11 @@ impl Vma {
             Backing::File(_, mapping) => mapping.as_ref(),
             _ => None,
         }
+    }
+
+    /// Whether only the area itself reaches its pages (`memfd_secret(2)`).
+    pub(crate) fn is_secret(&self) -> bool {
+        self.mapping().is_some_and(|mapping| mapping.is_secret())
     }
 
     /// Whether the area is plain anonymous memory.

@@ -37,6 +37,8 @@ pub const MMAP_RND_RANGE: core::ops::RangeInclusive<u32> = 18..=33;
 pub const UNMAPPED_BASE: usize = TASK_SIZE / 4;
 /// Whether mappings are put upwards for a program whose stack has no limit.
 pub const LEGACY_WITHOUT_STACK_LIMIT: bool = true;
+/// What `map_shadow_stack(2)` answers where there are no shadow stacks, on Linux of this architecture.
+pub const NO_SHADOW_STACK: abi::Errno = abi::Errno::ENOSYS;
 /// Bits of randomness for the stack, in pages.
 pub const STACK_RND_PAGES: usize = 0x3_ffff;
 

@@ -17,6 +17,7 @@ pub mod mmio;
 pub mod native;
 pub mod paging;
 pub mod percpu;
+pub mod pkey;
 pub mod power;
 pub mod preempt;
 mod pte;

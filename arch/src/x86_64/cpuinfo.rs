@@ -86,8 +86,7 @@ fn switched_off(name: &str) -> bool {
         "pcid" => !features::has_pcid(),
         "xsave" => !features::has_xsave(),
         "xsaveopt" => !features::has_xsaveopt(),
-        // Protection keys: not offered to programs.
-        "pku" | "ospke" => true,
+        "pku" | "ospke" => !features::has_pku(),
         _ => false,
     }
 }

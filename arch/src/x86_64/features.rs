@@ -57,6 +57,8 @@ features! {
     HYPERVISOR, has_hypervisor = 17;
     /// Global pages.
     PGE, has_pge = 18;
+    /// Protection keys for user pages; their register is saved with XSAVE.
+    PKU, has_pku = 19;
 }
 
 /// CPUID leaf 1, EDX: what `AT_HWCAP` is.
@@ -97,6 +99,7 @@ pub(super) fn detect() {
         (INVARIANT_TSC, power.edx >> 8),
         (HYPERVISOR, one.ecx >> 31),
         (PGE, one.edx >> 13),
+        (PKU, has_xsave & seven.ecx >> 3),
     ];
     let found = table.iter().filter(|(_, bit)| bit & 1 != 0).fold(0, |all, (flag, _)| all | flag);
     FEATURES.store(found, Relaxed);

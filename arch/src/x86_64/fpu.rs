@@ -8,6 +8,7 @@
 //!
 //! The area has the standard (not the compacted) XSAVE format, because signal frames have it too; XSAVES is not used.
 //! Components: x87, SSE, AVX, MPX, AVX-512, PKRU, as CPUID offers them. AMX is left off: Linux hands it out on request only.
+//! PKRU is not lazy: [`super::pkey`] switches it, and in the area it is only for others to see.
 
 use alloc::alloc::{Layout, alloc};
 use core::arch::asm;
@@ -16,7 +17,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::percpu::{this_cpu_read, this_cpu_write};
 use super::thread::{NO_CPU, Thread};
-use super::{features, insn, msr};
+use super::{features, insn, msr, pkey};
+use crate::pkey::KeyRights;
 use crate::preempt::PreemptGuard;
 use crate::thread::ThreadFlags;
 
@@ -28,6 +30,8 @@ pub(super) const FXSAVE_SIZE: usize = 512;
 pub(super) const HEADER: usize = 512;
 /// Offset of the bytes that the processor does not use.
 const SOFTWARE: usize = 464;
+/// What the kernel saves and loads when it switches: all but PKRU.
+const SWITCHED: u64 = !pkey::COMPONENT;
 const DEFAULT_FCW: u16 = 0x37f;
 const DEFAULT_MXCSR: u32 = 0x1f80;
 
@@ -35,6 +39,8 @@ const DEFAULT_MXCSR: u32 = 0x1f80;
 static SIZE: AtomicU32 = AtomicU32::new(FXSAVE_SIZE as u32);
 /// XCR0; 0: FXSAVE only.
 static COMPONENTS: AtomicU64 = AtomicU64::new(0);
+/// Offset of PKRU in the area; 0 if it is not there.
+static PKRU: AtomicU32 = AtomicU32::new(0);
 /// Bits that may be set in MXCSR.
 static MXCSR_MASK: AtomicU32 = AtomicU32::new(0xffbf);
 
@@ -56,6 +62,11 @@ pub(super) fn components() -> u64 {
 /// The state components that programs may use, as bits of XCR0: at least x87 and SSE.
 pub fn user_components() -> u64 {
     components() | 3
+}
+
+/// Offset of PKRU in the area, 0 if it is not there.
+pub(super) fn pkru_offset() -> usize {
+    PKRU.load(Relaxed) as usize
 }
 
 pub(super) fn mxcsr_mask() -> u32 {
@@ -172,8 +183,9 @@ impl FpuState {
 
     /// The whole area as ptrace's `NT_X86_XSTATE` and core dumps show it: XSAVE's standard format, with the components
     /// that exist in the bytes that the processor leaves to software.
-    pub fn write_xstate(&mut self, out: &mut [u8]) {
+    pub(super) fn write_xstate(&mut self, out: &mut [u8], rights: KeyRights) {
         self.complete();
+        self.put_key_rights(rights);
         let len = out.len().min(size());
         out[..len].copy_from_slice(&self.bytes()[..len]);
         if let Some(software) = out.get_mut(SOFTWARE..HEADER) {
@@ -182,19 +194,41 @@ impl FpuState {
         }
     }
 
-    /// Takes a whole area over from ptrace; false if it is not loadable.
-    pub fn read_xstate(&mut self, data: &[u8]) -> bool {
+    /// Takes a whole area over from ptrace and returns what it says of protection keys; `None` if it is not loadable.
+    pub(super) fn read_xstate(&mut self, data: &[u8]) -> Option<KeyRights> {
         let word = |at: usize| {
             data.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(u64::MAX, u64::from_le_bytes)
         };
         let header_good = word(HEADER) & !components() == 0 && (1..8).all(|n| word(HEADER + n * 8) == 0);
         if data.len() < size() || !header_good || word(24) as u32 & !mxcsr_mask() != 0 {
-            return false;
+            return None;
         }
         self.complete();
         let len = size();
         self.bytes_mut()[..len].copy_from_slice(&data[..len]);
-        true
+        Some(self.key_rights())
+    }
+
+    /// Writes PKRU into the area, for others to see.
+    fn put_key_rights(&mut self, rights: KeyRights) {
+        let at = pkru_offset();
+        if at == 0 {
+            return;
+        }
+        let components = self.u64_at(HEADER) & !pkey::COMPONENT;
+        let in_use = if rights == KeyRights::ALL { 0 } else { pkey::COMPONENT };
+        let bytes = self.bytes_mut();
+        bytes[HEADER..HEADER + 8].copy_from_slice(&(components | in_use).to_le_bytes());
+        bytes[at..at + 4].copy_from_slice(&rights.0.to_le_bytes());
+    }
+
+    /// What the area says of PKRU: in its initial state it allows everything.
+    fn key_rights(&self) -> KeyRights {
+        let at = pkru_offset();
+        if at == 0 || self.u64_at(HEADER) & pkey::COMPONENT == 0 {
+            return KeyRights::ALL;
+        }
+        KeyRights(self.u64_at(at) as u32)
     }
 
     /// The legacy area counts: after it was written from outside.
@@ -219,9 +253,9 @@ unsafe fn save(area: *mut u8) {
     // SAFETY: the caller's promise; which instruction exists was established at boot.
     unsafe {
         if features::has_xsaveopt() {
-            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") SWITCHED as u32, in("edx") u32::MAX, options(nostack, preserves_flags));
         } else if components() != 0 {
-            asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack, preserves_flags));
+            asm!("xsave64 [{}]", in(reg) area, in("eax") SWITCHED as u32, in("edx") u32::MAX, options(nostack, preserves_flags));
         } else {
             asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
         }
@@ -235,7 +269,7 @@ unsafe fn load(area: *const u8) {
     // SAFETY: the caller's promise.
     unsafe {
         if components() != 0 {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") SWITCHED as u32, in("edx") u32::MAX,
                  options(nostack, preserves_flags, readonly));
         } else {
             asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags, readonly));
@@ -340,10 +374,14 @@ pub(super) unsafe fn init_cpu() {
         if features::has_xsave() {
             insn::write_cr4(insn::read_cr4() | msr::CR4_OSXSAVE);
             let offered = insn::cpuid(0xd, 0);
-            let components = (u64::from(offered.edx) << 32 | u64::from(offered.eax)) & SUPPORTED;
+            let supported = if features::has_pku() { SUPPORTED } else { SUPPORTED & !pkey::COMPONENT };
+            let components = (u64::from(offered.edx) << 32 | u64::from(offered.eax)) & supported;
             insn::xsetbv0(components);
             COMPONENTS.store(components, Relaxed);
             SIZE.store(insn::cpuid(0xd, 0).ebx, Relaxed);
+            if components & pkey::COMPONENT != 0 {
+                PKRU.store(insn::cpuid(0xd, pkey::COMPONENT.trailing_zeros()).ebx, Relaxed);
+            }
         }
         asm!("fninit", options(nomem, nostack));
         // MXCSR_MASK is in the FXSAVE image; 0 stands for the default.
@@ -400,6 +438,7 @@ pub(super) fn reset_current(thread: &Thread) {
     }
     let _irq = crate::irq::IrqGuard::new();
     // SAFETY: the thread's old values are not wanted, and nobody else's are live while it runs.
-    unsafe { load_initial(u64::MAX) };
+    unsafe { load_initial(SWITCHED) };
+    pkey::set_rights(KeyRights::FRESH);
     own(thread, crate::cpu::current().0);
 }

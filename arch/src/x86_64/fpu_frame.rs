@@ -7,13 +7,15 @@ use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::extable::ex_entry;
-use super::fpu::{HEADER, components, load_current, load_initial, own, size};
+use super::fpu::{HEADER, components, load_current, load_initial, own, pkru_offset, size};
 use super::layout::TASK_SIZE;
+use super::pkey;
 use super::smap::{clac, stac};
 use super::thread::{NO_CPU, Thread};
 use super::uaccess::{
     NoFault, UserFault, clear_user, copy_to_user, get_u8, get_u32, get_u64, put_u32, put_u64,
 };
+use crate::pkey::KeyRights;
 use crate::thread::ThreadFlags;
 
 /// In the software part of the FXSAVE area: an extended state follows.
@@ -61,8 +63,9 @@ macro_rules! user_access {
     }};
 }
 
-/// Writes the running thread's FPU registers into a signal frame.
-pub(super) fn save_to_user(thread: &Thread, at: usize) -> Result<(), UserFault> {
+/// Writes the running thread's FPU registers into a signal frame, and `rights` for PKRU, which may be another one
+/// now.
+pub(super) fn save_to_user(thread: &Thread, at: usize, rights: KeyRights) -> Result<(), UserFault> {
     if thread.fpu.is_none() {
         return clear_user(at, user_size()).map_err(|_| UserFault);
     }
@@ -81,7 +84,7 @@ pub(super) fn save_to_user(thread: &Thread, at: usize) -> Result<(), UserFault> 
             // SAFETY: a user address, as checked; a fault is reported. The registers are live.
             let done = unsafe {
                 if extended {
-                    user_access!("xsave64", at, components())
+                    user_access!("xsave64", at, components() & !pkey::COMPONENT)
                 } else {
                     user_access!("fxsave64", at, 0)
                 }
@@ -99,7 +102,12 @@ pub(super) fn save_to_user(thread: &Thread, at: usize) -> Result<(), UserFault> 
     let mut software = [0u8; 48];
     if extended {
         // The legacy parts count even if they are in their initial state.
-        put_u64(at + HEADER, get_u64(at + HEADER)? | 3)?;
+        let mut in_use = get_u64(at + HEADER)? | 3;
+        if pkru_offset() != 0 {
+            put_u64(at + pkru_offset(), u64::from(rights.0))?;
+            in_use |= pkey::COMPONENT;
+        }
+        put_u64(at + HEADER, in_use)?;
         software[0..4].copy_from_slice(&MAGIC1.to_le_bytes());
         software[4..8].copy_from_slice(&(user_size() as u32).to_le_bytes());
         software[8..16].copy_from_slice(&components().to_le_bytes());

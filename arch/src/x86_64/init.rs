@@ -5,7 +5,7 @@
 //! Others: the trampoline → [`cpu`].
 
 use super::{
-    apic, desc, entry, features, fpu, insn, intc, msr, paging, percpu, platform, smap, thread, time,
+    apic, desc, entry, features, fpu, insn, intc, msr, paging, percpu, pkey, platform, smap, thread, time,
 };
 use crate::cpu::CpuId;
 
@@ -80,6 +80,7 @@ pub unsafe fn cpu(cpu: CpuId, node: u32) {
         }
         insn::write_cr4(cr4);
         fpu::init_cpu();
+        pkey::init_cpu();
         insn::wrmsr(msr::EFER, insn::rdmsr(msr::EFER) | msr::EFER_SCE | msr::EFER_NX);
         insn::wrmsr(msr::STAR, u64::from(desc::USER32_CS) << 48 | u64::from(desc::KERNEL_CS) << 32);
         insn::wrmsr(msr::LSTAR, entry::syscall_address() as u64);

@@ -31,6 +31,8 @@ pub const MMAP_RND_RANGE: core::ops::RangeInclusive<u32> = 28..=32;
 pub const UNMAPPED_BASE: usize = (TASK_SIZE / 3 + 0xfff) & !0xfff;
 /// Whether mappings are put upwards for a program whose stack has no limit.
 pub const LEGACY_WITHOUT_STACK_LIMIT: bool = false;
+/// What `map_shadow_stack(2)` answers where there are no shadow stacks, on Linux of this architecture.
+pub const NO_SHADOW_STACK: abi::Errno = abi::Errno::EOPNOTSUPP;
 /// Mask of the randomness of the stack, in pages.
 pub const STACK_RND_PAGES: usize = 0x3f_ffff;
 /// Bytes of a kernel stack.

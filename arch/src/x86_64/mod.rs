@@ -27,6 +27,7 @@ pub mod mmio;
 pub mod native;
 pub mod paging;
 pub mod percpu;
+pub mod pkey;
 pub mod power;
 pub mod preempt;
 pub mod ptrace;

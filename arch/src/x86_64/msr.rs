@@ -37,6 +37,7 @@ pub const CR4_PCIDE: u64 = 1 << 17;
 pub const CR4_OSXSAVE: u64 = 1 << 18;
 pub const CR4_SMEP: u64 = 1 << 20;
 pub const CR4_SMAP: u64 = 1 << 21;
+pub const CR4_PKE: u64 = 1 << 22;
 
 pub const FLAG_CF: u64 = 1 << 0;
 pub const FLAG_FIXED: u64 = 1 << 1;

@@ -1,6 +1,6 @@
 //! The format of page table entries: pure arithmetic, tested on the build machine.
 //!
-//! Bits of the hardware: P 0, W 1, U 2, PWT 3, PCD 4, A 5, D 6, PS 7, G 8, NX 63. With the PAT as [`PAT`] sets it, PWT alone
+//! Bits of the hardware: P 0, W 1, U 2, PWT 3, PCD 4, A 5, D 6, PS 7, G 8, the protection key 59 to 62, NX 63. With the PAT as [`PAT`] sets it, PWT alone
 //! is write-combining, PCD alone uncached, both strongly uncached.
 //!
 //! Not-present entries with content: G set means `PROT_NONE` (a frame is there), W set and G clear a software entry.
@@ -21,6 +21,8 @@ const G: u64 = 1 << 8;
 const SPECIAL: u64 = 1 << 9;
 const UFFD_WP: u64 = 1 << 10;
 const SOFT_DIRTY: u64 = 1 << 11;
+/// Where the protection key of a user page lies.
+const KEY_SHIFT: u32 = 59;
 const NX: u64 = 1 << 63;
 const ADDR: u64 = 0x000f_ffff_ffff_f000;
 /// In a not-present entry: a software entry.
@@ -51,7 +53,7 @@ impl Pte {
             bits |= if user { W } else { W | D };
         }
         if user {
-            bits |= U;
+            bits |= U | (prot.key() as u64) << KEY_SHIFT;
         } else if prot.contains(Prot::GLOBAL) {
             bits |= G;
         }
@@ -124,7 +126,7 @@ impl Pte {
             prot = prot.union(Prot::EXEC);
         }
         if self.0 & U != 0 {
-            prot = prot.union(Prot::USER);
+            prot = prot.union(Prot::USER).union(Prot::of_key((self.0 >> KEY_SHIFT & 0xf) as u8));
         } else if self.0 & G != 0 {
             prot = prot.union(Prot::GLOBAL);
         }
@@ -264,6 +266,8 @@ mod tests {
             Prot::READ | Prot::USER,
             Prot::READ | Prot::EXEC | Prot::USER,
             Prot::USER,
+            USER_RW | Prot::of_key(15),
+            Prot::READ | Prot::EXEC | Prot::USER | Prot::of_key(1),
             Prot::KERNEL_RW,
             Prot::KERNEL_RX,
             Prot::KERNEL_DEVICE,
@@ -280,6 +284,7 @@ mod tests {
     fn hardware_bits() {
         assert_eq!(Pte::leaf(Pfn(1), USER_RW, 0).0, 0x8000_0000_0000_1027);
         assert_eq!(Pte::leaf(Pfn(0x200), Prot::KERNEL_RX, 1).0, 0x20_01a1);
+        assert_eq!(Pte::leaf(Pfn(1), USER_RW | Prot::of_key(5), 0).0, 0xa800_0000_0000_1027);
         assert_eq!(Pte::table(PhysAddr(0x3000), true).0, 0x3027);
         assert!(!Pte::table(PhysAddr(0x3000), true).is_leaf(1));
         // PROT_NONE must not be present to the hardware.
@@ -293,6 +298,8 @@ mod tests {
         let none = pte.with_prot(Prot::USER);
         assert!(none.is_prot_none() && none.is_dirty() && none.is_special() && none.pfn() == Pfn(7));
         assert_eq!(none.with_prot(USER_RW), pte);
+        let keyed = pte.with_prot(USER_RW | Prot::of_key(9));
+        assert!(keyed.prot().key() == 9 && keyed.is_dirty() && keyed.with_prot(USER_RW) == pte);
     }
 
     #[test]

@@ -95,14 +95,17 @@ fn set_fp(thread: &mut Thread, _: &mut TrapFrame, data: &[u8], _: &mut Room) -> 
 }
 
 fn get_xstate(thread: &mut Thread, _: &mut TrapFrame, out: &mut [u8]) {
+    let rights = thread.key_rights();
     if let Some(fpu) = thread.fpu_mut() {
-        fpu.write_xstate(out);
+        fpu.write_xstate(out, rights);
     }
 }
 
 fn set_xstate(thread: &mut Thread, _: &mut TrapFrame, data: &[u8], _: &mut Room) -> Result<(), Errno> {
     let fpu = thread.fpu_mut().ok_or(Errno::EIO)?;
-    if fpu.read_xstate(data) { Ok(()) } else { Err(Errno::EINVAL) }
+    let rights = fpu.read_xstate(data).ok_or(Errno::EINVAL)?;
+    thread.set_key_rights(rights);
+    Ok(())
 }
 
 /// `PTRACE_GETREGS` and its kin: which set they move, and which way.

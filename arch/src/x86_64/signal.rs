@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The FPU state goes from the registers straight to the user's stack and back, as one XSAVE or XRSTOR that may fault;
-//! see [`super::fpu_frame`]. A handler starts with fresh FPU registers.
+//! see [`super::fpu_frame`]. A handler starts with fresh FPU registers, PKRU among them.
 
 use core::mem::offset_of;
 
@@ -108,7 +108,7 @@ pub fn setup_rt_frame(
         return Err(UserFault);
     }
 
-    fpu_frame::save_to_user(thread, fpstate)?;
+    fpu_frame::save_to_user(thread, fpstate, sig.key_rights)?;
     let image = Frame {
         pretcode: sig.restorer as u64,
         uc_flags: UC_SIGCONTEXT_SS

@@ -12,10 +12,11 @@ use super::debugreg::DebugRegs;
 use super::percpu::{this_cpu_read, this_cpu_write};
 use super::rare::Rare;
 use super::trap::{FRAME_SIZE, TrapFrame};
-use super::{entry, features, fpu, insn, msr};
+use super::{entry, features, fpu, insn, msr, pkey};
 use crate::addr::VirtAddr;
 use crate::fpu::FpuState;
 use crate::irq::IrqGuard;
+use crate::pkey::KeyRights;
 use crate::thread::{AtomicThreadFlags, ThreadFlags};
 
 /// What the architecture keeps for a thread; the first field of a task.
@@ -34,6 +35,10 @@ pub struct Thread {
     /// The trap flag in the user frame is a tracer's, not the program's own.
     pub(super) forced_trap: bool,
     pub(super) fpu: Option<FpuState>,
+    /// What it may do with the pages of each protection key; up to date while it does not run.
+    pub(super) key_rights: KeyRights,
+    /// It touches user memory, so that the processor's rights must be its own while it runs.
+    pub(super) has_keys: bool,
 }
 
 pub(super) const FLAGS_OFFSET: usize = core::mem::offset_of!(Thread, flags);
@@ -69,6 +74,8 @@ impl Thread {
             rare: Rare::new(),
             forced_trap: false,
             fpu: None,
+            key_rights: KeyRights::FRESH,
+            has_keys: false,
         }
     }
 
@@ -126,6 +133,7 @@ impl Thread {
     #[allow(clippy::result_unit_err)]
     pub fn alloc_fpu(&mut self) -> Result<(), ()> {
         self.fpu = Some(FpuState::new().ok_or(())?);
+        self.has_keys = true;
         self.fpu_cpu.store(NO_CPU, Relaxed);
         self.flags.set(ThreadFlags::NEED_FPU_LOAD);
         Ok(())
@@ -142,6 +150,8 @@ impl Thread {
         self.fs_base = parent.fs_base;
         self.gs_base = parent.gs_base;
         self.forced_trap = parent.forced_trap;
+        self.key_rights = pkey::rights();
+        self.has_keys = true;
         self.rare = parent.rare.try_clone()?;
         if let Some(fpu) = &parent.fpu {
             self.fpu = Some(fpu.try_clone().ok_or(())?);
@@ -269,6 +279,19 @@ impl Thread {
         self.fpu.as_mut()
     }
 
+    /// What it may do with the pages of each protection key.
+    pub(super) fn key_rights(&self) -> KeyRights {
+        if self.is_current() { pkey::rights() } else { self.key_rights }
+    }
+
+    /// Sets what it may do, also of the running thread.
+    pub(super) fn set_key_rights(&mut self, rights: KeyRights) {
+        self.key_rights = rights;
+        if self.is_current() {
+            pkey::set_rights(rights);
+        }
+    }
+
     #[inline]
     fn save_bases(&mut self) {
         if features::has_fsgsbase() {
@@ -363,6 +386,7 @@ pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
         if (*prev).rare.active || (*next).rare.active {
             (*next).rare.load();
         }
+        pkey::switch(&mut *prev, &*next);
         let live_gs = if (*prev).fpu.is_some() {
             (*prev).save_bases();
             fpu::switch_out(&mut *prev);

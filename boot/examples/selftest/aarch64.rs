@@ -255,6 +255,7 @@ impl TrapHandler for Kernel {
                     trap_nr: 0,
                     error_code: 0,
                     fault_addr: 0,
+                    key_rights: arch::pkey::KeyRights::ALL,
                 };
                 frame.set_return(77);
                 arch::signal::setup_rt_frame(frame, thread, &info).expect("frame");

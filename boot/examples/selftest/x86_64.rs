@@ -100,6 +100,7 @@ impl TrapHandler for Kernel {
                     trap_nr: 0,
                     error_code: 0,
                     fault_addr: 0,
+                    key_rights: arch::pkey::KeyRights::ALL,
                 };
                 arch::signal::setup_rt_frame(frame, me(), &sig).expect("signal frame");
             }

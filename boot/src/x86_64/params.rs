@@ -24,7 +24,8 @@ pub fn early(cmdline: &'static str) {
             "nopcid" => features::disable(features::PCID),
             "nox2apic" => features::disable(features::X2APIC),
             "nofsgsbase" => features::disable(features::FSGSBASE),
-            "noxsave" => features::disable(features::XSAVE | features::XSAVEOPT),
+            "noxsave" => features::disable(features::XSAVE | features::XSAVEOPT | features::PKU),
+            "nopku" => features::disable(features::PKU),
             "noxsaveopt" => features::disable(features::XSAVEOPT),
             _ => {}
         }

@@ -125,6 +125,8 @@ fn switch_memory(me: &CurrentThread, space: &Arc<AddressSpace>) {
     let old_mm = old.arc();
     drop(old);
     drop(sched::current().replace_mm(Some(space.switch_handle())));
+    // The new memory knows no keys yet.
+    arch::pkey::set_rights(arch::pkey::KeyRights::FRESH);
     // A vfork parent can have its memory back.
     crate::exit::complete_vfork(me);
     if let Some(mm) = old_mm {

@@ -120,6 +120,7 @@ pub fn load_elf(exec: &mut Exec<'_>, program: &Program) -> Result<Loaded> {
     let secure = commit::commit(&me, &space, program, task_name(&exec.filename), cred)?;
     drop(guard);
     me.personality.store(personality, Ordering::Relaxed);
+    me.shadow_stacks_locked.store(0, Ordering::Relaxed);
     me.clear(flags::FORKNOEXEC);
 
     let stack_top = set_up_stack(&space, &image, exec, &random, &limits)?;

@@ -147,6 +147,20 @@ const PARAMS: &[Param] = &[
         },
     },
     Param {
+        name: "secretmem.enable",
+        set: |value| {
+            named(value, &|text| {
+                let on = match text {
+                    "1" | "y" | "Y" | "on" => true,
+                    "0" | "n" | "N" | "off" => false,
+                    _ => return Err(Invalid),
+                };
+                crate::memory::secretmem::ENABLED.store(on, Ordering::Relaxed);
+                Ok(())
+            })
+        },
+    },
+    Param {
         name: "oops",
         set: |value| {
             PANIC_ON_OOPS.store(i32::from(value == Some("panic")), Ordering::Relaxed);
@@ -183,6 +197,7 @@ const TAKEN: &[&str] = &[
     "nox2apic",
     "nosmap",
     "nosmep",
+    "nopku",
 ];
 
 fn named(

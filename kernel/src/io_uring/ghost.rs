@@ -37,7 +37,9 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Arc<Tas
     });
     thread.set(flags::KTHREAD);
     thread.signals.blocked.store(SigSet::FULL.0, Ordering::Relaxed);
+    let rights = arch::pkey::rights();
     let body = try_box(move || {
+        arch::pkey::adopt(rights);
         drop(sched::current().replace_mm(Some(mm.switch_handle())));
         body();
         end(&current(), mm);

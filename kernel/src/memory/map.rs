@@ -58,7 +58,7 @@ fn sys_brk(addr: usize) -> Result<usize> {
 }
 
 #[macros::syscall(remap_file_pages)]
-fn sys_remap_file_pages(addr: usize, size: usize, prot: u32, pgoff: u64, flags: u32) -> Result<()> {
+fn sys_remap_file_pages(addr: usize, size: usize, prot: usize, pgoff: u64, flags: u32) -> Result<()> {
     space()?.remap_file_pages(addr, size, prot, pgoff, flags, &current().process.mm_limits())
 }
 

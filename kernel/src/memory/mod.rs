@@ -10,6 +10,7 @@ pub mod oom;
 pub mod other;
 pub mod pkeys;
 pub mod remote;
+pub mod secretmem;
 
 pub use fault_in::{fault_in_readable, fault_in_writable};
 pub use map::set_vma_name;

@@ -1,5 +1,4 @@
-//! pkey_alloc(2), pkey_free(2), pkey_mprotect(2) on processors whose protection keys are not in use: there is no key to be had, and
-//! no key (-1) is all that `pkey_mprotect` knows.
+//! pkey_alloc(2), pkey_free(2), pkey_mprotect(2): see [`mm::pkey`].
 
 use super::space;
 use crate::process::current;
@@ -9,27 +8,21 @@ use abi::{Errno, Result};
 /// The calls of this file.
 pub const SYSCALLS: &[Syscall] = &[PKEY_ALLOC, PKEY_FREE, PKEY_MPROTECT];
 
-/// `PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE`.
-const ACCESS_MASK: usize = 3;
-
 #[macros::syscall(pkey_alloc)]
 fn sys_pkey_alloc(flags: usize, access_rights: usize) -> Result<i32> {
-    if flags != 0 || access_rights & !ACCESS_MASK != 0 {
+    if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    Err(Errno::ENOSPC)
+    space()?.pkey_alloc(access_rights).map(i32::from)
 }
 
 #[macros::syscall(pkey_free)]
-fn sys_pkey_free(_pkey: i32) -> Result<()> {
-    Err(Errno::EINVAL)
+fn sys_pkey_free(pkey: i32) -> Result<()> {
+    space()?.pkey_free(pkey)
 }
 
 #[macros::syscall(pkey_mprotect)]
 fn sys_pkey_mprotect(addr: usize, len: usize, prot: u32, pkey: i32) -> Result<()> {
-    // Without a length there is nothing to refuse.
-    if pkey != -1 && len != 0 {
-        return Err(Errno::EINVAL);
-    }
-    space()?.mprotect(addr, len, super::map::with_personality(prot), &current().process.mm_limits())
+    let prot = super::map::with_personality(prot);
+    space()?.pkey_mprotect(addr, len, prot, pkey, &current().process.mm_limits())
 }

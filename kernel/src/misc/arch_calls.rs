@@ -1,12 +1,13 @@
-//! arch_prctl(2): the thread's segment bases, on architectures that have them.
+//! arch_prctl(2): the thread's segment bases, on architectures that have them; and map_shadow_stack(2), for which no processor has what
+//! it needs.
 
-use crate::process::current;
+use crate::process::{Thread, current};
 use crate::syscall::Syscall;
 use abi::{Errno, Result};
 use mm::user::UserPtr;
 
 /// The calls of this file.
-pub const SYSCALLS: &[Syscall] = &[ARCH_PRCTL, SET_TID_ADDRESS];
+pub const SYSCALLS: &[Syscall] = &[ARCH_PRCTL, MAP_SHADOW_STACK, SET_TID_ADDRESS];
 
 /// `ARCH_*` of `asm/prctl.h`.
 mod code {
@@ -22,6 +23,10 @@ mod code {
     pub const GET_XCOMP_GUEST_PERM: i32 = 0x1024;
     pub const REQ_XCOMP_GUEST_PERM: i32 = 0x1025;
     pub const MAP_VDSO_64: i32 = 0x2003;
+    pub const SHSTK_ENABLE: i32 = 0x5001;
+    pub const SHSTK_LOCK: i32 = 0x5003;
+    pub const SHSTK_UNLOCK: i32 = 0x5004;
+    pub const SHSTK_STATUS: i32 = 0x5005;
 }
 
 /// A segment's base address.
@@ -51,9 +56,51 @@ fn check(addr: usize) -> Result<()> {
 /// Highest number of a state component that a program may have to ask for.
 const LAST_COMPONENT: usize = 18;
 
-/// As Linux without `CONFIG_IA32_EMULATION` and `CONFIG_ADDRESS_MASKING`: what is about them is `EINVAL`.
+/// `ARCH_SHSTK_SHSTK` and `ARCH_SHSTK_WRSS`.
+const SHADOW_STACK_KINDS: usize = 3;
+
+/// Whether an operation is about shadow stacks.
+pub fn is_shadow_stack(op: i32) -> bool {
+    (code::SHSTK_ENABLE..=code::SHSTK_STATUS).contains(&op)
+}
+
+/// `ARCH_SHSTK_*` for `thread`, by itself or by its tracer. Shadow stacks are never on: the kernel does not switch the
+/// registers that they take.
 ///
-/// Missing: `ARCH_SHSTK_ENABLE` and relatives.
+/// # Errors
+/// `EOPNOTSUPP`: they cannot be had. `EPERM`: locked. `EINVAL`, `EFAULT`.
+pub fn shadow_stack(thread: &Thread, tracer: bool, op: i32, argument: usize) -> Result<()> {
+    use core::sync::atomic::Ordering::Relaxed;
+    let locked = &thread.shadow_stacks_locked;
+    match op {
+        code::SHSTK_STATUS => return UserPtr::<usize>::new(argument).write(&0),
+        code::SHSTK_LOCK => {
+            locked.fetch_or(argument, Relaxed);
+            return Ok(());
+        }
+        code::SHSTK_UNLOCK if tracer => {
+            locked.fetch_and(!argument, Relaxed);
+            return Ok(());
+        }
+        _ if tracer => return Err(Errno::EINVAL),
+        _ => {}
+    }
+    if argument & locked.load(Relaxed) != 0 {
+        return Err(Errno::EPERM);
+    }
+    // One kind at a time.
+    if argument.count_ones() == 1 && argument & SHADOW_STACK_KINDS != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Err(Errno::EINVAL)
+}
+
+#[macros::syscall(map_shadow_stack)]
+fn sys_map_shadow_stack(_addr: usize, _size: usize, _flags: u32) -> Result<usize> {
+    Err(arch::layout::NO_SHADOW_STACK)
+}
+
+/// As Linux without `CONFIG_IA32_EMULATION` and `CONFIG_ADDRESS_MASKING`: what is about them is `EINVAL`.
 #[macros::syscall(arch_prctl)]
 fn sys_arch_prctl(op: i32, addr: usize) -> Result<usize> {
     let task = sched::current();
@@ -80,6 +127,7 @@ fn sys_arch_prctl(op: i32, addr: usize) -> Result<usize> {
         }
         code::REQ_XCOMP_PERM | code::REQ_XCOMP_GUEST_PERM => return Err(Errno::EOPNOTSUPP),
         code::MAP_VDSO_64 => return map_vdso(addr),
+        _ if is_shadow_stack(op) => shadow_stack(&current(), false, op, addr)?,
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)

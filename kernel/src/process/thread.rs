@@ -220,6 +220,8 @@ pub struct Thread {
     pub mempolicy: mm::mempolicy::TaskPolicy,
     /// `personality(2)`.
     pub personality: AtomicU32,
+    /// Kinds of shadow stacks that `arch_prctl(2)` is not to change any more.
+    pub shadow_stacks_locked: AtomicUsize,
     /// `ioprio_set(2)`.
     pub ioprio: AtomicU32,
     /// When it was made, on the boot-time clock.
@@ -295,6 +297,7 @@ impl Thread {
             last_switches: (AtomicU64::new(0), AtomicU64::new(0)),
             mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),
+            shadow_stacks_locked: AtomicUsize::new(0),
             ioprio: AtomicU32::new(0),
             start_ns: sched::time::boottime_ns(),
             exit_code: AtomicI32::new(0),

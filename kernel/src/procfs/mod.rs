@@ -8,6 +8,7 @@
 //! | [`root`] | the top directory: registered names, then a directory per process |
 //! | [`options`] | what a mount shows to whom |
 //! | [`task`] | a process's or thread's directory |
+//! | [`frames`] | kpagecount, kpageflags |
 //! | [`memory`] | meminfo, vmstat, zoneinfo, … |
 //! | [`system`] | stat, uptime, version, cpuinfo, softirqs, … |
 //! | [`locks`] | locks |
@@ -24,6 +25,7 @@ use vfs::super_block::MountRequest;
 
 use mm::fallible::try_arc;
 
+mod frames;
 mod hardware;
 mod inside;
 mod locks;
@@ -66,6 +68,7 @@ fn mount(request: &MountRequest<'_>) -> kernfs::RootOf {
 pub fn init() -> Result<()> {
     root::init();
     memory::init();
+    frames::init();
     system::init();
     hardware::init();
     locks::init();

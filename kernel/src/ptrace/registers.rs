@@ -131,8 +131,11 @@ pub fn poke_user(task: &Arc<Task>, offset: usize, value: usize) -> Result<()> {
 ///
 /// # Errors
 /// `EINVAL`, `EPERM`, `EFAULT`, `ESRCH`.
-pub fn arch_prctl(task: &Arc<Task>, op: i32, addr: usize) -> Result<()> {
-    use crate::misc::arch_calls::{Base, base_of};
+pub fn arch_prctl(task: &Arc<Task>, thread: &Thread, op: i32, addr: usize) -> Result<()> {
+    use crate::misc::arch_calls::{Base, base_of, is_shadow_stack, shadow_stack};
+    if is_shadow_stack(op) {
+        return shadow_stack(thread, true, op, addr);
+    }
     let (base, set) = base_of(op).ok_or(Errno::EINVAL)?;
     if !set {
         let value = with(task, |machine, _| match base {

@@ -109,7 +109,7 @@ fn dispatch(task: &Arc<Task>, thread: &Thread, request: u32, addr: usize, data: 
         _ if resume::resumes(request) => done(resume::resume(task, thread, request, data)),
         _ if arch::ptrace::OLD_SETOPTIONS == Some(request) => done(set_options(thread, data)),
         _ if arch::ptrace::ARCH_PRCTL == Some(request) => {
-            done(registers::arch_prctl(task, data as i32, addr))
+            done(registers::arch_prctl(task, thread, data as i32, addr))
         }
         _ => match arch::ptrace::legacy_request(request) {
             Some((way, note)) => done(registers::whole(task, way, note, data)),

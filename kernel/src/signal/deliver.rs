@@ -12,6 +12,7 @@ use crate::process::{CurrentThread, current};
 use crate::ptrace::stop as trace;
 use abi::signal::Sigaction;
 use abi::{Errno, raw};
+use arch::pkey::KeyRights;
 use arch::signal::SigFrameInfo;
 use arch::thread::ThreadFlags;
 use arch::trap::{Restart, TrapFrame};
@@ -249,6 +250,7 @@ fn push_frame(
         trap_nr,
         error_code,
         fault_addr,
+        key_rights: arch::pkey::rights(),
     };
     // The frame holds live FPU registers and is written with preemption off, where a page fault cannot be
     // served: on failure the stack is made present and the write is tried again.
@@ -257,8 +259,13 @@ fn push_frame(
     if pushed.is_err() {
         let low =
             if switch { alt.sp.max(top.saturating_sub(FRAME_ROOM)) } else { top.saturating_sub(FRAME_ROOM) };
+        // The stack may be in pages of a protection key that the program has closed.
+        arch::pkey::set_rights(KeyRights::ALL);
         crate::memory::fault_in_writable(low, top);
         pushed = task.with_thread(|t| arch::signal::setup_rt_frame(frame, t, &sig));
+        if pushed.is_err() {
+            arch::pkey::set_rights(sig.key_rights);
+        }
     }
     if pushed.is_ok() && alt.flags & raw::SS_AUTODISARM as i32 != 0 {
         *me.signals.altstack.lock() = AltStack::default();

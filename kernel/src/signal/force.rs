@@ -21,6 +21,12 @@ pub fn poisoned(addr: usize) {
     force(Signal::SIGBUS, info, Mode::Catchable);
 }
 
+/// `SIGSEGV` for an access at `addr` that the thread's rights to pages of protection key `key` forbid.
+pub fn key_denied(addr: usize, key: arch::pkey::Key) {
+    let info = Siginfo::from_key(addr, key.into());
+    force(Signal::SIGSEGV, info, Mode::Catchable);
+}
+
 /// A signal without an address that the running thread cannot put off.
 pub fn force_signal(signal: Signal) {
     force(signal, Siginfo::new(signal.number(), SI_KERNEL), Mode::Catchable);

@@ -57,6 +57,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::memory::numa::SYSCALLS,
     crate::memory::other::SYSCALLS,
     crate::memory::pkeys::SYSCALLS,
+    crate::memory::secretmem::SYSCALLS,
     crate::memory::remote::SYSCALLS,
     crate::misc::arch_calls::SYSCALLS,
     crate::misc::kcmp::SYSCALLS,

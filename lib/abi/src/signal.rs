@@ -105,6 +105,13 @@ impl Siginfo {
         info
     }
 
+    /// `SIGSEGV` with `SEGV_PKUERR`: the page at `addr` has protection key `key`, which the running thread has closed.
+    pub fn from_key(addr: usize, key: u32) -> Self {
+        let mut info = Self::from_fault(11, 4, addr);
+        info.put(16, &key.to_ne_bytes());
+        info
+    }
+
     /// Input or output became possible on `fd` (`F_SETSIG`).
     pub fn from_poll(signo: i32, code: i32, band: i64, fd: i32) -> Self {
         let mut info = Self::new(signo, code);

@@ -43,6 +43,7 @@ fn can_register(vma: &Vma, flags: VmFlags, wp_async: bool) -> bool {
     }
     let (anonymous, memory) = match vma.backing() {
         Backing::Anonymous => (true, false),
+        Backing::File(_, Some(mapping)) if mapping.is_secret() => return false,
         Backing::File(_, Some(mapping)) => (false, mapping.is_memory()),
         _ => (false, false),
     };

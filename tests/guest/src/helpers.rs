@@ -50,6 +50,7 @@ pub fn dispatch(args: &[String]) {
             let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
             status = i32::from(!leader || threads != 1);
         }
+        "pkeys" => output = crate::pkeys::describe(),
         "signals" => output = signals(),
         "sleep" => sleep_ms(60_000),
         "smash" => {

@@ -36,10 +36,12 @@ mod inotify;
 mod io_uring;
 mod ipc;
 mod keys;
+mod kpage;
 mod landlock;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
 mod lsm;
+mod maps;
 mod memctl;
 mod memory;
 mod mountapi;
@@ -52,6 +54,7 @@ mod numa;
 mod pagemap;
 mod paths;
 mod pipes;
+mod pkeys;
 #[cfg(target_arch = "x86_64")]
 mod ports;
 mod prctl;
@@ -62,9 +65,11 @@ mod pseudofs;
 mod ptrace;
 mod ptrace_debug;
 mod ptrace_events;
+mod remap;
 mod sched;
 mod seccomp;
 mod seccomp_notify;
+mod secretmem;
 mod siginfo;
 mod signals;
 mod statmount;
@@ -79,6 +84,7 @@ mod threads;
 mod time;
 mod timers;
 mod tty;
+mod uffd;
 mod unix;
 mod unix_control;
 mod unix_options;
@@ -90,6 +96,9 @@ mod uring_ring;
 mod uring_rsrc;
 mod uring_wait;
 mod userfaultfd;
+mod userfaultfd_events;
+mod userfaultfd_protect;
+mod userfaultfd_wait;
 mod watchdog;
 mod xattrs;
 
@@ -113,8 +122,10 @@ const TABLES: &[&[harness::Test]] = &[
     coredump::TESTS,
     prctl::TESTS,
     memory::TESTS,
+    maps::TESTS,
     memctl::TESTS,
     signals::TESTS,
+    secretmem::TESTS,
     siginfo::TESTS,
     ipc::TESTS,
     mqueues::TESTS,
@@ -123,13 +134,16 @@ const TABLES: &[&[harness::Test]] = &[
     futex::TESTS,
     futex_pi::TESTS,
     pipes::TESTS,
+    pkeys::TESTS,
     namespaces::TESTS,
     time::TESTS,
     timers::TESTS,
+    remap::TESTS,
     sched::TESTS,
     creds::TESTS,
     seccomp::TESTS,
     seccomp_notify::TESTS,
+    kpage::TESTS,
     landlock::TESTS,
     lsm::TESTS,
     keys::TESTS,
@@ -162,6 +176,9 @@ const TABLES: &[&[harness::Test]] = &[
     uring_ring::TESTS,
     uring_ops::TESTS,
     userfaultfd::TESTS,
+    userfaultfd_events::TESTS,
+    userfaultfd_protect::TESTS,
+    userfaultfd_wait::TESTS,
     uring_rsrc::TESTS,
     uring_net::TESTS,
     uring_hostile::TESTS,

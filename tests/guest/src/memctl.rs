@@ -1,4 +1,4 @@
-//! Other processes' memory, memory barriers, protection keys: process_madvise(2), process_mrelease(2), process_vm_writev(2), membarrier(2), pkeys(7).
+//! Other processes' memory, memory barriers: process_madvise(2), process_mrelease(2), process_vm_writev(2), membarrier(2).
 
 use crate::prelude::*;
 
@@ -7,7 +7,6 @@ tests![
     advice_errors,
     releases_the_dying,
     barrier_registrations,
-    protection_keys,
     hidden_processes,
     only_processes,
     writes_to_others,
@@ -130,38 +129,6 @@ fn barrier_registrations() -> Outcome {
     thread.join().map_err(|_| Failure::new("thread"))??;
     let registered = barrier(GET, 0, 0)? as u32;
     check_eq!(registered & (REGISTER | REGISTER_RSEQ), REGISTER | REGISTER_RSEQ);
-    Ok(())
-}
-
-fn protection_keys() -> Outcome {
-    let alloc = |flags: usize, rights: usize| sys!(SYS_pkey_alloc, flags, rights);
-    check_err!(alloc(1, 0), EINVAL);
-    check_err!(alloc(0, 0x100), EINVAL);
-    check_err!(sys!(SYS_pkey_free, usize::MAX), EINVAL);
-    check_err!(sys!(SYS_pkey_free, 14), EINVAL);
-    let at = map_anon(PAGE)?;
-    let protect = |len: usize, prot: i32, key: i32| sys!(SYS_pkey_mprotect, at, len, prot, key);
-    protect(PAGE, PROT_READ, -1)?;
-    check_eq!(in_child(|| i32::from(peek(at)))?, 0);
-    check_eq!(
-        in_child(|| {
-            poke(at, 1);
-            0
-        })?,
-        -SIGSEGV
-    );
-    check_err!(protect(PAGE, PROT_READ, 14), EINVAL);
-    check_err!(protect(PAGE, PROT_READ, 99), EINVAL);
-    protect(0, PROT_READ, 99)?;
-    // A processor without keys has none to give.
-    match alloc(0, 0) {
-        Err(error) => check_eq!(error, Errno(ENOSPC)),
-        Ok(key) => {
-            protect(PAGE, PROT_READ, key as i32)?;
-            sys!(SYS_pkey_free, key)?;
-            check_err!(sys!(SYS_pkey_free, key), EINVAL);
-        }
-    }
     Ok(())
 }
 

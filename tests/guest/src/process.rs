@@ -50,7 +50,7 @@ tests![
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
 /// Executes this program's helper `name` and returns its exit status and output.
-fn helper(name: &str, args: &[&str], env: &[&str]) -> crate::sys::Result<(i32, String)> {
+pub(crate) fn helper(name: &str, args: &[&str], env: &[&str]) -> crate::sys::Result<(i32, String)> {
     let ends = pipe(0)?;
     let child = fork(|| {
         let _ = sys!(SYS_dup3, ends[1], 1, 0);

@@ -24,6 +24,7 @@ pub type Result<T> = std::result::Result<T, Errno>;
 pub mod nr {
     #![allow(non_upper_case_globals, unused)]
     pub use libc::*;
+    pub const SYS_map_shadow_stack: c_long = 453;
     pub const SYS_futex_wake: c_long = 454;
     pub const SYS_futex_wait: c_long = 455;
     pub const SYS_futex_requeue: c_long = 456;

@@ -1,7 +1,6 @@
 //! `maps`, `smaps`, `smaps_rollup`: `proc_pid_maps(5)`.
 //!
-//! The text of one area is made with the areas locked, so each line is consistent; between areas the lock is
-//! given up, as in Linux.
+//! `maps` and `smaps` are made as far as they are read: [`areas`]. The sum is made at once: with the areas locked for one at a time.
 
 use core::fmt::{self, Write};
 
@@ -10,6 +9,9 @@ use arch::addr::PAGE_SIZE;
 use kernfs::Text;
 use mm::AddressSpace;
 use mm::query::{AreaInfo, AreaStats};
+use vfs::file::{FileImpl, OpenFile};
+
+use super::{Subject, areas};
 
 /// Column of the name.
 const NAME_COLUMN: usize = 73;
@@ -34,6 +36,7 @@ pub(super) fn each_area(space: &AddressSpace, mut f: impl FnMut(&AreaInfo<'_>) -
     }
 }
 
+/// The entry of an area in `maps`.
 fn address_line(out: &mut Text, area: &AreaInfo<'_>) -> fmt::Result {
     let range = area.range();
     let perms = area.perms();
@@ -52,9 +55,9 @@ fn address_line(out: &mut Text, area: &AreaInfo<'_>) -> fmt::Result {
     out.write_char('\n')
 }
 
-/// `maps`.
-pub(super) fn maps(space: &AddressSpace, out: &mut Text) -> Result<()> {
-    each_area(space, |area| address_line(out, area))
+/// Opens `maps`.
+pub(super) fn open_maps(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
+    areas::open(subject, address_line)
 }
 
 const fn kib(bytes: usize) -> usize {
@@ -97,22 +100,28 @@ fn counters(out: &mut Text, stats: &AreaStats, rollup: Option<[u64; 3]>) -> fmt:
     row(out, "Locked", (stats.locked_pss_scaled >> 22) as usize)
 }
 
-/// `smaps`.
-pub(super) fn smaps(space: &AddressSpace, out: &mut Text) -> Result<()> {
-    each_area(space, |area| {
-        address_line(out, area)?;
-        let range = area.range();
-        row(out, "Size", kib(range.end - range.start))?;
-        row(out, "KernelPageSize", kib(PAGE_SIZE))?;
-        row(out, "MMUPageSize", kib(PAGE_SIZE))?;
-        counters(out, &area.stats(), None)?;
-        writeln!(out, "THPeligible:           0")?;
-        out.write_str("VmFlags: ")?;
-        for name in area.flags().smaps_names() {
-            write!(out, "{name} ")?;
-        }
-        out.write_char('\n')
-    })
+/// Opens `smaps`.
+pub(super) fn open_smaps(subject: &Subject, _: &mut OpenFile<'_>) -> Result<FileImpl> {
+    areas::open(subject, details)
+}
+
+/// The entry of an area in `smaps`.
+fn details(out: &mut Text, area: &AreaInfo<'_>) -> fmt::Result {
+    address_line(out, area)?;
+    let range = area.range();
+    row(out, "Size", kib(range.end - range.start))?;
+    row(out, "KernelPageSize", kib(PAGE_SIZE))?;
+    row(out, "MMUPageSize", kib(PAGE_SIZE))?;
+    counters(out, &area.stats(), None)?;
+    writeln!(out, "THPeligible:           0")?;
+    if arch::pkey::supported() {
+        writeln!(out, "ProtectionKey:  {:8}", area.flags().key())?;
+    }
+    out.write_str("VmFlags: ")?;
+    for name in area.flags().smaps_names() {
+        write!(out, "{name} ")?;
+    }
+    out.write_char('\n')
 }
 
 /// `smaps_rollup`: one entry for all.

@@ -9,6 +9,7 @@
 //! | [`stat`] | `stat`, `statm`, `schedstat`, `sched`, `wchan`, `stack`, `syscall` |
 //! | [`status`] | `status` |
 //! | [`maps`] | `maps`, `smaps`, `smaps_rollup` |
+//! | [`areas`] | how `maps` and `smaps` are read |
 //! | [`numa_maps`] | `numa_maps` |
 //! | [`memory`] | `mem`, `environ`, `cmdline`, `auxv` |
 //! | [`pagemap`] | `pagemap` |
@@ -42,6 +43,7 @@ use crate::process::{Pid, PidNamespace, Process, State, Thread, init_pid_ns};
 use mm::fallible::try_arc;
 
 mod access;
+mod areas;
 #[cfg(debug_assertions)]
 mod fault;
 mod fd;
@@ -250,7 +252,7 @@ const FILES: &[FileSpec] = &[
     text("cmdline", 0o444, memory::cmdline),
     text("stat", 0o444, stat::stat),
     text("statm", 0o444, stat::statm),
-    memory("maps", 0o444, maps::maps),
+    row("maps", 0o444, Kind::Custom(maps::open_maps)),
     text("children", 0o444, threads::children).only(Scope::Thread),
     secret("numa_maps", 0o444, numa_maps::numa_maps),
     row("mem", 0o600, Kind::Custom(memory::open_mem)),
@@ -261,7 +263,7 @@ const FILES: &[FileSpec] = &[
     row("mountinfo", 0o444, Kind::Custom(mounts::open_mountinfo)),
     row("mountstats", 0o400, Kind::Custom(mounts::open_mountstats)).only(Scope::Process),
     row("clear_refs", 0o200, Kind::Writable(settings::write_only, settings::clear_refs)),
-    memory("smaps", 0o444, maps::smaps),
+    row("smaps", 0o444, Kind::Custom(maps::open_smaps)),
     memory("smaps_rollup", 0o444, maps::smaps_rollup),
     text("stack", 0o400, stat::stack),
     row("pagemap", 0o400, Kind::Custom(pagemap::open)),

@@ -1,0 +1,26 @@
+//! Protection keys, which this architecture is not offered with.
+
+use crate::pkey::KeyRights;
+
+/// Keys that are allocated before any was asked for, a bit for each.
+pub fn before_any() -> u32 {
+    0
+}
+
+/// Whether there are keys.
+#[inline]
+pub fn supported() -> bool {
+    false
+}
+
+/// What the running thread may do: everything.
+#[inline]
+pub fn rights() -> KeyRights {
+    KeyRights::ALL
+}
+
+/// Sets what the running thread may do: nothing happens here.
+pub fn set_rights(_rights: KeyRights) {}
+
+/// Gives a thread of the kernel that works in a program's memory that program's rights: nothing happens here.
+pub fn adopt(_rights: KeyRights) {}

@@ -15,9 +15,11 @@
     clippy::neg_cmp_op_on_partial_ord
 )]
 
+mod acct;
 mod aio;
 mod coredump;
 mod creds;
+mod devices;
 mod epollwait;
 mod fanotify;
 mod fanotify_permission;
@@ -36,6 +38,8 @@ mod io_uring;
 mod ipc;
 mod keys;
 mod landlock;
+#[cfg(target_arch = "x86_64")]
+mod ldt;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
 mod lsm;
@@ -68,6 +72,7 @@ mod siginfo;
 mod signals;
 mod statmount;
 mod sys;
+mod sysctl_kernel;
 mod sysctl_vm;
 mod sysv;
 mod sysv_msg;
@@ -76,7 +81,9 @@ mod sysv_undo;
 mod sysv_wait;
 mod threads;
 mod time;
+mod timens;
 mod timers;
+mod trace_line;
 mod tty;
 mod unix;
 mod unix_control;
@@ -88,6 +95,7 @@ mod uring_ops;
 mod uring_ring;
 mod uring_rsrc;
 mod uring_wait;
+mod usage;
 mod userfaultfd;
 mod watchdog;
 mod xattrs;
@@ -123,6 +131,7 @@ const TABLES: &[&[harness::Test]] = &[
     pipes::TESTS,
     namespaces::TESTS,
     time::TESTS,
+    timens::TESTS,
     timers::TESTS,
     sched::TESTS,
     creds::TESTS,
@@ -131,9 +140,12 @@ const TABLES: &[&[harness::Test]] = &[
     landlock::TESTS,
     lsm::TESTS,
     keys::TESTS,
+    trace_line::TESTS,
+    devices::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,
+    sysctl_kernel::TESTS,
     sysctl_vm::TESTS,
     numa::TESTS,
     mounts::TESTS,
@@ -149,6 +161,8 @@ const TABLES: &[&[harness::Test]] = &[
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,
     #[cfg(target_arch = "x86_64")]
+    ldt::TESTS,
+    #[cfg(target_arch = "x86_64")]
     ports::TESTS,
     sysv::TESTS,
     sysv_undo::TESTS,
@@ -163,6 +177,8 @@ const TABLES: &[&[harness::Test]] = &[
     uring_rsrc::TESTS,
     uring_net::TESTS,
     uring_hostile::TESTS,
+    acct::TESTS,
+    usage::TESTS,
     aio::TESTS,
     watchdog::TESTS,
 ];

@@ -31,6 +31,7 @@ mod imp;
 pub mod acpi;
 pub mod addr;
 pub mod asid;
+pub mod cache;
 pub mod cpu;
 pub mod earlycon;
 pub mod intc;
@@ -44,6 +45,7 @@ pub mod pkey;
 pub mod preempt;
 pub mod ptrace;
 pub mod resource;
+pub mod rtc;
 pub mod serial;
 pub mod signal;
 pub mod smp;
@@ -53,7 +55,7 @@ pub mod thread;
 pub mod time;
 pub mod trap;
 
-pub use imp::{backtrace, elf, fpu, layout, power, random, tlb, uaccess, uapi, vdso};
+pub use imp::{backtrace, elf, fpu, layout, ldt, power, random, tlb, uaccess, uapi, unhandled, vdso};
 
 /// What only one architecture has (port I/O, PSCI, …): for `boot`, and for drivers that exist on that architecture alone.
 #[cfg(target_os = "none")]
@@ -82,4 +84,5 @@ mod x86_64_pure {
     mod date;
     mod mptable;
     mod pte;
+    mod segment;
 }

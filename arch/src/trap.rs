@@ -105,6 +105,30 @@ pub struct Exception {
     pub error_code: u64,
 }
 
+/// A program that a fault is about to kill, as lines of the log tell of it.
+pub struct Victim<'a> {
+    /// Its name.
+    pub name: &'a dyn fmt::Display,
+    /// Its number.
+    pub tid: i32,
+    /// ` in FILE[OFFSET,START+SIZE]` of the instruction, or nothing.
+    pub place: &'a dyn fmt::Display,
+    /// Where who runs under which kernel.
+    pub context: &'a dyn fmt::Display,
+}
+
+/// How important a line is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Weight {
+    /// Worth knowing.
+    Info,
+    /// Worth a look.
+    Warning,
+}
+
+/// Takes lines of the log.
+pub type LogLines<'a> = &'a mut dyn FnMut(Weight, fmt::Arguments<'_>);
+
 /// A fatal error of the kernel itself.
 pub struct Oops<'a> {
     /// One line: what happened.

@@ -13,5 +13,6 @@ pub mod console;
 pub mod irq;
 pub mod mem;
 pub mod resource;
+pub mod rtc;
 pub mod serial;
 pub mod tty;

@@ -69,6 +69,7 @@ pub fn exit(code: i32) -> ! {
     crate::keys::slots::exit(&me);
     crate::io_uring::exit(&me);
     release_user_view(&me);
+    crate::acct::process_exits(&me, code);
     release_mm(&me);
     crate::ipc::task::exit(&me);
     release_files(&me);
@@ -411,4 +412,5 @@ fn end_namespace(init: &Arc<Process>) {
         let deadline = sched::Deadline::after_ms(10);
         init.child_wait.wait_event_timeout(deadline, || crate::wait::has_zombie(init));
     }
+    crate::acct::namespace_ends(&ns);
 }

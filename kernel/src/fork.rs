@@ -269,6 +269,10 @@ fn copy_process(
     let mm = me.mm().ok_or(Errno::EAGAIN)?;
     let mm = if has(f::VM) { mm } else { mm.fork()? };
     let mm = crate::exit::MmGuard::new(mm);
+    let nsproxy = if has(f::VM) { None } else { nsproxy.with_time_of_children()? }.map_or(nsproxy, |child| {
+        child.time.enter(&mm.get());
+        child
+    });
 
     let pid = Pid::new(&nsproxy.pid_for_children, set_tid)?;
     let process = if has(f::THREAD) {

@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+pub mod acct;
 pub mod aio;
 pub mod coredump;
 pub mod cred;
@@ -47,6 +48,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod syscall;
 pub mod sysfs;
+pub mod sysrq;
 pub mod time;
 pub mod traps;
 pub mod tty_hooks;

@@ -168,8 +168,8 @@ fn user_fault(frame: &TrapFrame, me: &CurrentThread, fault: &Fault, error: Fault
             return;
         }
     };
-    if signal == Signal::SIGSEGV {
-        unhandled::page_fault(frame, addr, error_code(fault));
+    if signal == Signal::SIGSEGV || arch::unhandled::TELLS_BUS_ERRORS {
+        unhandled::page_fault(frame, signal, addr, error_code(fault));
     }
     match error {
         FaultError::KeyDenied(key) => force::key_denied(addr, key),

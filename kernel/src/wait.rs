@@ -229,8 +229,9 @@ fn changed(child: &Arc<Process>, options: u32) -> Option<Found> {
 
 fn reap(tree: &tree::TreeGuard, me: &Process, child: &Arc<Process>, options: u32) -> Found {
     let status = child.exit_code.load(Ordering::Relaxed);
-    let mut usage = child.usage();
-    usage.add(&child.children_usage());
+    let (own, grandchildren) = (child.usage(), child.children_usage());
+    let mut usage = own;
+    usage.add(&grandchildren);
     let found = Found {
         pid: child.id_in(&current().pid_ns()),
         uid: child.exit_uid(),
@@ -239,7 +240,7 @@ fn reap(tree: &tree::TreeGuard, me: &Process, child: &Arc<Process>, options: u32
         usage,
     };
     if options & raw::WNOWAIT == 0 && child.claim_zombie() {
-        me.accounts.lock().children.add(&usage);
+        me.accounts.lock().add_child(&own, &grandchildren);
         tree::release(tree, child);
     }
     found

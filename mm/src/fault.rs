@@ -417,8 +417,10 @@ impl Fault<'_> {
         let index = self.vma.index_of(self.addr);
         let (pfn, prot) = match self.vma.backing() {
             Backing::Special(special) => {
-                let pfn = usize::try_from(index).ok().and_then(|i| special.pages.get(i));
-                (*pfn.ok_or(FaultError::Bus)?, self.prot())
+                let index = usize::try_from(index).map_err(|_| FaultError::Bus)?;
+                let own = if special.time_page == Some(index) { self.space.time_frame() } else { None };
+                let pfn = own.or_else(|| special.pages.get(index).copied());
+                (pfn.ok_or(FaultError::Bus)?, self.prot())
             }
             Backing::File(file, _) => match file.fault(index) {
                 Ok(DevicePage::Frame(pfn, prot)) => (pfn, self.prot() | prot),

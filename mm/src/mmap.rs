@@ -21,7 +21,7 @@ use abi::raw::{
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
-use arch::layout::TASK_SIZE;
+use arch::layout::{LOW_MAPPINGS, TASK_SIZE};
 use collections::rangemap::InsertError;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -44,7 +44,7 @@ const LEGACY_MAP_MASK: u32 = MAP_SHARED
     | (30 << abi::raw::MAP_HUGE_SHIFT)
     | MAP_32BIT_ABOVE4G;
 
-/// `MAP_32BIT` and `MAP_ABOVE4G` of x86: hints that are passed over.
+/// `MAP_32BIT` ([`LOW_MAPPINGS`]) and `MAP_ABOVE4G` of x86; the latter is a hint that is passed over.
 const MAP_32BIT_ABOVE4G: u32 = 0x40 | 0x80;
 
 /// Whether there are huge pages of `1 << shift` bytes; 0 stands for the default.
@@ -130,7 +130,11 @@ impl AddressSpace {
         if areas.len() > MAX_MAP_COUNT.load(Ordering::Relaxed) {
             return Err(Errno::ENOMEM);
         }
-        let addr = self.get_unmapped_area(&areas, hint, len, flags & MAP_FIXED != 0, request.limits)?;
+        let fixed = flags & MAP_FIXED != 0;
+        let addr = match LOW_MAPPINGS {
+            Some((flag, range)) if flags & flag != 0 && !fixed => Self::low_area(&areas, hint, len, range)?,
+            _ => self.get_unmapped_area(&areas, hint, len, fixed, request.limits)?,
+        };
         if flags & MAP_FIXED_NOREPLACE != 0 && areas.intersects(addr..addr + len) {
             return Err(Errno::EEXIST);
         }
@@ -243,6 +247,20 @@ impl AddressSpace {
             return Ok((Backing::Anonymous, (addr >> PAGE_SHIFT) as u64));
         }
         Ok((Backing::File(file.clone(), mapping), pgoff))
+    }
+
+    /// Chooses a place in `range`.
+    fn low_area(areas: &VmaTree, hint: usize, len: usize, range: core::ops::Range<usize>) -> Result<usize> {
+        let guard = |vma: &Arc<Vma>| vma.guard_gap();
+        if hint >= mmap_min_addr()
+            && let Some(end) = hint.checked_add(len).filter(|end| *end <= range.end)
+        {
+            let (next, _) = areas.first_ending_after_with_prev(hint);
+            if next.is_none_or(|n| end <= n.start().saturating_sub(guard(&n.value))) {
+                return Ok(hint);
+            }
+        }
+        areas.find_gap_bottom_up(range, len, PAGE_SIZE, guard).ok_or(Errno::ENOMEM)
     }
 
     /// Chooses where a mapping goes.

@@ -119,6 +119,11 @@ fn only(victims: &dyn OomVictims, id: u64, total: usize) -> Option<(u64, i64)> {
     choice.best
 }
 
+/// Kills a process as if there were no memory left (`sysrq`'s `f`); whether there was one to kill.
+pub fn kill_worst() -> bool {
+    out_of_memory(Gfp::KERNEL, 0)
+}
+
 /// Called by the allocator with nothing left. True if memory will come free.
 pub(crate) fn out_of_memory(gfp: Gfp, _order: u8) -> bool {
     // An allocation that cannot even do I/O does not justify a death.

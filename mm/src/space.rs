@@ -168,6 +168,8 @@ pub struct AddressSpace {
     has_pins: AtomicBool,
     /// Threads that run in it; see [`AddressSpace::put_user`].
     users: AtomicU32,
+    /// What the vDSO finds of the time namespace; `None` in the first one.
+    pub(crate) time_page: SpinLock<Option<Arc<crate::vdso::TimePage>>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -191,6 +193,7 @@ impl AddressSpace {
             keys: Keys::new(),
             has_pins: AtomicBool::new(false),
             users: AtomicU32::new(0),
+            time_page: SpinLock::new(None),
         })?;
         space.layout.mmap_base.store(TASK_SIZE, Ordering::Relaxed);
         Ok(space)
@@ -216,6 +219,11 @@ impl AddressSpace {
     #[inline]
     pub(crate) fn pgd(&self) -> &Pgd {
         &self.pgd
+    }
+
+    /// What the processor knows of it.
+    pub fn arch_context(&self) -> &arch::asid::MmContext {
+        self.pgd.context()
     }
 
     /// One more thread runs in this address space.
@@ -420,7 +428,10 @@ impl AddressSpace {
         child.inherit_flags(self);
         let auxv = self.auxv.lock().clone();
         *child.auxv.lock() = auxv;
+        let time_page = self.time_page.lock().clone();
+        *child.time_page.lock() = time_page;
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
+        arch::ldt::copy(self.arch_context(), child.arch_context())?;
         let areas = self.areas.write();
         child.keys.copy_from(&self.keys);
         let mut flush = false;

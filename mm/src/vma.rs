@@ -312,6 +312,8 @@ pub struct SpecialMapping {
     pub name: &'static str,
     /// The frames, in order. They belong to the kernel and are never freed.
     pub pages: Vec<arch::addr::Pfn>,
+    /// The page in whose place an address space may have another one ([`crate::vdso::TimePage`]).
+    pub time_page: Option<usize>,
 }
 
 /// Where the pages of an area come from.

@@ -26,36 +26,10 @@ impl TaskTimes {
     }
 }
 
-/// CPU time that a task has used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CpuTime {
-    /// In user mode, nanoseconds.
-    pub user_ns: u64,
-    /// In the kernel, nanoseconds.
-    pub system_ns: u64,
-}
-
-impl CpuTime {
-    /// Both together.
-    pub const fn total_ns(self) -> u64 {
-        self.user_ns + self.system_ns
-    }
-}
-
 impl crate::Task {
-    /// CPU time used so far. The sum is exact up to the last tick or switch; how it divides into user
-    /// and system time is sampled by the tick.
-    pub fn cpu_time(&self) -> CpuTime {
-        let total = self.exec_runtime_ns();
-        let user = self.times.user_ticks.load(Ordering::Relaxed);
-        let system = self.times.system_ticks.load(Ordering::Relaxed);
-        let user_ns = match user + system {
-            // No sample yet: programs start in the kernel and live in user mode.
-            0 if self.is_kthread() => 0,
-            0 => total,
-            sampled => (u128::from(total) * u128::from(user) / u128::from(sampled)) as u64,
-        };
-        CpuTime { user_ns, system_ns: total - user_ns }
+    /// Ticks that found it in user mode and in the kernel, in nanoseconds: a sample of how [`Self::exec_runtime_ns`] divides.
+    pub fn tick_times(&self) -> (u64, u64) {
+        (self.times.user_ticks.load(Ordering::Relaxed), self.times.system_ticks.load(Ordering::Relaxed))
     }
 
     /// Nanoseconds on a CPU so far (`CLOCK_THREAD_CPUTIME_ID`); exact for the running task.

@@ -166,6 +166,21 @@ pub fn start_threads() -> abi::Result<()> {
     platform::start_threads()
 }
 
+static IDLE_POLLS: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+
+/// Whether idle CPUs look for work again and again instead of sleeping until an interrupt.
+#[inline]
+pub fn idle_polls() -> bool {
+    IDLE_POLLS.load(core::sync::atomic::Ordering::Relaxed)
+}
+
+/// Says whether idle CPUs poll; those that sleep are woken to do so.
+pub fn set_idle_polls(on: bool) {
+    if IDLE_POLLS.swap(on, core::sync::atomic::Ordering::Relaxed) != on && on {
+        platform::on_each_cpu(|_| (), 0);
+    }
+}
+
 /// The boot code has nothing left to do: it becomes the idle task of its CPU.
 pub fn run_idle() -> ! {
     platform::run_idle()

@@ -128,6 +128,61 @@ pub fn fp_code(esr: u64) -> i32 {
     }
 }
 
+/// Whether it is an instruction or data abort.
+pub fn is_abort(esr: u64) -> bool {
+    matches!(decode(esr), Cause::InstructionAbort(_) | Cause::DataAbort(_))
+}
+
+/// The class of an exception, as the log names it.
+pub fn class_name(esr: u64) -> &'static str {
+    match (esr >> 26) as u8 & 0x3f {
+        0x00 => "Unknown/Uncategorized",
+        0x0d => "BTI",
+        0x15 => "SVC (AArch64)",
+        0x18 => "MSR/MRS (AArch64)",
+        0x1c => "FPAC",
+        0x20 => "IABT (lower EL)",
+        0x21 => "IABT (current EL)",
+        0x22 => "PC Alignment",
+        0x24 => "DABT (lower EL)",
+        0x25 => "DABT (current EL)",
+        0x26 => "SP Alignment",
+        0x2c => "FP (AArch64)",
+        0x2f => "SError",
+        0x3c => "BRK (AArch64)",
+        _ => "UNRECOGNIZED EC",
+    }
+}
+
+/// What went wrong with an access, as the log names it: the status code of an abort.
+pub fn fault_name(esr: u64) -> &'static str {
+    match esr & 0x3f {
+        0b00_0000 => "ttbr address size fault",
+        0b00_0001 => "level 1 address size fault",
+        0b00_0010 => "level 2 address size fault",
+        0b00_0011 => "level 3 address size fault",
+        0b00_0100 => "level 0 translation fault",
+        0b00_0101 => "level 1 translation fault",
+        0b00_0110 => "level 2 translation fault",
+        0b00_0111 => "level 3 translation fault",
+        0b00_1000 => "level 0 access flag fault",
+        0b00_1001 => "level 1 access flag fault",
+        0b00_1010 => "level 2 access flag fault",
+        0b00_1011 => "level 3 access flag fault",
+        0b00_1100 => "level 0 permission fault",
+        0b00_1101 => "level 1 permission fault",
+        0b00_1110 => "level 2 permission fault",
+        0b00_1111 => "level 3 permission fault",
+        0b01_0000 => "synchronous external abort",
+        0b01_0001 => "synchronous tag check fault",
+        0b01_1000 => "synchronous parity or ECC error",
+        0b10_0001 => "alignment fault",
+        0b11_0000 => "TLB conflict abort",
+        0b11_0001 => "Unsupported atomic hardware update fault",
+        _ => "unknown",
+    }
+}
+
 /// An address without its tag byte: bits 63–56 become copies of bit 55.
 pub const fn untag(address: u64) -> u64 {
     ((address << 8) as i64 >> 8) as u64

@@ -114,3 +114,6 @@ pub fn data() -> Range<usize> {
 
 /// End of the memory that every device on the machine reaches.
 pub const DMA_END: u64 = 4 << 30;
+
+/// A flag of mmap(2) and where it puts mappings, if there is such a thing: `MAP_32BIT`.
+pub const LOW_MAPPINGS: Option<(u32, Range<usize>)> = None;

@@ -2,10 +2,14 @@
 //!
 //! The image is a complete ELF shared object of one page, laid out below by hand: header, program headers, dynamic
 //! section, symbols with the version `LINUX_2.6.39`, and the functions. All addresses in it are distances from its
-//! start, which the assembler knows. The data page ([`Vvar`]) is mapped right in front of it.
+//! start, which the assembler knows. The data page ([`Vvar`]) is mapped right in front of it, twice.
 //!
 //! Reading a clock: sequence count even, cycles to nanoseconds, offset of the clock, count unchanged. A `mult` of 0 or
 //! an unknown clock ends in the system call. See `vdso(7)`.
+//!
+//! In a time namespace (`time_namespaces(7)`) the second of the two data pages is the namespace's own: its count is always
+//! odd, and where the data page has offsets of clocks it has what the namespace adds. Whoever finds an odd count looks
+//! whether it is such a page, and if so reads the first page and adds. Outside of namespaces this costs nothing.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -14,7 +18,7 @@ use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering, f
 use crate::addr::{PAGE_SIZE, PhysAddr, VirtAddr, virt_to_phys};
 
 /// Pages of data in front of the image.
-pub const VVAR_PAGES: usize = 1;
+pub const VVAR_PAGES: usize = 2;
 
 /// Offset of the `rt_sigreturn` trampoline in the image (arm64), if there is one.
 pub const SIGRETURN_OFFSET: Option<usize> = Some(CODE_OFFSET + 4);
@@ -59,6 +63,8 @@ struct Vvar {
     coarse_realtime: AtomicU64,
     minutes_west: AtomicI32,
     dst_time: AtomicI32,
+    /// Not 0: this is the page of a time namespace.
+    namespace: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Vvar>() == PAGE_SIZE);
@@ -77,7 +83,11 @@ static VVAR: Vvar = Vvar {
     coarse_realtime: AtomicU64::new(0),
     minutes_west: AtomicI32::new(0),
     dst_time: AtomicI32::new(0),
+    namespace: AtomicU64::new(0),
 };
+
+/// Where the functions find what is added to the raw clock: nothing, so a word of the page that stays zero.
+const RAW_OFFSET: usize = size_of::<Vvar>() - 8;
 
 /// The hash of the System V ABI, for version names.
 const fn elf_hash(name: &[u8]) -> u32 {
@@ -189,10 +199,11 @@ vdso_sigreturn:
     mov     x8, #139
     svc     #0
 
-// x12: the data page. Into x11: nanoseconds of the clock whose offset lies at [x12, x10]. To \fail without a clock.
-    .macro vdso_now fail
+// x12: the data page. Into x11: nanoseconds of the clock whose offset lies at [x12, x10]. To \odd while the page is being
+// changed (1b: waits), to \fail without a clock.
+    .macro vdso_now odd, fail
 1:  ldar    w9, [x12]                       // the sequence count comes first in the page
-    tbnz    w9, #0, 1b
+    tbnz    w9, #0, \odd
     ldp     w13, w14, [x12, #{MULT}]        // mult, shift
     cbz     w13, \fail
     ldr     x15, [x12, #{BASE}]
@@ -247,28 +258,49 @@ vdso_clock_gettime:                         // (w0: clock, x1: struct timespec)
     cmp     w0, #6
     b.ne    9f
 2:  ldar    w9, [x12]
-    tbnz    w9, #0, 2b
+    tbnz    w9, #0, 7f
     ldr     x11, [x12, x10]
     dmb     ishld
     ldr     w13, [x12]
     cmp     w13, w9
     b.ne    2b
     b       4f
-3:  vdso_now 9f
+3:  vdso_now 8f, 9f
 4:  vdso_split
     stp     x11, x14, [x1]
     mov     x0, xzr
     ret
+// Odd: being changed, or a namespace's page.
+7:  ldr     x7, [x12, #{NAMESPACE}]
+    cbz     x7, 2b
+    ldr     x7, [x12, x10]
+    sub     x12, x12, #4096
+6:  ldar    w9, [x12]
+    tbnz    w9, #0, 6b
+    ldr     x11, [x12, x10]
+    dmb     ishld
+    ldr     w13, [x12]
+    cmp     w13, w9
+    b.ne    6b
+    add     x11, x11, x7
+    b       4b
+8:  ldr     x7, [x12, #{NAMESPACE}]
+    cbz     x7, 3b
+    ldr     x7, [x12, x10]
+    sub     x12, x12, #4096
+    vdso_now 1b, 9f
+    add     x11, x11, x7
+    b       4b
 9:  mov     x8, #113
     svc     #0
     ret
 
     .balign 32
 vdso_gettimeofday:                          // (x0: struct timeval, x1: struct timezone)
-    adr     x12, vdso - 4096
+    adr     x12, vdso - 8192                // a namespace adds nothing to this clock
     cbz     x0, 5f
     mov     x10, #{REALTIME}
-    vdso_now 9f
+    vdso_now 1b, 9f
     vdso_split
     mov     x13, #1000
     udiv    x14, x14, x13
@@ -284,7 +316,7 @@ vdso_gettimeofday:                          // (x0: struct timeval, x1: struct t
 
     .balign 32
 vdso_clock_getres:                          // (w0: clock, x1: struct timespec)
-    adr     x12, vdso - 4096
+    adr     x12, vdso - 8192
     mov     w11, #1
     cmp     w0, #11
     b.hi    9f
@@ -314,13 +346,13 @@ vdso_end:
     REALTIME = const offset_of!(Vvar, realtime),
     MONOTONIC = const offset_of!(Vvar, monotonic),
     BOOTTIME = const offset_of!(Vvar, boottime),
-    // Nothing is added to the raw clock: any word of the page that stays zero.
-    RAW = const size_of::<Vvar>() - 8,
+    RAW = const RAW_OFFSET,
     TAI = const offset_of!(Vvar, tai),
     COARSE_REALTIME = const offset_of!(Vvar, coarse_realtime),
     COARSE_MONOTONIC = const offset_of!(Vvar, coarse_monotonic),
     COARSE_RES = const offset_of!(Vvar, coarse_res),
     TIMEZONE = const offset_of!(Vvar, minutes_west),
+    NAMESPACE = const offset_of!(Vvar, namespace),
 );
 
 const _: () = assert!(elf_hash(b"LINUX_2.6.39") == 123_718_537);
@@ -335,6 +367,19 @@ pub fn image() -> &'static [u8] {
     }
     // SAFETY: one page of constants, laid out above.
     unsafe { &arch_vdso_start }
+}
+
+/// The words of the page of a time namespace that are not 0: where they stand in the page, and what they are.
+pub fn namespace_words(monotonic_ns: i64, boottime_ns: i64) -> [(usize, u64); 6] {
+    let (monotonic, boottime) = (monotonic_ns as u64, boottime_ns as u64);
+    [
+        (offset_of!(Vvar, sequence), 1),
+        (offset_of!(Vvar, namespace), 1),
+        (offset_of!(Vvar, monotonic), monotonic),
+        (offset_of!(Vvar, coarse_monotonic), monotonic),
+        (offset_of!(Vvar, boottime), boottime),
+        (RAW_OFFSET, monotonic),
+    ]
 }
 
 /// The data page (kernel memory, mapped read-only into processes).

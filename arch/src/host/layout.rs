@@ -56,3 +56,6 @@ pub fn vmemmap() -> Range<usize> {
 
 /// No device is limited here.
 pub const DMA_END: u64 = 0;
+
+/// A flag of mmap(2) and where it puts mappings, if there is such a thing: `MAP_32BIT`.
+pub const LOW_MAPPINGS: Option<(u32, Range<usize>)> = None;

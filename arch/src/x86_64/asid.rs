@@ -11,6 +11,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::ldt::{self, Ldt};
 use super::{features, insn, paging};
 use crate::addr::PhysAddr;
 use crate::cpu::{self, AtomicCpuMask, CpuId, CpuMask};
@@ -30,6 +31,7 @@ pub struct MmContext {
     id: u64,
     pub(super) generation: AtomicU64,
     pub(super) cpus: AtomicCpuMask,
+    pub(super) ldt: Ldt,
 }
 
 impl MmContext {
@@ -40,6 +42,7 @@ impl MmContext {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             generation: AtomicU64::new(1),
             cpus: AtomicCpuMask::new(CpuMask::EMPTY),
+            ldt: Ldt::new(),
         }
     }
 
@@ -69,11 +72,14 @@ pub(super) struct Loaded {
     pub(super) slot: usize,
     pub(super) slots: [Slot; SLOTS],
     next: usize,
+    /// The local descriptor table that the processor uses.
+    pub(super) ldt: *const ldt::Table,
 }
 
 crate::per_cpu! {
     static LOADED: UnsafeCell<Loaded> = UnsafeCell::new(Loaded {
         mm: core::ptr::null(), slot: 0, slots: [Slot { id: 0, generation: 0 }; SLOTS], next: 0,
+        ldt: core::ptr::null(),
     });
     /// This CPU runs a kernel thread on borrowed tables. Others read it.
     static LAZY: AtomicBool = AtomicBool::new(false);
@@ -144,6 +150,8 @@ pub unsafe fn switch_mm(next: &MmContext) {
     lazy.store(false, Ordering::SeqCst);
     // SAFETY: the caller's promise about the tables.
     unsafe { insn::write_cr3(cr3(next.root, slot, keep)) };
+    // Read after this CPU is in the mask: see `ldt`.
+    ldt::load(loaded, next.ldt.get());
 }
 
 /// This CPU goes on with the tables of the last user space but runs a kernel thread: it need not be interrupted for
@@ -164,6 +172,7 @@ fn leave(mm: *const MmContext) {
     // SAFETY: still alive: `forget` waits for us.
     unsafe { (*mm).cpus.clear(cpu::current(), Ordering::SeqCst) };
     loaded.mm = core::ptr::null();
+    ldt::load(loaded, core::ptr::null());
     // SAFETY: the kernel's tables map the kernel.
     unsafe { insn::write_cr3(paging::kernel_root().0) };
 }

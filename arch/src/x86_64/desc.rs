@@ -21,6 +21,7 @@ pub const USER_DS: u16 = 0x2b;
 /// User code.
 pub const USER_CS: u16 = 0x33;
 const TSS_SELECTOR: u16 = 0x40;
+const LDT_SELECTOR: u16 = 0x50;
 const GDT_ENTRIES: usize = 16;
 /// Index of the segment whose limit encodes CPU and node.
 const CPUNODE: usize = 15;
@@ -227,6 +228,27 @@ pub(super) unsafe fn load(cpu: CpuId, node: u32) {
             tss = in(reg) TSS_SELECTOR, tmp = out(reg) _,
         );
     }
+}
+
+/// Loads a local descriptor table of `len` descriptors at `base`; none if that is 0. Interrupts off.
+pub(super) fn set_ldt(base: usize, len: usize) {
+    let (base, limit) = (base as u64, (len * 8).wrapping_sub(1) as u64);
+    let selector = if len == 0 { 0 } else { LDT_SELECTOR };
+    let low = limit & 0xffff | (base & 0xff_ffff) << 16 | 0x82 << 40 | (base >> 24 & 0xff) << 56;
+    let gdt = GDT.current_raw().cast_mut().cast::<u64>();
+    let index = usize::from(LDT_SELECTOR >> 3);
+    // SAFETY: this CPU's own table; the entry is read by `lldt` only.
+    unsafe {
+        gdt.add(index).write(low);
+        gdt.add(index + 1).write(base >> 32);
+        asm!("lldt {0:x}", in(reg) selector);
+    }
+}
+
+/// Whether a program can load a data segment register with the global descriptor `index`.
+pub(super) fn is_user_data(index: usize) -> bool {
+    [USER32_CS, USER_DS, USER_CS].iter().any(|selector| index == usize::from(selector >> 3))
+        || index == CPUNODE
 }
 
 fn stack_top<const N: usize>(stack: &PerCpu<Stack<N>>, _gs: usize) -> usize {

@@ -125,9 +125,8 @@ pub(super) extern "C" fn bad_iret(trap: &TrapFrame) -> *mut TrapFrame {
         let iret = core::ptr::with_exposed_provenance::<[u64; 5]>(trap.rsp as usize).read();
         let mut frame = *trap;
         [frame.rip, frame.cs, frame.rflags, frame.rsp, frame.ss] = iret;
-        // Whatever it was that iret did not like, the handler shall start in good segments.
-        frame.cs = u64::from(super::desc::USER_CS);
-        frame.ss = u64::from(super::desc::USER_DS);
+        // Whatever it was that iret did not like, a handler sees it, starts in good segments itself, and comes back to it. It is
+        // the user's: whoever takes selectors from a program sees to that.
         frame.full_return();
         user.write(frame);
     }

@@ -96,3 +96,6 @@ pub fn slide() -> usize {
 
 /// End of the memory that ISA devices reach.
 pub const DMA_END: u64 = 16 << 20;
+
+/// A flag of mmap(2) and where it puts mappings, if there is such a thing: `MAP_32BIT`.
+pub const LOW_MAPPINGS: Option<(u32, Range<usize>)> = Some((0x40, 0x4000_0000..0x8000_0000));

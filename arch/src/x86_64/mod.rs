@@ -5,6 +5,7 @@
 //! | `insn`, `msr`, `features` | instructions and registers Rust has no word for; what CPUID says |
 //! | `desc`, `entry`, `exception` | GDT, TSS, IDT; entry and exit assembly; exceptions into signals, faults, oopses |
 //! | `thread`, `fpu`, `fpu_frame`, `signal`, `uaccess`, `extable`, `smap` | the machine side of threads |
+//! | `ldt`, `segment` | segments of programs |
 //! | `memory` | `memcpy` and its like |
 //! | `paging`, `pte`, `tlb`, `asid` | address translation |
 //! | `apic`, `ioapic`, `intc`, `smp`, `trampoline` | interrupts and the other CPUs |
@@ -14,6 +15,7 @@
 
 pub mod asid;
 pub mod backtrace;
+pub mod cache;
 pub mod cpu;
 pub mod earlycon;
 pub mod elf;
@@ -23,6 +25,7 @@ pub mod ioport;
 pub mod irq;
 pub mod irqstat;
 pub mod layout;
+pub mod ldt;
 pub mod mmio;
 pub mod native;
 pub mod paging;
@@ -34,6 +37,7 @@ pub mod ptrace;
 pub mod random;
 mod rare;
 pub mod resource;
+pub mod rtc;
 pub mod serial;
 pub mod signal;
 pub mod smp;
@@ -43,6 +47,7 @@ pub mod tlb;
 pub mod trap;
 pub mod uaccess;
 pub mod uapi;
+pub mod unhandled;
 pub mod vdso;
 
 pub mod apic;
@@ -67,5 +72,6 @@ pub mod msr;
 pub mod pio;
 pub mod platform;
 mod pte;
+mod segment;
 mod smap;
 pub mod trampoline;

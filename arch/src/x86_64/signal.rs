@@ -190,9 +190,13 @@ pub fn restore_rt_frame(frame: &mut TrapFrame, thread: &mut Thread) -> Result<Si
     (frame.rdi, frame.rsi, frame.rbp, frame.rbx) = (c.rdi, c.rsi, c.rbp, c.rbx);
     (frame.rdx, frame.rax, frame.rcx, frame.rsp) = (c.rdx, c.rax, c.rcx, c.rsp);
     frame.rip = c.rip;
-    // Only 64-bit user code runs here, whatever the frame says.
-    frame.cs = u64::from(USER_CS);
-    frame.ss = u64::from(USER_DS);
+    // Segments of programs are theirs to choose; what cannot be loaded is their fault when it is tried.
+    frame.cs = u64::from(c.cs | 3);
+    frame.ss = u64::from(c.ss | 3);
+    if image.uc_flags & UC_STRICT_RESTORE_SS == 0 && c.cs | 3 == USER_CS {
+        // A program from before `ss` was saved.
+        frame.ss = u64::from(USER_DS);
+    }
     frame.set_user_flags(c.rflags);
     frame.set_syscall_nr(-1);
     frame.full_return();

@@ -3,14 +3,17 @@
 //! The user's `fs` and `gs` bases are live in the processor while the thread runs and in the fields while it does not
 //! (with FSGSBASE a program changes them without the kernel). FPU registers: see [`super::fpu`].
 
+use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::Errno;
 
 use super::debugreg::DebugRegs;
+use super::ldt;
 use super::percpu::{this_cpu_read, this_cpu_write};
 use super::rare::Rare;
+use super::segment::TABLE_LOCAL;
 use super::trap::{FRAME_SIZE, TrapFrame};
 use super::{entry, features, fpu, insn, msr, pkey};
 use crate::addr::VirtAddr;
@@ -29,6 +32,8 @@ pub struct Thread {
     stack_top: usize,
     fs_base: usize,
     gs_base: usize,
+    /// Data segment registers, while it does not run.
+    selectors: Selectors,
     /// Breakpoints of a tracer.
     pub(super) debug: DebugRegs,
     rare: Rare,
@@ -47,6 +52,78 @@ pub(super) const STACK_TOP_OFFSET: usize = core::mem::offset_of!(Thread, stack_t
 
 /// No CPU's FPU holds the thread's registers.
 pub(super) const NO_CPU: u32 = u32::MAX;
+
+/// What the data segment registers hold. Null in nearly all programs: only those that have segments of their own
+/// ([`super::ldt`]), or play with those that there are, load something else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Selectors {
+    pub(super) ds: u16,
+    pub(super) es: u16,
+    pub(super) fs: u16,
+    pub(super) gs: u16,
+}
+
+impl Selectors {
+    const NULL: Self = Self { ds: 0, es: 0, fs: 0, gs: 0 };
+
+    /// Those of the processor: the user's, while the kernel runs.
+    #[inline]
+    pub(super) fn live() -> Self {
+        let (ds, es, fs, gs): (u16, u16, u16, u16);
+        // SAFETY: reads registers.
+        unsafe {
+            asm!(
+                "mov {0:x}, ds", "mov {1:x}, es", "mov {2:x}, fs", "mov {3:x}, gs",
+                out(reg) ds, out(reg) es, out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags),
+            );
+        }
+        Self { ds, es, fs, gs }
+    }
+
+    #[inline]
+    fn is_null(self) -> bool {
+        self.ds | self.es | self.fs | self.gs == 0
+    }
+
+    /// Whether one is of a local table.
+    pub(super) fn any_local(self) -> bool {
+        (self.ds | self.es | self.fs | self.gs) & TABLE_LOCAL != 0
+    }
+
+    /// Loads `ds` and `es`; null for what cannot be loaded.
+    ///
+    /// # Safety
+    /// Interrupts are off, and `entries` is the local table that is loaded.
+    pub(super) unsafe fn load_data(self, entries: &[u64]) {
+        let (ds, es) = (ldt::loadable(self.ds, entries), ldt::loadable(self.es, entries));
+        // SAFETY: they can be loaded, and the kernel uses neither.
+        unsafe {
+            asm!("mov ds, {0:x}", "mov es, {1:x}", in(reg) ds, in(reg) es, options(nostack, preserves_flags))
+        };
+    }
+
+    /// Loads all four; the bases of `fs` and `gs` become those of the segments.
+    ///
+    /// # Safety
+    /// Interrupts are off.
+    #[cold]
+    unsafe fn load(self) {
+        let guard = IrqGuard::new();
+        // SAFETY: interrupts are off.
+        let entries = unsafe { ldt::current(&guard) };
+        // SAFETY: as above.
+        unsafe { self.load_data(entries) };
+        let (fs, gs) = (ldt::loadable(self.fs, entries), ldt::loadable(self.gs, entries));
+        // SAFETY: they can be loaded; the kernel does not use fs, and its own gs base is put aside for the moment, in which only
+        // an NMI or a machine check can come, which find their way by themselves.
+        unsafe {
+            asm!(
+                "mov fs, {0:x}", "swapgs", "mov gs, {1:x}", "swapgs",
+                in(reg) fs, in(reg) gs, options(nostack, preserves_flags),
+            );
+        }
+    }
+}
 
 struct BootThread(core::cell::UnsafeCell<Thread>);
 
@@ -70,6 +147,7 @@ impl Thread {
             stack_top: 0,
             fs_base: 0,
             gs_base: 0,
+            selectors: Selectors::NULL,
             debug: DebugRegs::new(),
             rare: Rare::new(),
             forced_trap: false,
@@ -146,6 +224,7 @@ impl Thread {
             let _guard = IrqGuard::new();
             parent.save_bases();
             fpu::save_current(parent);
+            self.selectors = Selectors::live();
         }
         self.fs_base = parent.fs_base;
         self.gs_base = parent.gs_base;
@@ -163,6 +242,7 @@ impl Thread {
 
     /// Fresh registers for a new program. The running thread only.
     pub fn reset_for_exec(&mut self) {
+        self.set_selectors(Selectors::NULL);
         self.set_tls(0);
         self.set_gs_base(0);
         fpu::reset_current(self);
@@ -245,8 +325,30 @@ impl Thread {
     pub fn set_tls(&mut self, tls: usize) {
         self.fs_base = if tls < super::layout::TASK_SIZE { tls } else { 0 };
         if self.is_current() {
+            let _guard = IrqGuard::new();
+            let now = Selectors::live();
+            if now.fs != 0 {
+                self.set_selectors(Selectors { fs: 0, ..now });
+            }
             // SAFETY: a canonical address, and the kernel does not use fs.
             unsafe { insn::wrmsr(msr::FS_BASE, self.fs_base as u64) };
+        }
+    }
+
+    /// The data segment registers.
+    pub(super) fn selectors(&self) -> Selectors {
+        if self.is_current() { Selectors::live() } else { self.selectors }
+    }
+
+    /// Sets the data segment registers, also of the running thread; the bases of `fs` and `gs` stay.
+    pub(super) fn set_selectors(&mut self, selectors: Selectors) {
+        self.selectors = selectors;
+        if self.is_current() {
+            let _guard = IrqGuard::new();
+            self.save_live_bases();
+            // SAFETY: interrupts are off.
+            unsafe { selectors.load() };
+            self.load_bases(usize::MAX);
         }
     }
 
@@ -263,6 +365,13 @@ impl Thread {
     pub fn set_gs_base(&mut self, base: usize) {
         self.gs_base = if base < super::layout::TASK_SIZE { base } else { 0 };
         if self.is_current() {
+            let _guard = IrqGuard::new();
+            let now = Selectors::live();
+            if now.gs != 0 {
+                let base = self.gs_base;
+                self.set_selectors(Selectors { gs: 0, ..now });
+                self.gs_base = base;
+            }
             // SAFETY: the user's value, not the kernel's own.
             unsafe { insn::wrmsr(msr::KERNEL_GS_BASE, self.gs_base as u64) };
         }
@@ -300,6 +409,16 @@ impl Thread {
                 self.fs_base = insn::rdfsbase() as usize;
                 self.gs_base = insn::read_inactive_gs() as usize;
             }
+        }
+    }
+
+    /// As [`Self::save_bases`], also where programs change the bases only by loading segments.
+    #[cold]
+    fn save_live_bases(&mut self) {
+        // SAFETY: the registers exist; while the kernel runs the second holds the user's gs base.
+        unsafe {
+            self.fs_base = insn::rdmsr(msr::FS_BASE) as usize;
+            self.gs_base = insn::rdmsr(msr::KERNEL_GS_BASE) as usize;
         }
     }
 
@@ -387,14 +506,23 @@ pub unsafe fn switch(prev: *mut Thread, next: *mut Thread) -> *mut Thread {
             (*next).rare.load();
         }
         pkey::switch(&mut *prev, &*next);
-        let live_gs = if (*prev).fpu.is_some() {
+        let live = Selectors::live();
+        let mut live_gs = if (*prev).fpu.is_some() {
             (*prev).save_bases();
+            (*prev).selectors = live;
+            if !live.is_null() {
+                (*prev).save_live_bases();
+            }
             fpu::switch_out(&mut *prev);
             (*prev).gs_base
         } else {
             usize::MAX
         };
         if (*next).fpu.is_some() {
+            if !live.is_null() || !(*next).selectors.is_null() {
+                (*next).selectors.load();
+                live_gs = usize::MAX;
+            }
             (*next).load_bases(live_gs);
             (*next).flags.set(ThreadFlags::NEED_FPU_LOAD);
         }

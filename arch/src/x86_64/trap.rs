@@ -11,6 +11,7 @@ use core::fmt;
 
 use super::desc::{USER_CS, USER_DS};
 use super::msr::*;
+use super::thread::Selectors;
 use crate::trap::{Restart, SyscallStop};
 
 /// Mark in the `cs` slot: restore every register, by `iret`.
@@ -193,6 +194,7 @@ impl TrapFrame {
 
     /// `user_regs_struct`, with TLS from the thread.
     pub fn user_regs(&self, thread: &crate::thread::Thread) -> [u8; USER_REGS_SIZE] {
+        let selectors = thread.selectors();
         let words = [
             self.r15,
             self.r14,
@@ -217,10 +219,10 @@ impl TrapFrame {
             self.ss & 0xffff,
             thread.tls() as u64,
             thread.gs_base() as u64,
-            0,
-            0,
-            0,
-            0,
+            selectors.ds.into(),
+            selectors.es.into(),
+            selectors.fs.into(),
+            selectors.gs.into(),
         ];
         let mut out = [0; USER_REGS_SIZE];
         for (bytes, word) in out.chunks_exact_mut(8).zip(words) {
@@ -273,7 +275,16 @@ impl TrapFrame {
             self.rflags |= FLAG_TF;
         }
         self.rsp = words[19];
+        // What there is behind the selectors shows when they are loaded.
+        self.cs = words[17] & 0xffff;
+        self.ss = words[20] & 0xffff;
         self.full_return();
+        thread.set_selectors(Selectors {
+            ds: words[23] as u16,
+            es: words[24] as u16,
+            fs: words[25] as u16,
+            gs: words[26] as u16,
+        });
         thread.set_tls(words[21] as usize);
         thread.set_gs_base(words[22] as usize);
         true

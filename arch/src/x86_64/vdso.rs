@@ -1,8 +1,12 @@
 //! The vDSO image and its data page.
 //!
 //! The image is an ELF shared object of one page, laid out by hand below: header, program headers, dynamic section, symbols
-//! with version `LINUX_2.6`, and the code. The data page lies right in front of it. Its sequence count is odd during an
+//! with version `LINUX_2.6`, and the code. Right in front of it lies the data page, twice. Its sequence count is odd during an
 //! update; readers try again.
+//!
+//! In a time namespace (time_namespaces(7)) the second of the two is the namespace's own page: its count is always odd, and
+//! where the data page has offsets of clocks it has what the namespace adds. Whoever finds an odd count looks whether it is
+//! such a page, and if so reads the first page and adds. Outside of namespaces this costs nothing.
 //!
 //! Reference: vdso(7); System V ABI, chapter 5; the gABI's symbol versioning.
 
@@ -13,7 +17,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Rele
 use crate::addr::{PAGE_SIZE, PhysAddr, VirtAddr, virt_to_phys};
 
 /// Pages of data in front of the image.
-pub const VVAR_PAGES: usize = 1;
+pub const VVAR_PAGES: usize = 2;
 
 /// Offset of the `rt_sigreturn` trampoline in the image: on x86 the C library brings its own.
 pub const SIGRETURN_OFFSET: Option<usize> = None;
@@ -36,6 +40,8 @@ struct Data {
     coarse: [AtomicU64; 4],
     minutes_west: AtomicU32,
     dst_time: AtomicU32,
+    /// Not 0: this is the page of a time namespace.
+    namespace: AtomicU64,
 }
 
 static DATA: Data = Data {
@@ -48,6 +54,7 @@ static DATA: Data = Data {
     coarse: [const { AtomicU64::new(0) }; 4],
     minutes_west: AtomicU32::new(0),
     dst_time: AtomicU32::new(0),
+    namespace: AtomicU64::new(0),
 };
 
 /// What the data page says; refreshed by the timekeeper, at most at every tick.
@@ -81,6 +88,20 @@ pub fn image() -> &'static [u8] {
     let (start, end) = (&raw const vdso_start, &raw const vdso_end);
     // SAFETY: the symbols enclose constant data.
     unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) }
+}
+
+/// The words of the page of a time namespace that are not 0: where they stand in the page, and what they are.
+pub fn namespace_words(monotonic_ns: i64, boottime_ns: i64) -> [(usize, u64); 6] {
+    let clock = |id: u32| offset_of!(Data, offset) + id as usize * size_of::<u64>();
+    let (monotonic, boottime) = (monotonic_ns as u64, boottime_ns as u64);
+    [
+        (offset_of!(Data, sequence), 1),
+        (offset_of!(Data, namespace), 1),
+        (clock(abi::raw::CLOCK_MONOTONIC), monotonic),
+        (clock(abi::raw::CLOCK_MONOTONIC_RAW), monotonic),
+        (clock(abi::raw::CLOCK_MONOTONIC_COARSE), monotonic),
+        (clock(abi::raw::CLOCK_BOOTTIME), boottime),
+    ]
 }
 
 /// The data page (kernel memory, mapped read-only into processes).
@@ -205,33 +226,36 @@ global_asm!(
     "vdso_name_4: .asciz \"__vdso_clock_getres\"",
     "vdso_name_5: .asciz \"__vdso_getcpu\"",
     "vdso_strings_end:",
-    // Nanoseconds of clock edi since the epoch or boot into rax; goes to \\fail if there is no counter.
-    ".macro vdso_read_clock fail",
+    // Nanoseconds of clock edi since the epoch or boot into rax, from page \\data; goes to \\odd if that is being changed (3f:
+    // waits) and to \\fail if there is no counter.
+    ".macro vdso_read_clock data, odd, fail",
     "2:",
-    "  mov r8d, [rip + vdso_data + {SEQUENCE}]",
+    "  mov r8d, [rip + \\data + {SEQUENCE}]",
     "  test r8d, 1",
-    "  jnz 3f",
-    "  mov r9d, [rip + vdso_data + {MULT}]",
+    "  jnz \\odd",
+    "  mov r9d, [rip + \\data + {MULT}]",
     "  test r9d, r9d",
     "  jz \\fail",
     "  lfence",
     "  rdtsc",
     "  shl rdx, 32",
     "  or rax, rdx",
-    "  sub rax, [rip + vdso_data + {BASE}]",
+    "  sub rax, [rip + \\data + {BASE}]",
     "  mul r9",
-    "  mov ecx, [rip + vdso_data + {SHIFT}]",
+    "  mov ecx, [rip + \\data + {SHIFT}]",
     "  shrd rax, rdx, cl",
-    "  lea rcx, [rip + vdso_data + {OFFSET}]",
+    "  lea rcx, [rip + \\data + {OFFSET}]",
     "  add rax, [rcx + rdi * 8]",
-    "  cmp r8d, [rip + vdso_data + {SEQUENCE}]",
+    "  cmp r8d, [rip + \\data + {SEQUENCE}]",
     "  je 4f",
     "3:",
     "  pause",
     "  jmp 2b",
     "4:",
     ".endm",
+    // The page that may be a namespace's, and the one that never is.
     ".set vdso_data, vdso_base - 4096",
+    ".set vdso_shared, vdso_base - 8192",
     ".p2align 4",
     "vdso_clock_gettime:",
     "cmp edi, {CLOCKS} - 1",
@@ -240,7 +264,9 @@ global_asm!(
     "bt eax, edi",
     "jnc 5f",
     "mov edi, edi",
-    "vdso_read_clock 6f",
+    "22:",
+    "vdso_read_clock vdso_data, 8f, 6f",
+    "9:",
     "xor edx, edx",
     "mov ecx, 1000000000",
     "div rcx",
@@ -255,19 +281,36 @@ global_asm!(
     "jnc 6f",
     "lea ecx, [rdi - 5]",
     "shl ecx, 4",
-    "lea r9, [rip + vdso_data + {COARSE}]",
+    "lea r9, [rip + vdso_shared + {COARSE}]",
     "7:",
-    "mov r8d, [rip + vdso_data + {SEQUENCE}]",
+    "mov r8d, [rip + vdso_shared + {SEQUENCE}]",
     "mov rax, [r9 + rcx]",
     "mov rdx, [r9 + rcx + 8]",
-    "cmp r8d, [rip + vdso_data + {SEQUENCE}]",
+    "cmp r8d, [rip + vdso_shared + {SEQUENCE}]",
     "jne 7b",
     "test r8d, 1",
     "jnz 7b",
+    "cmp dword ptr [rip + vdso_data + {NAMESPACE}], 0",
+    "jne 5f",
     "mov [rsi], rax",
     "mov [rsi + 8], rdx",
     "xor eax, eax",
     "ret",
+    "5:",
+    "imul rax, rax, 1000000000",
+    "add rax, rdx",
+    "23:",
+    "lea rcx, [rip + vdso_data + {OFFSET}]",
+    "mov edi, edi",
+    "add rax, [rcx + rdi * 8]",
+    "jmp 9b",
+    // Odd: being changed, or a namespace's page.
+    "8:",
+    "pause",
+    "cmp dword ptr [rip + vdso_data + {NAMESPACE}], 0",
+    "je 22b",
+    "vdso_read_clock vdso_shared, 3f, 6f",
+    "jmp 23b",
     "6:",
     "mov eax, 228",
     "syscall",
@@ -279,7 +322,8 @@ global_asm!(
     "test rdi, rdi",
     "jz 5f",
     "xor edi, edi",
-    "vdso_read_clock 6f",
+    // A namespace adds nothing to this clock.
+    "vdso_read_clock vdso_shared, 3f, 6f",
     "xor edx, edx",
     "mov ecx, 1000000000",
     "div rcx",
@@ -292,7 +336,7 @@ global_asm!(
     "5:",
     "test rsi, rsi",
     "jz 7f",
-    "mov rax, [rip + vdso_data + {TIMEZONE}]",
+    "mov rax, [rip + vdso_shared + {TIMEZONE}]",
     "mov [rsi], rax",
     "7:",
     "xor eax, eax",
@@ -305,7 +349,7 @@ global_asm!(
     "vdso_gettimeofday_end:",
     ".p2align 4",
     "vdso_time:",
-    "mov rax, [rip + vdso_data + {COARSE}]",
+    "mov rax, [rip + vdso_shared + {COARSE}]",
     "test rax, rax",
     "jz 6f",
     "test rdi, rdi",
@@ -329,7 +373,7 @@ global_asm!(
     "mov eax, 0x60",
     "bt eax, edi",
     "jnc 6f",
-    "mov edx, [rip + vdso_data + {COARSE_RES}]",
+    "mov edx, [rip + vdso_shared + {COARSE_RES}]",
     "5:",
     "xor eax, eax",
     "test rsi, rsi",
@@ -376,6 +420,7 @@ global_asm!(
     COARSE = const offset_of!(Data, coarse),
     COARSE_RES = const offset_of!(Data, coarse_res_ns),
     TIMEZONE = const offset_of!(Data, minutes_west),
+    NAMESPACE = const offset_of!(Data, namespace),
 );
 
 const _: () = assert!(size_of::<Data>() == PAGE_SIZE);

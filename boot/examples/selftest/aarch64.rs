@@ -616,6 +616,7 @@ fn start(info: &'static BootInfo) -> ! {
     map(STACK - PAGE_SIZE, new_frame(), Prot::WRITE);
     pte(STACK - PAGE_SIZE).store(pte(STACK - PAGE_SIZE).load().with_dirty(true));
     map(CLEAN, new_frame(), Prot::WRITE);
+    map(VVAR - PAGE_SIZE, vdso::vvar_page(), Prot::READ);
     map(VVAR, vdso::vvar_page(), Prot::READ);
     let image = arch::addr::virt_to_phys(VirtAddr(vdso::image().as_ptr().addr()));
     map(VVAR + PAGE_SIZE, image, Prot::EXEC);

@@ -472,7 +472,9 @@ extern "C" fn user_thread(_: usize) -> ! {
     uaccess::copy_to_user(USER_CODE, program).expect("copy");
     let time = arch::vdso::VdsoTime { clock: time::clock_params(), ..Default::default() };
     arch::vdso::update(&time);
-    map_user(USER_VDSO - PAGE_SIZE, arch::vdso::vvar_page(), Prot::READ | Prot::USER);
+    for number in 1..=arch::vdso::VVAR_PAGES {
+        map_user(USER_VDSO - number * PAGE_SIZE, arch::vdso::vvar_page(), Prot::READ | Prot::USER);
+    }
     let image = arch::addr::virt_to_phys(VirtAddr(arch::vdso::image().as_ptr().addr()));
     map_user(USER_VDSO, image, Prot::READ | Prot::EXEC | Prot::USER);
     let functions = ["__vdso_clock_gettime", "__vdso_getcpu"];

@@ -7,13 +7,13 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::cap::{Cap, CapSet};
 use abi::creds::{Gid, OVERFLOW_ID, Uid};
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
-use sync::Lazy;
+use sync::{Lazy, Once};
 
 use crate::ns_count::{NsCharge, NsLimits};
 use crate::security::Domain;
@@ -141,20 +141,20 @@ impl UserNamespace {
         self.gid_map.lock().to_kernel(gid).map(Gid)
     }
 
-    /// The number that a user inside sees for `uid` (65534 when unmapped).
+    /// The number that a user inside sees for `uid` ([`OVERFLOW_UID`] when unmapped).
     pub fn from_uid(&self, uid: Uid) -> u32 {
         if self.is_initial() {
             return uid.0;
         }
-        self.uid_map.lock().from_kernel(uid.0).unwrap_or(OVERFLOW_ID)
+        self.uid_map.lock().from_kernel(uid.0).unwrap_or_else(overflow_uid)
     }
 
-    /// The number that a user inside sees for `gid` (65534 when unmapped).
+    /// The number that a user inside sees for `gid` ([`OVERFLOW_GID`] when unmapped).
     pub fn from_gid(&self, gid: Gid) -> u32 {
         if self.is_initial() {
             return gid.0;
         }
-        self.gid_map.lock().from_kernel(gid.0).unwrap_or(OVERFLOW_ID)
+        self.gid_map.lock().from_kernel(gid.0).unwrap_or_else(overflow_gid)
     }
 
     /// Whether `uid` and `gid` both have a name inside.
@@ -206,6 +206,36 @@ pub struct Credentials {
 
 #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 static ROOT: Lazy<Arc<Credentials>> = Lazy::new(|| Arc::new(Credentials::root()));
+
+/// `kernel.overflowuid`: what is shown of a user without a number.
+pub static OVERFLOW_UID: AtomicU32 = AtomicU32::new(OVERFLOW_ID);
+/// `kernel.overflowgid`: what is shown of a group without a number.
+pub static OVERFLOW_GID: AtomicU32 = AtomicU32::new(OVERFLOW_ID);
+
+/// See [`OVERFLOW_UID`].
+pub fn overflow_uid() -> u32 {
+    OVERFLOW_UID.load(Ordering::Relaxed)
+}
+
+/// See [`OVERFLOW_GID`].
+pub fn overflow_gid() -> u32 {
+    OVERFLOW_GID.load(Ordering::Relaxed)
+}
+
+static USED: Once<fn()> = Once::new();
+
+/// Registers who notes that the running thread used a capability. Once.
+pub fn on_use(hook: fn()) {
+    USED.call_once(|| hook);
+}
+
+#[inline]
+fn used(capable: bool) -> bool {
+    if capable && let Some(hook) = USED.get() {
+        hook();
+    }
+    capable
+}
 
 impl Credentials {
     /// What the first process has: root with every capability.
@@ -269,7 +299,7 @@ impl Credentials {
 
     /// Whether `cap` is effective over the initial user namespace.
     pub fn capable(&self, cap: Cap) -> bool {
-        self.user_ns.is_initial() && self.cap_effective.has(cap)
+        used(self.user_ns.is_initial() && self.cap_effective.has(cap))
     }
 
     /// Whether `cap` is effective over `ns`: held in it or in an ancestor, or by the owner of a
@@ -278,14 +308,14 @@ impl Credentials {
         let mut ns = ns;
         loop {
             if Arc::ptr_eq(ns, &self.user_ns) {
-                return self.cap_effective.has(cap);
+                return used(self.cap_effective.has(cap));
             }
             if ns.level <= self.user_ns.level {
                 return false;
             }
             match &ns.parent {
                 Some(parent) if Arc::ptr_eq(parent, &self.user_ns) && ns.owner == self.euid => {
-                    return true;
+                    return used(true);
                 }
                 Some(parent) => ns = parent,
                 None => return false,
@@ -296,7 +326,7 @@ impl Credentials {
     /// Whether `cap` is effective over an object owned by `uid` and `gid`: held in a namespace that
     /// maps both.
     pub fn capable_wrt(&self, uid: u32, gid: u32, cap: Cap) -> bool {
-        self.cap_effective.has(cap) && self.user_ns.has_mapping(uid, gid)
+        used(self.cap_effective.has(cap) && self.user_ns.has_mapping(uid, gid))
     }
 
     /// `EPERM` unless [`Credentials::capable`].

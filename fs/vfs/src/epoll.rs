@@ -28,6 +28,7 @@ use crate::anon;
 use crate::cred::Credentials;
 use crate::file::{File, FileImpl};
 use crate::file_ops::FileOps;
+use crate::notify::account::{EPOLL_LIMIT, EPOLL_WATCHES};
 use crate::poll::PollTable;
 use mm::fallible::{SortedMap, TryCollect, TryDeque, TryVec, try_arc, try_arc_cyclic};
 
@@ -135,6 +136,8 @@ pub struct Epoll {
     me: Weak<Epoll>,
     core: Arc<Core>,
     items: Mutex<SortedMap<Key, Arc<EpItem>>>,
+    /// Whose watches they are.
+    user: u32,
 }
 
 /// The epolls that watch a file.
@@ -177,7 +180,12 @@ pub fn epoll_create(cred: &Arc<Credentials>) -> Result<Arc<File>> {
         waiters: WaitQueue::new(),
         pollers: WaitQueue::new(),
     })?;
-    let epoll = try_arc_cyclic(|me| Epoll { me: me.clone(), core, items: Mutex::new(SortedMap::new()) })?;
+    let epoll = try_arc_cyclic(|me| Epoll {
+        me: me.clone(),
+        core,
+        items: Mutex::new(SortedMap::new()),
+        user: cred.uid.0,
+    })?;
     anon::anon_file(cred, "[eventpoll]", FileImpl::Shared(epoll), raw::O_RDWR)
 }
 
@@ -267,10 +275,16 @@ impl Epoll {
             if items.contains_key(&key) {
                 return Err(Errno::EEXIST);
             }
-            self.reserve(items.len() + 1)?;
-            items.try_insert(key, item.clone())?;
-            if let Err(error) = file.epoll.add(&self.me, key) {
-                items.remove(&key);
+            let limit = EPOLL_LIMIT.load(Ordering::Relaxed);
+            EPOLL_WATCHES.charge_up_to(limit, self.user, Errno::ENOSPC)?;
+            let added = self.reserve(items.len() + 1).and_then(|()| {
+                items.try_insert(key, item.clone())?;
+                file.epoll.add(&self.me, key).inspect_err(|_| {
+                    items.remove(&key);
+                })
+            });
+            if let Err(error) = added {
+                EPOLL_WATCHES.uncharge(self.user, 1);
                 return Err(error);
             }
         }
@@ -354,8 +368,10 @@ impl Epoll {
         true
     }
 
+    /// An item that was taken out goes for good.
     fn retire(&self, item: &Arc<EpItem>) {
         item.removed.store(true, Ordering::Release);
+        EPOLL_WATCHES.uncharge(self.user, 1);
         // Off the queues first: afterwards no callback can hold the item.
         let registrations = core::mem::take(&mut *item.registrations.lock());
         drop(registrations);

@@ -29,11 +29,18 @@ use crate::file::{File, FileMode};
 use crate::lock::PosixOwner;
 use mm::fallible::{TryVec, try_with_capacity};
 
-/// The most descriptors a table can ever have (`/proc/sys/fs/nr_open`).
-pub const NR_OPEN: u32 = 1024 * 1024;
+/// How many descriptors a table may have, whatever `RLIMIT_NOFILE` says (`/proc/sys/fs/nr_open`).
+pub static NR_OPEN: AtomicU32 = AtomicU32::new(1024 * 1024);
+/// The most that a table can have.
+pub const MAX_OPEN: u32 = 1 << 30;
 /// Slots of the first two chunks; each further chunk doubles the table.
 const FIRST: usize = 64;
-const CHUNKS: usize = 15;
+const CHUNKS: usize = 25;
+
+/// `limit`, but no more than a table may have.
+fn clip(limit: u64) -> u32 {
+    limit.min(NR_OPEN.load(Ordering::Relaxed).min(MAX_OPEN).into()) as u32
+}
 
 /// A file descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,7 +111,7 @@ impl FdTable {
     pub fn new() -> Self {
         Self {
             chunks: [const { Once::new() }; CHUNKS],
-            state: SpinLock::new(State { used: IdAlloc::new(0, NR_OPEN), cloexec: Bitmap::new() }),
+            state: SpinLock::new(State { used: IdAlloc::new(0, MAX_OPEN), cloexec: Bitmap::new() }),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             users: AtomicU32::new(1),
         }
@@ -149,7 +156,7 @@ impl FdTable {
     /// Takes the lowest free descriptor at or above `from` and below `limit` (`RLIMIT_NOFILE`);
     /// `EMFILE` when there is none.
     pub fn reserve_from(&self, from: u32, limit: u64, flags: FdFlags) -> Result<FdReservation<'_>> {
-        let limit = limit.min(u64::from(NR_OPEN)) as u32;
+        let limit = clip(limit);
         let fd = {
             let mut state = self.state.lock();
             let fd = state.used.alloc_range(from, limit).map_err(|error| match error {
@@ -196,7 +203,7 @@ impl FdTable {
     /// `dup3(2)`, and `dup2(2)` with different numbers: makes `to` a descriptor of what `from` is,
     /// closing what it was.
     pub fn dup_to(&self, from: Fd, to: Fd, limit: u64, flags: FdFlags) -> Result<Fd> {
-        if u64::from(to.0) >= limit.min(u64::from(NR_OPEN)) {
+        if to.0 >= clip(limit) {
             return Err(Errno::EBADF);
         }
         self.put_at(to, self.get_raw(from)?, limit, flags)
@@ -204,7 +211,7 @@ impl FdTable {
 
     /// Makes `to` a descriptor of `file`, closing what it was. `EBADF` beyond the limit.
     pub fn put_at(&self, to: Fd, file: Arc<File>, limit: u64, flags: FdFlags) -> Result<Fd> {
-        if u64::from(to.0) >= limit.min(u64::from(NR_OPEN)) {
+        if to.0 >= clip(limit) {
             return Err(Errno::EBADF);
         }
         self.ensure_chunk(to.0)?;
@@ -426,7 +433,7 @@ mod tests {
             }
             next = (chunk, index + 1);
         }
-        let (chunk, index) = locate(NR_OPEN - 1);
+        let (chunk, index) = locate(MAX_OPEN - 1);
         assert_eq!(chunk, CHUNKS - 1);
         assert_eq!(index, chunk_len(chunk) - 1);
     }

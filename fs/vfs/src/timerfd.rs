@@ -117,7 +117,15 @@ fn timer_of(file: &File) -> Result<&TimerFd> {
     file.private::<TimerFd>().ok_or(Errno::EINVAL)
 }
 
-/// `timerfd_settime(2)`; returns the old setting.
+/// The clock (`CLOCK_*`) that a timer follows.
+///
+/// # Errors
+/// `EINVAL`: the file is no timer.
+pub fn clock_id(file: &File) -> Result<u32> {
+    timer_of(file).map(|timer| timer.clock_id)
+}
+
+/// `timerfd_settime(2)`, absolute times on the machine's own clocks; returns the old setting.
 pub fn timerfd_settime(file: &File, flags: u32, new: &Itimerspec) -> Result<Itimerspec> {
     if flags & !(raw::TFD_TIMER_ABSTIME | raw::TFD_TIMER_CANCEL_ON_SET) != 0 {
         return Err(Errno::EINVAL);

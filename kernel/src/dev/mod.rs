@@ -3,6 +3,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`random`] | `/dev/random`, `/dev/urandom`: `random(4)` |
+//! | [`latency`] | `/dev/cpu_dma_latency` |
 //! | [`kmsg`] | `/dev/kmsg`: records of the log, one per `read(2)` |
 //! | [`syslog`] | `syslog(2)` and `/proc/kmsg`: the log as text |
 
@@ -15,6 +16,7 @@ use vfs::chrdev::{CHAR_DEVICES, DeviceDriver};
 use vfs::file::{FileImpl, OpenFile};
 
 mod kmsg;
+mod latency;
 mod random;
 pub mod syslog;
 mod text;
@@ -22,6 +24,18 @@ mod text;
 const RANDOM: u32 = 8;
 const URANDOM: u32 = 9;
 const KMSG: u32 = 11;
+/// Major number of devices that have none of their own.
+pub const MISC_MAJOR: u32 = 10;
+/// Minor number of `/dev/cpu_dma_latency`; Linux gives it out as it comes.
+pub const LATENCY: u32 = 262;
+
+struct Misc;
+
+impl DeviceDriver for Misc {
+    fn open(&self, _: DevId, _: &mut OpenFile<'_>) -> Result<FileImpl> {
+        Ok(FileImpl::Owned(try_box(latency::Request::new()?)?))
+    }
+}
 
 struct Devices;
 
@@ -46,5 +60,7 @@ pub fn init() -> Result<()> {
         CHAR_DEVICES.register("mem", MAJOR, minor, 1, &Devices)?;
         create_node(name, raw::S_IFCHR | mode, DevId::new(MAJOR, minor))?;
     }
+    CHAR_DEVICES.register("misc", MISC_MAJOR, LATENCY, 1, &Misc)?;
+    create_node("cpu_dma_latency", raw::S_IFCHR | 0o600, DevId::new(MISC_MAJOR, LATENCY))?;
     syslog::init()
 }

@@ -34,6 +34,7 @@ pub fn commit(
     crate::futex::robust::exit(me, sched::pi::After::Exec);
     let cred = cred.for_traced(me);
     switch_memory(me, space);
+    enter_time_namespace(me, space)?;
     *me.process.exe.lock() = Some(program.exe.clone());
 
     me.clear_child_tid.store(0, Ordering::Relaxed);
@@ -115,6 +116,18 @@ fn unshare_sighand(me: &CurrentThread) -> Result<()> {
         let old = core::mem::replace(&mut state.sighand, copy);
         drop(state);
         drop(old);
+    }
+    Ok(())
+}
+
+/// A new program is in the time namespace that its process made for its children.
+fn enter_time_namespace(me: &CurrentThread, space: &AddressSpace) -> Result<()> {
+    let proxy = me.nsproxy().ok_or(Errno::EINVAL)?;
+    if let Some(new) = proxy.with_time_of_children()? {
+        new.time.enter(space);
+        drop(me.nsproxy.replace(Some(new)));
+    } else {
+        proxy.time.enter(space);
     }
     Ok(())
 }

@@ -25,7 +25,6 @@ pub mod program;
 pub mod script;
 pub mod stack;
 pub mod syscalls;
-pub mod vdso;
 
 pub use binfmt::{exec, kernel_exec};
 pub use program::{Exe, Program};

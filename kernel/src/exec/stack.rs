@@ -49,7 +49,7 @@ pub fn initial_size(strings: usize, pointers: usize) -> usize {
 /// # Errors
 /// `ENOMEM`.
 pub fn map_vdso(space: &AddressSpace, limits: &Limits, hint: usize) -> Result<usize> {
-    let base = super::vdso::map(space, hint, limits)?;
+    let base = mm::vdso::map(space, hint, limits)?;
     space.layout.vdso.store(base, Ordering::Relaxed);
     Ok(base)
 }

@@ -12,6 +12,7 @@ use vfs::{epoll, eventfd, timerfd};
 use super::context::{Caller, file, install};
 use crate::signal::wait::{restore_user_mask, set_user_mask};
 use crate::syscall::Syscall;
+use crate::time::clock::from_namespace;
 
 #[syscall(epoll_create1)]
 fn sys_epoll_create1(flags: u32) -> Result<Fd> {
@@ -126,8 +127,15 @@ fn sys_timerfd_create(clock: u32, flags: u32) -> Result<Fd> {
 
 #[syscall(timerfd_settime)]
 fn sys_timerfd_settime(fd: Fd, flags: u32, new: UserPtr<Itimerspec>, old: UserPtr<Itimerspec>) -> Result<()> {
-    let new = new.read()?;
-    let before = timerfd::timerfd_settime(&*file(fd)?, flags, &new)?;
+    let mut new = new.read()?;
+    let file = file(fd)?;
+    let clock = timerfd::clock_id(&file)?;
+    let value = new.value.to_ns()?;
+    if flags & raw::TFD_TIMER_ABSTIME != 0 && value != 0 {
+        // 0 would stop it.
+        new.value = Timespec::from_ns(from_namespace(clock as i32, value).max(1));
+    }
+    let before = timerfd::timerfd_settime(&file, flags, &new)?;
     old.write_opt(&before)
 }
 

@@ -9,6 +9,7 @@ use vfs::fdtable::Fd;
 use vfs::{pipe, splice};
 
 use super::context::{Caller, fd_flags, file, files, nofile};
+use crate::process::current;
 use crate::signal;
 use crate::syscall::Syscall;
 
@@ -33,6 +34,13 @@ fn sys_pipe(fds: UserPtr<[i32; 2]>) -> Result<()> {
 /// Where a transfer went on to: written back to a position that the user gave.
 fn put_offset(user: UserPtr<i64>, given: Option<i64>, pos: u64) -> Result<()> {
     if given.is_some() { user.write(&(pos as i64)) } else { Ok(()) }
+}
+
+/// Bytes that went from file to file count as read and written.
+fn count_copy(count: usize) {
+    let me = current();
+    me.io.read(&Ok::<_, Errno>(count));
+    me.io.write(&Ok::<_, Errno>(count));
 }
 
 fn piped<R>(result: Result<R>) -> Result<R> {
@@ -84,6 +92,7 @@ fn sys_sendfile(output: Fd, input: Fd, offset: UserPtr<i64>, count: usize) -> Re
     let (output, input) = (file(output)?, file(input)?);
     let from = offset.read_opt()?;
     let (count, pos) = piped(splice::sendfile(&output, &input, from, count))?;
+    count_copy(count);
     put_offset(offset, from, pos)?;
     Ok(count)
 }
@@ -100,6 +109,7 @@ fn sys_copy_file_range(
     let (input, output) = (file(input)?, file(output)?);
     let (from, to) = (in_offset.read_opt()?, out_offset.read_opt()?);
     let (count, pos_in, pos_out) = splice::copy_file_range(&input, from, &output, to, len, flags)?;
+    count_copy(count);
     put_offset(in_offset, from, pos_in)?;
     put_offset(out_offset, to, pos_out)?;
     Ok(count)

@@ -18,11 +18,20 @@ use vfs::rw;
 use vfs::types::MayAccess;
 
 use super::context::{Caller, file, file_raw};
+use crate::process::current;
 use crate::signal;
 use crate::syscall::Syscall;
 
-/// A writer to a broken pipe gets `SIGPIPE` with its `EPIPE`.
+/// Counts a read call.
+#[inline]
+pub(super) fn done_reading(result: Result<usize>) -> Result<usize> {
+    current().io.read(&result);
+    result
+}
+
+/// Counts a write call. A writer to a broken pipe gets `SIGPIPE` with its `EPIPE`.
 fn written(result: Result<usize>) -> Result<usize> {
+    current().io.write(&result);
     if result == Err(Errno::EPIPE) {
         signal::raise_sigpipe();
     }
@@ -32,7 +41,7 @@ fn written(result: Result<usize>) -> Result<usize> {
 #[syscall(read)]
 fn sys_read(fd: Fd, buf: usize, count: usize) -> Result<usize> {
     let file = file(fd)?;
-    rw::read(&file, &mut IovIter::user(Direction::Dest, buf, count)?, 0)
+    done_reading(rw::read(&file, &mut IovIter::user(Direction::Dest, buf, count)?, 0))
 }
 
 #[syscall(write)]
@@ -44,7 +53,7 @@ fn sys_write(fd: Fd, buf: usize, count: usize) -> Result<usize> {
 #[syscall(readv)]
 fn sys_readv(fd: Fd, iov: usize, count: usize) -> Result<usize> {
     let file = file(fd)?;
-    rw::read(&file, &mut import_iovec(Direction::Dest, iov, count)?, 0)
+    done_reading(rw::read(&file, &mut import_iovec(Direction::Dest, iov, count)?, 0))
 }
 
 #[syscall(writev)]
@@ -59,7 +68,7 @@ fn sys_pread64(fd: Fd, buf: usize, count: usize, pos: i64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let file = file(fd)?;
-    rw::pread(&file, &mut IovIter::user(Direction::Dest, buf, count)?, pos, 0)
+    done_reading(rw::pread(&file, &mut IovIter::user(Direction::Dest, buf, count)?, pos, 0))
 }
 
 #[syscall(pwrite64)]
@@ -74,7 +83,7 @@ fn sys_pwrite64(fd: Fd, buf: usize, count: usize, pos: i64) -> Result<usize> {
 #[syscall(preadv)]
 fn sys_preadv(fd: Fd, iov: usize, count: usize, pos: i64) -> Result<usize> {
     let file = file(fd)?;
-    rw::pread(&file, &mut import_iovec(Direction::Dest, iov, count)?, pos, 0)
+    done_reading(rw::pread(&file, &mut import_iovec(Direction::Dest, iov, count)?, pos, 0))
 }
 
 #[syscall(pwritev)]
@@ -87,7 +96,11 @@ fn sys_pwritev(fd: Fd, iov: usize, count: usize, pos: i64) -> Result<usize> {
 fn sys_preadv2(fd: Fd, iov: usize, count: usize, pos: i64, _high: usize, flags: u32) -> Result<usize> {
     let file = file(fd)?;
     let mut iter = import_iovec(Direction::Dest, iov, count)?;
-    if pos == -1 { rw::read(&file, &mut iter, flags) } else { rw::pread(&file, &mut iter, pos, flags) }
+    done_reading(if pos == -1 {
+        rw::read(&file, &mut iter, flags)
+    } else {
+        rw::pread(&file, &mut iter, pos, flags)
+    })
 }
 
 #[syscall(pwritev2)]

@@ -6,7 +6,7 @@ use boot::BootInfo;
 use drivers::console::Console;
 use drivers::serial::{self, Found};
 use drivers::tty::devices as tty;
-use drivers::{mem, tty::devices::AUX_MAJOR};
+use drivers::{mem, rtc, tty::devices::AUX_MAJOR};
 use tmpfs::devtmpfs::{create_dir, create_node};
 
 use super::cmdline;
@@ -27,6 +27,9 @@ pub(super) fn init(_: &'static BootInfo) -> Result<()> {
     create_node("console", CHAR | 0o600, tty::DEV_CONSOLE)?;
     create_node("ptmx", CHAR | 0o666, DevId::new(AUX_MAJOR, crate::pty::PTMX_MINOR))?;
     crate::pty::init()?;
+    if rtc::init()? {
+        create_node("rtc0", CHAR | 0o600, DevId::new(rtc::MAJOR, 0))?;
+    }
     create_dir("pts")?;
     create_dir("shm")?;
 

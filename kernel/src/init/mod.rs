@@ -94,6 +94,8 @@ fn services(info: &'static BootInfo) -> Result<()> {
     crate::misc::random::add_bytes(info.seed);
     vfs::init(pages)?;
     vfs::rw::set_writer(&crate::process::Writer);
+    vfs::mount::umount::on_unmount(crate::acct::unmounted);
+    vfs::cred::on_use(crate::process::used_privilege);
     vfs::fanotify::set_host(&crate::fs::notify::FanotifyHost);
     vfs::fasync::set_sigio(&crate::signal::sigio::SendSigio);
     let root = rootfs::mount_root()?;

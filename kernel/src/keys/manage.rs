@@ -123,7 +123,7 @@ pub fn describe(id: i32) -> Result<Vec<u8>> {
 
 /// A group as `cred` sees it; no group is the overflow id.
 pub fn shown_gid(cred: &vfs::cred::Credentials, gid: u32) -> u32 {
-    if gid == u32::MAX { abi::creds::OVERFLOW_ID } else { cred.user_ns.from_gid(Gid(gid)) }
+    if gid == u32::MAX { vfs::cred::overflow_gid() } else { cred.user_ns.from_gid(Gid(gid)) }
 }
 
 /// What `KEYCTL_READ` returns.

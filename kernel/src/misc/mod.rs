@@ -2,6 +2,7 @@
 
 pub mod arch_calls;
 pub mod kcmp;
+pub mod ldt;
 pub mod lsm;
 pub mod membarrier;
 pub mod ports;

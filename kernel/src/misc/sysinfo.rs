@@ -16,7 +16,7 @@ fn sys_sysinfo(info: UserPtr<Sysinfo>) -> Result<()> {
     let page = arch::addr::PAGE_SIZE as u64;
     let bytes = |pages: usize| pages as u64 * page;
     info.write(&Sysinfo {
-        uptime: (sched::time::boottime_ns().div_ceil(NSEC_PER_SEC)) as i64,
+        uptime: (crate::time::clock::namespace_boottime_ns().div_ceil(NSEC_PER_SEC)) as i64,
         loads: sched_loads(),
         totalram: bytes(memory.total),
         freeram: bytes(memory.free),

@@ -81,6 +81,7 @@ struct Joining {
     proxy: NsProxy,
     root: Option<Path>,
     leaves_ipc: bool,
+    changes_time: bool,
 }
 
 impl Joining {
@@ -126,7 +127,7 @@ impl Joining {
         match ns {
             Namespace::User(user) => return self.user(me, user),
             // Its threads would disagree about the time.
-            Namespace::Time(_) if me.process.thread_count() > 1 => return Err(Errno::EUSERS),
+            Namespace::Time(_) if !is_alone_in_memory(me) => return Err(Errno::EUSERS),
             _ => self.require(ns.owner().ok_or(Errno::EPERM)?)?,
         }
         match ns {
@@ -141,6 +142,7 @@ impl Joining {
             Namespace::Time(time) => {
                 self.proxy.time = time.clone();
                 self.proxy.time_for_children = time.clone();
+                self.changes_time = true;
             }
             Namespace::Pid(pid_ns) => {
                 // Only downward: a child must stay visible to its parent's namespace.
@@ -169,9 +171,19 @@ impl Joining {
         if self.leaves_ipc {
             ipc::task::leave_semaphores(me);
         }
+        if self.changes_time
+            && let Some(mm) = me.mm()
+        {
+            proxy.time.enter(&mm);
+        }
         drop(me.nsproxy.replace(Some(proxy)));
         Ok(())
     }
+}
+
+/// Whether nobody else runs in the memory of the running thread.
+fn is_alone_in_memory(me: &CurrentThread) -> bool {
+    me.process.thread_count() == 1 && me.mm().is_none_or(|mm| mm.users() == 1)
 }
 
 /// Whether other threads have the same root and working directory (`CLONE_FS`).
@@ -192,6 +204,7 @@ pub(super) fn join<'a>(list: impl Iterator<Item = &'a Namespace>) -> Result<()> 
         proxy: NsProxy::clone(&*me.nsproxy().ok_or(Errno::EINVAL)?),
         root: None,
         leaves_ipc: false,
+        changes_time: false,
     };
     for ns in list {
         joining.add(&me, ns)?;

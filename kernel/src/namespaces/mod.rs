@@ -8,7 +8,7 @@ pub mod user;
 pub use join::{Namespace, NamespaceFile};
 
 use crate::ipc::IpcNamespace;
-use crate::process::nsproxy::{CgroupNamespace, NetNamespace, NsProxy, TimeNamespace, next_inum};
+use crate::process::nsproxy::{CgroupNamespace, NetNamespace, NsProxy, next_inum};
 use crate::process::{PidNamespace, current};
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
@@ -57,8 +57,7 @@ pub fn copy(old: &NsProxy, fs: &FsStruct, cred: &Arc<Credentials>, flags: u64) -
         new.cgroup = try_arc(CgroupNamespace { user_ns: owner.clone(), inum: next_inum(), charge })?;
     }
     if has(raw::CLONE_NEWTIME) {
-        let time = TimeNamespace::new(Some(&old.time), next_inum(), owner.clone(), charge(NsKind::Time)?);
-        new.time_for_children = try_arc(time)?;
+        new.time_for_children = try_arc(old.time.duplicate(owner.clone(), charge(NsKind::Time)?)?)?;
     }
     Ok(try_arc(new)?)
 }

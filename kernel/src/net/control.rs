@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abi::cap::Cap;
-use abi::creds::{Gid, OVERFLOW_ID, Uid};
+use abi::creds::{Gid, Uid};
 use abi::raw_sys::net;
 use abi::socket::{Cmsghdr, SCM_CREDENTIALS, SCM_MAX_FD, SCM_RIGHTS};
 use abi::time::{Timespec, Timeval};
@@ -16,6 +16,7 @@ use mm::OutOfMemory;
 use mm::fallible::{TryVec, try_with_capacity};
 use mm::user::{UserPtr, UserSlice};
 use socket::{Control, Credentials, MessageFlags, ProcessRef};
+use vfs::cred::{overflow_gid, overflow_uid};
 use vfs::fdtable::Fd;
 use vfs::file::File;
 use zerocopy::{FromBytes, IntoBytes};
@@ -242,9 +243,9 @@ pub(super) fn write(list: socket::ControlList, writer: &mut Writer, flags: Messa
         match control {
             Control::Credentials(credentials) => {
                 let mut seen = seen_by_caller(credentials);
-                for id in [&mut seen.uid, &mut seen.gid] {
+                for (id, overflow) in [(&mut seen.uid, overflow_uid()), (&mut seen.gid, overflow_gid())] {
                     if *id == u32::MAX {
-                        *id = OVERFLOW_ID;
+                        *id = overflow;
                     }
                 }
                 writer.put(net::SOL_SOCKET as i32, SCM_CREDENTIALS, seen.as_bytes())?;

@@ -1,10 +1,12 @@
 //! Keeping programs from filling the log.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use abi::time::NSEC_PER_SEC;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Lines that may come in [`INTERVAL_NS`]: Linux's defaults for `kernel.printk_ratelimit` and its burst.
-const BURST: u64 = 10;
-const INTERVAL_NS: u64 = 5_000_000_000;
+/// `kernel.printk_ratelimit_burst`: lines that may come in [`INTERVAL_S`].
+pub static BURST: AtomicU32 = AtomicU32::new(10);
+/// `kernel.printk_ratelimit`, in seconds; 0: no limit.
+pub static INTERVAL_S: AtomicU32 = AtomicU32::new(5);
 
 /// How many lines one place in the kernel wrote lately.
 pub struct RateLimit {
@@ -24,11 +26,12 @@ impl RateLimit {
     }
 
     fn allows_at(&self, now_ns: u64) -> bool {
-        let window = now_ns / INTERVAL_NS;
+        let interval_ns = u64::from(INTERVAL_S.load(Ordering::Relaxed)) * NSEC_PER_SEC;
+        let Some(window) = now_ns.checked_div(interval_ns) else { return true };
         if self.window.swap(window, Ordering::Relaxed) != window {
             self.count.store(0, Ordering::Relaxed);
         }
-        self.count.fetch_add(1, Ordering::Relaxed) < BURST
+        self.count.fetch_add(1, Ordering::Relaxed) < BURST.load(Ordering::Relaxed).into()
     }
 }
 
@@ -46,8 +49,8 @@ mod tests {
     fn a_burst_per_interval() {
         let limit = RateLimit::new();
         let allowed = |now| (0..20).filter(|_| limit.allows_at(now)).count() as u64;
-        assert_eq!(allowed(INTERVAL_NS), BURST);
-        assert_eq!(allowed(INTERVAL_NS + 1), 0);
-        assert_eq!(allowed(2 * INTERVAL_NS), BURST);
+        assert_eq!(allowed(5 * NSEC_PER_SEC), 10);
+        assert_eq!(allowed(5 * NSEC_PER_SEC + 1), 0);
+        assert_eq!(allowed(10 * NSEC_PER_SEC), 10);
     }
 }

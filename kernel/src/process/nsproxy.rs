@@ -6,13 +6,15 @@
 
 use super::PidNamespace;
 use crate::ipc::IpcNamespace;
-use abi::Result;
 use abi::raw;
 use abi::system::Utsname;
+use abi::{Errno, Result};
 use alloc::sync::Arc;
 use arch::sync::SpinLock;
 use core::sync::atomic::{AtomicI64, Ordering};
+use mm::AddressSpace;
 use mm::fallible::try_arc;
+use mm::vdso::TimePage;
 use vfs::cred::UserNamespace;
 use vfs::mount::MountNamespace;
 use vfs::ns_count::NsCharge;
@@ -92,21 +94,73 @@ pub struct TimeNamespace {
     pub boottime_ns: AtomicI64,
     /// Inode number below `/proc/<pid>/ns`.
     pub inum: u32,
+    /// What the vDSO reads in it; none in the first one.
+    page: Option<Arc<TimePage>>,
+    /// Somebody has entered it: the offsets stay. Held while they are changed.
+    entered: SpinLock<bool>,
     /// Counts for its makers.
     _charge: NsCharge,
 }
 
 impl TimeNamespace {
-    /// A namespace with offsets as in `other` (zero for the first).
-    pub fn new(other: Option<&Self>, inum: u32, user_ns: Arc<UserNamespace>, charge: NsCharge) -> Self {
-        let get = |f: fn(&Self) -> &AtomicI64| other.map_or(0, |o| f(o).load(Ordering::Relaxed));
+    /// The first one.
+    pub fn initial() -> Self {
         Self {
-            user_ns,
-            monotonic_ns: AtomicI64::new(get(|o| &o.monotonic_ns)),
-            boottime_ns: AtomicI64::new(get(|o| &o.boottime_ns)),
-            inum,
-            _charge: charge,
+            user_ns: UserNamespace::initial().clone(),
+            monotonic_ns: AtomicI64::new(0),
+            boottime_ns: AtomicI64::new(0),
+            inum: TIME_INIT_INO,
+            page: None,
+            entered: SpinLock::new(true),
+            _charge: NsCharge::none(),
         }
+    }
+
+    /// A namespace with offsets as here, for `CLONE_NEWTIME`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn duplicate(&self, user_ns: Arc<UserNamespace>, charge: NsCharge) -> Result<Self> {
+        let copy = |from: &AtomicI64| AtomicI64::new(from.load(Ordering::Relaxed));
+        Ok(Self {
+            user_ns,
+            monotonic_ns: copy(&self.monotonic_ns),
+            boottime_ns: copy(&self.boottime_ns),
+            inum: next_inum(),
+            page: Some(try_arc(TimePage::new()?)?),
+            entered: SpinLock::new(false),
+            _charge: charge,
+        })
+    }
+
+    /// Changes the offsets (nanoseconds) that are named.
+    ///
+    /// # Errors
+    /// `EACCES` once a process has entered.
+    pub fn set_offsets(&self, monotonic_ns: Option<i64>, boottime_ns: Option<i64>) -> Result<()> {
+        let entered = self.entered.lock();
+        if *entered {
+            return Err(Errno::EACCES);
+        }
+        for (to, value) in [(&self.monotonic_ns, monotonic_ns), (&self.boottime_ns, boottime_ns)] {
+            if let Some(value) = value {
+                to.store(value, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// A process that runs in `space` is in this namespace from now on.
+    pub fn enter(&self, space: &AddressSpace) {
+        let Some(page) = &self.page else { return space.set_time_page(None) };
+        {
+            let mut entered = self.entered.lock();
+            if !*entered {
+                page.set(self.monotonic_ns.load(Ordering::Relaxed), self.boottime_ns.load(Ordering::Relaxed));
+                *entered = true;
+            }
+        }
+        space.set_time_page(Some(page.clone()));
     }
 }
 
@@ -131,7 +185,7 @@ impl NsProxy {
     /// `ENOMEM`.
     pub fn initial(mnt: Arc<MountNamespace>) -> Result<Self> {
         let owner = || UserNamespace::initial().clone();
-        let time = try_arc(TimeNamespace::new(None, TIME_INIT_INO, owner(), NsCharge::none()))?;
+        let time = try_arc(TimeNamespace::initial())?;
         Ok(Self {
             mnt,
             uts: try_arc(UtsNamespace::new(
@@ -151,6 +205,18 @@ impl NsProxy {
             time_for_children: time,
             pid_for_children: super::init_pid_ns(),
         })
+    }
+
+    /// The same, in the time namespace that is meant for children, for a process whose memory is new: fork(2), execve(2).
+    /// `None`: it is in that one already.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn with_time_of_children(&self) -> Result<Option<Arc<Self>>> {
+        if Arc::ptr_eq(&self.time, &self.time_for_children) {
+            return Ok(None);
+        }
+        Ok(Some(try_arc(Self { time: self.time_for_children.clone(), ..self.clone() })?))
     }
 }
 

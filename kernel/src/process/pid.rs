@@ -381,6 +381,11 @@ impl PidNamespace {
         self.ids.read().last
     }
 
+    /// The next number given out is the first free one after `last`.
+    pub fn set_last(&self, last: i32) {
+        self.ids.write().last = last;
+    }
+
     /// How many ids are in use.
     pub fn population(&self) -> u32 {
         self.population.load(Ordering::Relaxed)

@@ -13,6 +13,7 @@
 //! `parent`, `pgrp` and `session` are written under the tree lock and read under RCU.
 
 use super::limits::{Limits, Resource};
+use super::usage::{Accounts, Usage};
 use super::{Pid, PidNamespace, Thread};
 use crate::signal::{SigHand, SignalState};
 use crate::time::ProcessTimers;
@@ -36,72 +37,6 @@ pub enum State {
     Zombie = 1,
     /// Gone: its number may be given out again.
     Reaped = 2,
-}
-
-/// Times and counts of threads that exited, or of children that were waited for.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Usage {
-    /// Time in user mode.
-    pub utime_ns: u64,
-    /// Time in the kernel.
-    pub stime_ns: u64,
-    /// Voluntary context switches.
-    pub nvcsw: u64,
-    /// Involuntary context switches.
-    pub nivcsw: u64,
-    /// Page faults without I/O.
-    pub min_flt: u64,
-    /// Page faults with I/O.
-    pub maj_flt: u64,
-    /// Largest resident set, in pages.
-    pub max_rss: u64,
-    /// Blocks read.
-    pub inblock: u64,
-    /// Blocks written.
-    pub oublock: u64,
-}
-
-impl Usage {
-    /// Adds `other`; the resident set is a maximum.
-    pub fn add(&mut self, other: &Self) {
-        self.utime_ns += other.utime_ns;
-        self.stime_ns += other.stime_ns;
-        self.nvcsw += other.nvcsw;
-        self.nivcsw += other.nivcsw;
-        self.min_flt += other.min_flt;
-        self.maj_flt += other.maj_flt;
-        self.max_rss = self.max_rss.max(other.max_rss);
-        self.inblock += other.inblock;
-        self.oublock += other.oublock;
-    }
-
-    /// What one thread has used.
-    pub fn of(task: &Task) -> Self {
-        let times = task.cpu_time();
-        let (nvcsw, nivcsw) = task.context_switches();
-        let thread = task.data::<Thread>();
-        let count = |f: fn(&Thread) -> &core::sync::atomic::AtomicU64| {
-            thread.map_or(0, |t| f(t).load(Ordering::Relaxed))
-        };
-        Self {
-            utime_ns: times.user_ns,
-            stime_ns: times.system_ns,
-            nvcsw,
-            nivcsw,
-            min_flt: count(|t| &t.min_flt),
-            maj_flt: count(|t| &t.maj_flt),
-            ..Self::default()
-        }
-    }
-}
-
-/// Usage of dead threads and of reaped children.
-#[derive(Default)]
-pub struct Accounts {
-    /// Threads that have exited.
-    pub dead: Usage,
-    /// Children that were waited for, with theirs.
-    pub children: Usage,
 }
 
 /// A thread group.
@@ -310,14 +245,22 @@ impl Process {
 
     /// What the process has used: dead threads and the living.
     pub fn usage(&self) -> Usage {
-        let mut sum = self.accounts.lock().dead;
-        for task in self.threads() {
-            sum.add(&Usage::of(&task));
+        let mut mm = None;
+        let mut usage = {
+            // Threads leave the list and are added to the dead under the lock.
+            let threads = self.sig.lock();
+            let mut accounts = self.accounts.lock();
+            let mut sum = accounts.dead;
+            threads.for_each(|task, thread| {
+                sum.add(&Usage::of(task));
+                mm = mm.take().or_else(|| thread.mm());
+            });
+            sum.divided(&mut accounts.shown)
+        };
+        if let Some(mm) = mm {
+            usage.max_rss = usage.max_rss.max(mm.counters().hiwater_rss() as u64);
         }
-        if let Some(mm) = self.with_thread(|_, t| t.mm()).flatten() {
-            sum.max_rss = sum.max_rss.max(mm.counters().hiwater_rss() as u64);
-        }
-        sum
+        usage
     }
 
     /// What the children that were waited for have used.

@@ -24,8 +24,8 @@ pub fn rusage_of(usage: &Usage) -> Rusage {
         maxrss: usage.max_rss.saturating_mul(4) as i64,
         minflt: usage.min_flt as i64,
         majflt: usage.maj_flt as i64,
-        inblock: usage.inblock as i64,
-        oublock: usage.oublock as i64,
+        inblock: (usage.io.read_bytes / 512) as i64,
+        oublock: (usage.io.write_bytes / 512) as i64,
         nvcsw: usage.nvcsw as i64,
         nivcsw: usage.nivcsw as i64,
         ..Rusage::default()
@@ -140,9 +140,6 @@ fn sys_setsid() -> Result<i32> {
     Ok(process.id())
 }
 
-/// Ceiling of `RLIMIT_NOFILE`: `/proc/sys/fs/nr_open`.
-pub static NR_OPEN: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(1 << 20);
-
 fn change_limit(target: &Process, resource: Resource, new: Option<Rlimit>) -> Result<Rlimit> {
     let capable = current().with_cred(|c| c.capable(Cap::SysResource));
     let _writers = target.limits_lock.lock();
@@ -151,7 +148,7 @@ fn change_limit(target: &Process, resource: Resource, new: Option<Rlimit>) -> Re
         if new.cur > new.max {
             return Err(Errno::EINVAL);
         }
-        if resource == Resource::Nofile && new.max > NR_OPEN.load(Ordering::Relaxed) {
+        if resource == Resource::Nofile && new.max > vfs::fdtable::NR_OPEN.load(Ordering::Relaxed).into() {
             return Err(Errno::EPERM);
         }
         if new.max > old.max && !capable {

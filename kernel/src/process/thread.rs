@@ -55,6 +55,8 @@ pub mod flags {
     pub const EXECING: u32 = 1 << 12;
     /// Exits, and is so far on its way that a core dump does not wait for it. Set under the `siglock`.
     pub const PAST_DUMP: u32 = 1 << 15;
+    /// Writes for the kernel: `RLIMIT_FSIZE` does not hold.
+    pub const WRITES_UNLIMITED: u32 = 1 << 16;
     /// Has something in [`crate::ipc::task::TaskIpc`].
     pub const IPC: u32 = 1 << 14;
 }
@@ -214,6 +216,10 @@ pub struct Thread {
     pub min_flt: AtomicU64,
     /// Page faults with I/O.
     pub maj_flt: AtomicU64,
+    /// What it read and wrote.
+    pub io: super::usage::IoCounters,
+    /// Its times that were told.
+    pub shown: super::usage::ShownTimes,
     /// For [`crate::watchdog::hung_task`]: context switches when it last looked, and since when (monotonic nanoseconds) they are so many.
     pub last_switches: (AtomicU64, AtomicU64),
     /// `set_mempolicy(2)`.
@@ -294,6 +300,8 @@ impl Thread {
             default_timer_slack_ns: AtomicU64::new(50_000),
             min_flt: AtomicU64::new(0),
             maj_flt: AtomicU64::new(0),
+            io: super::usage::IoCounters::default(),
+            shown: SpinLock::default(),
             last_switches: (AtomicU64::new(0), AtomicU64::new(0)),
             mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),

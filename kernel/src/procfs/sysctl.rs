@@ -5,6 +5,7 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use abi::cap::Cap;
 use abi::{Errno, Result};
 use kernfs::{Access, Attr, StaticDir, Text, attr};
 use sync::Once;
@@ -35,6 +36,18 @@ fn line(out: &mut Text, value: impl core::fmt::Display) -> Result<()> {
     writeln!(out, "{value}").map_err(|_| Errno::ENOMEM)
 }
 
+/// Stores the numbers of a write, as many as there are.
+///
+/// # Errors
+/// `EINVAL` for something else; what stands before it is stored.
+fn store_numbers(data: &[u8], to: &[core::sync::atomic::AtomicI32]) -> Result<()> {
+    let words = data.split(|byte| byte.is_ascii_whitespace() || *byte == 0).filter(|word| !word.is_empty());
+    for (number, word) in to.iter().zip(words) {
+        number.store(parse(word, i32::MIN..=i32::MAX)?, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
 /// Declares a number in an atomic: name, variable, range.
 macro_rules! number {
     ($name:literal, $variable:expr, $range:expr) => {
@@ -45,14 +58,19 @@ macro_rules! number {
     };
 }
 
+mod sched;
 mod vm;
 
 /// `kernel.dmesg_restrict`.
 pub static DMESG_RESTRICT: AtomicU32 = AtomicU32::new(0);
 /// `kernel.kptr_restrict`.
 pub static KPTR_RESTRICT: AtomicU32 = AtomicU32::new(0);
-/// `fs.pipe-max-size` and others live with their owners; this one is only shown.
-static OVERFLOW_ID: AtomicU32 = AtomicU32::new(abi::creds::OVERFLOW_ID);
+/// `fs.overflowuid`, for file systems with ids of 16 bits, of which there are none.
+static FS_OVERFLOW_UID: AtomicU32 = AtomicU32::new(abi::creds::OVERFLOW_ID);
+/// `fs.overflowgid`.
+static FS_OVERFLOW_GID: AtomicU32 = AtomicU32::new(abi::creds::OVERFLOW_ID);
+/// Largest number that an overflow id may be: they are shown by interfaces with 16 bits too.
+const MAX_ID: u32 = 65535;
 
 const DEBUG: &[Attr] = &[number!("exception-trace", EXCEPTION_TRACE, i32::MIN..=i32::MAX)];
 
@@ -63,8 +81,8 @@ const KERNEL: &[Attr] = &[
     attr("arch", |out| line(out, arch::uapi::MACHINE)),
     attr("cap_last_cap", |out| line(out, abi::cap::CAP_LAST_CAP)),
     attr("ngroups_max", |out| line(out, 65536)),
-    attr("overflowuid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
-    attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
+    number!("overflowuid", vfs::cred::OVERFLOW_UID, 0..=MAX_ID),
+    number!("overflowgid", vfs::cred::OVERFLOW_GID, 0..=MAX_ID),
     number!("randomize_va_space", crate::exec::load::RANDOMIZE, 0..=2),
     number!("panic", PANIC_TIMEOUT, i32::MIN..=i32::MAX),
     number!("panic_on_oops", PANIC_ON_OOPS, i32::MIN..=i32::MAX),
@@ -99,6 +117,19 @@ const KERNEL: &[Attr] = &[
         crate::printk::set_console_level(parse(first, 1..=8)?);
         Ok(())
     }),
+    number!("printk_ratelimit", crate::printk::ratelimit::INTERVAL_S, 0..=i32::MAX as u32),
+    number!("printk_ratelimit_burst", crate::printk::ratelimit::BURST, 0..=i32::MAX as u32),
+    attr("ns_last_pid", |out| line(out, current().pid_ns().last()))
+        .writable(|data| {
+            let ns = current().pid_ns();
+            let may = |cap| current().with_cred(|cred| cred.ns_capable(ns.user_ns(), cap));
+            if !may(Cap::CheckpointRestore) && !may(Cap::SysAdmin) {
+                return Err(Errno::EPERM);
+            }
+            ns.set_last(parse(data, 0..=crate::process::pid::PID_MAX.load(Ordering::Relaxed))?);
+            Ok(())
+        })
+        .mode(0o666),
     number!("pid_max", crate::process::pid::PID_MAX, 301..=4_194_304),
     number!("io_uring_disabled", crate::io_uring::setup::DISABLED, 0..=2),
     number!("io_uring_group", crate::io_uring::setup::GROUP, -1..=i32::MAX),
@@ -115,6 +146,19 @@ const KERNEL: &[Attr] = &[
     }),
     number!("core_uses_pid", coredump::USES_PID, i32::MIN..=i32::MAX),
     number!("core_pipe_limit", coredump::PIPE_LIMIT, 0..=u32::MAX),
+    attr("acct", |out| {
+        let [resume, suspend, seconds] =
+            crate::acct::LIMITS.each_ref().map(|limit| limit.load(Ordering::Relaxed));
+        writeln!(out, "{resume}\t{suspend}\t{seconds}").map_err(|_| Errno::ENOMEM)
+    })
+    .writable(|data| store_numbers(data, &crate::acct::LIMITS)),
+    attr("ctrl-alt-del", |out| {
+        line(out, u8::from(crate::misc::reboot::CTRL_ALT_DEL.load(Ordering::Relaxed)))
+    })
+    .writable(|data| {
+        crate::misc::reboot::CTRL_ALT_DEL.store(parse(data, i32::MIN..=i32::MAX)? != 0, Ordering::Relaxed);
+        Ok(())
+    }),
     attr("modules_disabled", |out| line(out, 1)),
 ];
 
@@ -169,7 +213,7 @@ const FS: &[Attr] = &[
     }),
     number!("aio-max-nr", crate::aio::MAX_NR, 0..=usize::MAX),
     attr("aio-nr", |out| line(out, crate::aio::total())),
-    attr("nr_open", |out| line(out, vfs::fdtable::NR_OPEN)),
+    number!("nr_open", vfs::fdtable::NR_OPEN, 64..=(i32::MAX as u32 & !63)),
     attr("dentry-state", |out| {
         writeln!(out, "{}\t0\t45\t0\t0\t0", vfs::dcache::nr_dentry()).map_err(|_| Errno::ENOMEM)
     }),
@@ -196,9 +240,11 @@ const FS: &[Attr] = &[
     number!("protected_hardlinks", vfs::namei::PROTECTED_HARDLINKS, 0..=1),
     number!("protected_fifos", vfs::namei::PROTECTED_FIFOS, 0..=2),
     number!("protected_regular", vfs::namei::PROTECTED_REGULAR, 0..=2),
-    attr("overflowuid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
-    attr("overflowgid", |out| line(out, OVERFLOW_ID.load(Ordering::Relaxed))),
+    number!("overflowuid", FS_OVERFLOW_UID, 0..=MAX_ID),
+    number!("overflowgid", FS_OVERFLOW_GID, 0..=MAX_ID),
 ];
+
+const EPOLL: &[Attr] = &[number!("max_user_watches", account::EPOLL_LIMIT, 0..=i64::MAX as u64)];
 
 const INOTIFY: &[Attr] = &[
     number!("max_user_instances", account::INOTIFY_INSTANCES.limit, 0..=i32::MAX as u32),
@@ -275,12 +321,15 @@ pub(super) fn init() {
     let kernel = sys.mkdir("kernel");
     kernel.add_attrs(KERNEL);
     kernel.add_attrs(crate::watchdog::sysctl::FILES);
+    kernel.add_attrs(sched::FILES);
+    kernel.add_attrs(crate::sysrq::SYSCTLS);
     kernel.mkdir("random").add_attrs(RANDOM);
     kernel.mkdir("keys").add_attrs(crate::keys::show::SYSCTLS);
     kernel.mkdir("seccomp").add_attrs(crate::seccomp::log::SYSCTLS);
     vm::init(&sys.mkdir("vm"));
     let fs = sys.mkdir("fs");
     fs.add_attrs(FS);
+    fs.mkdir("epoll").add_attrs(EPOLL);
     fs.mkdir("inotify").add_attrs(INOTIFY);
     fs.mkdir("fanotify").add_attrs(FANOTIFY);
     crate::ipc::sysctl::init(&kernel, &fs);

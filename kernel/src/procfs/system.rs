@@ -11,6 +11,7 @@ use sched::cputime::{CPU_TIMES, CpuState};
 use sched::softirq;
 
 use super::top;
+use crate::time::clock::namespace_boottime_ns;
 
 const FILES: &[Attr] = &[
     attr("cmdline", |out| text(writeln!(out, "{}", crate::init::command_line()))),
@@ -28,6 +29,7 @@ const FILES: &[Attr] = &[
     }),
     attr("diskstats", |_| Ok(())),
     attr("modules", |_| Ok(())),
+    crate::sysrq::TRIGGER,
     attr("softirqs", |out| text(show_softirqs(out))),
     attr("execdomains", |out| text(writeln!(out, "0-0\tLinux           \t[kernel]"))),
 ];
@@ -37,7 +39,10 @@ pub(super) fn init() {
     top().add_attrs(FILES);
     top().mkdir("fs");
     crate::ipc::show::init(&top().mkdir("sysvipc"));
-    top().mkdir("driver");
+    let driver = top().mkdir("driver");
+    if drivers::rtc::name().is_some() {
+        driver.add_attrs(RTC);
+    }
     top().mkdir("bus");
     top().mkdir("irq");
 }
@@ -60,7 +65,7 @@ fn show_filesystems(out: &mut Text) -> Result<()> {
 }
 
 fn show_uptime(out: &mut Text) -> Result<()> {
-    let up = sched::time::boottime_ns() / 10_000_000;
+    let up = namespace_boottime_ns() / 10_000_000;
     let idle: u64 = arch::cpu::online()
         .iter()
         .map(|cpu| CPU_TIMES.get(cpu.0 as usize).map_or(0, |times| times.get(CpuState::Idle)))
@@ -95,8 +100,7 @@ fn show_stat(out: &mut Text) -> Result<()> {
     text(drivers::irq::show_counts(out))?;
     out.push(b"\n");
     text(writeln!(out, "ctxt {}", sched::cputime::total_switches()))?;
-    let boot = (sched::time::realtime_ns() - sched::time::boottime_ns().min(sched::time::realtime_ns()))
-        / 1_000_000_000;
+    let boot = sched::time::realtime_ns().saturating_sub(namespace_boottime_ns()) / 1_000_000_000;
     text(writeln!(out, "btime {boot}"))?;
     text(writeln!(out, "processes {}", crate::fork::TOTAL_FORKS.load(Ordering::Relaxed)))?;
     let (running, blocked) = sched::loadavg::active();
@@ -133,6 +137,15 @@ fn row(out: &mut Text, name: fmt::Arguments<'_>, columns: &[u64; 8]) -> Result<(
     }
     out.push(b" 0 0\n");
     Ok(())
+}
+
+const RTC: &[Attr] = &[attr("rtc", show_rtc)];
+
+fn show_rtc(out: &mut Text) -> Result<()> {
+    let date = drivers::rtc::Date::of(drivers::rtc::read()?);
+    text(writeln!(out, "rtc_time\t: {:02}:{:02}:{:02}", date.hour, date.minute, date.second))?;
+    text(writeln!(out, "rtc_date\t: {:04}-{:02}-{:02}", date.year, date.month, date.day))?;
+    text(writeln!(out, "24hr\t\t: yes"))
 }
 
 fn show_softirqs(out: &mut Text) -> fmt::Result {

@@ -55,6 +55,8 @@ pub struct SignalState {
     pub group_exec: bool,
     /// Job control.
     pub stop: GroupStop,
+    /// Its record for process accounting is written, or will be.
+    pub accounted: bool,
     /// A core dump under way.
     pub dump: Option<Arc<Dump>>,
     /// Threads that have exited and whose tracers have not waited for them.
@@ -72,6 +74,7 @@ impl SignalState {
             threads: Vec::new(),
             group_exit: None,
             group_exec: false,
+            accounted: false,
             dump: None,
             zombie_threads: 0,
             stop: GroupStop { code: 0, count: 0, stopped: false, continued: false, notify: None },

@@ -1,10 +1,7 @@
 //! The line in the log that tells of a program which a fault is about to kill, and the sysctl that switches it:
 //! `debug.exception-trace` (`Documentation/admin-guide/sysctl/` of Linux; on by default on x86 only).
 //!
-//! ```text
-//! comm[pid]: segfault at ADDRESS ip IP sp SP error CODE in FILE[OFFSET,START+SIZE] likely on CPU N (core N, socket 0)
-//! Code: the bytes around IP
-//! ```
+//! What it says is the architecture's: [`arch::unhandled`].
 //!
 //! Programs cannot make it anything but an ordinary line of the log, nor many of them: the file name is cut where a
 //! control character stands, and the lines are counted.
@@ -12,7 +9,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use arch::trap::{Exception, ExceptionKind, TrapFrame};
+use arch::trap::{Exception, TrapFrame, Victim, Weight};
 
 use super::Signal;
 use super::action::{SIG_DFL, SIG_IGN};
@@ -24,57 +21,51 @@ pub static EXCEPTION_TRACE: AtomicI32 = AtomicI32::new(arch::uapi::EXCEPTION_TRA
 
 static LIMIT: RateLimit = RateLimit::new();
 
-/// Bytes of code shown before the instruction, and with it.
-const BEFORE: usize = 42;
-const SHOWN: usize = 64;
-
-/// Tells of an access to memory that is not there, if nobody handles its `SIGSEGV`.
-pub fn page_fault(frame: &TrapFrame, addr: usize, error_code: u64) {
-    if !wanted(Signal::SIGSEGV) {
-        return;
-    }
-    let (me, ip) = (current(), frame.ip());
-    let cpu = arch::cpu::current().0;
-    log::info!(
-        "{}[{}]: segfault at {addr:x} ip {ip:016x} sp {:016x} error {error_code:x}{} likely on CPU {cpu} (core {cpu}, socket 0)",
-        me.task().comm(),
-        me.global_tid(),
-        frame.sp(),
-        Place { me: &me, ip },
-    );
-    let mut code = [0; SHOWN];
-    let start = ip.wrapping_sub(BEFORE);
-    match mm::user::copy_from_user(&mut code, start) {
-        Ok(()) => log::info!("Code: {}", Bytes(&code)),
-        Err(_) => log::info!("Code: Unable to access opcode bytes at {start:#x}."),
+/// Tells of an access to memory that is not there, if nobody handles its signal.
+pub fn page_fault(frame: &TrapFrame, signal: Signal, addr: usize, error_code: u64) {
+    if wanted(signal) {
+        with_victim(frame, |victim| arch::unhandled::page_fault(victim, frame, addr, error_code, &mut write));
     }
 }
 
 /// Tells of another exception, if nobody handles its signal.
 pub fn exception(frame: &TrapFrame, signal: Signal, exception: &Exception) {
-    let name = match exception.kind {
-        ExceptionKind::Divide => "trap divide error",
-        ExceptionKind::Breakpoint => "trap int3",
-        ExceptionKind::Overflow => "trap overflow",
-        ExceptionKind::Bounds => "trap bounds",
-        ExceptionKind::IllegalInstruction => "trap invalid opcode",
-        ExceptionKind::Protection => "general protection fault",
-        ExceptionKind::Stack => "trap stack segment",
-        ExceptionKind::Alignment => "trap alignment check",
-        _ => return,
-    };
-    if !wanted(signal) {
-        return;
+    if arch::unhandled::tells(exception) && wanted(signal) {
+        with_victim(frame, |victim| arch::unhandled::exception(victim, frame, exception, &mut write));
     }
-    let (me, ip) = (current(), frame.ip());
-    log::info!(
-        "traps: {}[{}] {name} ip:{ip:x} sp:{:x} error:{:x}{}",
-        me.task().comm(),
-        me.global_tid(),
-        frame.sp(),
-        exception.error_code,
-        Place { me: &me, ip },
-    );
+}
+
+fn write(weight: Weight, line: fmt::Arguments<'_>) {
+    match weight {
+        Weight::Info => log::info!("{line}"),
+        Weight::Warning => log::warn!("{line}"),
+    }
+}
+
+fn with_victim(frame: &TrapFrame, tell: impl FnOnce(&Victim<'_>)) {
+    let me = current();
+    tell(&Victim {
+        name: &me.task().comm(),
+        tid: me.global_tid(),
+        place: &Place { me: &me, ip: frame.ip() },
+        context: &Context(&me),
+    });
+}
+
+/// `CPU: N UID: N PID: N Comm: NAME Not tainted RELEASE VERSION`
+struct Context<'a>(&'a CurrentThread);
+
+impl fmt::Display for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (me, cpu) = (self.0, arch::cpu::current().0);
+        let uid = me.with_cred(|cred| cred.uid.0);
+        write!(f, "CPU: {cpu} UID: {uid} PID: {} Comm: {} ", me.global_tid(), me.task().comm())?;
+        match crate::oops::TAINTED.load(Ordering::Relaxed) {
+            0 => write!(f, "Not tainted")?,
+            bits => write!(f, "Tainted: {bits:#x}")?,
+        }
+        write!(f, " {} {}", crate::version::RELEASE, crate::version::VERSION)
+    }
 }
 
 /// Whether `signal` of the running thread is to be told of: nobody handles it and no debugger sees it.
@@ -149,22 +140,6 @@ impl Write for LastName {
             } else if let Some(slot) = self.bytes.get_mut(self.len) {
                 *slot = byte;
                 self.len += 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Code in hexadecimal, the first byte of the instruction in angle brackets.
-struct Bytes<'a>(&'a [u8]);
-
-impl fmt::Display for Bytes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            let blank = if index == 0 { "" } else { " " };
-            match index == BEFORE {
-                true => write!(f, "{blank}<{byte:02x}>")?,
-                false => write!(f, "{blank}{byte:02x}")?,
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use super::{Enter, Syscall};
 
 /// The lists that make up the table, one per file that declares calls.
 const GROUPS: &[&[Syscall]] = &[
+    crate::acct::SYSCALLS,
     crate::aio::syscalls::SYSCALLS,
     crate::cred::caps::SYSCALLS,
     crate::cred::groups::SYSCALLS,
@@ -59,6 +60,7 @@ const GROUPS: &[&[Syscall]] = &[
     crate::memory::pkeys::SYSCALLS,
     crate::memory::secretmem::SYSCALLS,
     crate::memory::remote::SYSCALLS,
+    crate::misc::ldt::SYSCALLS,
     crate::misc::arch_calls::SYSCALLS,
     crate::misc::kcmp::SYSCALLS,
     crate::misc::lsm::SYSCALLS,

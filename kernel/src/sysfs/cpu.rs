@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use abi::{Errno, Result};
+use arch::cache::{self, Kind};
 use arch::cpu::{self, CpuId, CpuMask, MAX_CPUS};
 use kernfs::{StaticDir, Text};
 
@@ -60,8 +61,50 @@ fn add_cpu(top: &StaticDir, cpu: CpuId) {
     ] {
         add_set(&topology, name, set, cpu);
     }
+    add_caches(&dir, cpu);
     directory("bus/cpu/devices")
         .add_link(&format!("cpu{}", cpu.0), &format!("../../../devices/system/cpu/cpu{}", cpu.0));
+}
+
+/// The caches of a CPU, as far as it describes them.
+#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
+fn add_caches(cpu_dir: &StaticDir, cpu: CpuId) {
+    let mut top = None;
+    for index in 0..16 {
+        let Some(cache) = cache::of(cpu, index) else { return };
+        let dir = top.get_or_insert_with(|| {
+            let dir = cpu_dir.mkdir_mode("cache", 0o755);
+            add_uevent(&dir, String::new());
+            dir.mkdir_mode("power", 0o755);
+            dir
+        });
+        let dir = dir.mkdir_mode(&format!("index{index}"), 0o755);
+        add_uevent(&dir, String::new());
+        dir.mkdir_mode("power", 0o755);
+        let kind = match cache.kind {
+            Kind::Data => "Data",
+            Kind::Instruction => "Instruction",
+            Kind::Unified => "Unified",
+        };
+        add_constant(&dir, "type", kind);
+        for (name, value) in [
+            ("level", u32::from(cache.level)),
+            ("coherency_line_size", cache.line),
+            ("physical_line_partition", cache.partitions),
+            ("ways_of_associativity", cache.ways),
+            ("number_of_sets", cache.sets),
+            ("id", cache.id),
+        ] {
+            add_constant(&dir, name, format!("{value}"));
+        }
+        add_constant(&dir, "size", format!("{}K", cache.size() / 1024));
+        add_file(&dir, "shared_cpu_list", move |out| list(out, cache.shared));
+        add_file(&dir, "shared_cpu_map", move |out| {
+            write_mask(out, cache.shared, cpu::possible()).map_err(|_| Errno::ENOMEM)?;
+            out.push(b"\n");
+            Ok(())
+        });
+    }
 }
 
 /// Declares the files.

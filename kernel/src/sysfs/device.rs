@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use abi::fs::DevId;
 use abi::{Errno, Result};
 use drivers::mem;
+use drivers::rtc;
 use drivers::tty::devices as tty;
 use kernfs::StaticDir;
 
@@ -89,9 +90,31 @@ pub(super) fn init() {
             });
         }
     }
+    let latency = DevId::new(crate::dev::MISC_MAJOR, crate::dev::LATENCY);
+    add_device(&Device { class: "misc", name: "cpu_dma_latency", dev: latency, mode: None });
+    clock();
     for terminal in tty::terminals().unwrap_or_default() {
         add_device(&Device { class: "tty", name: &terminal.name(), dev: terminal.dev(), mode: None });
     }
+}
+
+/// The real-time clock.
+fn clock() {
+    let Some(name) = rtc::name() else { return };
+    let dir = add_device(&Device { class: "rtc", name: "rtc0", dev: DevId::new(rtc::MAJOR, 0), mode: None });
+    add_constant(&dir, "name", name);
+    // The wall clock was set from it at boot.
+    add_constant(&dir, "hctosys", "1");
+    add_constant(&dir, "max_user_freq", "64");
+    add_file(&dir, "since_epoch", |out| print(out, format_args!("{}\n", rtc::read()?)));
+    add_file(&dir, "date", |out| {
+        let date = rtc::Date::of(rtc::read()?);
+        print(out, format_args!("{:04}-{:02}-{:02}\n", date.year, date.month, date.day))
+    });
+    add_file(&dir, "time", |out| {
+        let date = rtc::Date::of(rtc::read()?);
+        print(out, format_args!("{:02}:{:02}:{:02}\n", date.hour, date.minute, date.second))
+    });
 }
 
 #[cfg(test)]

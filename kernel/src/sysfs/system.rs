@@ -29,6 +29,20 @@ const DIRECTORIES: [&str; 17] = [
 /// Buses, each with the directories every bus has.
 const BUSES: [&str; 5] = ["cpu", "node", "memory", "platform", "pci"];
 
+/// The counter that clocks follow. There is one to choose from; the name of another is passed over, as on Linux.
+fn clocksource() {
+    const LONGEST: usize = 31;
+    let name = arch::time::clocksource_name();
+    let dir = directory("devices/system/clocksource/clocksource0");
+    add_uevent(&dir, String::new());
+    super::add_file(&dir, "available_clocksource", move |out| super::print(out, format_args!("{name} \n")));
+    let show = move |out: &mut kernfs::Text| super::print(out, format_args!("{name}\n"));
+    super::add_writable(&dir, "current_clocksource", show, |data| {
+        let text = data.strip_suffix(b"\n").unwrap_or(data);
+        if text.is_empty() || text.len() > LONGEST { Err(abi::Errno::EINVAL) } else { Ok(()) }
+    });
+}
+
 /// Declares the files.
 #[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
 pub(super) fn init() {
@@ -40,6 +54,7 @@ pub(super) fn init() {
     }
     let platform = directory("devices/platform");
     add_uevent(&platform, String::new());
+    clocksource();
     let kernel = directory("kernel");
     add_constant(&kernel, "uevent_seqnum", "0");
     add_constant(&kernel, "fscaps", "1");

@@ -102,6 +102,16 @@ pub fn from_namespace(id: i32, ns: u64) -> u64 {
     ns.saturating_sub_signed(namespace_offset(id))
 }
 
+/// Nanoseconds on `CLOCK_BOOTTIME`, as the running process sees it.
+pub fn namespace_boottime_ns() -> u64 {
+    namespace_boottime_of(time::boottime_ns())
+}
+
+/// The time `ns` of the machine's boot clock, as the running process sees it.
+pub fn namespace_boottime_of(ns: u64) -> u64 {
+    ns.saturating_add_signed(namespace_offset(raw::CLOCK_BOOTTIME as i32))
+}
+
 fn system_ns(id: i32) -> u64 {
     let ns = match id as u32 {
         raw::CLOCK_MONOTONIC => time::monotonic_ns(),

@@ -33,10 +33,11 @@ fn sys_getrusage(who: i32, usage: UserPtr<Rusage>) -> Result<()> {
     let found = match who {
         0 => me.process.usage(),
         -1 => me.process.children_usage(),
-        1 => Usage {
-            max_rss: me.mm().map_or(0, |mm| mm.counters().hiwater_rss() as u64),
-            ..Usage::of(me.task())
-        },
+        1 => {
+            let mut own = Usage::of(me.task());
+            own.max_rss = me.mm().map_or(0, |mm| mm.counters().hiwater_rss() as u64);
+            own
+        }
         _ => return Err(Errno::EINVAL),
     };
     usage.write(&rusage_of(&found))

@@ -128,6 +128,25 @@ fn may_report() -> bool {
     WARNINGS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
 }
 
+/// Who a task is and, while it sleeps, where.
+#[cold]
+pub fn show(process: &Process, task: &Task) {
+    let parent = process.parent().map_or(0, |parent| parent.id());
+    log::error!(
+        "task:{} state:{} pid:{} tgid:{} ppid:{parent}",
+        task.comm(),
+        task.state().letter(),
+        number(task),
+        process.id()
+    );
+    log::error!("Call Trace:");
+    let mut addresses = [0; sched::asleep::DEPTH];
+    let count = task.while_asleep(|asleep| asleep.backtrace(&mut addresses)).unwrap_or(0);
+    for address in addresses.iter().take(count) {
+        log::error!(" {}", arch::symbols::At(*address));
+    }
+}
+
 #[cold]
 fn report(process: &Process, task: &Task, timeout: u64) {
     let fatal = PANIC.load(Ordering::Relaxed);
@@ -136,18 +155,7 @@ fn report(process: &Process, task: &Task, timeout: u64) {
         log::error!("INFO: task {comm}:{tid} blocked for more than {timeout} seconds.");
         log::error!("      Tainted: {:#x} {}", TAINTED.load(Ordering::Relaxed), crate::version::RELEASE);
         log::error!("\"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\" disables this message.");
-        let parent = process.parent().map_or(0, |parent| parent.id());
-        log::error!(
-            "task:{comm} state:{} pid:{tid} tgid:{} ppid:{parent}",
-            task.state().letter(),
-            process.id()
-        );
-        log::error!("Call Trace:");
-        let mut addresses = [0; sched::asleep::DEPTH];
-        let count = task.while_asleep(|asleep| asleep.backtrace(&mut addresses)).unwrap_or(0);
-        for address in addresses.iter().take(count) {
-            log::error!(" {}", arch::symbols::At(*address));
-        }
+        show(process, task);
     }
     if fatal {
         die(format_args!("hung_task: blocked tasks"), None);

@@ -282,7 +282,7 @@ fn special_mappings() {
     let s = space();
     let page = |name| {
         let frame = crate::alloc_page(crate::Gfp::KERNEL | crate::Gfp::ZERO).unwrap();
-        Arc::new(SpecialMapping { name, pages: vec![frame.into_raw()] })
+        Arc::new(SpecialMapping { name, pages: vec![frame.into_raw()], time_page: None })
     };
     let parts = [(page("[vvar]"), PROT_READ), (page("[vdso]"), PROT_READ | PROT_EXEC)];
     let at = s.install_specials(&parts, AT, &Limits::NONE).unwrap();

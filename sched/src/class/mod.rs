@@ -10,7 +10,7 @@
 pub(crate) mod deadline;
 pub(crate) mod fair;
 pub(crate) mod idle;
-pub(crate) mod realtime;
+pub mod realtime;
 pub(crate) mod stop;
 
 use core::ptr::NonNull;

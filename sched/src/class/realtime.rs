@@ -22,7 +22,9 @@ pub static PERIOD_NS: AtomicU64 = AtomicU64::new(1_000_000_000);
 /// `sched_rt_runtime_us`, in nanoseconds; -1: no limit.
 pub static RUNTIME_NS: AtomicI64 = AtomicI64::new(950_000_000);
 /// `sched_rr_timeslice_ms`, in nanoseconds.
-pub static RR_SLICE_NS: AtomicU64 = AtomicU64::new(100_000_000);
+pub static RR_SLICE_NS: AtomicU64 = AtomicU64::new(DEFAULT_RR_SLICE_NS);
+/// Its default.
+pub const DEFAULT_RR_SLICE_NS: u64 = 100_000_000;
 
 /// A task's place in the class.
 #[derive(Debug)]

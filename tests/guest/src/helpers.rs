@@ -16,6 +16,7 @@ pub fn dispatch(args: &[String]) {
                 output.push_str(&format!("{{{key}={value}}}"));
             }
         }
+        "boottime" => output = boottime(),
         "caps" => {
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
             let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -51,6 +52,14 @@ pub fn dispatch(args: &[String]) {
             status = i32::from(!leader || threads != 1);
         }
         "pkeys" => output = crate::pkeys::describe(),
+        #[cfg(target_arch = "x86_64")]
+        "segments" => {
+            let gs: u16;
+            // SAFETY: reads a register.
+            unsafe { std::arch::asm!("mov {0:x}, gs", out(reg) gs) };
+            let mut bytes = [0_u8; 64];
+            output = format!("{gs} {}", sys!(SYS_modify_ldt, 0, addr_mut(&mut bytes), 64).unwrap_or(9));
+        }
         "signals" => output = signals(),
         "sleep" => sleep_ms(60_000),
         "smash" => {
@@ -65,6 +74,15 @@ pub fn dispatch(args: &[String]) {
     }
     let _ = write(1, output.as_bytes());
     exit(status);
+}
+
+/// Seconds of the boot clock: by the vDSO, by a call, in `/proc/uptime`.
+fn boottime() -> String {
+    let (mut fast, mut slow): (timespec, timespec) = (zeroed(), zeroed());
+    let _ = c!(clock_gettime(CLOCK_BOOTTIME, &raw mut fast));
+    let _ = sys!(SYS_clock_gettime, CLOCK_BOOTTIME, addr_mut(&mut slow));
+    let text = slurp(c"/proc/uptime").unwrap_or_default();
+    format!("{} {} {}", fast.tv_sec, slow.tv_sec, text.split('.').next().unwrap_or_default())
 }
 
 /// A program that core dumps are piped to: standard input goes to the file that the first argument names, and what else there

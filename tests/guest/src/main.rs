@@ -15,9 +15,11 @@
     clippy::neg_cmp_op_on_partial_ord
 )]
 
+mod acct;
 mod aio;
 mod coredump;
 mod creds;
+mod devices;
 mod epollwait;
 mod fanotify;
 mod fanotify_permission;
@@ -38,6 +40,8 @@ mod ipc;
 mod keys;
 mod kpage;
 mod landlock;
+#[cfg(target_arch = "x86_64")]
+mod ldt;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
 mod lsm;
@@ -74,6 +78,7 @@ mod siginfo;
 mod signals;
 mod statmount;
 mod sys;
+mod sysctl_kernel;
 mod sysctl_vm;
 mod sysv;
 mod sysv_msg;
@@ -82,7 +87,9 @@ mod sysv_undo;
 mod sysv_wait;
 mod threads;
 mod time;
+mod timens;
 mod timers;
+mod trace_line;
 mod tty;
 mod uffd;
 mod unix;
@@ -95,6 +102,7 @@ mod uring_ops;
 mod uring_ring;
 mod uring_rsrc;
 mod uring_wait;
+mod usage;
 mod userfaultfd;
 mod userfaultfd_events;
 mod userfaultfd_protect;
@@ -137,6 +145,7 @@ const TABLES: &[&[harness::Test]] = &[
     pkeys::TESTS,
     namespaces::TESTS,
     time::TESTS,
+    timens::TESTS,
     timers::TESTS,
     remap::TESTS,
     sched::TESTS,
@@ -147,9 +156,12 @@ const TABLES: &[&[harness::Test]] = &[
     landlock::TESTS,
     lsm::TESTS,
     keys::TESTS,
+    trace_line::TESTS,
+    devices::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,
+    sysctl_kernel::TESTS,
     sysctl_vm::TESTS,
     numa::TESTS,
     mounts::TESTS,
@@ -164,6 +176,8 @@ const TABLES: &[&[harness::Test]] = &[
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,
+    #[cfg(target_arch = "x86_64")]
+    ldt::TESTS,
     #[cfg(target_arch = "x86_64")]
     ports::TESTS,
     sysv::TESTS,
@@ -182,6 +196,8 @@ const TABLES: &[&[harness::Test]] = &[
     uring_rsrc::TESTS,
     uring_net::TESTS,
     uring_hostile::TESTS,
+    acct::TESTS,
+    usage::TESTS,
     aio::TESTS,
     watchdog::TESTS,
 ];

@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
@@ -112,6 +112,8 @@ pub struct Mount {
     pub(crate) writers: AtomicI32,
     /// Set by `umount2(MNT_EXPIRE)`, cleared by use.
     pub(crate) expiry_mark: AtomicBool,
+    /// References that do not keep it from being unmounted.
+    pub(crate) passive: AtomicUsize,
     /// Flags that came from a more privileged namespace and cannot be cleared ([`flags::ATIME`]: nor set).
     pub(crate) locked_flags: AtomicU32,
     /// Came with a less privileged namespace as part of a whole; cannot be unmounted alone.
@@ -151,6 +153,7 @@ impl Mount {
             devname,
             writers: AtomicI32::new(0),
             expiry_mark: AtomicBool::new(false),
+            passive: AtomicUsize::new(0),
             locked_flags: AtomicU32::new(0),
             locked: AtomicBool::new(false),
             notify: Watched::default(),
@@ -284,6 +287,17 @@ impl Mount {
         if let Some(ns) = ns {
             ns.count(1);
         }
+    }
+
+    /// A reference of the caller's does not keep the mount from being unmounted; who has passive references hears of that
+    /// ([`super::umount::on_unmount`]).
+    pub fn add_passive(&self) {
+        self.passive.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Such a reference goes.
+    pub fn remove_passive(&self) {
+        self.passive.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether a second `umount2(MNT_EXPIRE)` would take it away.

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use abi::cap::Cap;
 use abi::{Errno, Result, raw};
+use sync::Once;
 
 use super::ops::{check_mnt, may_mount};
 use super::tree::{self, Going};
@@ -15,8 +16,15 @@ use crate::path::LookupContext;
 /// References of an attached mount that nobody uses: its parent's vector and the caller's.
 const IDLE_REFERENCES: usize = 2;
 
+static UNMOUNTED: Once<fn(&Arc<Mount>)> = Once::new();
+
+/// Registers who hears that a mount is gone from its place, of those that hold it passively. Once.
+pub fn on_unmount(hook: fn(&Arc<Mount>)) {
+    UNMOUNTED.call_once(|| hook);
+}
+
 fn is_busy(mount: &Arc<Mount>) -> bool {
-    Arc::strong_count(mount) > IDLE_REFERENCES
+    Arc::strong_count(mount) > IDLE_REFERENCES + mount.passive.load(Ordering::Relaxed)
 }
 
 /// Lets go the references of readers that are just leaving and of old vectors, which are not users. Not under
@@ -97,6 +105,11 @@ fn do_umount(ctx: &LookupContext<'_>, mount: &Arc<Mount>, umount_flags: u32) -> 
         tree::umount_tree(mount, Going::Mirrored)
     };
     tree::finish(gone);
+    if mount.passive.load(Ordering::Relaxed) != 0
+        && let Some(hook) = UNMOUNTED.get()
+    {
+        hook(mount);
+    }
     Ok(())
 }
 

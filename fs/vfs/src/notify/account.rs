@@ -1,6 +1,6 @@
 //! How many instances and watches each user has.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
@@ -24,9 +24,16 @@ impl Account {
     /// # Errors
     /// `over`: that is too many; `ENOMEM`.
     pub fn charge(&self, uid: u32, over: Errno) -> Result<()> {
-        let limit = self.limit.load(Ordering::Relaxed);
+        self.charge_up_to(self.limit.load(Ordering::Relaxed).into(), uid, over)
+    }
+
+    /// As [`Self::charge`], with a limit that is kept elsewhere.
+    ///
+    /// # Errors
+    /// `over`: that is too many; `ENOMEM`.
+    pub fn charge_up_to(&self, limit: u64, uid: u32, over: Errno) -> Result<()> {
         let mut used = self.used.lock();
-        if used.get(&uid).copied().unwrap_or(0) >= limit {
+        if u64::from(used.get(&uid).copied().unwrap_or(0)) >= limit {
             return Err(over);
         }
         *used.try_get_or_insert_with(uid, || 0)? += 1;
@@ -54,6 +61,13 @@ pub static FANOTIFY_GROUPS: Account = Account::new(128);
 /// `/proc/sys/fs/fanotify/max_user_marks`.
 pub static FANOTIFY_MARKS: Account = Account::new(MIN_WATCHES);
 
+/// Watches of epolls.
+pub static EPOLL_WATCHES: Account = Account::new(u32::MAX);
+/// `/proc/sys/fs/epoll/max_user_watches`.
+pub static EPOLL_LIMIT: AtomicU64 = AtomicU64::new(0);
+/// Memory that one is taken to cost: what Linux takes, so that the default is the same.
+const EPOLL_COST: usize = 200;
+
 /// Watches that a user of a small machine may have, and of a large one.
 const MIN_WATCHES: u32 = 8192;
 const MAX_WATCHES: u32 = 1 << 20;
@@ -64,6 +78,8 @@ const WATCH_COST: usize = 1280;
 pub fn init(pages: usize) {
     let watches = (pages / 100).saturating_mul(arch::addr::PAGE_SIZE) / WATCH_COST;
     let watches = u32::try_from(watches).unwrap_or(MAX_WATCHES).clamp(MIN_WATCHES, MAX_WATCHES);
+    let epoll = (pages / 25).saturating_mul(arch::addr::PAGE_SIZE) / EPOLL_COST;
+    EPOLL_LIMIT.store(epoll as u64, Ordering::Relaxed);
     INOTIFY_WATCHES.limit.store(watches, Ordering::Relaxed);
     FANOTIFY_MARKS.limit.store(watches, Ordering::Relaxed);
 }

@@ -19,6 +19,7 @@
 //! | [`net`] | `net/` |
 //! | [`settings`] | what can be written: `comm`, `oom_score_adj`, id maps, … |
 //! | [`threads`] | `task/` |
+//! | [`timens`] | `timens_offsets` |
 //!
 //! # Who may look
 //!
@@ -59,6 +60,7 @@ mod settings;
 mod stat;
 mod status;
 mod threads;
+mod timens;
 
 use access::Mode;
 pub use ns::open_namespace;
@@ -281,6 +283,7 @@ const FILES: &[FileSpec] = &[
     row("gid_map", 0o644, Kind::Writable(settings::gid_map, settings::gid_map_store)),
     row("projid_map", 0o644, Kind::Writable(settings::projid_map, settings::projid_map_store)),
     row("setgroups", 0o644, Kind::Writable(settings::setgroups, settings::setgroups_store)),
+    row("timens_offsets", 0o644, Kind::Writable(timens::show, timens::store)).only(Scope::Process),
     row("timerslack_ns", 0o666, Kind::Writable(settings::timerslack, settings::timerslack_store))
         .only(Scope::Process),
 ];

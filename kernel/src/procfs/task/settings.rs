@@ -12,8 +12,8 @@ use abi::{Errno, Result};
 use kernfs::Text;
 use vfs::cred::{Credentials, IdExtent, IdMap, UserNamespace};
 
-use super::View;
 use super::stat::comm_of;
+use super::{Scope, View};
 use crate::process::{Resource, Thread, current};
 use crate::procfs::sysctl::parse;
 use mm::fallible::{TryVec, try_to_vec};
@@ -121,15 +121,22 @@ pub(super) fn cgroup(view: &View<'_>, out: &mut Text) -> Result<()> {
     line(out, "0::/")
 }
 
-/// `io`: bytes are not counted per process yet.
+/// `io`: proc_pid_io(5).
 pub(super) fn io(view: &View<'_>, out: &mut Text) -> Result<()> {
-    let usage = view.process()?.usage();
-    io_result(write!(
-        out,
-        "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: {}\nwrite_bytes: {}\ncancelled_write_bytes: 0\n",
-        usage.inblock * 512,
-        usage.oublock * 512
-    ))
+    let io = match view.subject.scope {
+        Scope::Process => view.process()?.usage().io,
+        Scope::Thread => view.with_thread(|_, thread| thread.io.get())?,
+    };
+    let rows = [
+        ("rchar", io.rchar),
+        ("wchar", io.wchar),
+        ("syscr", io.syscr),
+        ("syscw", io.syscw),
+        ("read_bytes", io.read_bytes),
+        ("write_bytes", io.write_bytes),
+        ("cancelled_write_bytes", io.cancelled_write_bytes),
+    ];
+    rows.iter().try_for_each(|(name, value)| io_result(writeln!(out, "{name}: {value}")))
 }
 
 /// `oom_score`.

@@ -157,6 +157,7 @@ pub(super) fn stat(view: &View<'_>, out: &mut Text) -> Result<()> {
     ))?;
     let (priority, nice) = task.as_ref().map_or((20, 0), |task| (task.proc_priority(), task.nice()));
     let start = thread.map_or(process.start_ns, |thread| thread.start_ns);
+    let start = crate::time::clock::namespace_boottime_of(start);
     let (vsize, rss) = mm
         .as_ref()
         .map_or((0, 0), |mm| (mm.counters().total_vm() as u64 * PAGE_SIZE as u64, mm.counters().rss()));

@@ -119,10 +119,15 @@ fn idle_loop() -> ! {
                     break;
                 }
                 rcu::idle_enter(cpu);
-                arch::cpu::wait_for_interrupt_irqs_off();
+                if crate::idle_polls() {
+                    arch::cpu::relax();
+                } else {
+                    arch::cpu::wait_for_interrupt_irqs_off();
+                }
                 rcu::idle_exit(cpu);
-                // Interrupts that are pending run here.
+                // Interrupts that are pending run here. They may not come before the instruction behind the enabling one.
                 irq::local_enable();
+                arch::cpu::relax();
                 irq::local_disable();
             }
             CPU_TIMES[cpu.index()].idle_ends(crate::time::raw_ns());

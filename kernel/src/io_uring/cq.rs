@@ -52,9 +52,9 @@ impl Batch {
     }
 
     /// Adds one; a full batch is posted.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, ring: &Ring, cqe: Cqe) {
-        if self.count == BATCH {
+        if self.count >= BATCH {
             self.flush(ring);
         }
         if let Some(slot) = self.cqes.get_mut(self.count) {
@@ -110,6 +110,22 @@ impl Ring {
         cq.tail = cq.tail.wrapping_add(1);
     }
 
+    /// Writes completions into slots that are free: at most to the end of the ring and on from its start.
+    fn write_all(&self, cq: &mut Completions, cqes: &[Cqe]) {
+        if self.layout.has_big_cqes() {
+            for cqe in cqes {
+                self.write(cq, cqe);
+            }
+            return;
+        }
+        let (first, second) = cqes.split_at_checked(self.layout.cqes_to_end(cq.tail)).unwrap_or((cqes, &[]));
+        self.rings.write_all(self.layout.cqe(cq.tail), first);
+        if !second.is_empty() {
+            self.rings.write_all(self.layout.cqe(0), second);
+        }
+        cq.tail = cq.tail.wrapping_add(cqes.len() as u32);
+    }
+
     #[inline]
     fn post_locked(&self, cq: &mut Completions, cqe: &Cqe, full: IfFull) -> bool {
         // What waits for room goes first.
@@ -138,9 +154,7 @@ impl Ring {
             let used = cq.tail.wrapping_sub(self.rings.load(CQ_HEAD));
             let room = if cq.overflow.is_empty() { self.layout.cq_entries.saturating_sub(used) } else { 0 };
             let (now, rest) = cqes.split_at_checked(room as usize).unwrap_or((cqes, &[]));
-            for cqe in now {
-                self.write(&mut cq, cqe);
-            }
+            self.write_all(&mut cq, now);
             for cqe in rest {
                 self.post_locked(&mut cq, cqe, IfFull::Keep);
             }
@@ -173,10 +187,15 @@ impl Ring {
     }
 
     /// Moves what is kept into the ring, as far as there is room.
+    #[inline]
     pub fn flush_overflow(&self) {
-        if self.rings.load(SQ_FLAGS) & raw::IORING_SQ_CQ_OVERFLOW == 0 {
-            return;
+        if self.rings.load(SQ_FLAGS) & raw::IORING_SQ_CQ_OVERFLOW != 0 {
+            self.move_overflow();
         }
+    }
+
+    #[cold]
+    fn move_overflow(&self) {
         let mut cq = self.cq.lock();
         while let Some(cqe) = cq.overflow.front().copied() {
             if !self.put(&mut cq, &cqe) {
@@ -208,7 +227,14 @@ impl Ring {
     }
 
     /// Signals the registered eventfd, if the user wants it now.
+    #[inline]
     pub fn signal_eventfd(&self) {
+        if !self.eventfd.is_none() {
+            self.signal_registered();
+        }
+    }
+
+    fn signal_registered(&self) {
         let guard = sched::rcu::read_lock();
         let Some(registered) = self.eventfd.load(&guard) else { return };
         if self.rings.load(CQ_FLAGS) & raw::IORING_CQ_EVENTFD_DISABLED != 0 {

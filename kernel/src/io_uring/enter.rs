@@ -89,6 +89,12 @@ fn ring_clock(ring: &Ring) -> Clock {
     }
 }
 
+/// Whether there is work for the running thread, or work of the ring that it might run.
+#[inline]
+fn has_work(ring: &Ring, ctx: &TaskCtx) -> bool {
+    !ctx.work.is_empty() || ring.defers_work() && !ring.work.is_empty()
+}
+
 /// Runs the work that is the running thread's: its own, and the ring's if it may.
 fn run_work(ring: &Ring, ctx: &Arc<TaskCtx>) {
     if !ctx.work.is_empty() {
@@ -105,8 +111,10 @@ fn run_work(ring: &Ring, ctx: &Arc<TaskCtx>) {
 /// Waits until `min` completions are there.
 fn wait(ring: &Arc<Ring>, ctx: &Arc<TaskCtx>, min: u32, how: &Waiting) -> Result<()> {
     ring.flush_overflow();
-    run_work(ring, ctx);
-    ring.flush_overflow();
+    if has_work(ring, ctx) {
+        run_work(ring, ctx);
+        ring.flush_overflow();
+    }
     let min = min.min(ring.layout.cq_entries);
     if ring.ready() >= min {
         return Ok(());
@@ -137,7 +145,7 @@ fn wait_loop(
             (a, b) => a.or(b),
         };
         let deadline = until.map(|ns| Deadline::at(clock, ns));
-        let work = || !ctx.work.is_empty() || ring.defers_work() && !ring.work.is_empty();
+        let work = || has_work(ring, ctx);
         let woken = ring
             .cq_wait
             .wait(Wait::INTERRUPTIBLE.until(deadline), || (ring.ready() >= min || work()).then_some(()));
@@ -212,7 +220,7 @@ fn sys_io_uring_enter(
         ring.check_submitter(&ctx)?;
         submitted = {
             let mut state = ring.submit.lock();
-            submit::submit(&ring, &mut state, &ctx, to_submit)?
+            submit::submit(ring, &mut state, &ctx, to_submit)?
         };
         if submitted != to_submit {
             // What was not taken is the news; waiting is for later.
@@ -223,7 +231,7 @@ fn sys_io_uring_enter(
         if ring.defers_work() {
             ring.check_submitter(&ctx).map_err(|_| Errno::EEXIST)?;
         }
-        let waited = waiting(flags, arg, size).and_then(|how| wait(&ring, &ctx, min_complete, &how));
+        let waited = waiting(flags, arg, size).and_then(|how| wait(ring, &ctx, min_complete, &how));
         if let Err(errno) = waited
             && submitted == 0
         {

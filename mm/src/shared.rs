@@ -198,9 +198,14 @@ impl SharedRing {
     pub fn write_all<T: IntoBytes + Immutable>(&self, offset: usize, values: &[T]) {
         const { assert!(size_of::<T>().is_multiple_of(8)) };
         let Some(words) = self.words(offset, size_of_val(values)) else { return };
-        let (from, _) = values.as_bytes().as_chunks::<8>();
-        for (word, bytes) in words.iter().zip(from) {
-            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        let mut to = words.as_ptr();
+        for value in values {
+            let from: *const u64 = value.as_bytes().as_ptr().cast();
+            for index in 0..size_of::<T>() / 8 {
+                // SAFETY: there are as many words as all values have, and all their bytes are initialised.
+                unsafe { (*to.add(index)).store(from.add(index).read_unaligned(), Ordering::Relaxed) };
+            }
+            to = to.wrapping_add(size_of::<T>() / 8);
         }
     }
 

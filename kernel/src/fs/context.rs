@@ -101,7 +101,7 @@ pub fn file_raw(fd: Fd) -> Result<Arc<File>> {
 }
 
 /// Looks into the caller's descriptor table, without a reference of its own. `f` runs with preemption off.
-#[inline]
+#[inline(always)]
 fn with_files<R>(f: impl FnOnce(&FdTable) -> R) -> Result<R> {
     let guard = sched::rcu::read_lock();
     current().files.load(&guard).map(f).ok_or(Errno::EBADF)

@@ -132,7 +132,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Keeps a request that is as good as new.
-    #[inline]
+    #[inline(always)]
     pub(super) fn keep(&mut self, req: Arc<Request>) {
         if self.ring.is_dying() {
             return;

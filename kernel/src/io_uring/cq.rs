@@ -110,20 +110,16 @@ impl Ring {
         cq.tail = cq.tail.wrapping_add(1);
     }
 
-    /// Writes completions into slots that are free: at most to the end of the ring and on from its start.
-    fn write_all(&self, cq: &mut Completions, cqes: &[Cqe]) {
-        if self.layout.has_big_cqes() {
-            for cqe in cqes {
-                self.write(cq, cqe);
-            }
-            return;
+    /// Writes completions for which there is no room in one piece, or at all.
+    #[cold]
+    fn post_pieces(&self, cq: &mut Completions, cqes: &[Cqe], room: usize) {
+        let (now, rest) = cqes.split_at_checked(room).unwrap_or((cqes, &[]));
+        for cqe in now {
+            self.write(cq, cqe);
         }
-        let (first, second) = cqes.split_at_checked(self.layout.cqes_to_end(cq.tail)).unwrap_or((cqes, &[]));
-        self.rings.write_all(self.layout.cqe(cq.tail), first);
-        if !second.is_empty() {
-            self.rings.write_all(self.layout.cqe(0), second);
+        for cqe in rest {
+            self.post_locked(cq, cqe, IfFull::Keep);
         }
-        cq.tail = cq.tail.wrapping_add(cqes.len() as u32);
     }
 
     #[inline]
@@ -153,10 +149,12 @@ impl Ring {
             // As many as there is room for go in without another look; the head is read once.
             let used = cq.tail.wrapping_sub(self.rings.load(CQ_HEAD));
             let room = if cq.overflow.is_empty() { self.layout.cq_entries.saturating_sub(used) } else { 0 };
-            let (now, rest) = cqes.split_at_checked(room as usize).unwrap_or((cqes, &[]));
-            self.write_all(&mut cq, now);
-            for cqe in rest {
-                self.post_locked(&mut cq, cqe, IfFull::Keep);
+            let room = room as usize;
+            if cqes.len() <= room.min(self.layout.cqes_to_end(cq.tail)) && !self.layout.has_big_cqes() {
+                self.rings.write_all(self.layout.cqe(cq.tail), cqes);
+                cq.tail = cq.tail.wrapping_add(cqes.len() as u32);
+            } else {
+                self.post_pieces(&mut cq, cqes, room);
             }
             self.rings.store(CQ_TAIL, cq.tail);
         }
@@ -177,6 +175,7 @@ impl Ring {
         posted
     }
 
+    #[inline]
     fn posted(&self) {
         self.cq_wait.wake_all();
         self.poll_wait.wake_all_poll(PollEvents::IN | PollEvents::RDNORM);
@@ -212,6 +211,7 @@ impl Ring {
     }
 
     /// Completions that the user has not consumed.
+    #[inline]
     pub fn ready(&self) -> u32 {
         self.rings.load(CQ_TAIL).wrapping_sub(self.rings.load(CQ_HEAD))
     }

@@ -36,12 +36,13 @@ const KNOWN: u32 = raw::IORING_ENTER_GETEVENTS
 ///
 /// # Errors
 /// `EBADF`, `EINVAL`.
+#[inline(always)]
 pub fn ring_file(fd: u32, registered: bool) -> Result<Arc<File>> {
-    if registered {
-        let ctx = TaskCtx::existing(&current()).ok_or(Errno::EINVAL)?;
-        return ctx.ring_fd(fd);
-    }
-    context::file(Fd(fd))
+    if registered { registered_file(fd) } else { context::file(Fd(fd)) }
+}
+
+fn registered_file(index: u32) -> Result<Arc<File>> {
+    TaskCtx::existing(&current()).ok_or(Errno::EINVAL)?.ring_fd(index)
 }
 
 /// How to wait for completions.
@@ -108,15 +109,23 @@ fn run_work(ring: &Ring, ctx: &Arc<TaskCtx>) {
     }
 }
 
-/// Waits until `min` completions are there.
-fn wait(ring: &Arc<Ring>, ctx: &Arc<TaskCtx>, min: u32, how: &Waiting) -> Result<()> {
+/// Does what is due, and looks whether `min` completions are there.
+#[inline]
+fn look(ring: &Ring, ctx: &Arc<TaskCtx>, min: u32) -> bool {
     ring.flush_overflow();
     if has_work(ring, ctx) {
         run_work(ring, ctx);
         ring.flush_overflow();
     }
-    let min = min.min(ring.layout.cq_entries);
-    if ring.ready() >= min {
+    ring.ready() >= min
+}
+
+/// Waits until `min` completions are there, as the arguments of the call say.
+#[inline(never)]
+fn wait(ring: &Arc<Ring>, ctx: &Arc<TaskCtx>, min: u32, call: (u32, usize, usize)) -> Result<()> {
+    let (flags, arg, size) = call;
+    let how = &waiting(flags, arg, size)?;
+    if look(ring, ctx, min) {
         return Ok(());
     }
     let clock = ring_clock(ring);
@@ -231,8 +240,10 @@ fn sys_io_uring_enter(
         if ring.defers_work() {
             ring.check_submitter(&ctx).map_err(|_| Errno::EEXIST)?;
         }
-        let waited = waiting(flags, arg, size).and_then(|how| wait(ring, &ctx, min_complete, &how));
-        if let Err(errno) = waited
+        let min = min_complete.min(ring.layout.cq_entries);
+        // Without an extended argument there is nothing in it to be refused.
+        if (flags & raw::IORING_ENTER_EXT_ARG != 0 || !look(ring, &ctx, min))
+            && let Err(errno) = wait(ring, &ctx, min, (flags, arg, size))
             && submitted == 0
         {
             return Err(errno);

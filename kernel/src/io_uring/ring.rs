@@ -221,10 +221,12 @@ impl Ring {
     ///
     /// # Errors
     /// `EEXIST`: another thread is the only one that may.
+    #[inline]
     pub fn check_submitter(&self, ctx: &Arc<TaskCtx>) -> Result<()> {
-        if !self.has(raw::IORING_SETUP_SINGLE_ISSUER) {
-            return Ok(());
-        }
+        if self.has(raw::IORING_SETUP_SINGLE_ISSUER) { self.check_only(ctx) } else { Ok(()) }
+    }
+
+    fn check_only(&self, ctx: &Arc<TaskCtx>) -> Result<()> {
         match &*self.submitter.lock() {
             Some(only) if !Arc::ptr_eq(only, ctx) => Err(Errno::EEXIST),
             _ => Ok(()),

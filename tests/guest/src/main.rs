@@ -80,6 +80,7 @@ mod timers;
 mod tty;
 mod unix;
 mod unix_control;
+mod unix_oob;
 mod unix_options;
 mod uring;
 mod uring_hostile;
@@ -144,6 +145,7 @@ const TABLES: &[&[harness::Test]] = &[
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,
+    unix_oob::TESTS,
     unix_options::TESTS,
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]

@@ -7,6 +7,7 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use mm::IovIter;
 use vfs::fasync::FasyncList;
+use vfs::file::File;
 use vfs::path::LookupContext;
 use vfs::poll::PollTable;
 
@@ -150,6 +151,9 @@ pub trait SocketOps: Any + Send + Sync {
     fn fasync(&self) -> Option<&FasyncList> {
         None
     }
+
+    /// The open file that stands for it. Weakly: the file holds the socket.
+    fn set_file(&self, file: &Arc<File>) {}
 
     /// The number of its inode, for listings.
     fn set_ino(&self, ino: u64) {}

@@ -119,6 +119,11 @@ impl Options {
         }
     }
 
+    /// Whether urgent data is received with the rest. `SO_OOBINLINE`.
+    pub fn oob_inline(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & 1 << net::SO_OOBINLINE != 0
+    }
+
     /// The option that asks for times of reception.
     pub fn stamps(&self) -> Option<u32> {
         Some(self.stamps.load(Ordering::Relaxed)).filter(|option| *option != 0)

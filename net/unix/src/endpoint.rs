@@ -17,6 +17,7 @@ use socket::{
     BUFFER_DEFAULT, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr,
     SocketOps,
 };
+use sync::Once;
 use vfs::fasync::{Band, FasyncList};
 use vfs::file::File;
 use vfs::inode::Inode;
@@ -84,6 +85,8 @@ pub struct Endpoint {
     pub(crate) pass_process: AtomicBool,
     pub(crate) flight: gc::Slot,
     ino: AtomicU64,
+    /// The open file, whose owner hears of urgent data.
+    pub(crate) file: Once<Weak<File>>,
 }
 
 impl Endpoint {
@@ -117,6 +120,7 @@ impl Endpoint {
             pass_process: AtomicBool::new(false),
             flight: gc::Slot::new(),
             ino: AtomicU64::new(0),
+            file: Once::new(),
         })?)
     }
 
@@ -348,6 +352,9 @@ impl Endpoint {
     }
 }
 
+/// Whether the stream is at the mark of urgent data (`asm-generic/sockios.h`).
+const SIOCATMARK: u32 = 0x8905;
+
 /// Whether a listener took a connection.
 enum Queued {
     Yes,
@@ -567,8 +574,14 @@ impl SocketOps for Endpoint {
         if read_shut && self.write_shut.load(Ordering::Acquire) {
             events |= PollEvents::HUP;
         }
-        if !self.queue.lock().is_empty() {
-            events |= PollEvents::IN | PollEvents::RDNORM;
+        {
+            let queue = self.queue.lock();
+            if !queue.is_empty() {
+                events |= PollEvents::IN | PollEvents::RDNORM;
+            }
+            if queue.has_urgent() {
+                events |= PollEvents::PRI;
+            }
         }
         match (&peer, self.kind) {
             (Ok(None), Kind::Stream | Kind::Seqpacket) => {
@@ -593,13 +606,14 @@ impl SocketOps for Endpoint {
             request::FIONREAD if self.is_listening() => return Err(Errno::EINVAL),
             request::FIONREAD => {
                 let queue = self.queue.lock();
-                if self.kind == Kind::Stream {
+                if self.kind != Kind::Dgram {
                     queue.bytes()
                 } else {
                     queue.front().map_or(0, |m| m.rest().len())
                 }
             }
             request::TIOCOUTQ => self.account.bytes(),
+            SIOCATMARK => self.at_mark()?.into(),
             _ => return Err(Errno::ENOTTY),
         };
         UserPtr::<i32>::new(arg).write(&(bytes as i32))?;
@@ -627,6 +641,10 @@ impl SocketOps for Endpoint {
         Some(self.kind)
     }
 
+    fn set_file(&self, file: &Arc<File>) {
+        let _ = self.file.set(Arc::downgrade(file));
+    }
+
     fn set_ino(&self, ino: u64) {
         self.ino.store(ino, Ordering::Relaxed);
         address::list(&self.me);
@@ -645,7 +663,11 @@ impl SocketOps for Endpoint {
             State::Connected(peer) => {
                 if let Some(peer) = peer.upgrade() {
                     if self.kind != Kind::Dgram {
-                        if !unread.is_empty() {
+                        // What is left of an urgent byte that was received is nothing unread.
+                        let lost = |message: &Message| {
+                            self.kind != Kind::Stream || !message.rest().is_empty()
+                        };
+                        if unread.iter().any(lost) {
                             peer.reset.store(true, Ordering::Release);
                         }
                         peer.read_shut.store(true, Ordering::Release);

@@ -11,6 +11,7 @@ use vfs::file::File;
 use vfs::path::LookupContext;
 use vfs::poll::PollTable;
 
+use crate::filter::FilterSlot;
 use crate::host::Identity;
 use crate::message::{MessageFlags, Received, SendMessage, SocketAddr};
 use crate::options::Options;
@@ -130,6 +131,11 @@ pub trait SocketOps: Any + Send + Sync {
     /// families that carry none: all but `AF_NETLINK`.
     fn kernel_message(&self, data: &[u8]) -> Result<()> {
         Err(Errno::EINVAL)
+    }
+
+    /// Where its filter is, if the family has filters.
+    fn filter(&self) -> Option<&FilterSlot> {
+        None
     }
 
     /// Whether the socket listens (`SO_ACCEPTCONN`).

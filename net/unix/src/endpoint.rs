@@ -14,7 +14,7 @@ use sched::WaitError;
 use sched::mutex::Mutex;
 use sched::wait::{Wait, WaitQueue};
 use socket::{
-    BUFFER_DEFAULT, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr,
+    BUFFER_DEFAULT, FilterSlot, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr,
     SocketOps,
 };
 use sync::Once;
@@ -83,6 +83,9 @@ pub struct Endpoint {
     pub(crate) reset: AtomicBool,
     /// `SO_PASSPIDFD`.
     pub(crate) pass_process: AtomicBool,
+    /// Messages to it have the time of their sending.
+    pub(crate) stamps: AtomicBool,
+    pub(crate) filter: FilterSlot,
     pub(crate) flight: gc::Slot,
     ino: AtomicU64,
     /// The open file, whose owner hears of urgent data.
@@ -118,6 +121,8 @@ impl Endpoint {
             closed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             pass_process: AtomicBool::new(false),
+            stamps: AtomicBool::new(false),
+            filter: FilterSlot::new(),
             flight: gc::Slot::new(),
             ino: AtomicU64::new(0),
             file: Once::new(),
@@ -627,6 +632,11 @@ impl SocketOps for Endpoint {
     fn options_changed(&self, options: &Options) {
         self.account.set_limit(options.send_buffer.load(Ordering::Relaxed));
         self.pass_process.store(options.pass_process.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.stamps.store(options.stamps.wanted().is_some(), Ordering::Relaxed);
+    }
+
+    fn filter(&self) -> Option<&FilterSlot> {
+        Some(&self.filter)
     }
 
     fn is_listening(&self) -> bool {

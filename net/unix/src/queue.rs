@@ -26,6 +26,8 @@ pub struct Message {
     pub process: Option<ProcessRef>,
     /// The sender's name, for datagrams.
     pub from: Name,
+    /// When it was sent, in nanoseconds of real time, if the receiver wanted that; 0.
+    pub stamp_ns: u64,
     /// Held against the sender until this is dropped; `None` for a copy.
     pub charge: Option<Charge>,
 }
@@ -150,6 +152,7 @@ mod tests {
             sender: Credentials::default(),
             process: None,
             from: Name::Unnamed,
+            stamp_ns: 0,
             charge: None,
         }
     }

@@ -83,6 +83,7 @@ impl Endpoint {
                 sender,
                 process: process.clone().or_else(|| peer.wanted_process()),
                 from: Name::Unnamed,
+                stamp_ns: 0,
                 charge: Some(self.account.charge(count)),
                 data,
             });
@@ -193,15 +194,21 @@ impl Endpoint {
         self.wait_for_room(&peer, message.nonblock, options)?;
         let Sent { files, ids: sender, process } = self.split_control(message.control)?;
         let wanted = iter.count();
-        let data = copy_in(iter, limit)?;
+        let mut data = copy_in(iter, limit)?;
         let count = data.len();
         if count < wanted {
             return Err(Errno::EFAULT);
         }
+        // What the receiver's filter does not let through is lost, and the sender does not hear of it.
+        match peer.filter.keep(&data) {
+            Some(keep) => data.truncate(keep),
+            None => return Ok(count),
+        }
         let from = self.inner.lock().name.clone();
         let process = process.or_else(|| peer.wanted_process());
         let charge = Some(self.account.charge(count));
-        let mut waiting = Some(Message { data, read: 0, files, sender, process, from, charge });
+        let stamp_ns = if peer.stamps.load(Ordering::Relaxed) { sched::time::realtime_ns() } else { 0 };
+        let mut waiting = Some(Message { data, read: 0, files, sender, process, from, stamp_ns, charge });
         let refused = if self.kind == Kind::Dgram { Errno::ECONNREFUSED } else { Errno::EPIPE };
         let mut offer = || -> Option<Result<()>> {
             if peer.closed.load(Ordering::Acquire) {
@@ -448,7 +455,7 @@ impl Endpoint {
         if iter.copy_to_iter(datagram.rest().get(..wanted).unwrap_or_default()) < wanted {
             return Err(Errno::EFAULT);
         }
-        let Datagram { files, ids, process, from, .. } = datagram;
+        let Datagram { files, ids, process, from, stamp_ns, .. } = datagram;
         let mut received = Received { len: wanted, ..none() };
         if from != Name::Unnamed {
             received.from = Some(from.to_addr()?);
@@ -459,8 +466,13 @@ impl Endpoint {
         if flags.contains(MessageFlags::TRUNC) {
             received.len = size;
         }
-        if let Some(option) = options.stamps() {
-            received.control.push(Control::Time(option, sched::time::realtime_ns()));
+        if let Some(option) = options.stamps.wanted() {
+            // It was sent before anybody asked.
+            let stamp_ns = if stamp_ns == 0 { sched::time::realtime_ns() } else { stamp_ns };
+            received.control.push(Control::Time(option, stamp_ns));
+            if let Some(option) = options.stamps.stamping_wanted() {
+                received.control.push(Control::Time(option, stamp_ns));
+            }
         }
         if !files.is_empty() {
             received.control.push(Control::Rights(files));
@@ -471,8 +483,9 @@ impl Endpoint {
 
     /// Takes the oldest message.
     fn take_datagram(&self) -> Option<Datagram> {
-        let Message { data, files, sender: ids, process, from, charge, .. } = self.queue.lock().pop()?;
-        Some(Datagram { data, skip: 0, files: files.take(), ids, process, from, _charge: charge })
+        let Message { data, files, sender: ids, process, from, stamp_ns, charge, .. } =
+            self.queue.lock().pop()?;
+        Some(Datagram { data, skip: 0, files: files.take(), ids, process, from, stamp_ns, _charge: charge })
     }
 
     /// A copy of the message that the peek offset is in. The reader's mutex is held.
@@ -495,6 +508,7 @@ impl Endpoint {
                     ids: message.sender,
                     process: message.process.clone(),
                     from: message.from.clone(),
+                    stamp_ns: message.stamp_ns,
                     _charge: None,
                 })
             };
@@ -516,6 +530,8 @@ struct Datagram {
     ids: Credentials,
     process: Option<ProcessRef>,
     from: Name,
+    /// When it was sent, or 0.
+    stamp_ns: u64,
     /// Given back once the data are with the user.
     _charge: Option<Charge>,
 }

@@ -22,8 +22,11 @@ pub(crate) enum Entry {
     /// Returns to user mode with the frame at the top of its stack.
     User,
     /// Calls a function that fills in that frame, then returns to user mode with it.
-    Program(Box<dyn FnOnce(&mut TrapFrame) + Send>),
+    Program(Box<StartProgram>),
 }
+
+/// Loads a program into a frame; where there is none, what the task does instead of going to user mode. See [`Task::new_program`].
+pub type StartProgram = dyn FnOnce(&mut TrapFrame) -> Option<fn() -> !> + Send;
 
 /// What a new user task is made of.
 pub struct NewTask<'a, T> {
@@ -68,14 +71,15 @@ impl Task {
         Ok(task)
     }
 
-    /// The first user task: `start` runs in the kernel and loads a program into the frame; then the task
-    /// returns to user mode. The task does not run before [`wake_up_new`].
+    /// A user task that the kernel begins: `start` runs in the kernel and loads a program into the frame; then the task
+    /// returns to user mode. If there is no program, `start` returns what the task does instead: `start` itself must come
+    /// back, for its box to be freed. The task does not run before [`wake_up_new`].
     ///
     /// # Errors
     /// `ENOMEM`.
     pub fn new_program<T: Send + Sync + 'static>(
         new: NewTask<'_, T>,
-        start: Box<dyn FnOnce(&mut TrapFrame) + Send>,
+        start: Box<StartProgram>,
     ) -> Result<Arc<Self>> {
         let stack = Stack::new().ok_or(Errno::ENOMEM)?;
         let task = try_arc(Self::build(new.comm, TaskFlags::empty(), Sched::default(), State::NEW))?;

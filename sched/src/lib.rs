@@ -62,7 +62,7 @@ use alloc::sync::Arc;
 
 pub use class::deadline::DlParams;
 pub use class::{Class, Policy};
-pub use fork::{NewTask, wake_up_new};
+pub use fork::{NewTask, StartProgram, wake_up_new};
 pub use group::{GroupRef, TaskGroup};
 pub use hrtimer::Deadline;
 pub use mm::{AddressSpaceSwitch, Mm};

@@ -64,6 +64,11 @@ impl TrapFrame {
         self.result as isize
     }
 
+    /// Frame pointer: there is none to walk.
+    pub fn fp(&self) -> usize {
+        0
+    }
+
     /// Program counter.
     #[inline]
     pub fn ip(&self) -> usize {

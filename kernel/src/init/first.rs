@@ -24,7 +24,10 @@ pub(super) fn spawn(root: Arc<Mount>, info: &'static BootInfo) -> Result<()> {
     let init = process::boot::spawn_init(
         fs.clone(),
         nsproxy.clone(),
-        try_box(move |frame: &mut TrapFrame| become_init(frame, info))?,
+        try_box(move |frame: &mut TrapFrame| {
+            become_init(frame, info);
+            None
+        })?,
     )?;
     // Kernel threads come after it, so that `kthreadd` is process 2.
     kthread::init(fs, try_arc(FdTable::new())?, nsproxy);

@@ -12,7 +12,6 @@ use abi::creds::Uid;
 use abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use arch::trap::TrapFrame;
 use core::sync::atomic::Ordering;
 use mm::fallible::{TryVec, try_arc};
 use sched::{NewTask, Task};
@@ -27,7 +26,7 @@ use vfs::path::FsStruct;
 pub fn spawn_init(
     fs: Arc<FsStruct>,
     nsproxy: Arc<NsProxy>,
-    body: Box<dyn FnOnce(&mut TrapFrame) + Send>,
+    body: Box<sched::StartProgram>,
 ) -> Result<Arc<Task>> {
     let ns = init_pid_ns();
     let pid = Pid::new(&ns, &[])?;

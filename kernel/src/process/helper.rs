@@ -63,11 +63,7 @@ pub fn run(words: Vec<Vec<u8>>, input: Arc<File>) -> Result<Arc<Process>> {
         let result = become_program(frame, &words);
         *report.result.lock() = result;
         report.done.complete_all();
-        // What follows may not come back.
-        drop((words, report));
-        if result.is_err() {
-            crate::exit::exit_group(0);
-        }
+        result.err().map(|_| end as fn() -> !)
     })?;
     let task = Task::new_program(NewTask { comm: b"helper", mm: None, data }, body)?;
     let thread = task.data::<Thread>().ok_or(Errno::ENOMEM)?;
@@ -88,6 +84,10 @@ pub fn run(words: Vec<Vec<u8>>, input: Arc<File>) -> Result<Arc<Process>> {
     started.done.wait();
     let result = *started.result.lock();
     result.map(|()| process)
+}
+
+fn end() -> ! {
+    crate::exit::exit_group(0)
 }
 
 fn become_program(frame: &mut TrapFrame, words: &[Vec<u8>]) -> Result<()> {

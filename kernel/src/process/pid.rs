@@ -558,9 +558,9 @@ mod tests {
     fn nesting_is_bounded() {
         let mut ns = Arc::new(PidNamespace::initial());
         for _ in 0..MAX_LEVEL {
-            ns = PidNamespace::nested(&ns, UserNamespace::initial()).unwrap();
+            ns = PidNamespace::nested(&ns, UserNamespace::initial(), NsCharge::none()).unwrap();
         }
-        assert_eq!(PidNamespace::nested(&ns, UserNamespace::initial()).err(), Some(Errno::ENOSPC));
+        assert_eq!(PidNamespace::nested(&ns, UserNamespace::initial(), NsCharge::none()).err(), Some(Errno::ENOSPC));
     }
 
     proptest! {
@@ -568,7 +568,10 @@ mod tests {
         fn next_free_finds_every_number(
             used in proptest::collection::btree_set(1i32..64, 0..64), last in 0i32..64, max in 2i32..64,
         ) {
-            let map: SortedMap<i32, Weak<Pid>> = used.iter().map(|&n| (n, Weak::new())).collect();
+            let mut map: SortedMap<i32, Weak<Pid>> = SortedMap::new();
+            for &n in &used {
+                map.try_insert(n, Weak::new()).unwrap();
+            }
             let got = next_free(&map, last, max);
             let expect = (last.max(0) + 1..max).chain(1..(last + 1).min(max)).find(|n| !used.contains(n));
             prop_assert_eq!(got, expect);

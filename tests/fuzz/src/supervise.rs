@@ -104,9 +104,24 @@ pub fn run(settings: &Settings) -> usize {
 
 fn report_stuck(program: &Running) {
     println!("fuzz: program {} cannot be killed", program.seed);
-    for file in ["status", "smaps", "wchan", "stack", "syscall"] {
-        let path = format!("/proc/{}/{file}", program.pid);
-        println!("{path}: {}", std::fs::read_to_string(&path).unwrap_or_default());
+    let process = format!("/proc/{}", program.pid);
+    let show = |path: String| println!("{path}: {}", std::fs::read_to_string(&path).unwrap_or_default());
+    show(format!("{process}/status"));
+    let tasks = std::fs::read_dir(format!("{process}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        for file in ["status", "wchan", "stack", "syscall"] {
+            show(format!("{}/{file}", task.path().display()));
+        }
+    }
+    // Who else is in its namespaces: such a process holds it up until it is gone itself.
+    for other in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let status = std::fs::read_to_string(other.path().join("status")).unwrap_or_default();
+        if status.starts_with(&format!("Name:\tfuzz-{}\n", program.seed)) && other.path().as_os_str() != process.as_str() {
+            println!("{}: {status}", other.path().display());
+            for file in ["wchan", "stack", "syscall"] {
+                show(format!("{}/{file}", other.path().display()));
+            }
+        }
     }
 }
 

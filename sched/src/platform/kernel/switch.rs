@@ -244,7 +244,10 @@ pub(crate) extern "C" fn first_run(_task: usize) -> ! {
         }
         Some(Entry::Program(start)) => {
             // SAFETY: `Task::new_program` put a frame there, and only this task reaches it.
-            start(unsafe { &mut *task.with_thread(|thread| thread.user_frame()) });
+            let instead = start(unsafe { &mut *task.with_thread(|thread| thread.user_frame()) });
+            if let Some(end) = instead {
+                end()
+            }
             // SAFETY: `start` filled in the frame and gave the task an address space.
             unsafe { arch::trap::return_to_user() }
         }

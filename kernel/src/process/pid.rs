@@ -560,7 +560,10 @@ mod tests {
         for _ in 0..MAX_LEVEL {
             ns = PidNamespace::nested(&ns, UserNamespace::initial(), NsCharge::none()).unwrap();
         }
-        assert_eq!(PidNamespace::nested(&ns, UserNamespace::initial(), NsCharge::none()).err(), Some(Errno::ENOSPC));
+        assert_eq!(
+            PidNamespace::nested(&ns, UserNamespace::initial(), NsCharge::none()).err(),
+            Some(Errno::ENOSPC)
+        );
     }
 
     proptest! {

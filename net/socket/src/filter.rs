@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn attributes_are_found_and_hostile_ones_end_the_search() {
-        let attributes = |words: &[u16]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let attributes =
+            |words: &[u16]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
         let list = attributes(&[6, 1, 9, 0, 8, 0x8002, 0, 0]);
         assert_eq!(find_attribute(&list, 0, 1), 0);
         assert_eq!(find_attribute(&list, 0, 2), 8);

@@ -43,15 +43,13 @@ impl Stamps {
     pub fn is_option(option: u32) -> bool {
         matches!(
             option,
-            net::SO_TIMESTAMP_OLD
-                | net::SO_TIMESTAMPNS_OLD
-                | net::SO_TIMESTAMP_NEW
-                | net::SO_TIMESTAMPNS_NEW
+            net::SO_TIMESTAMP_OLD | net::SO_TIMESTAMPNS_OLD | net::SO_TIMESTAMP_NEW | net::SO_TIMESTAMPNS_NEW
         )
     }
 
     fn change(&self, clear: u32, set: u32) {
-        let _ = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| Some(state & !clear | set));
+        let _ =
+            self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| Some(state & !clear | set));
     }
 
     /// Sets one of the four.

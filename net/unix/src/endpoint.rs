@@ -14,8 +14,8 @@ use sched::WaitError;
 use sched::mutex::Mutex;
 use sched::wait::{Wait, WaitQueue};
 use socket::{
-    BUFFER_DEFAULT, FilterSlot, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr,
-    SocketOps,
+    BUFFER_DEFAULT, FilterSlot, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown,
+    SocketAddr, SocketOps,
 };
 use sync::Once;
 use vfs::fasync::{Band, FasyncList};
@@ -674,9 +674,8 @@ impl SocketOps for Endpoint {
                 if let Some(peer) = peer.upgrade() {
                     if self.kind != Kind::Dgram {
                         // What is left of an urgent byte that was received is nothing unread.
-                        let lost = |message: &Message| {
-                            self.kind != Kind::Stream || !message.rest().is_empty()
-                        };
+                        let lost =
+                            |message: &Message| self.kind != Kind::Stream || !message.rest().is_empty();
                         if unread.iter().any(lost) {
                             peer.reset.store(true, Ordering::Release);
                         }

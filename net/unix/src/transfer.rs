@@ -234,12 +234,7 @@ impl Endpoint {
     }
 
     /// Waits until there is what `waits` looks for in the queue. `false`: the end of the stream.
-    fn wait_for(
-        &self,
-        nonblock: bool,
-        options: &Options,
-        waits: impl Fn(&Queue) -> bool,
-    ) -> Result<bool> {
+    fn wait_for(&self, nonblock: bool, options: &Options, waits: impl Fn(&Queue) -> bool) -> Result<bool> {
         let ended = || {
             self.read_shut.load(Ordering::Acquire)
                 || self.kind != Kind::Dgram && self.peer().is_ok_and(|peer| peer.is_none())

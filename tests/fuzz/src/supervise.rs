@@ -116,7 +116,9 @@ fn report_stuck(program: &Running) {
     // Who else is in its namespaces: such a process holds it up until it is gone itself.
     for other in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let status = std::fs::read_to_string(other.path().join("status")).unwrap_or_default();
-        if status.starts_with(&format!("Name:\tfuzz-{}\n", program.seed)) && other.path().as_os_str() != process.as_str() {
+        if status.starts_with(&format!("Name:\tfuzz-{}\n", program.seed))
+            && other.path().as_os_str() != process.as_str()
+        {
             println!("{}: {status}", other.path().display());
             for file in ["wchan", "stack", "syscall"] {
                 show(format!("{}/{file}", other.path().display()));

@@ -3,7 +3,9 @@
 
 use crate::prelude::*;
 use crate::sys::Result as SysResult;
-use crate::unix::{BAD, fds_in, option, pair, receive, receive_with, rights, send, send_with, set_option, socket};
+use crate::unix::{
+    BAD, fds_in, option, pair, receive, receive_with, rights, send, send_with, set_option, socket,
+};
 
 tests![
     filter_drops_and_cuts,
@@ -290,10 +292,7 @@ fn filter_is_shown() -> Outcome {
     check_eq!(buffer[32..], [0xee; 32]);
     check_eq!(shown(64)?.1, 4);
     let mut len = 4_i32;
-    check_err!(
-        sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, BAD, addr_mut(&mut len)),
-        EFAULT
-    );
+    check_err!(sys!(SYS_getsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, BAD, addr_mut(&mut len)), EFAULT);
     Ok(())
 }
 

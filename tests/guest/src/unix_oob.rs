@@ -4,7 +4,9 @@
 use crate::fcntl::taken;
 use crate::prelude::*;
 use crate::sys::Result as SysResult;
-use crate::unix::{BAD, connected, pair, poll, receive, receive_with, rights, send, send_with, set_option, socket};
+use crate::unix::{
+    BAD, connected, pair, poll, receive, receive_with, rights, send, send_with, set_option, socket,
+};
 
 tests![
     urgent_byte_is_the_last_one,

@@ -127,6 +127,7 @@ fn show_filter(slot: &FilterSlot, value: usize, room: usize, len: UserPtr<i32>) 
     len.write(&(insns.len() as i32))
 }
 
+/// Missing: options of devices and of networks (`SO_BINDTODEVICE`, `SO_BUSY_POLL`, `SO_MEMINFO`, `SO_RXQ_OVFL`, `SO_TXTIME`, `SO_ZEROCOPY`, …).
 #[syscall(getsockopt)]
 fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i32>) -> Result<()> {
     let file = socket_file(fd)?;
@@ -177,6 +178,7 @@ fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i3
     }
 }
 
+/// Missing: options of devices and of networks (`SO_BINDTODEVICE`, `SO_BUSY_POLL`, `SO_MEMINFO`, `SO_RXQ_OVFL`, `SO_TXTIME`, `SO_ZEROCOPY`, …).
 #[syscall(setsockopt)]
 fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Result<()> {
     if len < 0 {

@@ -428,6 +428,10 @@ fn link(
     }
     {
         let mut state = process.sig.lock();
+        // The lock was given up since it was asked: a thread that nobody told to go would never go.
+        if state.is_exiting() && Arc::ptr_eq(me, process) {
+            return Err(Errno::ERESTARTNOINTR);
+        }
         state.threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         // Under the lock, so that a new thread cannot miss a filter that is set for all.
         crate::seccomp::inherit(&current(), child, thread);

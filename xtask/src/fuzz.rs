@@ -10,6 +10,8 @@ use crate::qemu::Machine;
 use crate::session::Waited;
 use crate::{debian, initramfs, paths, setup, ui};
 use anyhow::Result;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -129,14 +131,38 @@ pub fn fuzz(machine: Machine, run: &Run) -> Result<Result<String, String>> {
     ));
     machine.memory = "1G".into();
     let limit = Duration::from_secs(seconds + 180);
-    let mut session = machine.start(limit)?;
+    let monitor = paths::output(arch)?.join("fuzz.monitor");
+    machine = machine.args(["-monitor".into(), format!("unix:{},server=on,wait=off", monitor.display())]);
+    let mut session = machine.start(limit + Duration::from_secs(20))?;
     let ended = session.wait_for("fuzz: end, ", limit) == Waited::Found
         && session.wait_for("\n", limit) == Waited::Found;
-    let text = session.text();
+    let mut text = session.text();
+    if !ended {
+        // Where its processors are: all there is to know of a guest that says nothing more.
+        match registers(&monitor) {
+            Ok(registers) => text.push_str(&registers),
+            Err(error) => ui::note(&format!("no registers of the guest: {error}")),
+        }
+    }
     let log = paths::output(arch)?.join("fuzz.log");
     std::fs::write(&log, &text)?;
     session.finish_within(Duration::from_secs(20))?;
     Ok(judge(&text, ended, &log))
+}
+
+/// What QEMU says of the registers of all processors, twice.
+fn registers(monitor: &Path) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(monitor)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut answer = Vec::new();
+    for _ in 0..2 {
+        stream.write_all(b"info registers -a\n")?;
+        let mut part = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut part) {
+            answer.extend_from_slice(&part[..count]);
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn judge(text: &str, ended: bool, log: &Path) -> Result<String, String> {

@@ -6,6 +6,8 @@
 //! - [`rbtree`]: intrusive red-black tree with a cached first node (run queues, timers);
 //! - [`bitmap`]: bit searches over word slices;
 //! - [`sorted`]: ordered map;
+//! - [`fifo`]: queue of boxes linked through themselves (bios, requests);
+//! - [`slottree`]: ordered set of numbered objects (requests by sector);
 //! - [`fallible`]: growth of `alloc`'s own containers that can fail.
 //!
 //! None of them locks; the owner does. Allocation failures are reported, never a panic.
@@ -15,9 +17,11 @@ extern crate alloc;
 
 pub mod bitmap;
 pub mod fallible;
+pub mod fifo;
 pub mod idalloc;
 pub mod rangemap;
 pub mod rbtree;
+pub mod slottree;
 pub mod sorted;
 pub mod xarray;
 

@@ -29,6 +29,7 @@ mod raw;
 mod rcu;
 mod rwlock;
 mod seqlock;
+mod slot;
 mod spin;
 
 pub use context::{Bare, Context};
@@ -37,6 +38,7 @@ pub use padded::CachePadded;
 pub use rcu::{RcuPtr, RcuReadSide, Retired, set_reclaimer};
 pub use rwlock::{RwReadGuard, RwSpinLock, RwWriteGuard};
 pub use seqlock::{SeqCount, SeqLock, SeqLockGuard};
+pub use slot::BoxSlot;
 pub use spin::{SpinLock, SpinLockGuard, lock_pair};
 
 #[cfg(test)]

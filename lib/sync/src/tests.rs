@@ -118,3 +118,19 @@ fn rcu_pointers_count_their_references() {
     assert!(pointer.compare_replace(core::ptr::null(), Some(other)).is_ok());
     assert_eq!(pointer.into_inner().as_deref(), Some(&6));
 }
+
+#[test]
+fn one_of_many_takes_what_is_in_a_slot() {
+    let slot = BoxSlot::new();
+    assert!(slot.is_empty() && slot.take().is_none());
+    for round in 0..rounds(1000) {
+        assert!(slot.put(Box::new(round)).is_none());
+        let taken: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| slot.take())).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(taken, [Box::new(round)]);
+    }
+    assert_eq!(slot.put(Box::new(1)), None);
+    assert_eq!(slot.put(Box::new(2)).as_deref(), Some(&1));
+}

@@ -2,6 +2,7 @@
 
 use crate::prelude::*;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 tests![
     fork_copies_memory,
@@ -34,6 +35,7 @@ tests![
     setuid_exec,
     auxv_contents,
     exit_group_ends_threads,
+    exit_group_meets_new_threads,
     wait_usage,
     pidfd_basics,
     zombie_visible,
@@ -698,6 +700,30 @@ fn exit_group_ends_threads() -> Outcome {
         0
     })?;
     check_eq!(wait_exit(child)?, 8);
+    Ok(())
+}
+
+/// A thread that is made while the process is told to end does not outlive it.
+fn exit_group_meets_new_threads() -> Outcome {
+    for round in 0..200 {
+        let child = fork(|| {
+            let made = &*Box::leak(Box::new(AtomicU32::new(0)));
+            for _ in 0..3 {
+                std::thread::spawn(move || {
+                    let sleeper =
+                        || std::thread::Builder::new().stack_size(16 << 10).spawn(|| sleep_ms(1_000_000));
+                    while sleeper().is_ok() {
+                        made.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            while made.load(Ordering::Relaxed) < round % 20 {
+                std::hint::spin_loop();
+            }
+            5
+        })?;
+        check_eq!(wait_exit(child)?, 5);
+    }
     Ok(())
 }
 

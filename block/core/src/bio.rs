@@ -1,0 +1,394 @@
+//! The bio: one transfer between memory and consecutive sectors of a block device.
+//!
+//! Whoever wants something from a device fills in a [`Bio`] and submits it ([`crate::Queue::submit`]); it comes back, with its
+//! [`Status`], to its [`EndIo`], usually in an interrupt. In between the block layer owns it. Names and meaning of the operations are those
+//! of Linux's `include/uapi/linux/blktrace_api.h` and of the documentation of the block layer.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+
+use abi::{Errno, Result};
+use bitflags::bitflags;
+use collections::fifo::{Chained, Link};
+use mm::{Folio, try_box};
+use smallvec::SmallVec;
+
+use crate::split::Joint;
+
+/// log2 of [`SECTOR_SIZE`].
+pub const SECTOR_SHIFT: u32 = 9;
+/// The unit of all positions and lengths in sectors, in bytes, whatever the device's own blocks are.
+pub const SECTOR_SIZE: u64 = 1 << SECTOR_SHIFT;
+
+/// What is asked of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Device to memory.
+    Read,
+    /// Memory to device.
+    Write,
+    /// What the device has taken is to survive a power cut. No sectors.
+    Flush,
+    /// Nobody needs these sectors' contents any more.
+    Discard,
+    /// The same, and nobody may be able to read them again.
+    SecureErase,
+    /// The sectors read as zeroes from now on.
+    WriteZeroes,
+}
+
+impl Op {
+    /// Whether memory takes part.
+    pub fn has_data(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
+
+    /// Whether the device changes.
+    pub fn is_write(self) -> bool {
+        !matches!(self, Self::Read)
+    }
+}
+
+bitflags! {
+    /// How it is asked for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct OpFlags: u32 {
+        /// Somebody waits for it.
+        const SYNC = 1 << 0;
+        /// It is metadata of a file system.
+        const META = 1 << 1;
+        /// It goes before others.
+        const PRIO = 1 << 2;
+        /// Not to be joined with others.
+        const NOMERGE = 1 << 3;
+        /// Flush the device's write cache first.
+        const PREFLUSH = 1 << 4;
+        /// Complete when the data survives a power cut.
+        const FUA = 1 << 5;
+        /// Read ahead: may be dropped.
+        const RAHEAD = 1 << 6;
+        /// Write-back that nobody waits for.
+        const BACKGROUND = 1 << 7;
+        /// Rather fail with [`Status::Again`] than sleep.
+        const NOWAIT = 1 << 8;
+        /// The submitter will poll for the end.
+        const POLLED = 1 << 9;
+    }
+}
+
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[must_use]
+pub enum Status {
+    /// Done.
+    #[default]
+    Ok,
+    /// The device cannot do that.
+    NotSupported,
+    /// It did not answer in time.
+    Timeout,
+    /// No room: thin provisioning, or a write beyond what it can take.
+    NoSpace,
+    /// The path to the device failed.
+    Transport,
+    /// The target failed.
+    Target,
+    /// Somebody else has reserved it.
+    Conflict,
+    /// The medium failed.
+    Medium,
+    /// The data was not what its checksum says.
+    Protection,
+    /// No memory or other means.
+    Resource,
+    /// [`OpFlags::NOWAIT`], and it would have slept.
+    Again,
+    /// The device is gone.
+    Offline,
+    /// Any other failure.
+    IoError,
+}
+
+impl Status {
+    /// Whether it worked.
+    pub fn is_ok(self) -> bool {
+        self == Self::Ok
+    }
+
+    /// As a result; the numbers are those that Linux gives user space.
+    ///
+    /// # Errors
+    /// What the failure is called outside of the block layer.
+    pub fn result(self) -> Result<()> {
+        Err(match self {
+            Self::Ok => return Ok(()),
+            Self::NotSupported => Errno::EOPNOTSUPP,
+            Self::Timeout => Errno::ETIMEDOUT,
+            Self::NoSpace => Errno::ENOSPC,
+            Self::Transport => Errno::ENOLINK,
+            Self::Target => Errno::EREMOTEIO,
+            Self::Conflict => Errno::EBADE,
+            Self::Medium => Errno::ENODATA,
+            Self::Protection => Errno::EILSEQ,
+            Self::Resource => Errno::ENOMEM,
+            Self::Again => Errno::EAGAIN,
+            Self::Offline => Errno::ENODEV,
+            Self::IoError => Errno::EIO,
+        })
+    }
+}
+
+/// A piece of memory: part of a folio.
+#[derive(Clone)]
+pub struct Segment {
+    /// Kept alive until the transfer is over.
+    pub folio: Folio,
+    /// Where it begins in the folio, in bytes.
+    pub offset: u32,
+    /// Its length in bytes, not 0.
+    pub len: u32,
+}
+
+impl Segment {
+    /// Where it begins in physical memory.
+    #[inline]
+    pub fn phys(&self) -> u64 {
+        self.folio.phys().0 + u64::from(self.offset)
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}+{:#x}", self.phys(), self.len)
+    }
+}
+
+/// Who takes finished bios.
+pub trait EndIo: Send + Sync {
+    /// `bio` is over, as [`Bio::status`] says. Often in an interrupt: may not sleep, and takes irq-safe locks only.
+    fn end_io(&self, bio: Box<Bio>);
+}
+
+/// To whom a finished bio goes.
+pub enum End {
+    /// To nobody: it is dropped.
+    Nobody,
+    /// To something that is always there.
+    Static(&'static dyn EndIo),
+    /// To something that is counted.
+    Shared(Arc<dyn EndIo>),
+    /// To the other parts of the bio that this is a part of.
+    #[doc(hidden)]
+    Part(Arc<Joint>),
+}
+
+/// As many pieces of memory are in the bio itself; more are allocated.
+const INLINE: usize = 4;
+
+/// A transfer.
+pub struct Bio {
+    link: Link<Bio>,
+    /// What.
+    pub op: Op,
+    /// How.
+    pub flags: OpFlags,
+    /// The first sector: of the partition until it is submitted, then of the whole disk.
+    pub sector: u64,
+    /// The memory, in order; for operations with data.
+    segments: SmallVec<[Segment; INLINE]>,
+    /// Bytes on the device.
+    len: u64,
+    /// The priority of ioprio_set(2).
+    pub ioprio: u16,
+    /// How it ended.
+    pub status: Status,
+    /// The submitter's own.
+    pub private: u64,
+    end: End,
+}
+
+impl Chained for Bio {
+    fn link(&mut self) -> &mut Link<Self> {
+        &mut self.link
+    }
+
+    fn link_ref(&self) -> &Link<Self> {
+        &self.link
+    }
+}
+
+impl Bio {
+    /// A bio with room for `segments` pieces of memory.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(op: Op, flags: OpFlags, sector: u64, segments: usize, end: End) -> Result<Box<Self>> {
+        let mut room = SmallVec::new();
+        room.try_reserve_exact(segments).map_err(|_| Errno::ENOMEM)?;
+        Ok(try_box(Self {
+            link: Link::new(),
+            op,
+            flags,
+            sector,
+            segments: room,
+            len: 0,
+            ioprio: 0,
+            status: Status::Ok,
+            private: 0,
+            end,
+        })?)
+    }
+
+    /// A bio without memory: a flush, or `sectors` sectors to be discarded or zeroed.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn without_data(op: Op, flags: OpFlags, sector: u64, sectors: u64, end: End) -> Result<Box<Self>> {
+        let mut bio = Self::new(op, flags, sector, 0, end)?;
+        bio.len = sectors << SECTOR_SHIFT;
+        Ok(bio)
+    }
+
+    /// Adds memory behind what is there; what continues the last piece joins it.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EINVAL` if it is not within the folio, or the bio would get longer than 2^31 bytes.
+    pub fn push(&mut self, folio: &Folio, offset: usize, len: usize) -> Result<()> {
+        let end = offset.checked_add(len).ok_or(Errno::EINVAL)?;
+        if end > folio.size() || len == 0 || self.len + len as u64 > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        match self.segments.last_mut() {
+            Some(last) if last.folio == *folio && (last.offset + last.len) as usize == offset => {
+                last.len += len as u32
+            }
+            _ => {
+                let segment = Segment { folio: folio.clone(), offset: offset as u32, len: len as u32 };
+                self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                self.segments.push(segment);
+            }
+        }
+        self.len += len as u64;
+        Ok(())
+    }
+
+    /// Its memory, in order.
+    #[inline]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Bytes on the device.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it touches no sector.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sectors on the device.
+    #[inline]
+    pub fn sectors(&self) -> u64 {
+        self.len >> SECTOR_SHIFT
+    }
+
+    /// The sector behind its last one.
+    #[inline]
+    pub fn end_sector(&self) -> u64 {
+        self.sector + self.sectors()
+    }
+
+    /// It is over: gives it back to whom it belongs.
+    pub fn finish(mut self: Box<Self>, status: Status) {
+        self.status = status;
+        match core::mem::replace(&mut self.end, End::Nobody) {
+            End::Nobody => {}
+            End::Static(end) => end.end_io(self),
+            End::Shared(end) => end.end_io(self),
+            End::Part(joint) => joint.part_is_over(self),
+        }
+    }
+
+    /// Takes its first `len` bytes off as a bio of their own, and stays the rest. When both are over, the submitter gets the whole back.
+    /// `len`: whole sectors, more than none and fewer than all.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EINVAL` for another `len`. The bio is unchanged then.
+    pub fn split(&mut self, len: u64) -> Result<Box<Self>> {
+        if len == 0 || len >= self.len || !len.is_multiple_of(SECTOR_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        // Whole pieces that go, and what goes of the next one.
+        let (mut whole, mut part) = (0, 0);
+        if self.op.has_data() {
+            let mut left = len;
+            while let Some(segment) =
+                self.segments.get(whole).filter(|segment| u64::from(segment.len) <= left)
+            {
+                left -= u64::from(segment.len);
+                whole += 1;
+            }
+            part = left as u32;
+        }
+        let mut front =
+            Self::new(self.op, self.flags, self.sector, whole + usize::from(part > 0), End::Nobody)?;
+        front.end = End::Part(Joint::of(&mut self.end)?);
+        front.ioprio = self.ioprio;
+        front.len = len;
+        front.segments.extend(self.segments.drain(..whole));
+        if part > 0
+            && let Some(first) = self.segments.first_mut()
+        {
+            front.segments.push(Segment { len: part, ..first.clone() });
+            first.offset += part;
+            first.len -= part;
+        }
+        self.sector += len >> SECTOR_SHIFT;
+        self.len -= len;
+        Ok(front)
+    }
+
+    /// Takes back what [`split`](Self::split) took off, which ends where this one begins. Allocates nothing: the room is still there.
+    pub(crate) fn rejoin(&mut self, front: &mut Self) {
+        let mut moved = front.segments.len();
+        if let (Some(last), Some(first)) = (front.segments.last(), self.segments.first_mut())
+            && last.folio == first.folio
+            && last.offset + last.len == first.offset
+        {
+            first.offset -= last.len;
+            first.len += last.len;
+            front.segments.pop();
+            moved -= 1;
+        }
+        self.segments.extend(front.segments.drain(..));
+        self.segments.rotate_right(moved);
+        self.sector = front.sector;
+        self.len += front.len;
+        if self.status.is_ok() {
+            self.status = front.status;
+        }
+    }
+
+    pub(crate) fn set_end(&mut self, end: End) {
+        self.end = end;
+    }
+}
+
+impl fmt::Debug for Bio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Bio({:?} {:?} {}+{} {:?})",
+            self.op,
+            self.flags,
+            self.sector,
+            self.sectors(),
+            self.segments
+        )
+    }
+}

@@ -194,6 +194,22 @@ impl SharedRing {
         }
     }
 
+    /// Copies values in, one after the other; nothing happens if they do not all fit.
+    #[inline]
+    pub fn write_all<T: IntoBytes + Immutable>(&self, offset: usize, values: &[T]) {
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        let Some(words) = self.words(offset, size_of_val(values)) else { return };
+        let mut to = words.as_ptr();
+        for value in values {
+            let from: *const u64 = value.as_bytes().as_ptr().cast();
+            for index in 0..size_of::<T>() / 8 {
+                // SAFETY: there are as many words as all values have, and all their bytes are initialised.
+                unsafe { (*to.add(index)).store(from.add(index).read_unaligned(), Ordering::Relaxed) };
+            }
+            to = to.wrapping_add(size_of::<T>() / 8);
+        }
+    }
+
     /// Sets all bytes to zero.
     pub fn zero(&self) {
         for word in self.words(0, self.len & !7).unwrap_or_default() {
@@ -236,6 +252,11 @@ mod tests {
         ring.store(PAGE_SIZE + 8, 7);
         ring.store(2, 7);
         assert_eq!((ring.load(PAGE_SIZE + 4), ring.load(PAGE_SIZE + 8), ring.load(0)), (0, 0, 0));
+        ring.write_all(PAGE_SIZE - 8, &[8_u64, 9, 10]);
+        assert_eq!(ring.read::<[u64; 2]>(PAGE_SIZE - 8), Some([1, 2]));
+        ring.write_all(PAGE_SIZE - 8, &[8_u64, 9]);
+        assert_eq!(ring.read::<[u64; 2]>(PAGE_SIZE - 8), Some([8, 9]));
+        ring.write(PAGE_SIZE, &0_u64);
         ring.store(PAGE_SIZE + 4, 3);
         ring.set_bits(PAGE_SIZE + 4, 12);
         ring.clear_bits(PAGE_SIZE + 4, 1);

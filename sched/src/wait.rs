@@ -271,6 +271,7 @@ impl WaitQueue {
 
     /// Wakes everybody who waits shared and up to `exclusive` of those who wait exclusively.
     /// Returns how many of the latter it was.
+    #[inline]
     pub fn wake(&self, states: State, exclusive: usize, events: PollEvents) -> usize {
         if !self.has_waiters() {
             return 0;

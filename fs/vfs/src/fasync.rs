@@ -61,6 +61,18 @@ impl OwnerCell {
     }
 }
 
+/// Tells `owner` that urgent data came (`SIGURG`); `false`: there is none.
+pub(crate) fn signal_urgent(owner: &OwnerCell) -> bool {
+    let owner = owner.get();
+    if owner.target.is_none() {
+        return false;
+    }
+    if let Some(sigio) = SIGIO.get() {
+        sigio.urgent(&owner);
+    }
+    true
+}
+
 /// Why a signal is sent: `si_code` (`POLL_IN` and so on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -83,6 +95,9 @@ pub enum Band {
 pub trait Sigio: Sync {
     /// Signals `owner`: `SIGIO`, or what it chose with `siginfo_t` of `fd` and `band`. Must not sleep.
     fn send(&self, owner: &FileOwner, fd: i32, band: Band);
+
+    /// Sends `owner` a `SIGURG`. Must not sleep.
+    fn urgent(&self, owner: &FileOwner);
 }
 
 static SIGIO: sync::Once<&'static dyn Sigio> = sync::Once::new();
@@ -149,17 +164,26 @@ impl FasyncList {
     #[inline]
     pub fn kill(&self, band: Band) {
         if self.used.load(Ordering::Acquire) {
-            self.signal_all(band);
+            self.signal_all(band, |_| true);
+        }
+    }
+
+    /// Urgent data came: signals those on the list that chose a signal of their own. The others have `SIGURG`.
+    pub fn kill_urgent(&self) {
+        if self.used.load(Ordering::Acquire) {
+            self.signal_all(Band::Pri, |owner| owner.get().signal != 0);
         }
     }
 
     #[cold]
-    fn signal_all(&self, band: Band) {
+    fn signal_all(&self, band: Band, wanted: impl Fn(&OwnerCell) -> bool) {
         let mut index = 0;
         loop {
             let next = self.entries.lock().get(index).map(|entry| (entry.owner.clone(), entry.fd));
             let Some((owner, fd)) = next else { break };
-            owner.signal(fd, band);
+            if wanted(&owner) {
+                owner.signal(fd, band);
+            }
             index += 1;
         }
     }

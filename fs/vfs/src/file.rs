@@ -330,6 +330,11 @@ impl File {
         self.owner.get().map(|owner| owner.get())
     }
 
+    /// Tells the owner that urgent data came: `SIGURG`. `false`: there is no owner.
+    pub fn signal_urgent(&self) -> bool {
+        self.owner.get().is_some_and(|owner| crate::fasync::signal_urgent(owner))
+    }
+
     /// Who gets `SIGIO`, to be changed.
     ///
     /// # Errors

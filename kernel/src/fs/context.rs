@@ -89,7 +89,7 @@ pub fn path(name: UserStr) -> Result<Vec<u8>> {
 /// `EBADF`, also for a file opened with `O_PATH`.
 #[inline]
 pub fn file(fd: Fd) -> Result<Arc<File>> {
-    files()?.get(fd)
+    with_files(|files| files.get(fd))?
 }
 
 /// As [`file`], `O_PATH` files included.
@@ -97,7 +97,14 @@ pub fn file(fd: Fd) -> Result<Arc<File>> {
 /// # Errors
 /// `EBADF`.
 pub fn file_raw(fd: Fd) -> Result<Arc<File>> {
-    files()?.get_raw(fd)
+    with_files(|files| files.get_raw(fd))?
+}
+
+/// Looks into the caller's descriptor table, without a reference of its own. `f` runs with preemption off.
+#[inline(always)]
+fn with_files<R>(f: impl FnOnce(&FdTable) -> R) -> Result<R> {
+    let guard = sched::rcu::read_lock();
+    current().files.load(&guard).map(f).ok_or(Errno::EBADF)
 }
 
 /// The caller's descriptor table.

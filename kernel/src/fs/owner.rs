@@ -10,6 +10,12 @@ use vfs::file::File;
 
 use crate::process::{Pid, current};
 
+// `asm-generic/sockios.h`.
+const FIOSETOWN: u32 = 0x8901;
+const SIOCSPGRP: u32 = 0x8902;
+const FIOGETOWN: u32 = 0x8903;
+const SIOCGPGRP: u32 = 0x8904;
+
 /// Shows real and effective user of who set the owner; for checkpoints.
 pub const F_GETOWNER_UIDS: u32 = 17;
 
@@ -55,6 +61,21 @@ pub fn fcntl(file: &Arc<File>, cmd: u32, arg: usize) -> Result<isize> {
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
+}
+
+/// The requests of `ioctl(2)` that sockets have for the same (`socket(7)`); `None` for another.
+pub fn ioctl(file: &Arc<File>, cmd: u32, arg: usize) -> Option<Result<isize>> {
+    match cmd {
+        FIOSETOWN | SIOCSPGRP => {
+            let pid = UserPtr::<i32>::new(arg).read();
+            Some(pid.and_then(|pid| fcntl(file, raw::F_SETOWN, pid as usize)))
+        }
+        FIOGETOWN | SIOCGPGRP => {
+            let pid = fcntl(file, raw::F_GETOWN, 0);
+            Some(pid.and_then(|pid| UserPtr::<i32>::new(arg).write(&(pid as i32))).map(|()| 0))
+        }
+        _ => None,
+    }
 }
 
 /// The owner's number in the caller's namespace; 0 if it is none, gone or not visible.

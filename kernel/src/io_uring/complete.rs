@@ -47,7 +47,7 @@ impl<'a> Cx<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn post(&mut self, user_data: u64, res: i32, flags: u32) {
         let cqe = Cqe { user_data, res, flags };
         match &mut self.state {
@@ -85,7 +85,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Completes a request that nobody else has seen, and that is in no chain; it is as good as new then.
-    #[inline]
+    #[inline(always)]
     pub fn complete_alone(&mut self, req: &mut Request, res: i32, cflags: u32) {
         if res < 0 {
             req.set_fail();
@@ -93,7 +93,7 @@ impl<'a> Cx<'a> {
         if !req.has(flags::SKIP_CQE) {
             self.post(req.user_data(), res, cflags);
         }
-        req.reset_head();
+        req.reset_alone();
     }
 
     /// Gives up what the request held, and lets go on what waited for it.
@@ -132,7 +132,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Keeps a request that is as good as new.
-    #[inline]
+    #[inline(always)]
     pub(super) fn keep(&mut self, req: Arc<Request>) {
         if self.ring.is_dying() {
             return;

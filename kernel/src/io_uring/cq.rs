@@ -52,9 +52,9 @@ impl Batch {
     }
 
     /// Adds one; a full batch is posted.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, ring: &Ring, cqe: Cqe) {
-        if self.count == BATCH {
+        if self.count >= BATCH {
             self.flush(ring);
         }
         if let Some(slot) = self.cqes.get_mut(self.count) {
@@ -110,6 +110,18 @@ impl Ring {
         cq.tail = cq.tail.wrapping_add(1);
     }
 
+    /// Writes completions for which there is no room in one piece, or at all.
+    #[cold]
+    fn post_pieces(&self, cq: &mut Completions, cqes: &[Cqe], room: usize) {
+        let (now, rest) = cqes.split_at_checked(room).unwrap_or((cqes, &[]));
+        for cqe in now {
+            self.write(cq, cqe);
+        }
+        for cqe in rest {
+            self.post_locked(cq, cqe, IfFull::Keep);
+        }
+    }
+
     #[inline]
     fn post_locked(&self, cq: &mut Completions, cqe: &Cqe, full: IfFull) -> bool {
         // What waits for room goes first.
@@ -137,12 +149,12 @@ impl Ring {
             // As many as there is room for go in without another look; the head is read once.
             let used = cq.tail.wrapping_sub(self.rings.load(CQ_HEAD));
             let room = if cq.overflow.is_empty() { self.layout.cq_entries.saturating_sub(used) } else { 0 };
-            let (now, rest) = cqes.split_at_checked(room as usize).unwrap_or((cqes, &[]));
-            for cqe in now {
-                self.write(&mut cq, cqe);
-            }
-            for cqe in rest {
-                self.post_locked(&mut cq, cqe, IfFull::Keep);
+            let room = room as usize;
+            if cqes.len() <= room.min(self.layout.cqes_to_end(cq.tail)) && !self.layout.has_big_cqes() {
+                self.rings.write_all(self.layout.cqe(cq.tail), cqes);
+                cq.tail = cq.tail.wrapping_add(cqes.len() as u32);
+            } else {
+                self.post_pieces(&mut cq, cqes, room);
             }
             self.rings.store(CQ_TAIL, cq.tail);
         }
@@ -163,6 +175,7 @@ impl Ring {
         posted
     }
 
+    #[inline]
     fn posted(&self) {
         self.cq_wait.wake_all();
         self.poll_wait.wake_all_poll(PollEvents::IN | PollEvents::RDNORM);
@@ -173,10 +186,15 @@ impl Ring {
     }
 
     /// Moves what is kept into the ring, as far as there is room.
+    #[inline]
     pub fn flush_overflow(&self) {
-        if self.rings.load(SQ_FLAGS) & raw::IORING_SQ_CQ_OVERFLOW == 0 {
-            return;
+        if self.rings.load(SQ_FLAGS) & raw::IORING_SQ_CQ_OVERFLOW != 0 {
+            self.move_overflow();
         }
+    }
+
+    #[cold]
+    fn move_overflow(&self) {
         let mut cq = self.cq.lock();
         while let Some(cqe) = cq.overflow.front().copied() {
             if !self.put(&mut cq, &cqe) {
@@ -193,6 +211,7 @@ impl Ring {
     }
 
     /// Completions that the user has not consumed.
+    #[inline]
     pub fn ready(&self) -> u32 {
         self.rings.load(CQ_TAIL).wrapping_sub(self.rings.load(CQ_HEAD))
     }
@@ -208,7 +227,14 @@ impl Ring {
     }
 
     /// Signals the registered eventfd, if the user wants it now.
+    #[inline]
     pub fn signal_eventfd(&self) {
+        if !self.eventfd.is_none() {
+            self.signal_registered();
+        }
+    }
+
+    fn signal_registered(&self) {
         let guard = sched::rcu::read_lock();
         let Some(registered) = self.eventfd.load(&guard) else { return };
         if self.rings.load(CQ_FLAGS) & raw::IORING_CQ_EVENTFD_DISABLED != 0 {

@@ -36,12 +36,13 @@ const KNOWN: u32 = raw::IORING_ENTER_GETEVENTS
 ///
 /// # Errors
 /// `EBADF`, `EINVAL`.
+#[inline(always)]
 pub fn ring_file(fd: u32, registered: bool) -> Result<Arc<File>> {
-    if registered {
-        let ctx = TaskCtx::existing(&current()).ok_or(Errno::EINVAL)?;
-        return ctx.ring_fd(fd);
-    }
-    context::file(Fd(fd))
+    if registered { registered_file(fd) } else { context::file(Fd(fd)) }
+}
+
+fn registered_file(index: u32) -> Result<Arc<File>> {
+    TaskCtx::existing(&current()).ok_or(Errno::EINVAL)?.ring_fd(index)
 }
 
 /// How to wait for completions.
@@ -89,6 +90,12 @@ fn ring_clock(ring: &Ring) -> Clock {
     }
 }
 
+/// Whether there is work for the running thread, or work of the ring that it might run.
+#[inline]
+fn has_work(ring: &Ring, ctx: &TaskCtx) -> bool {
+    !ctx.work.is_empty() || ring.defers_work() && !ring.work.is_empty()
+}
+
 /// Runs the work that is the running thread's: its own, and the ring's if it may.
 fn run_work(ring: &Ring, ctx: &Arc<TaskCtx>) {
     if !ctx.work.is_empty() {
@@ -102,13 +109,23 @@ fn run_work(ring: &Ring, ctx: &Arc<TaskCtx>) {
     }
 }
 
-/// Waits until `min` completions are there.
-fn wait(ring: &Arc<Ring>, ctx: &Arc<TaskCtx>, min: u32, how: &Waiting) -> Result<()> {
+/// Does what is due, and looks whether `min` completions are there.
+#[inline]
+fn look(ring: &Ring, ctx: &Arc<TaskCtx>, min: u32) -> bool {
     ring.flush_overflow();
-    run_work(ring, ctx);
-    ring.flush_overflow();
-    let min = min.min(ring.layout.cq_entries);
-    if ring.ready() >= min {
+    if has_work(ring, ctx) {
+        run_work(ring, ctx);
+        ring.flush_overflow();
+    }
+    ring.ready() >= min
+}
+
+/// Waits until `min` completions are there, as the arguments of the call say.
+#[inline(never)]
+fn wait(ring: &Arc<Ring>, ctx: &Arc<TaskCtx>, min: u32, call: (u32, usize, usize)) -> Result<()> {
+    let (flags, arg, size) = call;
+    let how = &waiting(flags, arg, size)?;
+    if look(ring, ctx, min) {
         return Ok(());
     }
     let clock = ring_clock(ring);
@@ -137,7 +154,7 @@ fn wait_loop(
             (a, b) => a.or(b),
         };
         let deadline = until.map(|ns| Deadline::at(clock, ns));
-        let work = || !ctx.work.is_empty() || ring.defers_work() && !ring.work.is_empty();
+        let work = || has_work(ring, ctx);
         let woken = ring
             .cq_wait
             .wait(Wait::INTERRUPTIBLE.until(deadline), || (ring.ready() >= min || work()).then_some(()));
@@ -212,7 +229,7 @@ fn sys_io_uring_enter(
         ring.check_submitter(&ctx)?;
         submitted = {
             let mut state = ring.submit.lock();
-            submit::submit(&ring, &mut state, &ctx, to_submit)?
+            submit::submit(ring, &mut state, &ctx, to_submit)?
         };
         if submitted != to_submit {
             // What was not taken is the news; waiting is for later.
@@ -223,8 +240,10 @@ fn sys_io_uring_enter(
         if ring.defers_work() {
             ring.check_submitter(&ctx).map_err(|_| Errno::EEXIST)?;
         }
-        let waited = waiting(flags, arg, size).and_then(|how| wait(&ring, &ctx, min_complete, &how));
-        if let Err(errno) = waited
+        let min = min_complete.min(ring.layout.cq_entries);
+        // Without an extended argument there is nothing in it to be refused.
+        if (flags & raw::IORING_ENTER_EXT_ARG != 0 || !look(ring, &ctx, min))
+            && let Err(errno) = wait(ring, &ctx, min, (flags, arg, size))
             && submitted == 0
         {
             return Err(errno);

@@ -85,6 +85,12 @@ impl Layout {
         CQES + (((tail & (self.cq_entries - 1)) as usize) << self.cqe_shift)
     }
 
+    /// Completions from slot `tail` to the end of the ring.
+    #[inline]
+    pub fn cqes_to_end(&self, tail: u32) -> usize {
+        (self.cq_entries - (tail & (self.cq_entries - 1))) as usize
+    }
+
     /// Whether completions have 16 bytes more.
     #[inline]
     pub fn has_big_cqes(&self) -> bool {

@@ -15,7 +15,7 @@
 //! | completions | [`cq`], [`complete`] |
 //! | what a thread has under way; exit | [`task`], [`work`], [`cancel`] |
 //! | waiting | [`poll`], [`timeout`] |
-//! | threads | [`wq`], [`sqpoll`], [`ghost`] |
+//! | threads | [`wq`], [`sqpoll`], [`ghost`], [`ring_list`] |
 //! | registered files, buffers and settings | [`rsrc`], [`kbuf`], [`register`] |
 //! | the operations | [`op`] |
 //!
@@ -44,6 +44,7 @@ pub mod poll;
 pub mod register;
 pub mod request;
 pub mod ring;
+pub mod ring_list;
 pub mod rsrc;
 pub mod setup;
 pub mod sqpoll;

@@ -62,6 +62,8 @@ pub mod flags {
     pub const BROKEN: u32 = 1 << 13;
     /// `fd` names a file that it works on.
     pub const NEEDS_FILE: u32 = 1 << 14;
+    /// It runs with registered credentials.
+    pub const PERSONALITY: u32 = 1 << 15;
 }
 
 /// What a waiting request waits in; for cancelling.
@@ -257,9 +259,23 @@ impl Request {
     }
 
     /// Gives up what a request holds that completed before anybody else saw it.
+    #[inline(always)]
+    pub(super) fn reset_alone(&mut self) {
+        let op = self.op.get_mut();
+        if op.owns_nothing() {
+            // Saying so spares the look at what each kind of operation may own.
+            core::mem::forget(core::mem::take(op));
+        } else {
+            *op = Op::Idle;
+        }
+        // Nobody gave it anything else: it never was with the workers.
+        if self.head.has_any(flags::NEEDS_FILE | flags::PERSONALITY) {
+            self.reset_references();
+        }
+    }
+
     #[inline]
-    pub(super) fn reset_head(&mut self) {
-        *self.op.get_mut() = Op::Idle;
+    fn reset_references(&mut self) {
         self.head.file = Once::new();
         self.head.node = Once::new();
         self.head.cred = Once::new();
@@ -267,7 +283,8 @@ impl Request {
 
     /// Makes a completed request as good as new. Its parts were given up by completion.
     pub(super) fn reset(&mut self) {
-        self.reset_head();
+        *self.op.get_mut() = Op::Idle;
+        self.reset_references();
         *self.head.poll_retries.get_mut() = 0;
         *self.limits.get_mut() = Weak::new();
         *self.place.get_mut() = Place::None as u8;

@@ -7,7 +7,7 @@
 //! never locked at the same time: what one sends to another goes through `cq`, `files` and `inflight` only.
 
 use alloc::collections::VecDeque;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -19,7 +19,7 @@ use arch::paging::Prot;
 use arch::sync::{SpinLock, SpinLockIrq};
 use mm::fallible::try_with_capacity;
 use mm::vma::{DevicePage, MmapSetup, VmFlags};
-use mm::{SharedRing, SortedMap, TryVec, try_arc_cyclic};
+use mm::{SharedRing, SortedMap, TryVec, try_arc};
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
 use sync::{Once, RcuPtr};
@@ -53,7 +53,6 @@ pub struct RegisteredEventFd {
 
 /// An io_uring instance.
 pub struct Ring {
-    me: Weak<Ring>,
     /// `IORING_SETUP_*`.
     setup: u32,
     /// Sizes and offsets.
@@ -138,8 +137,7 @@ impl Ring {
         parts.layout.write_constants(&parts.rings);
         let submission = Submission::new()?;
         let returned = try_with_capacity(CACHED)?;
-        Ok(try_arc_cyclic(|me| Self {
-            me: me.clone(),
+        Ok(try_arc(Self {
             setup: parts.setup,
             layout: parts.layout,
             rings: parts.rings,
@@ -176,13 +174,14 @@ impl Ring {
     ///
     /// # Errors
     /// `EOPNOTSUPP`: it is something else.
-    pub fn of(file: &File) -> Result<Arc<Self>> {
-        file.private::<Self>().and_then(|ring| ring.me.upgrade()).ok_or(Errno::EOPNOTSUPP)
+    #[inline]
+    pub fn of(file: &File) -> Result<&Arc<Self>> {
+        file.private::<RingFile>().map(|file| &file.0).ok_or(Errno::EOPNOTSUPP)
     }
 
     /// Whether `file` is a ring.
     pub fn is_ring(file: &File) -> bool {
-        file.private::<Self>().is_some()
+        file.private::<RingFile>().is_some()
     }
 
     /// Whether it was made with all of these flags.
@@ -194,6 +193,12 @@ impl Ring {
     /// The flags it was made with.
     pub fn setup(&self) -> u32 {
         self.setup
+    }
+
+    /// Whether it does not take every operation.
+    #[inline]
+    pub fn is_particular(&self) -> bool {
+        self.has(raw::IORING_SETUP_IOPOLL) || self.restrictions.is_completed()
     }
 
     /// Whether work is left for `io_uring_enter(2)`.
@@ -216,10 +221,12 @@ impl Ring {
     ///
     /// # Errors
     /// `EEXIST`: another thread is the only one that may.
+    #[inline]
     pub fn check_submitter(&self, ctx: &Arc<TaskCtx>) -> Result<()> {
-        if !self.has(raw::IORING_SETUP_SINGLE_ISSUER) {
-            return Ok(());
-        }
+        if self.has(raw::IORING_SETUP_SINGLE_ISSUER) { self.check_only(ctx) } else { Ok(()) }
+    }
+
+    fn check_only(&self, ctx: &Arc<TaskCtx>) -> Result<()> {
         match &*self.submitter.lock() {
             Some(only) if !Arc::ptr_eq(only, ctx) => Err(Errno::EEXIST),
             _ => Ok(()),
@@ -362,15 +369,19 @@ enum Area {
     Buffers(u16),
 }
 
-impl FileOps for Ring {
+/// What stands for a ring in a descriptor table. It holds the ring, so whoever has the file needs no reference of his own.
+pub struct RingFile(pub Arc<Ring>);
+
+impl FileOps for RingFile {
     fn poll(&self, _: &File, table: &mut PollTable<'_>) -> PollEvents {
-        table.wait(&self.poll_wait);
+        let ring = &*self.0;
+        table.wait(&ring.poll_wait);
         let mut ready = PollEvents::empty();
-        if self.pending_submissions() < self.layout.sq_entries {
+        if ring.pending_submissions() < ring.layout.sq_entries {
             ready |= PollEvents::OUT | PollEvents::WRNORM;
         }
-        let overflowed = self.rings.load(super::layout::SQ_FLAGS) & raw::IORING_SQ_CQ_OVERFLOW != 0;
-        if self.ready() > 0 || overflowed || !self.work.is_empty() {
+        let overflowed = ring.rings.load(super::layout::SQ_FLAGS) & raw::IORING_SQ_CQ_OVERFLOW != 0;
+        if ring.ready() > 0 || overflowed || !ring.work.is_empty() {
             ready |= PollEvents::IN | PollEvents::RDNORM;
         }
         ready
@@ -382,8 +393,8 @@ impl FileOps for Ring {
 
     fn mmap(&self, _: &File, setup: &mut MmapSetup) -> Result<()> {
         // Linux looks for an address first and says that there is none.
-        if let Area::Buffers(group) = self.area(setup.pgoff).map_err(|_| Errno::ENOMEM)?.0 {
-            self.kbufs.lock().mapped_ring(group).map_err(|_| Errno::ENOMEM)?;
+        if let Area::Buffers(group) = self.0.area(setup.pgoff).map_err(|_| Errno::ENOMEM)?.0 {
+            self.0.kbufs.lock().mapped_ring(group).map_err(|_| Errno::ENOMEM)?;
         }
         if !setup.flags.contains(VmFlags::SHARED) {
             return Err(Errno::EINVAL);
@@ -393,25 +404,26 @@ impl FileOps for Ring {
     }
 
     fn mmap_fault(&self, _: &File, pgoff: u64) -> Result<DevicePage> {
-        let (area, within) = self.area(pgoff)?;
+        let ring = &*self.0;
+        let (area, within) = ring.area(pgoff)?;
         let index = (within >> arch::addr::PAGE_SHIFT) as usize;
         let frame = match area {
-            Area::Rings => self.rings.frame(index),
-            Area::Sqes => self.sqes.frame(index),
-            Area::Buffers(group) => self.kbufs.lock().mapped_ring(group)?.frame(index),
+            Area::Rings => ring.rings.frame(index),
+            Area::Sqes => ring.sqes.frame(index),
+            Area::Buffers(group) => ring.kbufs.lock().mapped_ring(group)?.frame(index),
         };
         Ok(DevicePage::Frame(frame.ok_or(Errno::EFAULT)?, Prot::empty()))
     }
 
     fn show_fdinfo(&self, _: &File, out: &mut dyn fmt::Write) -> fmt::Result {
-        super::fdinfo::show(self, out)
+        super::fdinfo::show(&self.0, out)
     }
 
     fn release(&self, _: &File) {
-        self.dying.store(true, Ordering::Release);
-        let Some(me) = self.me.upgrade() else { return };
+        let ring = self.0.clone();
+        ring.dying.store(true, Ordering::Release);
         // The last reference may be a mapping's, which goes under `mmap_lock`: nothing is waited for here.
-        sched::workqueue::queue(move || me.tear_down());
+        sched::workqueue::queue(move || ring.tear_down());
     }
 }
 

@@ -7,14 +7,14 @@ use abi::cap::Cap;
 use abi::creds::Gid;
 use abi::io_uring::{Params, raw};
 use abi::{Errno, Result, raw as uapi};
-use mm::SharedRing;
 use mm::user::UserPtr;
+use mm::{SharedRing, try_box};
 use vfs::anon;
 use vfs::fdtable::Fd;
 use vfs::file::{File, FileImpl};
 
 use super::layout::{Layout, MAX_CQ_ENTRIES, MAX_ENTRIES};
-use super::ring::{Parts, Ring};
+use super::ring::{Parts, Ring, RingFile};
 use super::sqpoll::SqThread;
 use super::task::TaskCtx;
 use crate::fs::context::{file, files, nofile};
@@ -122,7 +122,8 @@ fn sq_thread(params: &Params) -> Result<Option<Arc<SqThread>>> {
         return if params.flags & raw::IORING_SETUP_SQ_AFF != 0 { Err(Errno::EINVAL) } else { Ok(None) };
     }
     if attach {
-        let other = Ring::of(&*attached(params)?)?;
+        let file = attached(params)?;
+        let other = Ring::of(&file)?;
         let thread = other.sq_thread.clone().ok_or(Errno::EINVAL)?;
         if thread.belongs_to(&current().process) && !thread.is_stopping() {
             return Ok(Some(thread));
@@ -179,5 +180,6 @@ fn sys_io_uring_setup(entries: u32, user: UserPtr<Params>) -> Result<i32> {
 }
 
 fn make_file(ring: &Arc<Ring>) -> Result<Arc<File>> {
-    anon::anon_file(&current().cred(), "[io_uring]", FileImpl::Shared(ring.clone()), uapi::O_RDWR)
+    let file = try_box(RingFile(ring.clone()))?;
+    anon::anon_file(&current().cred(), "[io_uring]", FileImpl::Owned(file), uapi::O_RDWR)
 }

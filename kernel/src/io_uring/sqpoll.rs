@@ -6,14 +6,12 @@
 //! The thread ends when its last ring is closed, or when the process that made it ends.
 
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use abi::io_uring::raw;
 use abi::{Errno, Result};
 use arch::cpu::CpuMask;
-use arch::sync::SpinLock;
-use mm::{TryVec, try_arc, try_format};
+use mm::{try_arc, try_format};
 use sched::Task;
 use sched::completion::Completion;
 use sched::hrtimer::Deadline;
@@ -22,13 +20,14 @@ use sync::Once;
 
 use super::layout::SQ_FLAGS;
 use super::ring::Ring;
+use super::ring_list::RingList;
 use super::task::TaskCtx;
 use super::{ghost, submit};
 use crate::process::{Process, current};
 
 /// See the module text.
 pub struct SqThread {
-    rings: SpinLock<Vec<Weak<Ring>>>,
+    rings: RingList<Ring>,
     idle_ms: AtomicU32,
     wake: WaitQueue,
     stopping: AtomicBool,
@@ -61,7 +60,7 @@ impl SqThread {
         let me = current();
         let name = try_format(format_args!("iou-sqp-{}", me.tid()))?;
         let this = try_arc(Self {
-            rings: SpinLock::new(Vec::new()),
+            rings: RingList::new(),
             idle_ms: AtomicU32::new(if idle_ms == 0 { 1000 } else { idle_ms }),
             wake: WaitQueue::new(),
             stopping: AtomicBool::new(false),
@@ -99,10 +98,7 @@ impl SqThread {
     /// # Errors
     /// `ENOMEM`.
     pub fn add(&self, ring: &Arc<Ring>, idle_ms: u32) -> Result<()> {
-        {
-            let mut rings = self.rings.lock();
-            rings.try_push(Arc::downgrade(ring))?;
-        }
+        self.rings.add(ring)?;
         self.idle_ms.fetch_max(idle_ms, Ordering::Relaxed);
         self.wake.wake_all();
         Ok(())
@@ -110,14 +106,10 @@ impl SqThread {
 
     /// Serves `ring` no more, if one is given; the thread ends with its last ring.
     pub fn remove(&self, ring: Option<&Arc<Ring>>) {
-        let last = {
-            let mut rings = self.rings.lock();
-            if let Some(ring) = ring {
-                rings.retain(|other| !core::ptr::eq(other.as_ptr(), Arc::as_ptr(ring)));
-            }
-            rings.is_empty()
-        };
-        if last {
+        if let Some(ring) = ring {
+            self.rings.remove(ring);
+        }
+        if self.rings.is_empty() {
             self.stop();
         } else {
             self.wake.wake_all();
@@ -156,27 +148,11 @@ pub fn creator_exits(ring: &Arc<Ring>, process: &Arc<Process>) {
     }
 }
 
-impl SqThread {
-    /// The rings, one after the other; the list may change meanwhile. Not held longer than a step: one that is closed must go.
-    fn each(&self) -> impl Iterator<Item = Arc<Ring>> + '_ {
-        let mut at = 0;
-        core::iter::from_fn(move || {
-            loop {
-                let ring = self.rings.lock().get(at)?.upgrade();
-                at += 1;
-                if ring.is_some() {
-                    return ring;
-                }
-            }
-        })
-    }
-}
-
 /// One round over all rings; whether anything was done.
 fn round(thread: &SqThread, ctx: &Arc<TaskCtx>) -> bool {
     let mut any = false;
-    let several = thread.rings.lock().len() > 1;
-    for ring in thread.each() {
+    let several = thread.rings.len() > 1;
+    for ring in thread.rings.iter() {
         let ring = &ring;
         ring.flush_overflow();
         let waiting = ring.pending_submissions();
@@ -214,7 +190,7 @@ fn run(thread: &Arc<SqThread>) {
             continue;
         }
         ghost::clear_interrupt();
-        if before < until && !thread.rings.lock().is_empty() {
+        if before < until && !thread.rings.is_empty() {
             // Others go first: this one only looks.
             sched::yield_now();
             continue;
@@ -243,7 +219,7 @@ fn context(thread: &SqThread) -> Option<Arc<TaskCtx>> {
 
 /// Nobody takes submissions any more: those who wait for that stop waiting.
 fn tell_gone(thread: &SqThread) {
-    for ring in thread.each() {
+    for ring in thread.rings.iter() {
         ring.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
         ring.sq_wait.wake_all();
     }
@@ -251,22 +227,24 @@ fn tell_gone(thread: &SqThread) {
 
 /// Says that it sleeps, and sleeps until something comes.
 fn sleep(thread: &SqThread, ctx: &Arc<TaskCtx>) {
-    for ring in thread.each() {
+    // Before the rings are marked: one that comes while they are is not.
+    let additions = thread.rings.additions();
+    for ring in thread.rings.iter() {
         ring.rings.set_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
     }
-    let count = thread.rings.lock().len();
     let busy = || {
         thread.is_stopping()
             || !ctx.work.is_empty()
-            || thread.rings.lock().len() != count
+            || thread.rings.additions() != additions
             || thread
-                .each()
+                .rings
+                .iter()
                 .any(|ring| ring.pending_submissions() > 0 && !ring.disabled.load(Ordering::Acquire))
     };
     // The deadline is for completions that overflowed: room for them is made without a call.
     let how = Wait::INTERRUPTIBLE.until(Some(Deadline::after_ms(10_000)));
     let _ = thread.wake.wait(how, || busy().then_some(()));
-    for ring in thread.each() {
+    for ring in thread.rings.iter() {
         ring.rings.clear_bits(SQ_FLAGS, raw::IORING_SQ_NEED_WAKEUP);
     }
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use abi::Errno;
-use abi::io_uring::{OP_LAST, Sqe, raw};
+use abi::io_uring::{Sqe, raw};
 use abi::{Result, raw as uapi};
 use mm::fallible::try_with_capacity;
 use mm::{TryDeque, TryVec};
@@ -98,30 +98,31 @@ pub fn submit(ring: &Arc<Ring>, state: &mut Submission, owner: &Arc<TaskCtx>, co
     let mut taken = 0;
     while taken < count {
         let Some(state) = cx.state.as_deref_mut() else { break };
-        let Ok(req) = ring.fresh(state, owner) else {
+        let Ok(mut req) = ring.fresh(state, owner) else {
             // Nothing was taken from the ring for it: the user tries again.
             if taken == 0 {
                 return Err(Errno::EAGAIN);
             }
             break;
         };
-        let head = state.head;
-        state.head = head.wrapping_add(1);
-        let index = match ring.layout.index(head) {
-            Some(at) => ring.rings.load(at),
-            None => head & (ring.layout.sq_entries - 1),
+        let stop = match Arc::get_mut(&mut req) {
+            Some(whole) => run_alone(&mut cx, whole, &mut taken, count),
+            None => Stop::AtEnd,
         };
-        let entry =
-            if index < ring.layout.sq_entries { ring.sqes.read::<Sqe>(ring.layout.sqe(index)) } else { None };
-        let Some(entry) = entry else {
-            state.keep(req);
-            ring.rings.store(SQ_DROPPED, ring.rings.load(SQ_DROPPED).wrapping_add(1));
-            break;
+        let went_well = match stop {
+            Stop::AtEnd => {
+                cx.keep(req);
+                break;
+            }
+            Stop::Waits(outcome) => {
+                activate_one(ring, &req);
+                settle(&mut cx, req, outcome);
+                true
+            }
+            Stop::NotAlone(prepared, sqe_flags) => part_of_chain(&mut cx, req, prepared, sqe_flags),
         };
-        taken += 1;
-        let ok = one(&mut cx, req, &entry);
         run_ready(&mut cx);
-        if !ok && !ring.has(raw::IORING_SETUP_SUBMIT_ALL) {
+        if !went_well && !ring.has(raw::IORING_SETUP_SUBMIT_ALL) {
             break;
         }
     }
@@ -146,39 +147,65 @@ pub fn run_ready(cx: &mut Cx<'_>) {
     }
 }
 
-/// One entry. `false`: it failed before it was a request that runs.
-#[inline]
-fn one(cx: &mut Cx<'_>, mut req: Arc<Request>, entry: &Sqe) -> bool {
-    let ring = cx.ring;
-    let Some(state) = cx.state.as_deref_mut() else { return false };
-    let Some(whole) = Arc::get_mut(&mut req) else { return false };
-    let prepared = prepare(ring, state, whole, entry);
-    let alone = !whole.has_any(flags::LINK | flags::DRAIN | flags::ASYNC)
-        && state.chain.is_none()
-        && entry.opcode != op::LINK_TIMEOUT;
-    if prepared.is_ok() && alone && !ring.has_drains.load(Ordering::Acquire) {
-        match op::issue_alone(cx, whole) {
-            Issue::Done(res, cflags) => {
-                cx.complete_alone(whole, res, cflags);
-                cx.keep(req);
-            }
-            outcome => {
-                activate_one(ring, &req);
-                settle(cx, req, outcome);
-            }
-        }
-        return true;
-    }
-    part_of_chain(cx, req, prepared, entry)
+/// Why [`run_alone`] came back.
+enum Stop {
+    /// There are no more entries; the request is as good as new.
+    AtEnd,
+    /// The request of the last entry was tried, and did not complete.
+    Waits(Issue),
+    /// The last entry belongs to a chain, has to wait for others, or could not be prepared. The second are its flags.
+    NotAlone(Result<()>, u8),
 }
 
-/// One entry that belongs to a chain, or has to wait for others, or failed.
+/// Runs entries in one request, one after the other, as long as each completes at once and has nothing to do with its neighbours:
+/// what is nobody else's need not be taken and given back each time.
+#[inline]
+fn run_alone(cx: &mut Cx<'_>, req: &mut Request, taken: &mut u32, count: u32) -> Stop {
+    let ring = cx.ring;
+    while *taken < count {
+        let Some(state) = cx.state.as_deref_mut() else { break };
+        let Some(entry) = next_entry(ring, state) else { return Stop::AtEnd };
+        *taken += 1;
+        let prepared = prepare(ring, state, req, &entry);
+        let alone = !req.has_any(flags::LINK | flags::DRAIN | flags::ASYNC)
+            && state.chain.is_none()
+            && entry.opcode != op::LINK_TIMEOUT;
+        if prepared.is_err() || !alone || ring.has_drains.load(Ordering::Acquire) {
+            return Stop::NotAlone(prepared, entry.flags);
+        }
+        match op::issue_alone(cx, req) {
+            Issue::Done(res, cflags) => cx.complete_alone(req, res, cflags),
+            outcome => return Stop::Waits(outcome),
+        }
+    }
+    Stop::AtEnd
+}
+
+/// Takes the next entry out of the ring; an index that is none is dropped, and `None`.
+#[inline(always)]
+fn next_entry(ring: &Ring, state: &mut Submission) -> Option<Sqe> {
+    let head = state.head;
+    state.head = head.wrapping_add(1);
+    let index = match ring.layout.index(head) {
+        Some(at) => ring.rings.load(at),
+        None => head & (ring.layout.sq_entries - 1),
+    };
+    if index < ring.layout.sq_entries
+        && let Some(entry) = ring.sqes.read::<Sqe>(ring.layout.sqe(index))
+    {
+        return Some(entry);
+    }
+    ring.rings.store(SQ_DROPPED, ring.rings.load(SQ_DROPPED).wrapping_add(1));
+    None
+}
+
+/// One entry that belongs to a chain, or has to wait for others, or failed. `false`: it failed before it was a request that runs.
 #[inline(never)]
-fn part_of_chain(cx: &mut Cx<'_>, req: Arc<Request>, prepared: Result<()>, entry: &Sqe) -> bool {
+fn part_of_chain(cx: &mut Cx<'_>, req: Arc<Request>, prepared: Result<()>, sqe_flags: u8) -> bool {
     let Some(state) = cx.state.as_deref_mut() else { return false };
-    let linked = entry.flags & (sqe::IO_LINK | sqe::IO_HARDLINK) != 0;
+    let linked = sqe_flags & (sqe::IO_LINK | sqe::IO_HARDLINK) != 0;
     let checked = prepared.and_then(|()| {
-        if entry.opcode != op::LINK_TIMEOUT {
+        if req.opcode != op::LINK_TIMEOUT {
             return Ok(());
         }
         // It limits the request before it, so there must be one.
@@ -221,16 +248,29 @@ fn may_limit(chain: Option<&Chain>) -> bool {
     chain.is_some_and(|chain| !matches!(&*chain.last.op.lock(), op::Op::LinkTimeout(_)))
 }
 
-/// Fills in a request from its entry.
-#[inline]
+/// Fills in a request, which is as good as new, from its entry.
+#[inline(always)]
 fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &Sqe) -> Result<()> {
     let head = &mut req.head;
     *head.user_data.get_mut() = entry.user_data;
     head.opcode = entry.opcode;
     head.fd = entry.fd;
     head.buf_group = entry.buf_index;
-    let def = OpDef::of(entry.opcode);
-    let mut bits = if def.is_some_and(|def| def.needs_file) { flags::NEEDS_FILE } else { 0 };
+    let Some(def) = OpDef::of(entry.opcode) else {
+        *head.flags.get_mut() = request_flags(entry.flags);
+        return Err(Errno::EINVAL);
+    };
+    let bits = if def.needs_file { flags::NEEDS_FILE } else { 0 };
+    *head.flags.get_mut() = bits;
+    // Nothing but an operation with its arguments: nearly all are like this.
+    if entry.flags == 0 && entry.ioprio == 0 && entry.personality == 0 && !ring.is_particular() {
+        return (def.prep)(&Prep { ring, bits, cred: None }, entry, req.op.get_mut());
+    }
+    prepare_with_options(ring, state, req, entry, def)
+}
+
+/// `IOSQE_*` as [`flags`].
+fn request_flags(sqe_flags: u8) -> u32 {
     let map = [
         (sqe::FIXED_FILE, flags::FIXED_FILE),
         (sqe::IO_DRAIN, flags::DRAIN),
@@ -240,15 +280,21 @@ fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &
         (sqe::BUFFER_SELECT, flags::BUFFER_SELECT),
         (sqe::CQE_SKIP_SUCCESS, flags::SKIP_CQE),
     ];
-    if entry.flags != 0 {
-        for (from, to) in map {
-            if entry.flags & from != 0 {
-                bits |= to;
-            }
-        }
-    }
+    map.iter().filter(|(from, _)| sqe_flags & from != 0).fold(0, |bits, (_, to)| bits | to)
+}
+
+/// The rest of [`prepare`] for an entry with flags, a priority or credentials, or of a ring that does not take everything.
+#[inline(never)]
+fn prepare_with_options(
+    ring: &Arc<Ring>,
+    state: &mut Submission,
+    req: &mut Request,
+    entry: &Sqe,
+    def: &OpDef,
+) -> Result<()> {
+    let head = &mut req.head;
+    let bits = *head.flags.get_mut() | request_flags(entry.flags);
     *head.flags.get_mut() = bits;
-    let Some(def) = def.filter(|_| entry.opcode < OP_LAST) else { return Err(Errno::EINVAL) };
     if entry.flags & !sqe::ALL != 0 {
         return Err(Errno::EINVAL);
     }
@@ -277,16 +323,16 @@ fn prepare(ring: &Arc<Ring>, state: &mut Submission, req: &mut Request, entry: &
     }
     if entry.personality != 0 {
         let cred = ring.personalities.lock().get(&entry.personality).cloned().ok_or(Errno::EINVAL)?;
+        *head.flags.get_mut() |= flags::PERSONALITY;
         head.cred = Once::new();
         let _ = head.cred.set(cred);
     }
     let prep = Prep { ring, bits, cred: head.cred.get() };
-    let made = match prep.cred {
-        None => (def.prep)(&prep, entry)?,
-        cred => op::as_personality(cred, || (def.prep)(&prep, entry))?,
-    };
-    *req.op.get_mut() = made;
-    Ok(())
+    let op = req.op.get_mut();
+    match prep.cred {
+        None => (def.prep)(&prep, entry, op),
+        cred => op::as_personality(cred, || (def.prep)(&prep, entry, op)),
+    }
 }
 
 /// Counts the requests of a chain as active.

@@ -3,13 +3,12 @@
 //! Made when the thread first uses a ring. At exit and exec every request of the thread is cancelled and waited for, before its
 //! memory and files go.
 
-use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
-use mm::{TryVec, try_arc};
+use mm::try_arc;
 use sched::Task;
 use sched::hrtimer::Deadline;
 use sched::wait::WaitQueue;
@@ -17,6 +16,7 @@ use sync::Once;
 use vfs::file::File;
 
 use super::ring::Ring;
+use super::ring_list::RingList;
 use super::work::WorkList;
 use super::wq::Wq;
 use super::{cancel, sqpoll};
@@ -37,7 +37,7 @@ pub struct TaskCtx {
     pub idle: WaitQueue,
     exiting: AtomicBool,
     wq: Once<Arc<Wq>>,
-    rings: SpinLock<Vec<Weak<Ring>>>,
+    rings: RingList<Ring>,
     /// `IORING_REGISTER_RING_FDS`.
     pub ring_fds: SpinLock<[Option<Arc<File>>; RING_FDS]>,
 }
@@ -65,7 +65,7 @@ impl TaskCtx {
             idle: WaitQueue::new(),
             exiting: AtomicBool::new(false),
             wq: Once::new(),
-            rings: SpinLock::new(Vec::new()),
+            rings: RingList::new(),
             ring_fds: SpinLock::new([const { None }; RING_FDS]),
         })?;
         drop(me.io_uring.replace(Some(made.clone())));
@@ -90,14 +90,7 @@ impl TaskCtx {
     /// # Errors
     /// `ENOMEM`.
     pub fn join(&self, ring: &Arc<Ring>) -> Result<()> {
-        let mut rings = self.rings.lock();
-        if rings.iter().any(|known| core::ptr::eq(known.as_ptr(), Arc::as_ptr(ring))) {
-            return Ok(());
-        }
-        // Rings that are gone make room.
-        rings.retain(|known| known.strong_count() > 0);
-        rings.try_push(Arc::downgrade(ring))?;
-        Ok(())
+        self.rings.add(ring)
     }
 
     /// One more request waits.
@@ -139,29 +132,15 @@ impl TaskCtx {
         fds.get(index as usize).ok_or(Errno::EINVAL)?.clone().ok_or(Errno::EBADF)
     }
 
-    /// The rings that the thread uses, one after the other; those that join meanwhile come too.
-    fn each_ring(&self) -> impl Iterator<Item = Arc<Ring>> + '_ {
-        let mut at = 0;
-        core::iter::from_fn(move || {
-            loop {
-                let ring = self.rings.lock().get(at)?.upgrade();
-                at += 1;
-                if ring.is_some() {
-                    return ring;
-                }
-            }
-        })
-    }
-
     /// Cancels everything and waits until nothing is left. By the thread itself.
     fn drain(self: &Arc<Self>) {
         self.exiting.store(true, Ordering::Release);
         loop {
-            for ring in self.each_ring() {
+            for ring in self.rings.iter() {
                 cancel::all(&ring, Some(self));
             }
             self.run();
-            for ring in self.each_ring() {
+            for ring in self.rings.iter() {
                 if ring.defers_work() {
                     ring.run_deferred(Some(self));
                 }
@@ -200,7 +179,7 @@ pub fn exit(me: &CurrentThread) {
     let Some(ctx) = TaskCtx::existing(me) else { return };
     let alone = me.process.thread_count() <= 1;
     if alone {
-        for ring in ctx.each_ring() {
+        for ring in ctx.rings.iter() {
             sqpoll::creator_exits(&ring, &me.process);
         }
     }

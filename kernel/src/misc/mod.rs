@@ -11,6 +11,7 @@ pub mod reboot;
 pub mod restart;
 pub mod rseq;
 pub mod sched_calls;
+pub mod sock_filter;
 pub mod speculation;
 pub mod sysinfo;
 pub mod uname;

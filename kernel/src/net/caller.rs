@@ -29,6 +29,10 @@ impl Host for Caller {
         current().cred().domain.clone()
     }
 
+    fn random(&self) -> u32 {
+        crate::misc::random::u64() as u32
+    }
+
     fn flight_limit(&self) -> FlightLimit {
         let (user, exempt) = current()
             .with_cred(|cred| (cred.uid.0, cred.capable(Cap::SysResource) || cred.capable(Cap::SysAdmin)));

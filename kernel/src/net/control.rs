@@ -254,11 +254,17 @@ pub(super) fn write(list: socket::ControlList, writer: &mut Writer, flags: Messa
             Control::Process(process) => writer.put_process(&process)?,
             Control::Time(option, ns) => {
                 let level = net::SOL_SOCKET as i32;
-                let parts = matches!(option, net::SO_TIMESTAMPNS_OLD | net::SO_TIMESTAMPNS_NEW);
-                if parts {
-                    writer.put(level, option as i32, Timespec::from_ns(ns).as_bytes())?;
-                } else {
-                    writer.put(level, option as i32, Timeval::from_ns(ns).as_bytes())?;
+                let (kind, time) = (option as i32, Timespec::from_ns(ns));
+                match option {
+                    net::SO_TIMESTAMPNS_OLD | net::SO_TIMESTAMPNS_NEW => {
+                        writer.put(level, kind, time.as_bytes())?;
+                    }
+                    // Software's, and those that a device would have.
+                    net::SO_TIMESTAMPING_OLD | net::SO_TIMESTAMPING_NEW => {
+                        let none = Timespec::from_ns(0);
+                        writer.put(level, kind, [time, none, none].as_bytes())?;
+                    }
+                    _ => writer.put(level, kind, Timeval::from_ns(ns).as_bytes())?,
                 }
             }
         }

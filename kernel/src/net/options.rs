@@ -2,13 +2,15 @@
 
 use abi::cap::Cap;
 use abi::raw_sys::net;
+use abi::seccomp::SockFprog;
 use abi::socket::Linger;
 use abi::time::Timeval;
 use abi::{Errno, Result};
 use core::sync::atomic::Ordering;
 use macros::syscall;
+use mm::try_arc;
 use mm::user::{UserPtr, UserSlice};
-use socket::{Credentials, Rights, Socket, timeout_ns};
+use socket::{Credentials, Filter, FilterSlot, Rights, Socket, timeout_ns};
 use vfs::fdtable::Fd;
 use zerocopy::IntoBytes;
 
@@ -16,7 +18,8 @@ use super::caller;
 use super::control::seen_by_caller;
 use super::sockfs::socket_file;
 use super::syscalls::SOL_SOCKET;
-use crate::fs::context::{fd_flags, files, nofile};
+use crate::fs::context::{fd_flags, file_raw, files, nofile};
+use crate::misc::sock_filter;
 use crate::pidfd;
 use crate::process::current;
 use crate::syscall::Syscall;
@@ -45,6 +48,9 @@ fn number(socket: &Socket, option: u32) -> Result<i32> {
         net::SO_PROTOCOL => socket.protocol(),
         net::SO_ERROR => socket.ops().take_error().map_or(0, |error| error.code()),
         net::SO_ACCEPTCONN => socket.ops().is_listening().into(),
+        net::SO_LOCK_FILTER => socket.ops().filter().ok_or(Errno::ENOPROTOOPT)?.is_locked().into(),
+        // Facts that filters know of, as bytes.
+        net::SO_BPF_EXTENSIONS => (cbpf::code::ANCILLARY_END - cbpf::code::ANCILLARY) as i32,
         _ => socket.options().get(option)?,
     })
 }
@@ -77,15 +83,59 @@ fn peer_pidfd(socket: &Socket, value: usize, room: usize, len: UserPtr<i32>) -> 
     Ok(())
 }
 
-/// Missing: `SO_TIMESTAMPING`; options of other levels.
+/// The options of what filters packets; `None` for another.
+fn set_filter(socket: &Socket, option: u32, value: usize, len: usize) -> Option<Result<()>> {
+    let slot = socket.ops().filter()?;
+    let number = || UserPtr::<i32>::new(value).read();
+    let program = |make: &dyn Fn(SockFprog) -> Result<()>| {
+        let head = UserPtr::<SockFprog>::new(value);
+        if len != size_of::<SockFprog>() {
+            return Err(Errno::EINVAL);
+        }
+        let head = head.read()?;
+        slot.check()?;
+        make(head)
+    };
+    let filter = |head: SockFprog| Filter::new(sock_filter::read(head.filter as usize, head.len)?);
+    Some(match option {
+        net::SO_ATTACH_FILTER => program(&|head| slot.attach(try_arc(filter(head)?)?)),
+        net::SO_DETACH_FILTER => number().and_then(|_| slot.detach()),
+        net::SO_LOCK_FILTER => number().and_then(|on| slot.lock(on != 0)),
+        // Only sockets of the internet families form groups.
+        net::SO_ATTACH_REUSEPORT_CBPF => program(&|head| filter(head).and(Err(Errno::EINVAL))),
+        net::SO_DETACH_REUSEPORT_BPF => number().and(Err(Errno::EINVAL)),
+        // No file is a program.
+        net::SO_ATTACH_BPF | net::SO_ATTACH_REUSEPORT_EBPF if len == size_of::<u32>() => {
+            let fd = number().and_then(|fd| slot.check().map(|()| fd)).and_then(Fd::from_raw);
+            fd.and_then(file_raw).and(Err(Errno::EINVAL))
+        }
+        net::SO_ATTACH_BPF | net::SO_ATTACH_REUSEPORT_EBPF => Err(Errno::EINVAL),
+        _ => return None,
+    })
+}
+
+/// Shows the filter. Lengths are in instructions.
+fn show_filter(slot: &FilterSlot, value: usize, room: usize, len: UserPtr<i32>) -> Result<()> {
+    let filter = slot.get();
+    let insns = filter.as_ref().map_or(&[][..], |filter| filter.insns());
+    if room > 0 && !insns.is_empty() {
+        if room < insns.len() {
+            return Err(Errno::EINVAL);
+        }
+        sock_filter::write(value, insns)?;
+    }
+    len.write(&(insns.len() as i32))
+}
+
+/// Missing: options of devices and of networks (`SO_BINDTODEVICE`, `SO_BUSY_POLL`, `SO_MEMINFO`, `SO_RXQ_OVFL`, `SO_TXTIME`, `SO_ZEROCOPY`, …).
 #[syscall(getsockopt)]
 fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i32>) -> Result<()> {
     let file = socket_file(fd)?;
     let socket = file.socket()?;
-    let room = usize::try_from(len.read()?).map_err(|_| Errno::EINVAL)?;
     if level != SOL_SOCKET {
         return Err(Errno::EOPNOTSUPP);
     }
+    let room = usize::try_from(len.read()?).map_err(|_| Errno::EINVAL)?;
     let options = socket.options();
     match option {
         net::SO_LINGER => {
@@ -114,13 +164,21 @@ fn sys_getsockopt(fd: Fd, level: i32, option: u32, value: usize, len: UserPtr<i3
             }
             Err(Errno::EINVAL)
         }
+        net::SO_TIMESTAMPING_OLD | net::SO_TIMESTAMPING_NEW => {
+            let flags = options.stamps.stamping(option);
+            reply([flags, 0].as_bytes(), value, room, len)
+        }
+        net::SO_ATTACH_FILTER => {
+            let slot = socket.ops().filter().ok_or(Errno::ENOPROTOOPT)?;
+            show_filter(slot, value, room, len)
+        }
         SO_COOKIE if room == 8 => reply(&socket.ino().to_ne_bytes(), value, room, len),
         SO_COOKIE => Err(Errno::EINVAL),
         _ => reply(number(socket, option)?.as_bytes(), value, room, len),
     }
 }
 
-/// Missing: `SO_ATTACH_FILTER` and relatives, `SO_TIMESTAMPING`.
+/// Missing: options of devices and of networks (`SO_BINDTODEVICE`, `SO_BUSY_POLL`, `SO_MEMINFO`, `SO_RXQ_OVFL`, `SO_TXTIME`, `SO_ZEROCOPY`, …).
 #[syscall(setsockopt)]
 fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Result<()> {
     if len < 0 {
@@ -134,6 +192,9 @@ fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Re
     let len = len as usize;
     if len < size_of::<i32>() {
         return Err(Errno::EINVAL);
+    }
+    if let Some(result) = set_filter(socket, option, value, len) {
+        return result;
     }
     let options = socket.options();
     let time = || -> Result<u64> {
@@ -157,6 +218,16 @@ fn sys_setsockopt(fd: Fd, level: i32, option: u32, value: usize, len: i32) -> Re
         }
         net::SO_SNDTIMEO_OLD | net::SO_SNDTIMEO_NEW => {
             options.timeouts.send_ns.store(time()?, Ordering::Relaxed);
+            Ok(())
+        }
+        net::SO_TIMESTAMPING_OLD | net::SO_TIMESTAMPING_NEW => {
+            // The second word is the number of a clock.
+            let flags = UserPtr::<u32>::new(value).read()?;
+            if len == 2 * size_of::<u32>() {
+                UserPtr::<[u32; 2]>::new(value).read()?;
+            }
+            options.stamps.set_stamping(option, flags)?;
+            socket.ops().options_changed(options);
             Ok(())
         }
         net::SO_TYPE | net::SO_DOMAIN | net::SO_PROTOCOL | net::SO_ERROR | net::SO_ACCEPTCONN => {

@@ -49,7 +49,10 @@ pub(super) fn make_file(socket: Socket, flags: u32) -> Result<Arc<File>> {
     let mode = FileMode::READ | FileMode::WRITE | FileMode::STREAM | FileMode::NOWAIT;
     let open = OpenFile { path: &path, cred: &cred, flags: raw::O_RDWR | nonblock, mode };
     socket.set_ino(ino);
-    File::new(open, FileImpl::Owned(try_box(socket)?))
+    let ops = socket.ops().clone();
+    let file = File::new(open, FileImpl::Owned(try_box(socket)?))?;
+    ops.set_file(&file);
+    Ok(file)
 }
 
 /// Gives a socket's file a descriptor.

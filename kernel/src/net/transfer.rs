@@ -56,7 +56,6 @@ pub(super) fn receive(file: &SocketFile, iter: &mut IovIter<'_>, flags: MessageF
     socket.ops().receive(iter, flags, nonblock, socket.options())
 }
 
-/// Missing: `MSG_OOB`.
 #[syscall(sendto)]
 fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: i32) -> Result<usize> {
     let mut iter = IovIter::user(Direction::Source, buf, len)?;
@@ -65,7 +64,6 @@ fn sys_sendto(fd: Fd, buf: usize, len: usize, flags: u32, addr: usize, addrlen: 
     send(&file, &mut iter, to, Vec::new(), MessageFlags::from_bits_retain(flags))
 }
 
-/// Missing: `MSG_OOB`.
 #[syscall(recvfrom)]
 fn sys_recvfrom(
     fd: Fd,
@@ -153,13 +151,11 @@ pub(super) fn write_header(
     Ok(received.len)
 }
 
-/// Missing: `MSG_OOB`.
 #[syscall(sendmsg)]
 fn sys_sendmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     send_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))
 }
 
-/// Missing: `MSG_OOB`.
 #[syscall(recvmsg)]
 fn sys_recvmsg(fd: Fd, message: UserPtr<Msghdr>, flags: u32) -> Result<usize> {
     receive_one(&socket_file(fd)?, message, MessageFlags::from_bits_retain(flags))

@@ -3,15 +3,16 @@
 use super::filter::{Filter, is_allowed};
 use super::listener::{self, Listener};
 use crate::fs::context::{files, nofile};
+use crate::misc::sock_filter;
 use crate::process::thread::flags;
 use crate::process::{CurrentThread, Thread, current};
 use crate::signal::SignalState;
 use abi::cap::Cap;
-use abi::seccomp::{SockFilter, SockFprog, c};
+use abi::seccomp::{SockFprog, c};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use cbpf::{Insn, MAX_INSNS, Program};
+use cbpf::{MAX_INSNS, Program};
 use core::sync::atomic::Ordering;
 use mm::fallible::{TryVec, try_arc};
 use mm::user::UserPtr;
@@ -105,13 +106,7 @@ fn read_program(me: &CurrentThread, args: usize) -> Result<Program> {
     if !me.has(flags::NO_NEW_PRIVS) && !capable {
         return Err(Errno::EACCES);
     }
-    if head.filter == 0 {
-        return Err(Errno::EINVAL);
-    }
-    let raw = UserPtr::<SockFilter>::new(head.filter as usize).slice(len).to_vec()?;
-    let mut insns = Vec::new();
-    insns.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    insns.extend(raw.iter().map(|i| Insn { code: i.code, jt: i.jt, jf: i.jf, k: i.k }));
+    let insns = sock_filter::read(head.filter as usize, head.len)?;
     Program::new(&insns, is_allowed).map_err(|error| match error {
         cbpf::Error::Invalid => Errno::EINVAL,
         cbpf::Error::NoMemory => Errno::ENOMEM,

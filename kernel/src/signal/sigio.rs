@@ -55,28 +55,38 @@ fn attempts(owner: &FileOwner, fd: i32, band: Band) -> impl Iterator<Item = (Sig
     chosen.into_iter().chain([plain])
 }
 
+/// Sends each process or thread of `owner` the first of `attempts` that finds room.
+fn send_to<I: Iterator<Item = (Signal, Siginfo)>>(owner: &FileOwner, attempts: impl Fn() -> I) {
+    let Some(target) = owner.target.clone().and_then(|target| target.downcast::<Pid>().ok()) else {
+        return;
+    };
+    if owner.kind == raw::F_OWNER_TID {
+        let Some(task) = target.task() else { return };
+        let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));
+        let send = |(signal, info)| send::to_thread(&task, signal, &info, Sender::Privileged).is_ok();
+        let _ = allowed && attempts().any(send);
+        return;
+    }
+    let (members, one) = match owner.kind {
+        raw::F_OWNER_PGRP => (target.group(), None),
+        _ => (Vec::new(), target.process()),
+    };
+    for process in members.into_iter().chain(one) {
+        let Some(task) = process.any_task() else { continue };
+        let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));
+        let process = Arc::clone(&process);
+        let send = |(signal, info)| send::to_process(&process, signal, &info, Sender::Privileged).is_ok();
+        let _ = allowed && attempts().any(send);
+    }
+}
+
 impl Sigio for SendSigio {
     fn send(&self, owner: &FileOwner, fd: i32, band: Band) {
-        let Some(target) = owner.target.clone().and_then(|target| target.downcast::<Pid>().ok()) else {
-            return;
-        };
-        if owner.kind == raw::F_OWNER_TID {
-            let Some(task) = target.task() else { return };
-            let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));
-            let send = |(signal, info)| send::to_thread(&task, signal, &info, Sender::Privileged).is_ok();
-            let _ = allowed && attempts(owner, fd, band).any(send);
-            return;
-        }
-        let (members, one) = match owner.kind {
-            raw::F_OWNER_PGRP => (target.group(), None),
-            _ => (Vec::new(), target.process()),
-        };
-        for process in members.into_iter().chain(one) {
-            let Some(task) = process.any_task() else { continue };
-            let allowed = task.data::<Thread>().is_some_and(|thread| may_signal(owner, thread));
-            let process = Arc::clone(&process);
-            let send = |(signal, info)| send::to_process(&process, signal, &info, Sender::Privileged).is_ok();
-            let _ = allowed && attempts(owner, fd, band).any(send);
-        }
+        send_to(owner, || attempts(owner, fd, band));
+    }
+
+    fn urgent(&self, owner: &FileOwner) {
+        let info = Siginfo::new(Signal::SIGURG.number(), abi::signal::SI_KERNEL);
+        send_to(owner, || core::iter::once((Signal::SIGURG, info)));
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Alu {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     LdWord(u32),
+    /// A fact, by its offset from [`ANCILLARY`].
+    LdFact(u32),
     LdAbs(Width, u32),
     LdInd(Width, u32),
     LdLen,
@@ -70,6 +72,7 @@ fn one(insn: &Insn) -> Option<Op> {
     let Insn { code, jt, jf, k } = *insn;
     Some(match code & 7 {
         LD => match code & 0xe0 {
+            ABS if k >= ANCILLARY => Op::LdFact(k - ANCILLARY),
             ABS if width(code)? == Width::Word => Op::LdWord(k),
             ABS => Op::LdAbs(width(code)?, k),
             IND => Op::LdInd(width(code)?, k),

@@ -72,6 +72,13 @@ pub trait Data {
 
     /// The value at `offset`, which the program chooses freely. `None` ends the program without a result.
     fn load(&self, offset: u32, width: Width) -> Option<u32>;
+
+    /// The fact that an absolute load at [`code::ANCILLARY`] plus `fact` asks for, with the registers as they are. `None` ends the
+    /// program without a result.
+    fn ancillary(&self, fact: u32, a: u32, x: u32) -> Option<u32> {
+        let _ = (fact, a, x);
+        None
+    }
 }
 
 /// A checked and decoded program.

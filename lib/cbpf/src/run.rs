@@ -27,6 +27,7 @@ impl Program {
                 Op::JgeX(jt, jf) => jump(a >= x, jt, jf),
                 Op::JgtX(jt, jf) => jump(a > x, jt, jf),
                 Op::JsetX(jt, jf) => jump(a & x != 0, jt, jf),
+                Op::LdFact(fact) => a = data.ancillary(fact, a, x)?,
                 Op::LdAbs(width, k) => a = data.load(k, width)?,
                 Op::LdInd(width, k) => a = data.load(x.wrapping_add(k), width)?,
                 Op::LdLen => a = data.len(),

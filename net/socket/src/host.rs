@@ -42,6 +42,9 @@ pub trait Host: Sync {
     /// What restricts it.
     fn domain(&self) -> Option<Arc<dyn Domain>>;
 
+    /// A random number.
+    fn random(&self) -> u32;
+
     /// What it may have in flight.
     fn flight_limit(&self) -> FlightLimit;
 }
@@ -66,6 +69,11 @@ pub fn current_identity() -> Identity {
 /// What restricts who calls.
 pub fn current_domain() -> Option<Arc<dyn Domain>> {
     HOST.get().and_then(|host| host.domain())
+}
+
+/// A random number.
+pub(crate) fn random() -> u32 {
+    HOST.get().map_or(0, |host| host.random())
 }
 
 /// The calling user, and how many open files it may have in messages.

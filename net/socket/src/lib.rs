@@ -13,14 +13,17 @@
 extern crate alloc;
 
 mod family;
+mod filter;
 mod host;
 mod message;
 mod ops;
 mod options;
 #[allow(clippy::module_inception)]
 mod socket;
+mod stamps;
 
 pub use family::{Family, Protocol, create, register};
+pub use filter::{Filter, FilterSlot};
 pub use host::{
     FlightLimit, Host, Identity, ProcessRef, current_credentials, current_domain, current_flight_limit,
     current_identity, set_host,
@@ -29,3 +32,4 @@ pub use message::{Control, ControlList, Credentials, MessageFlags, Received, Sen
 pub use ops::{Shutdown, SocketOps};
 pub use options::{BUFFER_DEFAULT, Options, Rights, Timeouts, timeout_ns};
 pub use socket::{Kind, Socket, in_use};
+pub use stamps::Stamps;

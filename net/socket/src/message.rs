@@ -63,8 +63,8 @@ pub enum Control {
     Credentials(Credentials),
     /// `SCM_PIDFD`: who sent it.
     Process(ProcessRef),
-    /// When it was received, in nanoseconds of real time, in the form of the option with this number: `SO_TIMESTAMP` or
-    /// `SO_TIMESTAMPNS`.
+    /// When it came, in nanoseconds of real time, in the form of the option with this number: `SO_TIMESTAMP`, `SO_TIMESTAMPNS` or
+    /// `SO_TIMESTAMPING`, old or new.
     Time(u32, u64),
 }
 
@@ -111,7 +111,7 @@ pub struct SendMessage {
 
 /// What control messages are received in: there is at most one of each kind, so that nothing is allocated once a message
 /// has been taken.
-pub type ControlList = SmallVec<[Control; 4]>;
+pub type ControlList = SmallVec<[Control; 5]>;
 
 /// What came with received bytes.
 pub struct Received {

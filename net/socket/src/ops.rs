@@ -7,9 +7,11 @@ use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use mm::IovIter;
 use vfs::fasync::FasyncList;
+use vfs::file::File;
 use vfs::path::LookupContext;
 use vfs::poll::PollTable;
 
+use crate::filter::FilterSlot;
 use crate::host::Identity;
 use crate::message::{MessageFlags, Received, SendMessage, SocketAddr};
 use crate::options::Options;
@@ -131,6 +133,11 @@ pub trait SocketOps: Any + Send + Sync {
         Err(Errno::EINVAL)
     }
 
+    /// Where its filter is, if the family has filters.
+    fn filter(&self) -> Option<&FilterSlot> {
+        None
+    }
+
     /// Whether the socket listens (`SO_ACCEPTCONN`).
     fn is_listening(&self) -> bool {
         false
@@ -150,6 +157,9 @@ pub trait SocketOps: Any + Send + Sync {
     fn fasync(&self) -> Option<&FasyncList> {
         None
     }
+
+    /// The open file that stands for it. Weakly: the file holds the socket.
+    fn set_file(&self, file: &Arc<File>) {}
 
     /// The number of its inode, for listings.
     fn set_ino(&self, ino: u64) {}

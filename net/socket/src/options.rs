@@ -6,6 +6,8 @@ use abi::time::Timeval;
 use abi::{Errno, Result, raw_sys::net};
 use sched::hrtimer::Deadline;
 
+use crate::stamps::Stamps;
+
 /// What buffers hold by default (`/proc/sys/net/core/{r,w}mem_default`).
 pub const BUFFER_DEFAULT: u32 = 212_992;
 /// The smallest send buffer.
@@ -48,8 +50,8 @@ pub struct Options {
     pub pass_process: AtomicBool,
     /// `SO_PEEK_OFF`: where the next peek begins; negative: at the front, always.
     peek_offset: AtomicI32,
-    /// The option that asks for times of reception: `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, or 0.
-    stamps: AtomicU32,
+    /// Times of reception.
+    pub stamps: Stamps,
     priority: AtomicI32,
     mark: AtomicU32,
     /// `SO_RCVTIMEO`, `SO_SNDTIMEO`.
@@ -68,7 +70,7 @@ impl Default for Options {
             pass_credentials: AtomicBool::new(false),
             pass_process: AtomicBool::new(false),
             peek_offset: AtomicI32::new(-1),
-            stamps: AtomicU32::new(0),
+            stamps: Stamps::default(),
             priority: AtomicI32::new(0),
             mark: AtomicU32::new(0),
             timeouts: Timeouts::default(),
@@ -89,10 +91,6 @@ const BITS: [u32; 8] = [
     net::SO_REUSEPORT,
     net::SO_PASSSEC,
 ];
-
-/// Options that ask for times of reception.
-const STAMPS: [u32; 4] =
-    [net::SO_TIMESTAMP_OLD, net::SO_TIMESTAMPNS_OLD, net::SO_TIMESTAMP_NEW, net::SO_TIMESTAMPNS_NEW];
 
 impl Options {
     /// When a receive that begins now gives up.
@@ -119,9 +117,9 @@ impl Options {
         }
     }
 
-    /// The option that asks for times of reception.
-    pub fn stamps(&self) -> Option<u32> {
-        Some(self.stamps.load(Ordering::Relaxed)).filter(|option| *option != 0)
+    /// Whether urgent data is received with the rest. `SO_OOBINLINE`.
+    pub fn oob_inline(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & 1 << net::SO_OOBINLINE != 0
     }
 
     /// `setsockopt(2)` with an `int`.
@@ -149,9 +147,9 @@ impl Options {
             net::SO_PRIORITY => self.priority.store(value, Ordering::Relaxed),
             net::SO_MARK if !admin && !raw => return Err(Errno::EPERM),
             net::SO_MARK => self.mark.store(value as u32, Ordering::Relaxed),
-            _ if STAMPS.contains(&option) => {
-                self.stamps.store(if value != 0 { option } else { 0 }, Ordering::Relaxed);
-            }
+            _ if Stamps::is_option(option) => self.stamps.set(option, value != 0),
+            // Groups are of the internet families.
+            net::SO_REUSEPORT if value != 0 => return Err(Errno::EOPNOTSUPP),
             net::SO_DEBUG if value != 0 && !admin => return Err(Errno::EACCES),
             _ => {
                 let bit = bit(option)?;
@@ -180,7 +178,7 @@ impl Options {
             net::SO_PEEK_OFF => self.peek_offset.load(Ordering::Relaxed),
             net::SO_PRIORITY => self.priority.load(Ordering::Relaxed),
             net::SO_MARK => self.mark.load(Ordering::Relaxed) as i32,
-            _ if STAMPS.contains(&option) => i32::from(self.stamps.load(Ordering::Relaxed) == option),
+            _ if Stamps::is_option(option) => self.stamps.get(option).into(),
             _ => i32::from(self.flags.load(Ordering::Relaxed) & bit(option)? != 0),
         })
     }
@@ -204,7 +202,7 @@ impl Options {
         for (to, from) in longs {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        self.stamps.store(other.stamps.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.stamps.copy_from(&other.stamps);
         self.priority.store(other.priority.load(Ordering::Relaxed), Ordering::Relaxed);
         self.mark.store(other.mark.load(Ordering::Relaxed), Ordering::Relaxed);
         self.pass_credentials.store(other.pass_credentials.load(Ordering::Relaxed), Ordering::Relaxed);

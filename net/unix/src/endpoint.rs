@@ -14,9 +14,10 @@ use sched::WaitError;
 use sched::mutex::Mutex;
 use sched::wait::{Wait, WaitQueue};
 use socket::{
-    BUFFER_DEFAULT, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown, SocketAddr,
-    SocketOps,
+    BUFFER_DEFAULT, FilterSlot, Identity, Kind, MessageFlags, Options, Received, SendMessage, Shutdown,
+    SocketAddr, SocketOps,
 };
+use sync::Once;
 use vfs::fasync::{Band, FasyncList};
 use vfs::file::File;
 use vfs::inode::Inode;
@@ -82,8 +83,13 @@ pub struct Endpoint {
     pub(crate) reset: AtomicBool,
     /// `SO_PASSPIDFD`.
     pub(crate) pass_process: AtomicBool,
+    /// Messages to it have the time of their sending.
+    pub(crate) stamps: AtomicBool,
+    pub(crate) filter: FilterSlot,
     pub(crate) flight: gc::Slot,
     ino: AtomicU64,
+    /// The open file, whose owner hears of urgent data.
+    pub(crate) file: Once<Weak<File>>,
 }
 
 impl Endpoint {
@@ -115,8 +121,11 @@ impl Endpoint {
             closed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             pass_process: AtomicBool::new(false),
+            stamps: AtomicBool::new(false),
+            filter: FilterSlot::new(),
             flight: gc::Slot::new(),
             ino: AtomicU64::new(0),
+            file: Once::new(),
         })?)
     }
 
@@ -348,6 +357,9 @@ impl Endpoint {
     }
 }
 
+/// Whether the stream is at the mark of urgent data (`asm-generic/sockios.h`).
+const SIOCATMARK: u32 = 0x8905;
+
 /// Whether a listener took a connection.
 enum Queued {
     Yes,
@@ -567,8 +579,14 @@ impl SocketOps for Endpoint {
         if read_shut && self.write_shut.load(Ordering::Acquire) {
             events |= PollEvents::HUP;
         }
-        if !self.queue.lock().is_empty() {
-            events |= PollEvents::IN | PollEvents::RDNORM;
+        {
+            let queue = self.queue.lock();
+            if !queue.is_empty() {
+                events |= PollEvents::IN | PollEvents::RDNORM;
+            }
+            if queue.has_urgent() {
+                events |= PollEvents::PRI;
+            }
         }
         match (&peer, self.kind) {
             (Ok(None), Kind::Stream | Kind::Seqpacket) => {
@@ -593,13 +611,14 @@ impl SocketOps for Endpoint {
             request::FIONREAD if self.is_listening() => return Err(Errno::EINVAL),
             request::FIONREAD => {
                 let queue = self.queue.lock();
-                if self.kind == Kind::Stream {
+                if self.kind != Kind::Dgram {
                     queue.bytes()
                 } else {
                     queue.front().map_or(0, |m| m.rest().len())
                 }
             }
             request::TIOCOUTQ => self.account.bytes(),
+            SIOCATMARK => self.at_mark()?.into(),
             _ => return Err(Errno::ENOTTY),
         };
         UserPtr::<i32>::new(arg).write(&(bytes as i32))?;
@@ -613,6 +632,11 @@ impl SocketOps for Endpoint {
     fn options_changed(&self, options: &Options) {
         self.account.set_limit(options.send_buffer.load(Ordering::Relaxed));
         self.pass_process.store(options.pass_process.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.stamps.store(options.stamps.wanted().is_some(), Ordering::Relaxed);
+    }
+
+    fn filter(&self) -> Option<&FilterSlot> {
+        Some(&self.filter)
     }
 
     fn is_listening(&self) -> bool {
@@ -625,6 +649,10 @@ impl SocketOps for Endpoint {
 
     fn kind(&self) -> Option<Kind> {
         Some(self.kind)
+    }
+
+    fn set_file(&self, file: &Arc<File>) {
+        let _ = self.file.set(Arc::downgrade(file));
     }
 
     fn set_ino(&self, ino: u64) {
@@ -645,7 +673,10 @@ impl SocketOps for Endpoint {
             State::Connected(peer) => {
                 if let Some(peer) = peer.upgrade() {
                     if self.kind != Kind::Dgram {
-                        if !unread.is_empty() {
+                        // What is left of an urgent byte that was received is nothing unread.
+                        let lost =
+                            |message: &Message| self.kind != Kind::Stream || !message.rest().is_empty();
+                        if unread.iter().any(lost) {
                             peer.reset.store(true, Ordering::Release);
                         }
                         peer.read_shut.store(true, Ordering::Release);

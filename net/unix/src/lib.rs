@@ -7,6 +7,7 @@
 //! | `queue` | what waits in a socket: messages with bytes, files and credentials |
 //! | `endpoint` | the socket itself: states, connecting, listening |
 //! | `transfer` | sending and receiving |
+//! | `urgent` | the urgent byte of a stream (`MSG_OOB`) |
 //! | `gc` | files in flight, and the collector of sockets that only each other's messages refer to |
 //! | `show` | a socket's row in `/proc/net/unix` |
 //!
@@ -31,6 +32,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod urgent;
 
 use alloc::sync::Arc;
 

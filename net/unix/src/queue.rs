@@ -26,6 +26,8 @@ pub struct Message {
     pub process: Option<ProcessRef>,
     /// The sender's name, for datagrams.
     pub from: Name,
+    /// When it was sent, in nanoseconds of real time, if the receiver wanted that; 0.
+    pub stamp_ns: u64,
     /// Held against the sender until this is dropped; `None` for a copy.
     pub charge: Option<Charge>,
 }
@@ -40,8 +42,12 @@ impl Message {
 /// The messages waiting in one socket.
 #[derive(Default)]
 pub struct Queue {
-    messages: VecDeque<Message>,
-    bytes: usize,
+    pub(crate) messages: VecDeque<Message>,
+    pub(crate) bytes: usize,
+    /// How many messages ever left at the front: with it, a place in the queue has a number that stays.
+    pub(crate) passed: u64,
+    /// The number of the place of the urgent byte; see `urgent`.
+    pub(crate) urgent: Option<u64>,
     /// A reader has taken the oldest message and may bring some of it back.
     held: bool,
     closed: bool,
@@ -93,6 +99,7 @@ impl Queue {
     /// Takes the oldest message.
     pub fn pop(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
+        self.passed += 1;
         self.bytes -= message.rest().len();
         Some(message)
     }
@@ -101,6 +108,7 @@ impl Queue {
     /// [`Self::put_back`]. One reader at a time.
     pub fn hold(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
+        self.passed += 1;
         self.held = true;
         Some(message)
     }
@@ -114,12 +122,14 @@ impl Queue {
             return Some(message);
         }
         self.messages.push_front_reserved(message);
+        self.passed -= 1;
         None
     }
 
     /// Takes everything, for the caller to drop outside its locks.
     pub fn take_all(&mut self) -> VecDeque<Message> {
         self.bytes = 0;
+        self.urgent = None;
         core::mem::take(&mut self.messages)
     }
 
@@ -142,6 +152,7 @@ mod tests {
             sender: Credentials::default(),
             process: None,
             from: Name::Unnamed,
+            stamp_ns: 0,
             charge: None,
         }
     }

@@ -24,6 +24,7 @@ use crate::address::Name;
 use crate::endpoint::{Endpoint, State, wait_error};
 use crate::gc::{self, InFlight};
 use crate::queue::{Message, Queue};
+use crate::urgent::Front;
 
 /// Bytes of a stream that travel as one message.
 const PIECE: usize = 32 * 1024;
@@ -44,7 +45,8 @@ impl Endpoint {
         message: SendMessage,
         options: &Options,
     ) -> Result<usize> {
-        if message.flags.contains(MessageFlags::OOB) {
+        let urgent = message.flags.contains(MessageFlags::OOB);
+        if urgent && iter.is_empty() {
             return Err(Errno::EOPNOTSUPP);
         }
         if message.to.is_some() {
@@ -67,6 +69,9 @@ impl Endpoint {
             if let Err(error) = self.wait_for_room(&peer, message.nonblock, options) {
                 return if done > 0 { Ok(done) } else { Err(error) };
             }
+            // The urgent byte is the last one, and a message of its own.
+            let is_urgent = urgent && iter.count() == 1;
+            let most = if is_urgent { 1 } else { most.min(iter.count() - usize::from(urgent)) };
             let data = match copy_in(iter, most) {
                 Err(_) if done > 0 => return Ok(done),
                 data => data?,
@@ -78,11 +83,19 @@ impl Endpoint {
                 sender,
                 process: process.clone().or_else(|| peer.wanted_process()),
                 from: Name::Unnamed,
+                stamp_ns: 0,
                 charge: Some(self.account.charge(count)),
                 data,
             });
             // What does not get in is dropped here, outside the lock.
-            let queued = peer.queue.lock().push(&mut piece);
+            let queued = {
+                let mut queue = peer.queue.lock();
+                let queued = queue.push(&mut piece);
+                if is_urgent && queued.is_ok() {
+                    queue.mark_last();
+                }
+                queued
+            };
             match queued {
                 Ok(()) => {}
                 Err(_) if done > 0 => return Ok(done),
@@ -90,7 +103,12 @@ impl Endpoint {
                 Err(error) => return Err(error),
             }
             done += count;
-            peer.readers.wake_up_poll(PollEvents::IN | PollEvents::RDNORM);
+            let mut events = PollEvents::IN | PollEvents::RDNORM;
+            if is_urgent {
+                peer.signal_urgent();
+                events |= PollEvents::PRI;
+            }
+            peer.readers.wake_up_poll(events);
             peer.fasync.kill(Band::In);
         }
     }
@@ -176,15 +194,21 @@ impl Endpoint {
         self.wait_for_room(&peer, message.nonblock, options)?;
         let Sent { files, ids: sender, process } = self.split_control(message.control)?;
         let wanted = iter.count();
-        let data = copy_in(iter, limit)?;
+        let mut data = copy_in(iter, limit)?;
         let count = data.len();
         if count < wanted {
             return Err(Errno::EFAULT);
         }
+        // What the receiver's filter does not let through is lost, and the sender does not hear of it.
+        match peer.filter.keep(&data) {
+            Some(keep) => data.truncate(keep),
+            None => return Ok(count),
+        }
         let from = self.inner.lock().name.clone();
         let process = process.or_else(|| peer.wanted_process());
         let charge = Some(self.account.charge(count));
-        let mut waiting = Some(Message { data, read: 0, files, sender, process, from, charge });
+        let stamp_ns = if peer.stamps.load(Ordering::Relaxed) { sched::time::realtime_ns() } else { 0 };
+        let mut waiting = Some(Message { data, read: 0, files, sender, process, from, stamp_ns, charge });
         let refused = if self.kind == Kind::Dgram { Errno::ECONNREFUSED } else { Errno::EPIPE };
         let mut offer = || -> Option<Result<()>> {
             if peer.closed.load(Ordering::Acquire) {
@@ -209,16 +233,13 @@ impl Endpoint {
         Ok(count)
     }
 
-    /// Waits for something to receive beyond the first `skip` bytes. `false`: the end of the stream.
-    fn wait_for_bytes(&self, skip: usize, nonblock: bool, options: &Options) -> Result<bool> {
+    /// Waits until there is what `waits` looks for in the queue. `false`: the end of the stream.
+    fn wait_for(&self, nonblock: bool, options: &Options, waits: impl Fn(&Queue) -> bool) -> Result<bool> {
         let ended = || {
             self.read_shut.load(Ordering::Acquire)
                 || self.kind != Kind::Dgram && self.peer().is_ok_and(|peer| peer.is_none())
         };
-        let waits = || {
-            let queue = self.queue.lock();
-            if skip == 0 { !queue.is_empty() } else { queue.bytes() > skip }
-        };
+        let waits = || waits(&self.queue.lock());
         let look = || {
             if waits() {
                 return Some(true);
@@ -244,7 +265,7 @@ impl Endpoint {
         options: &Options,
     ) -> Result<Received> {
         if flags.contains(MessageFlags::OOB) {
-            return Err(Errno::EOPNOTSUPP);
+            return self.receive_urgent(iter, flags, options);
         }
         if matches!(self.inner.lock().state, State::Idle | State::Listening { .. }) {
             return Err(Errno::EINVAL);
@@ -271,8 +292,12 @@ impl Endpoint {
                 Err(error) => return Err(error),
             }
             drop(reading);
-            let wanted = if flags.contains(MessageFlags::PEEK) { options.peek_offset() } else { 0 };
-            let found = self.wait_for_bytes(wanted, nonblock, options);
+            let found = if flags.contains(MessageFlags::PEEK) {
+                let (skip, inline) = (options.peek_offset(), options.oob_inline());
+                self.wait_for(nonblock, options, |queue| queue.shows_more_than(skip, inline))
+            } else {
+                self.wait_for(nonblock, options, |queue| !queue.is_empty())
+            };
             reading = self.reading.lock();
             match found {
                 Ok(true) => {}
@@ -303,7 +328,20 @@ impl Endpoint {
     /// Receives from the message at the front. The reader's mutex is held: the message is out of the queue meanwhile, so that
     /// its bytes are copied to the user once, under no spin lock.
     fn take_piece(&self, iter: &mut IovIter<'_>, taken: &mut Taken, options: &Options) -> Result<Step> {
-        let Some(mut message) = self.queue.lock().hold() else { return Ok(Step::Nothing) };
+        let mut dropped = [None, None];
+        let held = {
+            let mut queue = self.queue.lock();
+            match queue.pass_marks(options.oob_inline(), taken.len > 0, &mut dropped) {
+                Front::Mark => Err(Step::Done),
+                Front::Empty => Err(Step::Nothing),
+                Front::Ready => queue.hold().ok_or(Step::Nothing),
+            }
+        };
+        drop(dropped);
+        let mut message = match held {
+            Ok(message) => message,
+            Err(step) => return Ok(step),
+        };
         if !taken.is_from(&message, options) {
             self.put_back(message, 0);
             return Ok(Step::Done);
@@ -399,7 +437,8 @@ impl Endpoint {
             }
             drop(reading);
             let beyond = if peek { options.peek_offset() } else { 0 };
-            if !self.wait_for_bytes(beyond, nonblock, options)? {
+            let waits = |queue: &Queue| if beyond == 0 { !queue.is_empty() } else { queue.bytes() > beyond };
+            if !self.wait_for(nonblock, options, waits)? {
                 return Ok(none());
             }
         };
@@ -411,7 +450,7 @@ impl Endpoint {
         if iter.copy_to_iter(datagram.rest().get(..wanted).unwrap_or_default()) < wanted {
             return Err(Errno::EFAULT);
         }
-        let Datagram { files, ids, process, from, .. } = datagram;
+        let Datagram { files, ids, process, from, stamp_ns, .. } = datagram;
         let mut received = Received { len: wanted, ..none() };
         if from != Name::Unnamed {
             received.from = Some(from.to_addr()?);
@@ -422,8 +461,13 @@ impl Endpoint {
         if flags.contains(MessageFlags::TRUNC) {
             received.len = size;
         }
-        if let Some(option) = options.stamps() {
-            received.control.push(Control::Time(option, sched::time::realtime_ns()));
+        if let Some(option) = options.stamps.wanted() {
+            // It was sent before anybody asked.
+            let stamp_ns = if stamp_ns == 0 { sched::time::realtime_ns() } else { stamp_ns };
+            received.control.push(Control::Time(option, stamp_ns));
+            if let Some(option) = options.stamps.stamping_wanted() {
+                received.control.push(Control::Time(option, stamp_ns));
+            }
         }
         if !files.is_empty() {
             received.control.push(Control::Rights(files));
@@ -434,8 +478,9 @@ impl Endpoint {
 
     /// Takes the oldest message.
     fn take_datagram(&self) -> Option<Datagram> {
-        let Message { data, files, sender: ids, process, from, charge, .. } = self.queue.lock().pop()?;
-        Some(Datagram { data, skip: 0, files: files.take(), ids, process, from, _charge: charge })
+        let Message { data, files, sender: ids, process, from, stamp_ns, charge, .. } =
+            self.queue.lock().pop()?;
+        Some(Datagram { data, skip: 0, files: files.take(), ids, process, from, stamp_ns, _charge: charge })
     }
 
     /// A copy of the message that the peek offset is in. The reader's mutex is held.
@@ -458,6 +503,7 @@ impl Endpoint {
                     ids: message.sender,
                     process: message.process.clone(),
                     from: message.from.clone(),
+                    stamp_ns: message.stamp_ns,
                     _charge: None,
                 })
             };
@@ -479,6 +525,8 @@ struct Datagram {
     ids: Credentials,
     process: Option<ProcessRef>,
     from: Name,
+    /// When it was sent, or 0.
+    stamp_ns: u64,
     /// Given back once the data are with the user.
     _charge: Option<Charge>,
 }
@@ -529,11 +577,27 @@ fn peek_into(
     taken: &mut Taken,
     options: &Options,
 ) -> Result<()> {
-    for message in queue.iter() {
-        let Some(part) = message.rest().get(skip..).filter(|part| !part.is_empty()) else {
-            skip -= message.rest().len();
+    let mut copied = taken.len > 0;
+    let mut index = queue.peek_start(options.oob_inline());
+    while let Some(message) = queue.messages.get(index) {
+        let len = message.rest().len();
+        // What was copied before in the same call ends where a message begins: there may be the mark.
+        if skip >= len && (skip > 0 || !copied) {
+            skip -= len;
+            index += 1;
             continue;
-        };
+        }
+        if copied && skip == 0 {
+            match queue.peek_next(index) {
+                Some(next) if next == index => {}
+                Some(next) => {
+                    index = next;
+                    continue;
+                }
+                None => break,
+            }
+        }
+        let part = message.rest().get(skip..).unwrap_or_default();
         skip = 0;
         let room = most.min(PIECE) - chunk.len();
         if room == 0 || !taken.is_from(message, options) {
@@ -545,6 +609,8 @@ fn peek_into(
         if !files.is_empty() {
             break;
         }
+        copied = true;
+        index += 1;
     }
     Ok(())
 }

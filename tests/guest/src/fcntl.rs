@@ -53,7 +53,7 @@ fn block() -> Result<u64, Errno> {
 }
 
 /// The next of the blocked signals within `ms`: number, code, descriptor; zeros for none.
-fn taken(set: u64, ms: i64) -> Result<(i32, i32, i32), Errno> {
+pub(crate) fn taken(set: u64, ms: i64) -> Result<(i32, i32, i32), Errno> {
     let mut info = [0_i32; 32];
     let time = [ms / 1000, ms % 1000 * 1_000_000];
     match sys!(SYS_rt_sigtimedwait, addr(&set), addr_mut(&mut info), addr(&time), 8) {

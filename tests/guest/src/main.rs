@@ -94,7 +94,10 @@ mod tty;
 mod uffd;
 mod unix;
 mod unix_control;
+mod unix_filter;
+mod unix_oob;
 mod unix_options;
+mod unix_stamps;
 mod uring;
 mod uring_hostile;
 mod uring_net;
@@ -172,7 +175,10 @@ const TABLES: &[&[harness::Test]] = &[
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,
+    unix_filter::TESTS,
+    unix_oob::TESTS,
     unix_options::TESTS,
+    unix_stamps::TESTS,
     xattrs::TESTS,
     #[cfg(target_arch = "x86_64")]
     legacy::TESTS,

@@ -146,7 +146,28 @@ pub enum Op {
 
 const _: () = assert!(size_of::<Op>() <= 72);
 
-type PrepFn = fn(&Prep<'_>, &Sqe) -> Result<Op>;
+impl Op {
+    /// Whether dropping it would do nothing. Of those that are often made and complete at once; `false` is always right.
+    #[inline(always)]
+    pub fn owns_nothing(&self) -> bool {
+        match self {
+            Self::Idle | Self::Nop(_) => true,
+            Self::Rw(rw) => rw.owns_nothing(),
+            _ => false,
+        }
+    }
+}
+
+/// Puts a new operation where none is: a request is as good as new when it is prepared. There is nothing to drop, and saying so spares the
+/// functions that make operations a look at what each kind may own.
+#[inline(always)]
+fn fill(place: &mut Op, op: Op) {
+    debug_assert!(matches!(place, Op::Idle), "an operation is prepared in a request that has one");
+    core::mem::forget(core::mem::replace(place, op));
+}
+
+/// Makes an operation in the place that its request has for it.
+type PrepFn = fn(&Prep<'_>, &Sqe, &mut Op) -> Result<()>;
 
 /// What the machinery knows of an operation.
 pub struct OpDef {
@@ -217,71 +238,78 @@ impl OpDef {
     }
 }
 
-const fn op(prep: PrepFn) -> OpDef {
-    OpDef::new(prep)
+/// The definition of an operation that a function `fn(&Prep, &Sqe) -> Result<Op>` makes. The function becomes part of one that puts the
+/// result in place, so that it is not moved.
+macro_rules! op {
+    ($prep:expr) => {
+        OpDef::new(|prep, entry, place| {
+            fill(place, $prep(prep, entry)?);
+            Ok(())
+        })
+    };
 }
 
 /// By number, `IORING_OP_*`.
 static TABLE: [Option<OpDef>; OP_LAST as usize] = [
-    Some(op(misc::prep_nop).iopoll()),
-    Some(op(rw::prep_readv).pollable().select().prio().iopoll()),
-    Some(op(rw::prep_writev).pollable().prio().iopoll()),
-    Some(op(file::prep_fsync).file()),
-    Some(op(rw::prep_read_fixed).pollable().prio().iopoll()),
-    Some(op(rw::prep_write_fixed).pollable().prio().iopoll()),
-    Some(op(ready::prep_add).file().unbounded()),
-    Some(op(ready::prep_remove)),
-    Some(op(file::prep_sync_range).file()),
-    Some(op(net::prep_sendmsg).pollable().prio().unbounded()),
-    Some(op(net::prep_recvmsg).pollable().select().prio().unbounded()),
-    Some(op(Timeout::prepare)),
-    Some(op(Remove::prepare)),
-    Some(op(net::prep_accept).pollable().prio().unbounded()),
-    Some(op(Cancel::prepare)),
-    Some(op(Timeout::prepare_link)),
-    Some(op(net::prep_connect).pollable().unbounded()),
-    Some(op(file::prep_fallocate).file()),
-    Some(op(open::prep_openat)),
-    Some(op(open::prep_close)),
-    Some(op(fd::prep_files_update).iopoll()),
-    Some(op(misc::prep_statx)),
-    Some(op(rw::prep_read).pollable().select().prio().iopoll()),
-    Some(op(rw::prep_write).pollable().prio().iopoll()),
-    Some(op(file::prep_fadvise).file()),
-    Some(op(misc::prep_madvise)),
-    Some(op(net::prep_send).pollable().prio().unbounded()),
-    Some(op(net::prep_recv).pollable().select().prio().unbounded()),
-    Some(op(open::prep_openat2)),
-    Some(op(ready::prep_epoll_ctl)),
-    Some(op(file::prep_splice).file().unbounded()),
-    Some(op(buffers::prep_provide).iopoll()),
-    Some(op(buffers::prep_remove).iopoll()),
-    Some(op(file::prep_tee).file().unbounded()),
-    Some(op(net::prep_shutdown).file()),
-    Some(op(name::prep_rename)),
-    Some(op(name::prep_unlink)),
-    Some(op(name::prep_mkdir)),
-    Some(op(name::prep_symlink)),
-    Some(op(name::prep_link)),
-    Some(op(ring_msg::prep).file().iopoll()),
-    Some(op(xattr::prep_fset).file()),
-    Some(op(xattr::prep_set)),
-    Some(op(xattr::prep_fget).file()),
-    Some(op(xattr::prep_get)),
-    Some(op(net::prep_socket)),
+    Some(op!(misc::prep_nop).iopoll()),
+    Some(op!(rw::prep_readv).pollable().select().prio().iopoll()),
+    Some(op!(rw::prep_writev).pollable().prio().iopoll()),
+    Some(op!(file::prep_fsync).file()),
+    Some(op!(rw::prep_read_fixed).pollable().prio().iopoll()),
+    Some(op!(rw::prep_write_fixed).pollable().prio().iopoll()),
+    Some(op!(ready::prep_add).file().unbounded()),
+    Some(op!(ready::prep_remove)),
+    Some(op!(file::prep_sync_range).file()),
+    Some(op!(net::prep_sendmsg).pollable().prio().unbounded()),
+    Some(op!(net::prep_recvmsg).pollable().select().prio().unbounded()),
+    Some(op!(Timeout::prepare)),
+    Some(op!(Remove::prepare)),
+    Some(op!(net::prep_accept).pollable().prio().unbounded()),
+    Some(op!(Cancel::prepare)),
+    Some(op!(Timeout::prepare_link)),
+    Some(op!(net::prep_connect).pollable().unbounded()),
+    Some(op!(file::prep_fallocate).file()),
+    Some(op!(open::prep_openat)),
+    Some(op!(open::prep_close)),
+    Some(op!(fd::prep_files_update).iopoll()),
+    Some(op!(misc::prep_statx)),
+    Some(op!(rw::prep_read).pollable().select().prio().iopoll()),
+    Some(op!(rw::prep_write).pollable().prio().iopoll()),
+    Some(op!(file::prep_fadvise).file()),
+    Some(op!(misc::prep_madvise)),
+    Some(op!(net::prep_send).pollable().prio().unbounded()),
+    Some(op!(net::prep_recv).pollable().select().prio().unbounded()),
+    Some(op!(open::prep_openat2)),
+    Some(op!(ready::prep_epoll_ctl)),
+    Some(op!(file::prep_splice).file().unbounded()),
+    Some(op!(buffers::prep_provide).iopoll()),
+    Some(op!(buffers::prep_remove).iopoll()),
+    Some(op!(file::prep_tee).file().unbounded()),
+    Some(op!(net::prep_shutdown).file()),
+    Some(op!(name::prep_rename)),
+    Some(op!(name::prep_unlink)),
+    Some(op!(name::prep_mkdir)),
+    Some(op!(name::prep_symlink)),
+    Some(op!(name::prep_link)),
+    Some(op!(ring_msg::prep).file().iopoll()),
+    Some(op!(xattr::prep_fset).file()),
+    Some(op!(xattr::prep_set)),
+    Some(op!(xattr::prep_fget).file()),
+    Some(op!(xattr::prep_get)),
+    Some(op!(net::prep_socket)),
     // Commands of drivers: no file takes any.
     None,
-    Some(op(net::prep_send_zc).pollable().prio().unbounded()),
-    Some(op(net::prep_send_zc).pollable().prio().unbounded()),
-    Some(op(rw::prep_read_multishot).pollable().select()),
-    Some(op(child::prep).unbounded()),
-    Some(op(futex::prep_wait)),
-    Some(op(futex::prep_wake)),
-    Some(op(futex::prep_waitv)),
-    Some(op(fd::prep_install).file()),
-    Some(op(file::prep_ftruncate).file()),
-    Some(op(net::prep_bind).file()),
-    Some(op(net::prep_listen).file()),
+    Some(op!(net::prep_send_zc).pollable().prio().unbounded()),
+    Some(op!(net::prep_send_zc).pollable().prio().unbounded()),
+    Some(op!(rw::prep_read_multishot).pollable().select()),
+    Some(op!(child::prep).unbounded()),
+    Some(op!(futex::prep_wait)),
+    Some(op!(futex::prep_wake)),
+    Some(op!(futex::prep_waitv)),
+    Some(op!(fd::prep_install).file()),
+    Some(op!(file::prep_ftruncate).file()),
+    Some(op!(net::prep_bind).file()),
+    Some(op!(net::prep_listen).file()),
 ];
 
 /// Runs `f` with other credentials, if there are any.
@@ -308,6 +336,7 @@ pub fn assign_file(ring: &Ring, req: &Head) -> Result<()> {
     if req.has(flags::NEEDS_FILE) && req.file.get().is_none() { find_file(ring, req) } else { Ok(()) }
 }
 
+#[inline(never)]
 fn find_file(ring: &Ring, req: &Head) -> Result<()> {
     let file = if req.has(flags::FIXED_FILE) {
         let (file, node) = ring.files.lock().get(req.fd as u32)?;
@@ -335,7 +364,7 @@ pub fn issue(cx: &mut Cx<'_>, req: &Arc<Request>, worker: bool) -> Issue {
 }
 
 /// Tries the operation of a request that nobody else knows, by its thread.
-#[inline]
+#[inline(always)]
 pub fn issue_alone(cx: &mut Cx<'_>, req: &mut Request) -> Issue {
     let (op, head) = (req.op.get_mut(), &req.head);
     if let Err(errno) = assign_file(cx.ring, head) {
@@ -349,7 +378,7 @@ pub fn issue_alone(cx: &mut Cx<'_>, req: &mut Request) -> Issue {
 }
 
 /// The commonest are called from here, and this is small: the others have a frame that only they need.
-#[inline]
+#[inline(always)]
 fn run(op: &mut Op, call: &mut Call<'_, '_>) -> Issue {
     match op {
         Op::Nop(injected) => Issue::Done(injected.unwrap_or(0), 0),

@@ -136,6 +136,12 @@ pub fn prep_read_multishot(prep: &Prep<'_>, entry: &Sqe) -> Result<Op> {
 }
 
 impl Rw {
+    /// Whether dropping it would do nothing.
+    #[inline(always)]
+    pub fn owns_nothing(&self) -> bool {
+        matches!(self.memory, Memory::User { .. } | Memory::Select { .. })
+    }
+
     fn events(&self) -> PollEvents {
         match self.access {
             Access::Read => PollEvents::IN | PollEvents::RDNORM,

@@ -51,7 +51,7 @@ fn from_register(value: u8, status: u8) -> u8 {
 }
 
 fn to_register(value: u8, status: u8) -> u8 {
-    if status & BINARY != 0 { value } else { (value / 10) << 4 | value % 10 }
+    if status & BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
 }
 
 /// The date that registers show.
@@ -81,7 +81,7 @@ fn encode(date: &Date, status: u8) -> [u8; 6] {
     let hour = match status & HOURS_24 != 0 {
         true => number(date.hour),
         false => {
-            let half = if date.hour % 12 == 0 { 12 } else { date.hour % 12 };
+            let half = if date.hour.is_multiple_of(12) { 12 } else { date.hour % 12 };
             number(half) | if date.hour >= 12 { PM } else { 0 }
         }
     };

@@ -31,6 +31,7 @@ fn sys_modify_ldt(func: i32, ptr: usize, bytecount: usize) -> Result<isize> {
 /// What there is of the table, and zeros.
 fn read(ptr: usize, len: usize) -> Result<usize> {
     let mm = current().mm().ok_or(Errno::EINVAL)?;
+    #[allow(clippy::unnecessary_min_or_max, reason = "it is 0 where there are no such tables")]
     let len = len.min(arch::ldt::MAX_LEN);
     let mut bytes = try_vec(0, len)?;
     if arch::ldt::read(mm.arch_context(), &mut bytes) == 0 {

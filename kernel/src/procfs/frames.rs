@@ -16,8 +16,11 @@ use super::top;
 /// Words made at once.
 const CHUNK: usize = 64;
 
-/// An open file: what it says of a frame.
-struct Words(fn(u64) -> u64);
+/// What a file says of a frame.
+type Word = fn(u64) -> u64;
+
+/// An open file.
+struct Words(Word);
 
 impl FileOps for Words {
     fn read_iter(&self, _: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
@@ -62,7 +65,7 @@ impl FileOps for Words {
 /// Declares the files.
 #[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
 pub(super) fn init() {
-    let files: [(&'static str, fn(u64) -> u64); 2] =
+    let files: [(&'static str, Word); 2] =
         [("kpagecount", mm::kpage::count), ("kpageflags", mm::kpage::flags)];
     for (name, word) in files {
         let open = move |_: &kernfs::Context<'_>, _: &mut vfs::file::OpenFile<'_>| {

@@ -51,11 +51,13 @@ mod machine {
     /// PKRU.
     pub fn rights() -> u32 {
         let value: u32;
+        // SAFETY: reads a register.
         unsafe { asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _) };
         value
     }
 
     pub fn set_rights(value: u32) {
+        // SAFETY: changes which keys this thread may use; the tests close none that Rust's own memory has.
         unsafe { asm!("wrpkru", in("eax") value, in("ecx") 0, in("edx") 0) };
     }
 
@@ -67,12 +69,14 @@ mod machine {
     /// The extended state of a signal frame.
     pub fn state_of(context: *const libc::ucontext_t) -> usize {
         // Behind the general registers.
+        // SAFETY: the context of a signal handler; the pointer to the extended state follows the registers.
         unsafe { (&raw const (*context).uc_mcontext.gregs).cast::<usize>().add(23).read() }
     }
 
     /// Makes a system call with every key closed, 0 too: neither stack nor data can be reached meanwhile.
     pub fn call_closed(nr: i64, args: [usize; 3]) -> i64 {
         let result;
+        // SAFETY: no memory is touched while the keys are closed but by the kernel, and they are opened again.
         unsafe {
             asm!(
                 "mov eax, 0x55555555", "xor ecx, ecx", "xor edx, edx", "wrpkru",
@@ -162,6 +166,7 @@ static REPORT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::
 
 extern "C" fn report(_: i32, info: *const siginfo_t, _context: *const ucontext_t) {
     let place = REPORT.load(std::sync::atomic::Ordering::Relaxed) as *mut Report;
+    // SAFETY: the place was mapped for this before the handler was set; the kernel's structures are valid while it runs.
     unsafe {
         *place = Report {
             code: (*info).si_code,
@@ -196,6 +201,7 @@ fn fault(body: impl FnOnce()) -> Result<Option<Report>, Failure> {
         body();
         0
     })?;
+    // SAFETY: a shared mapping that the child has filled in or left zero, which is a report too.
     let seen = unsafe { (place as *const Report).read() };
     munmap(place, PAGE)?;
     check!(status == 0 || status == 99, "child: {status}");
@@ -559,6 +565,7 @@ fn frames_hold_the_register() -> Outcome {
         let state = machine::state_of(context);
         // The components that are there: the first word of the header behind the legacy area.
         let (header, place) = ((state + 512) as *mut u64, (state + machine::offset()) as *mut u32);
+        // SAFETY: both lie in the frame of this very handler.
         unsafe {
             let there = *header >> 9 & 1 != 0;
             SEEN.store(if there { *place } else { 0 }, std::sync::atomic::Ordering::Relaxed);
@@ -690,6 +697,7 @@ fn programs_start_fresh() -> Outcome {
 }
 
 fn call(at: usize) -> u32 {
+    // SAFETY: the tests put a function that returns a number there.
     let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute(at) };
     function()
 }

@@ -81,7 +81,7 @@ fn io_of_threads_adds_up() -> Outcome {
     check_eq!(of[1], 700);
     check!(of[3] == 1, "{}", of[3]);
     check_eq!(io("/proc/self/io")?[1] - before[1], 700);
-    check!(io(&format!("/proc/thread-self/io"))?[1] < io("/proc/self/io")?[1]);
+    check!(io("/proc/thread-self/io")?[1] < io("/proc/self/io")?[1]);
     let _ = end.0.send(());
     thread.join().map_err(|_| Failure::new("thread"))?;
     // It is gone, what it wrote is not.

@@ -48,8 +48,8 @@ impl Message {
         let file = call.file()?;
         let Ok(target) = Ring::of(file) else { return Err(Errno::EBADFD) };
         let result = match self.command {
-            0 => self.data(&target),
-            1 => self.file(call, &target),
+            0 => self.data(target),
+            1 => self.file(call, target),
             _ => Err(Errno::EINVAL),
         };
         if result.is_err() {

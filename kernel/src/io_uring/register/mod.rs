@@ -34,7 +34,7 @@ fn sys_io_uring_register(fd: u32, opcode: u32, arg: usize, nr: u32) -> Result<us
     let file = super::enter::ring_file(fd, registered)?;
     let ring = Ring::of(&file)?;
     let ctx = TaskCtx::current()?;
-    register(&ring, &ctx, opcode, arg, nr)
+    register(ring, &ctx, opcode, arg, nr)
 }
 
 /// A call without argument.

@@ -316,6 +316,7 @@ fn update_vdso(keeper: &Keeper) {
         coarse_res_ns: TICK_NS as u32,
         mono_offset_ns: 0,
         clock: (base, mult, shift),
+        raw_clock: (base, mult, shift),
         timezone: keeper.timezone,
     };
     if SLOPED.load(Ordering::Relaxed) {

@@ -43,6 +43,8 @@ pub struct VdsoTime {
     pub mono_offset_ns: i64,
     /// `(base, mult, shift)` of the cycle counter; a `mult` of 0 sends programs to the system call.
     pub clock: (u64, u32, u32),
+    /// The same of CLOCK_MONOTONIC_RAW.
+    pub raw_clock: (u64, u32, u32),
     /// `tz_minuteswest`, `tz_dsttime` for gettimeofday.
     pub timezone: (i32, i32),
 }
@@ -65,6 +67,10 @@ struct Vvar {
     dst_time: AtomicI32,
     /// Not 0: this is the page of a time namespace.
     namespace: AtomicU64,
+    /// As `base`, `mult` and `shift`, of the raw clock, which nobody corrects.
+    raw_base: AtomicU64,
+    raw_mult: AtomicU32,
+    raw_shift: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Vvar>() == PAGE_SIZE);
@@ -84,6 +90,9 @@ static VVAR: Vvar = Vvar {
     minutes_west: AtomicI32::new(0),
     dst_time: AtomicI32::new(0),
     namespace: AtomicU64::new(0),
+    raw_base: AtomicU64::new(0),
+    raw_mult: AtomicU32::new(0),
+    raw_shift: AtomicU32::new(0),
 };
 
 /// Where the functions find what is added to the raw clock: nothing, so a word of the page that stays zero.
@@ -201,12 +210,12 @@ vdso_sigreturn:
 
 // x12: the data page. Into x11: nanoseconds of the clock whose offset lies at [x12, x10]. To \odd while the page is being
 // changed (1b: waits), to \fail without a clock.
-    .macro vdso_now odd, fail
+    .macro vdso_now odd, fail, base={BASE}, mult={MULT}
 1:  ldar    w9, [x12]                       // the sequence count comes first in the page
     tbnz    w9, #0, \odd
-    ldp     w13, w14, [x12, #{MULT}]        // mult, shift
+    ldp     w13, w14, [x12, #\mult]         // mult, shift
     cbz     w13, \fail
-    ldr     x15, [x12, #{BASE}]
+    ldr     x15, [x12, #\base]
     ldr     x16, [x12, x10]
     isb
     mrs     x11, cntvct_el0
@@ -247,7 +256,7 @@ vdso_clock_gettime:                         // (w0: clock, x1: struct timespec)
     b.eq    3f
     mov     x10, #{RAW}
     cmp     w0, #4
-    b.eq    3f
+    b.eq    5f
     mov     x10, #{TAI}
     cmp     w0, #11
     b.eq    3f
@@ -289,6 +298,12 @@ vdso_clock_gettime:                         // (w0: clock, x1: struct timespec)
     ldr     x7, [x12, x10]
     sub     x12, x12, #4096
     vdso_now 1b, 9f
+    add     x11, x11, x7
+    b       4b
+// The raw clock counts in its own way. What a namespace adds is 0 in the page of all.
+5:  ldr     x7, [x12, x10]
+    adr     x12, vdso - 8192
+    vdso_now 1b, 9f, {RAW_BASE}, {RAW_MULT}
     add     x11, x11, x7
     b       4b
 9:  mov     x8, #113
@@ -347,6 +362,8 @@ vdso_end:
     MONOTONIC = const offset_of!(Vvar, monotonic),
     BOOTTIME = const offset_of!(Vvar, boottime),
     RAW = const RAW_OFFSET,
+    RAW_BASE = const offset_of!(Vvar, raw_base),
+    RAW_MULT = const offset_of!(Vvar, raw_mult),
     TAI = const offset_of!(Vvar, tai),
     COARSE_REALTIME = const offset_of!(Vvar, coarse_realtime),
     COARSE_MONOTONIC = const offset_of!(Vvar, coarse_monotonic),
@@ -358,6 +375,7 @@ vdso_end:
 const _: () = assert!(elf_hash(b"LINUX_2.6.39") == 123_718_537);
 const _: () =
     assert!(offset_of!(Vvar, sequence) == 0 && offset_of!(Vvar, shift) == offset_of!(Vvar, mult) + 4);
+const _: () = assert!(offset_of!(Vvar, raw_shift) == offset_of!(Vvar, raw_mult) + 4);
 
 /// The ELF shared object, a whole number of pages. Mapped read-execute into every process, right after [`VVAR_PAGES`]
 /// pages of data.
@@ -399,6 +417,9 @@ pub fn update(time: &VdsoTime) {
     v.base.store(time.clock.0, Relaxed);
     v.mult.store(time.clock.1, Relaxed);
     v.shift.store(time.clock.2, Relaxed);
+    v.raw_base.store(time.raw_clock.0, Relaxed);
+    v.raw_mult.store(time.raw_clock.1, Relaxed);
+    v.raw_shift.store(time.raw_clock.2, Relaxed);
     v.monotonic.store(time.mono_offset_ns, Relaxed);
     v.realtime.store(time.mono_offset_ns.wrapping_add(wall), Relaxed);
     v.boottime.store(time.mono_offset_ns.wrapping_add(time.boot_offset_ns as i64), Relaxed);

@@ -39,6 +39,8 @@ pub struct VdsoTime {
     pub mono_offset_ns: i64,
     /// `(base, mult, shift)` of the cycle counter; a `mult` of 0 sends programs to the system call.
     pub clock: (u64, u32, u32),
+    /// The same of CLOCK_MONOTONIC_RAW.
+    pub raw_clock: (u64, u32, u32),
     /// `tz_minuteswest`, `tz_dsttime` for gettimeofday.
     pub timezone: (i32, i32),
 }

@@ -34,6 +34,10 @@ struct Data {
     shift: AtomicU32,
     coarse_res_ns: AtomicU32,
     base: AtomicU64,
+    /// The same of the raw clock, which nobody corrects.
+    raw_base: AtomicU64,
+    raw_mult: AtomicU32,
+    raw_shift: AtomicU32,
     /// What to add to the nanoseconds since `base`, by clock.
     offset: [AtomicU64; CLOCKS],
     /// Seconds and nanoseconds of CLOCK_REALTIME_COARSE, then of CLOCK_MONOTONIC_COARSE.
@@ -50,6 +54,9 @@ static DATA: Data = Data {
     shift: AtomicU32::new(0),
     coarse_res_ns: AtomicU32::new(0),
     base: AtomicU64::new(0),
+    raw_base: AtomicU64::new(0),
+    raw_mult: AtomicU32::new(0),
+    raw_shift: AtomicU32::new(0),
     offset: [const { AtomicU64::new(0) }; CLOCKS],
     coarse: [const { AtomicU64::new(0) }; 4],
     minutes_west: AtomicU32::new(0),
@@ -74,6 +81,8 @@ pub struct VdsoTime {
     pub mono_offset_ns: i64,
     /// `(base, mult, shift)` of the cycle counter; a `mult` of 0 sends programs to the system call.
     pub clock: (u64, u32, u32),
+    /// The same of CLOCK_MONOTONIC_RAW.
+    pub raw_clock: (u64, u32, u32),
     /// `tz_minuteswest`, `tz_dsttime` for gettimeofday.
     pub timezone: (i32, i32),
 }
@@ -138,6 +147,9 @@ pub fn update(time: &VdsoTime) {
     DATA.base.store(time.clock.0, Relaxed);
     DATA.mult.store(time.clock.1, Relaxed);
     DATA.shift.store(time.clock.2, Relaxed);
+    DATA.raw_base.store(time.raw_clock.0, Relaxed);
+    DATA.raw_mult.store(time.raw_clock.1, Relaxed);
+    DATA.raw_shift.store(time.raw_clock.2, Relaxed);
     DATA.minutes_west.store(time.timezone.0 as u32, Relaxed);
     DATA.dst_time.store(time.timezone.1 as u32, Relaxed);
     // Release: a reader that sees this number sees all of the above.
@@ -228,21 +240,21 @@ global_asm!(
     "vdso_strings_end:",
     // Nanoseconds of clock edi since the epoch or boot into rax, from page \\data; goes to \\odd if that is being changed (3f:
     // waits) and to \\fail if there is no counter.
-    ".macro vdso_read_clock data, odd, fail",
+    ".macro vdso_read_clock data, odd, fail, base={BASE}, mult={MULT}, shift={SHIFT}",
     "2:",
     "  mov r8d, [rip + \\data + {SEQUENCE}]",
     "  test r8d, 1",
     "  jnz \\odd",
-    "  mov r9d, [rip + \\data + {MULT}]",
+    "  mov r9d, [rip + \\data + \\mult]",
     "  test r9d, r9d",
     "  jz \\fail",
     "  lfence",
     "  rdtsc",
     "  shl rdx, 32",
     "  or rax, rdx",
-    "  sub rax, [rip + \\data + {BASE}]",
+    "  sub rax, [rip + \\data + \\base]",
     "  mul r9",
-    "  mov ecx, [rip + \\data + {SHIFT}]",
+    "  mov ecx, [rip + \\data + \\shift]",
     "  shrd rax, rdx, cl",
     "  lea rcx, [rip + \\data + {OFFSET}]",
     "  add rax, [rcx + rdi * 8]",
@@ -264,6 +276,8 @@ global_asm!(
     "bt eax, edi",
     "jnc 5f",
     "mov edi, edi",
+    "cmp edi, {RAW}",
+    "je 24f",
     "22:",
     "vdso_read_clock vdso_data, 8f, 6f",
     "9:",
@@ -310,6 +324,12 @@ global_asm!(
     "cmp dword ptr [rip + vdso_data + {NAMESPACE}], 0",
     "je 22b",
     "vdso_read_clock vdso_shared, 3f, 6f",
+    "jmp 23b",
+    // The raw clock counts in its own way.
+    "24:",
+    "vdso_read_clock vdso_shared, 3f, 6f, {RAW_BASE}, {RAW_MULT}, {RAW_SHIFT}",
+    "cmp dword ptr [rip + vdso_data + {NAMESPACE}], 0",
+    "je 9b",
     "jmp 23b",
     "6:",
     "mov eax, 228",
@@ -416,6 +436,10 @@ global_asm!(
     MULT = const offset_of!(Data, mult),
     SHIFT = const offset_of!(Data, shift),
     BASE = const offset_of!(Data, base),
+    RAW = const abi::raw::CLOCK_MONOTONIC_RAW,
+    RAW_BASE = const offset_of!(Data, raw_base),
+    RAW_MULT = const offset_of!(Data, raw_mult),
+    RAW_SHIFT = const offset_of!(Data, raw_shift),
     OFFSET = const offset_of!(Data, offset),
     COARSE = const offset_of!(Data, coarse),
     COARSE_RES = const offset_of!(Data, coarse_res_ns),

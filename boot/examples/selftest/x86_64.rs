@@ -470,7 +470,11 @@ extern "C" fn user_thread(_: usize) -> ! {
     // SAFETY: the program's bytes.
     let program = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
     uaccess::copy_to_user(USER_CODE, program).expect("copy");
-    let time = arch::vdso::VdsoTime { clock: time::clock_params(), ..Default::default() };
+    let time = arch::vdso::VdsoTime {
+        clock: time::clock_params(),
+        raw_clock: time::clock_params(),
+        ..Default::default()
+    };
     arch::vdso::update(&time);
     for number in 1..=arch::vdso::VVAR_PAGES {
         map_user(USER_VDSO - number * PAGE_SIZE, arch::vdso::vvar_page(), Prot::READ | Prot::USER);

@@ -121,6 +121,7 @@ fn late(info: &'static BootInfo) -> Result<()> {
     crate::procfs::init()?;
     crate::net::init()?;
     devices::init(info)?;
+    crate::procfs::init_drivers();
     crate::dev::init()?;
     crate::userfaultfd::init()?;
     crate::sysfs::init()?;

@@ -61,6 +61,11 @@ fn mount(request: &MountRequest<'_>) -> kernfs::RootOf {
     Ok((try_arc(root::Root::new(ns))?, Some(mounted)))
 }
 
+/// Declares the files of drivers, after [`init`] and when these have looked for their devices.
+pub fn init_drivers() {
+    system::init_drivers();
+}
+
 /// Declares every file and makes the type known.
 ///
 /// # Errors

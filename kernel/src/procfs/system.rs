@@ -39,12 +39,16 @@ pub(super) fn init() {
     top().add_attrs(FILES);
     top().mkdir("fs");
     crate::ipc::show::init(&top().mkdir("sysvipc"));
+    top().mkdir("bus");
+    top().mkdir("irq");
+}
+
+/// Declares the files of drivers, when these have looked for their devices.
+pub(super) fn init_drivers() {
     let driver = top().mkdir("driver");
     if drivers::rtc::name().is_some() {
         driver.add_attrs(RTC);
     }
-    top().mkdir("bus");
-    top().mkdir("irq");
 }
 
 fn text(result: fmt::Result) -> Result<()> {

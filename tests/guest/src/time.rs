@@ -25,6 +25,7 @@ tests![
     alarm_clocks_are_for_the_privileged,
     ntp_variables_keep_what_they_are_told,
     ntp_variables_have_ranges,
+    raw_clock_is_not_corrected,
     adjtime_slews,
     the_loop_steers,
     ntp_offset_steps,
@@ -422,6 +423,33 @@ fn ntp_variables_keep_what_they_are_told() -> Outcome {
     adjust(ADJ_TICK | ADJ_TIMECONST | ADJ_STATUS, |tx| (tx.tick, tx.status) = (10_000, STA_UNSYNC))?;
     let (state, tx) = adjust(ADJ_STATUS, |tx| tx.status = STA_UNSYNC)?;
     check_eq!((state, tx.status, tx.tick), (5, STA_UNSYNC, 10_000));
+    Ok(())
+}
+
+/// The clock is made to run faster: not the raw one, neither by call nor in the vDSO.
+fn raw_clock_is_not_corrected() -> Outcome {
+    let by_call = |clock: i32| -> crate::sys::Result<i64> {
+        let mut t: timespec = zeroed();
+        sys!(SYS_clock_gettime, clock, addr_mut(&mut t))?;
+        Ok(t.tv_sec * 1_000_000_000 + t.tv_nsec)
+    };
+    let by_vdso = |clock: i32| -> crate::sys::Result<i64> {
+        let mut t: timespec = zeroed();
+        c!(clock_gettime(clock, &raw mut t))?;
+        Ok(t.tv_sec * 1_000_000_000 + t.tv_nsec)
+    };
+    adjust(ADJ_TICK, |tx| tx.tick = 11_000)?;
+    let start = (by_call(CLOCK_MONOTONIC)?, by_vdso(CLOCK_MONOTONIC_RAW)?);
+    for _ in 0..200 {
+        sleep_ms(1);
+        for clock in [CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC] {
+            let (one, two, three) = (by_call(clock)?, by_vdso(clock)?, by_call(clock)?);
+            check!(one <= two && two <= three, "clock {clock}: {one} {two} {three}");
+        }
+    }
+    let (mono, raw) = (by_call(CLOCK_MONOTONIC)? - start.0, by_vdso(CLOCK_MONOTONIC_RAW)? - start.1);
+    adjust(ADJ_TICK, |tx| tx.tick = 10_000)?;
+    check!(mono > raw + raw / 20, "{mono} {raw}");
     Ok(())
 }
 

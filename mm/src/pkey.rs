@@ -10,7 +10,7 @@ use crate::space::AddressSpace;
 use crate::vma::VmFlags;
 use abi::raw::PROT_EXEC;
 use abi::{Errno, Result};
-use arch::pkey::{DISABLE_ACCESS, DISABLE_WRITE, KEYS, Key};
+use arch::pkey::{DISABLE_ACCESS, KEYS, Key};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Which keys an address space uses. Changed with `mmap_lock` held exclusively.
@@ -107,8 +107,7 @@ impl AddressSpace {
     /// # Errors
     /// `EINVAL` for other restrictions, `ENOSPC` if there is no key to be had.
     pub fn pkey_alloc(&self, restrictions: usize) -> Result<Key> {
-        let known = (DISABLE_ACCESS | DISABLE_WRITE) as usize;
-        if restrictions & !known != 0 {
+        if restrictions & !(arch::pkey::RESTRICTIONS as usize) != 0 {
             return Err(Errno::EINVAL);
         }
         if !arch::pkey::supported() {

@@ -322,10 +322,12 @@ fn update_vdso(keeper: &Keeper) {
     if SLOPED.load(Ordering::Relaxed) {
         // The vDSO counts cycles from a new base with a corrected factor.
         let cycles = arch::time::now_raw();
+        let raw = arch::time::cycles_to_ns(cycles.wrapping_sub(base));
         let rate = SLOPE_RATE.load(Ordering::Relaxed).cast_signed();
         let corrected = i64::from(mult) + ((i64::from(mult) * (rate >> 8)) >> 24);
         time.clock = (cycles, corrected.clamp(1, i64::from(u32::MAX)) as u32, shift);
-        time.mono_offset_ns = monotonic_ns().cast_signed();
+        // Of the same moment as the new base: were it read again, the vDSO would be ahead.
+        time.mono_offset_ns = sloped(raw).cast_signed();
     }
     arch::vdso::update(&time);
 }

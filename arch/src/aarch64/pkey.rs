@@ -2,6 +2,9 @@
 
 use crate::pkey::KeyRights;
 
+/// The restrictions that `pkey_alloc(2)` takes: `PKEY_ACCESS_MASK`. Reading and executing have bits of their own here (`asm/mman.h`).
+pub const RESTRICTIONS: u32 = 15;
+
 /// Keys that are allocated before any was asked for, a bit for each.
 pub fn before_any() -> u32 {
     1

@@ -2,6 +2,9 @@
 
 use crate::pkey::KeyRights;
 
+/// The restrictions that `pkey_alloc(2)` takes: `PKEY_ACCESS_MASK`.
+pub const RESTRICTIONS: u32 = 3;
+
 /// Keys that are allocated before any was asked for, a bit for each.
 pub fn before_any() -> u32 {
     0

@@ -13,6 +13,9 @@ use crate::pkey::KeyRights;
 /// PKRU's bit among the components of XSAVE.
 pub(super) const COMPONENT: u64 = 1 << 9;
 
+/// The restrictions that `pkey_alloc(2)` takes: `PKEY_ACCESS_MASK`.
+pub const RESTRICTIONS: u32 = 3;
+
 /// Keys that are allocated before any was asked for, a bit for each: key 0, which all pages have.
 pub fn before_any() -> u32 {
     u32::from(supported())

@@ -166,7 +166,10 @@ fn registers(monitor: &Path) -> std::io::Result<String> {
 }
 
 fn judge(text: &str, ended: bool, log: &Path) -> Result<String, String> {
-    let complaint = text.lines().find(|line| COMPLAINTS.iter().any(|word| line.contains(word)));
+    // A program's own runtime may have something to say as well, if it got hold of the console.
+    let of_kernel = |line: &&str| !line.starts_with("thread '");
+    let complaint =
+        text.lines().filter(of_kernel).find(|line| COMPLAINTS.iter().any(|word| line.contains(word)));
     let summary = text.lines().rev().find(|line| line.contains("KiB available before"));
     match (complaint, summary) {
         (Some(line), _) => Err(format!("{} (log: {})", line.trim(), log.display())),

@@ -4,14 +4,13 @@
 //! [`Status`], to its [`EndIo`], usually in an interrupt. In between the block layer owns it. Names and meaning of the operations are those
 //! of Linux's `include/uapi/linux/blktrace_api.h` and of the documentation of the block layer.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use collections::fifo::{Chained, Link};
-use mm::{Folio, try_box};
+use collections::fifo::Chained;
+use mm::Folio;
 use smallvec::SmallVec;
 
 use crate::split::Joint;
@@ -166,8 +165,9 @@ impl fmt::Debug for Segment {
 
 /// Who takes finished bios.
 pub trait EndIo: Send + Sync {
-    /// `bio` is over, as [`Bio::status`] says. Often in an interrupt: may not sleep, and takes irq-safe locks only.
-    fn end_io(&self, bio: Box<Bio>);
+    /// `bio` is over, as [`Bio::status`] says; its flags may have changed. Often in an interrupt: may not sleep, and takes irq-safe locks only. If
+    /// the bio may hold the last reference to a folio, it is to be dropped in a thread.
+    fn end_io(&self, bio: Chained<Bio>);
 }
 
 /// To whom a finished bio goes.
@@ -188,7 +188,6 @@ const INLINE: usize = 4;
 
 /// A transfer.
 pub struct Bio {
-    link: Link<Bio>,
     /// What.
     pub op: Op,
     /// How.
@@ -208,26 +207,15 @@ pub struct Bio {
     end: End,
 }
 
-impl Chained for Bio {
-    fn link(&mut self) -> &mut Link<Self> {
-        &mut self.link
-    }
-
-    fn link_ref(&self) -> &Link<Self> {
-        &self.link
-    }
-}
-
 impl Bio {
     /// A bio with room for `segments` pieces of memory.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(op: Op, flags: OpFlags, sector: u64, segments: usize, end: End) -> Result<Box<Self>> {
+    pub fn new(op: Op, flags: OpFlags, sector: u64, segments: usize, end: End) -> Result<Chained<Self>> {
         let mut room = SmallVec::new();
         room.try_reserve_exact(segments).map_err(|_| Errno::ENOMEM)?;
-        Ok(try_box(Self {
-            link: Link::new(),
+        Ok(Chained::try_new(Self {
             op,
             flags,
             sector,
@@ -243,10 +231,16 @@ impl Bio {
     /// A bio without memory: a flush, or `sectors` sectors to be discarded or zeroed.
     ///
     /// # Errors
-    /// `ENOMEM`.
-    pub fn without_data(op: Op, flags: OpFlags, sector: u64, sectors: u64, end: End) -> Result<Box<Self>> {
+    /// `ENOMEM`; `EINVAL` for more bytes than a number holds.
+    pub fn without_data(
+        op: Op,
+        flags: OpFlags,
+        sector: u64,
+        sectors: u64,
+        end: End,
+    ) -> Result<Chained<Self>> {
         let mut bio = Self::new(op, flags, sector, 0, end)?;
-        bio.len = sectors << SECTOR_SHIFT;
+        bio.len = sectors.checked_mul(SECTOR_SIZE).ok_or(Errno::EINVAL)?;
         Ok(bio)
     }
 
@@ -304,13 +298,13 @@ impl Bio {
     }
 
     /// It is over: gives it back to whom it belongs.
-    pub fn finish(mut self: Box<Self>, status: Status) {
-        self.status = status;
-        match core::mem::replace(&mut self.end, End::Nobody) {
+    pub fn finish(mut bio: Chained<Self>, status: Status) {
+        bio.status = status;
+        match core::mem::replace(&mut bio.end, End::Nobody) {
             End::Nobody => {}
-            End::Static(end) => end.end_io(self),
-            End::Shared(end) => end.end_io(self),
-            End::Part(joint) => joint.part_is_over(self),
+            End::Static(end) => end.end_io(bio),
+            End::Shared(end) => end.end_io(bio),
+            End::Part(joint) => joint.part_is_over(bio),
         }
     }
 
@@ -319,7 +313,7 @@ impl Bio {
     ///
     /// # Errors
     /// `ENOMEM`; `EINVAL` for another `len`. The bio is unchanged then.
-    pub fn split(&mut self, len: u64) -> Result<Box<Self>> {
+    pub fn split(&mut self, len: u64) -> Result<Chained<Self>> {
         if len == 0 || len >= self.len || !len.is_multiple_of(SECTOR_SIZE) {
             return Err(Errno::EINVAL);
         }

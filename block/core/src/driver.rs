@@ -1,8 +1,6 @@
 //! What a device's driver does for the block layer.
 
-use alloc::boxed::Box;
-
-use collections::fifo::Fifo;
+use collections::fifo::{Chained, Fifo};
 
 use crate::queue::Queue;
 use crate::request::Request;
@@ -23,16 +21,16 @@ impl Batch {
         self.list.front()
     }
 
-    /// Takes the next request. It goes on with [`Queue::start`], [`Queue::end`] or [`push_back`](Self::push_back).
+    /// Takes the next request. It goes on with [`Queue::start`], [`Queue::end`] or [`put_back`](Self::put_back).
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a batch can take a request back, an iterator cannot")]
-    pub fn next(&mut self) -> Option<Box<Request>> {
+    pub fn next(&mut self) -> Option<Chained<Request>> {
         self.list.pop_front()
     }
 
     /// There is no room for it after all: it is the next again.
     #[inline]
-    pub fn push_back(&mut self, request: Box<Request>) {
+    pub fn put_back(&mut self, request: Chained<Request>) {
         self.list.push_front(request);
     }
 
@@ -49,24 +47,15 @@ impl Batch {
     }
 }
 
-/// What a driver makes of a request that did not end in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expired {
-    /// It ended it, or will very soon.
-    Handled,
-    /// The device is to have as much time again.
-    Wait,
-}
-
 /// A driver, as the block layer sees it. All calls may come from several CPUs at once, for different hardware queues.
 pub trait Driver: Send + Sync {
-    /// Gives requests to hardware queue `hw`. Of each queue one call at a time; in task context, may not sleep.
+    /// Gives requests to hardware queue `hw`. Of each queue one call at a time; in task context, may not sleep. If it leaves some, it is asked
+    /// again after the next completion, after [`Queue::kick`], and after some milliseconds at the latest.
     fn queue_rqs(&self, queue: &Queue, hw: usize, batch: &mut Batch);
 
-    /// The request with this tag did not end in time. Task context, may sleep.
-    fn timed_out(&self, _queue: &Queue, _hw: usize, _tag: u32) -> Expired {
-        Expired::Wait
-    }
+    /// The request with this tag did not end in time. If it still has not after as much time again, this is called again. A driver that ends it ([`Queue::complete_expired`] with the same `sequence`) has first seen
+    /// to it that the device knows nothing of it any more: its tag is another's at once. Task context, may sleep.
+    fn timed_out(&self, _queue: &Queue, _hw: usize, _tag: u32, _sequence: u64) {}
 
     /// Looks whether requests have ended without waiting for an interrupt; how many have.
     fn poll(&self, _queue: &Queue, _hw: usize) -> usize {

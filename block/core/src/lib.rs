@@ -38,7 +38,7 @@ mod usage;
 mod testing;
 
 pub use bio::{Bio, End, EndIo, Op, OpFlags, Status};
-pub use driver::{Batch, Driver, Expired, Shape};
+pub use driver::{Batch, Driver, Shape};
 pub use limits::{Features, Limits};
 pub use plug::Plug;
 pub use queue::Queue;

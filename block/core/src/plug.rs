@@ -1,26 +1,23 @@
-//! A plug: requests that their submitter holds back for a moment, so that those behind can join them and the driver gets many at once.
+//! A plug: bios that their submitter holds back for a moment, so that those behind can join them and the driver gets many at once.
 //!
-//! Who submits many bios in a row makes one, passes it along, and finishes it. It may not sleep for what it has plugged itself before that; the
-//! block layer does not.
+//! Who submits many bios in a row makes one, passes it along, and finishes it before it waits for any of them. A plug holds nothing that
+//! others could wait for: tags are taken when it lets go.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use collections::fifo::Fifo;
+use collections::fifo::{Chained, Fifo};
 
 use crate::bio::Bio;
-use crate::limits::Limits;
 use crate::queue::Queue;
-use crate::request::Request;
 
-/// So many requests are held back at most.
+/// So many bios are held back at most.
 const MOST: usize = 32;
 
-/// Requests that are held back, for one device at a time.
+/// Bios that are held back, for one device at a time.
 #[derive(Default)]
 pub struct Plug {
     queue: Option<Arc<Queue>>,
-    list: Fifo<Request>,
+    list: Fifo<Bio>,
 }
 
 impl Plug {
@@ -32,8 +29,8 @@ impl Plug {
     /// Lets all go that is held back.
     pub fn flush(&mut self) {
         let list = core::mem::take(&mut self.list);
-        if let Some(queue) = self.queue.take().filter(|_| !list.is_empty()) {
-            queue.insert_plugged(list);
+        if let Some(queue) = self.queue.take() {
+            queue.submit_all(list);
         }
     }
 
@@ -42,34 +39,13 @@ impl Plug {
         self.flush();
     }
 
-    /// Adds a bio to the youngest request, if it fits there: sequential submitters find it at once.
-    pub(crate) fn merge(
-        &mut self,
-        queue: &Arc<Queue>,
-        bio: Box<Bio>,
-        segments: u32,
-        limits: &Limits,
-    ) -> Result<(), Box<Bio>> {
-        if !self.queue.as_ref().is_some_and(|of| Arc::ptr_eq(of, queue)) {
-            return Err(bio);
-        }
-        let Some(request) = self.list.back_mut() else { return Err(bio) };
-        match request.can_merge(&bio, segments, limits) {
-            Some(side) => {
-                request.merge(bio, segments, side);
-                Ok(())
-            }
-            None => Err(bio),
-        }
-    }
-
-    /// Holds a request back.
-    pub(crate) fn add(&mut self, queue: &Arc<Queue>, request: Box<Request>) {
+    /// Holds a bio back.
+    pub(crate) fn add(&mut self, queue: &Arc<Queue>, bio: Chained<Bio>) {
         if !self.queue.as_ref().is_some_and(|of| Arc::ptr_eq(of, queue)) {
             self.flush();
             self.queue = Some(queue.clone());
         }
-        self.list.push_back(request);
+        self.list.push_back(bio);
         if self.list.len() >= MOST {
             self.flush();
         }

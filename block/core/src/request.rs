@@ -1,15 +1,26 @@
 //! The request: what a driver gets. One or more bios that lie one behind the other on the device, with a tag.
 
-use alloc::boxed::Box;
 use core::fmt;
 
-use collections::fifo::{Chained, Fifo, Link};
+use collections::fifo::{Chained, Fifo};
 
 use crate::bio::{Bio, Op, OpFlags, SECTOR_SHIFT, SECTOR_SIZE, Status};
 use crate::limits::{Features, Limits};
 
+/// What a bio allows: nothing that a device is asked for.
+const WEAK: OpFlags = OpFlags::RAHEAD.union(OpFlags::BACKGROUND).union(OpFlags::NOWAIT);
+
 /// No tag.
 pub(crate) const NO_TAG: u32 = u32::MAX;
+
+/// Which pool a request is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Its place in the pool is its tag.
+    Tags,
+    /// It is for a scheduler, and gets a tag when it goes to the driver.
+    Scheduler,
+}
 
 /// Where a request with a flush before or behind it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +37,6 @@ pub(crate) enum Phase {
 
 /// A request. From the submitter to the driver and back it belongs to whoever deals with it at the time.
 pub struct Request {
-    link: Link<Request>,
     bios: Fifo<Bio>,
     op: Op,
     flags: OpFlags,
@@ -38,8 +48,7 @@ pub struct Request {
     pub(crate) phase: Phase,
     /// Whether a flush follows the data.
     flush_behind: bool,
-    /// Whether it is from the pool for a scheduler.
-    pub(crate) scheduled: bool,
+    pub(crate) source: Source,
     pub(crate) cpu: u16,
     /// The hardware queue whose pool it is from.
     pub(crate) home: u16,
@@ -47,19 +56,8 @@ pub struct Request {
     pub(crate) slot: u32,
     /// The tag by which driver and device know it.
     pub(crate) tag: u32,
-    /// When the first bio came, and when the driver got it: monotonic nanoseconds.
+    /// When the first bio came: monotonic nanoseconds.
     pub(crate) queued_ns: u64,
-    pub(crate) issued_ns: u64,
-}
-
-impl Chained for Request {
-    fn link(&mut self) -> &mut Link<Self> {
-        &mut self.link
-    }
-
-    fn link_ref(&self) -> &Link<Self> {
-        &self.link
-    }
 }
 
 /// At which end of a request a bio can be added.
@@ -74,7 +72,6 @@ pub enum Side {
 impl Request {
     pub(crate) fn empty(slot: u32) -> Self {
         Self {
-            link: Link::new(),
             bios: Fifo::new(),
             op: Op::Read,
             flags: OpFlags::empty(),
@@ -84,18 +81,17 @@ impl Request {
             ioprio: 0,
             phase: Phase::Plain,
             flush_behind: false,
-            scheduled: false,
+            source: Source::Tags,
             cpu: 0,
             home: 0,
             slot,
             tag: NO_TAG,
             queued_ns: 0,
-            issued_ns: 0,
         }
     }
 
     /// Makes it a request for `bio`, which has `segments` pieces.
-    pub(crate) fn fill(&mut self, bio: Box<Bio>, segments: u32) {
+    pub(crate) fn fill(&mut self, bio: Chained<Bio>, segments: u32) {
         debug_assert!(self.bios.is_empty());
         (self.op, self.flags, self.ioprio) = (bio.op, bio.flags, bio.ioprio);
         (self.sector, self.len, self.segments) = (bio.sector, bio.len() as u32, segments);
@@ -115,13 +111,13 @@ impl Request {
     /// How: [`OpFlags::FUA`] only if the device has it, never [`OpFlags::PREFLUSH`].
     #[inline]
     pub fn flags(&self) -> OpFlags {
-        self.flags
+        if self.op() == Op::Flush { OpFlags::empty() } else { self.flags }
     }
 
-    /// The first sector.
+    /// The first sector; 0 for a flush.
     #[inline]
     pub fn sector(&self) -> u64 {
-        self.sector
+        if self.op() == Op::Flush { 0 } else { self.sector }
     }
 
     /// The sector behind the last one.
@@ -133,13 +129,13 @@ impl Request {
     /// Bytes on the device.
     #[inline]
     pub fn len(&self) -> u32 {
-        self.len
+        if self.op() == Op::Flush { 0 } else { self.len }
     }
 
     /// Whether it touches no sector.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// At most so many pieces come out of [`pieces`](Self::pieces).
@@ -191,9 +187,7 @@ impl Request {
 
     /// Where `bio` can be added, if it can: same operation, adjacent sectors, and together not too big for the device.
     pub fn can_merge(&self, bio: &Bio, segments: u32, limits: &Limits) -> Option<Side> {
-        // Those of a bio alone; the last three change nothing for the device.
-        let alike = OpFlags::all() - OpFlags::RAHEAD - OpFlags::BACKGROUND - OpFlags::NOWAIT;
-        let differs = (self.flags ^ bio.flags).intersects(alike);
+        let differs = (self.flags ^ bio.flags).intersects(OpFlags::all() - WEAK);
         let alone = OpFlags::NOMERGE | OpFlags::PREFLUSH | OpFlags::FUA;
         if self.op != bio.op
             || differs
@@ -219,17 +213,21 @@ impl Request {
         let last = before.and_then(|bio| bio.segments().last());
         let next = behind.and_then(|bio| bio.segments().first());
         let gap = match (last, next) {
-            (Some(last), Some(next)) => limits.is_gap(last.phys() + u64::from(last.len), next.phys()),
+            (Some(last), Some(next)) => {
+                let end = last.phys() + u64::from(last.len);
+                end != next.phys() && limits.is_gap(end, next.phys())
+            }
             _ => false,
         };
         (fits && !gap).then_some(side)
     }
 
     /// Adds a bio where [`can_merge`](Self::can_merge) said.
-    pub fn merge(&mut self, bio: Box<Bio>, segments: u32, side: Side) {
+    pub fn merge(&mut self, bio: Chained<Bio>, segments: u32, side: Side) {
         self.len += bio.len() as u32;
         self.segments += segments;
-        self.flags.insert(bio.flags & OpFlags::SYNC);
+        // What may be done to both.
+        self.flags &= bio.flags | !WEAK;
         match side {
             Side::Front => {
                 self.sector = bio.sector;
@@ -266,7 +264,7 @@ impl Request {
     /// Gives all bios back to whom they belong.
     pub(crate) fn finish_bios(&mut self, status: Status) {
         while let Some(bio) = self.bios.pop_front() {
-            bio.finish(status);
+            Bio::finish(bio, status);
         }
     }
 
@@ -279,6 +277,13 @@ impl Request {
         mut f: impl FnMut(&crate::bio::Segment) -> Result<(), Status>,
     ) -> Result<(), Status> {
         self.bios.iter().flat_map(|bio| bio.segments()).try_for_each(&mut f)
+    }
+}
+
+impl Drop for Request {
+    /// A request that nobody ended.
+    fn drop(&mut self) {
+        self.finish_bios(Status::IoError);
     }
 }
 

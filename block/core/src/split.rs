@@ -1,12 +1,11 @@
 //! Bios that are too big for a device are taken to pieces, and put together again at the end.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::mem;
 
 use abi::Result as AbiResult;
 use arch::sync::SpinLockIrq;
-use collections::fifo::Fifo;
+use collections::fifo::{Chained, Fifo};
 use mm::try_arc;
 
 use crate::bio::{Bio, End, Status};
@@ -24,6 +23,8 @@ struct State {
     over: Fifo<Bio>,
     /// To whom the whole goes.
     end: End,
+    /// The first failure.
+    status: Status,
 }
 
 impl Joint {
@@ -34,51 +35,55 @@ impl Joint {
             return Ok(joint.clone());
         }
         let joint = try_arc(Self {
-            state: SpinLockIrq::new(State { open: 2, over: Fifo::new(), end: End::Nobody }),
+            state: SpinLockIrq::new(State {
+                open: 2,
+                over: Fifo::new(),
+                end: End::Nobody,
+                status: Status::Ok,
+            }),
         })?;
         joint.state.lock().end = mem::replace(end, End::Part(joint.clone()));
         Ok(joint)
     }
 
     /// A part is over. With the last one the whole is given back.
-    pub(crate) fn part_is_over(&self, part: Box<Bio>) {
-        let (mut parts, end) = {
+    pub(crate) fn part_is_over(&self, part: Chained<Bio>) {
+        let (mut parts, end, status) = {
             let mut state = self.state.lock();
+            if state.status.is_ok() {
+                state.status = part.status;
+            }
             state.over.push_back(part);
             state.open -= 1;
             if state.open > 0 {
                 return;
             }
-            (mem::take(&mut state.over), mem::replace(&mut state.end, End::Nobody))
+            (mem::take(&mut state.over), mem::replace(&mut state.end, End::Nobody), state.status)
         };
-        // From the last one, which is the bio that lost the others, to the first. They are few.
-        let mut whole: Option<Box<Bio>> = None;
-        while !parts.is_empty() {
-            let from = whole.as_ref().map(|bio| bio.sector);
-            let mut rest = Fifo::new();
-            let mut next: Option<Box<Bio>> = None;
-            while let Some(bio) = parts.pop_front() {
-                let fits = from.is_none_or(|from| bio.end_sector() == from);
-                let better = next.as_ref().is_none_or(|next| bio.sector > next.sector);
-                if !fits || !better {
-                    rest.push_back(bio);
-                } else if let Some(worse) = next.replace(bio) {
-                    rest.push_back(worse);
-                }
-            }
-            parts = rest;
-            match (&mut whole, next) {
-                (_, None) => break,
-                (None, next) => whole = next,
-                (Some(whole), Some(mut next)) => whole.rejoin(&mut next),
-            }
+        // From the last one, which is the bio that lost the others, to the first. Mostly they ended in their order.
+        let Some(mut whole) = take_last(&mut parts, u64::MAX) else { return };
+        while let Some(mut part) = take_last(&mut parts, whole.sector) {
+            whole.rejoin(&mut part);
         }
-        if let Some(mut whole) = whole {
-            let status = whole.status;
-            whole.set_end(end);
-            whole.finish(status);
-        }
+        whole.set_end(end);
+        Bio::finish(whole, status);
     }
+}
+
+/// Takes out the part that begins last, of those that begin before `before`.
+fn take_last(parts: &mut Fifo<Bio>, before: u64) -> Option<Chained<Bio>> {
+    let last = parts.iter().map(|part| part.sector).filter(|&sector| sector < before).max()?;
+    let mut rest = Fifo::new();
+    while let Some(part) = parts.pop_front() {
+        if part.sector == last {
+            rest.append(parts);
+            *parts = rest;
+            return Some(part);
+        }
+        rest.push_back(part);
+    }
+    *parts = rest;
+    None
 }
 
 /// How many bytes of `bio` the device can do in one request, if it cannot do all: whole blocks of the device.

@@ -99,6 +99,13 @@ impl Tags {
         }
     }
 
+    /// Gives one back, of tags that nobody waits for.
+    #[inline]
+    pub(crate) fn put_quietly(&self, tag: u32) {
+        self.clear(TagSet { first: tag / self.per_word * self.per_word, bits: 1 << (tag % self.per_word) });
+        self.hints[cpu::current().index()].0.store(tag, Ordering::Relaxed);
+    }
+
     /// Gives one back.
     #[inline]
     pub(crate) fn put(&self, tag: u32) {
@@ -108,15 +115,16 @@ impl Tags {
 
     /// Gives several back.
     pub(crate) fn put_set(&self, set: TagSet) {
-        if set.bits == 0 {
-            return;
+        self.clear(set);
+        if set.bits != 0 && self.waiters.has_waiters() {
+            self.waiters.wake(sched::State::NORMAL, set.len(), sched::PollEvents::empty());
         }
+    }
+
+    fn clear(&self, set: TagSet) {
         let Some(word) = self.words.get((set.first / self.per_word) as usize) else { return };
         let old = word.0.fetch_and(!set.bits, Ordering::AcqRel);
         debug_assert_eq!(old & set.bits, set.bits, "a tag was given back twice");
-        if self.waiters.has_waiters() {
-            self.waiters.wake(sched::State::NORMAL, set.len(), sched::PollEvents::empty());
-        }
     }
 
     /// How many are taken: at the moment of asking.

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 
-use alloc::boxed::Box;
-use collections::fifo::Fifo;
+use collections::fifo::{Chained, Fifo};
 use mm::{Folio, Gfp, Order};
 
 use crate::bio::{SECTOR_SIZE, Segment};
-use crate::driver::{Batch, Driver, Expired};
+use crate::driver::{Batch, Driver};
 use crate::queue::Queue;
 use crate::request::Request;
 use crate::{Bio, End, EndIo, Limits, Op, OpFlags, Shape, Status};
@@ -81,6 +80,11 @@ pub(crate) struct Disk {
     /// Sectors in the order in which they came.
     pub(crate) order: Mutex<Vec<(Op, u64)>>,
     pub(crate) hold: AtomicBool,
+    /// How often it was asked about requests without an answer, and whether it does nothing about that.
+    pub(crate) asked: AtomicUsize,
+    pub(crate) late: AtomicBool,
+    /// Takes nothing.
+    pub(crate) shut: AtomicBool,
 }
 
 /// A disk with its queue and its thread.
@@ -110,6 +114,9 @@ impl Machine {
             last_batch: AtomicU64::new(0),
             order: Mutex::default(),
             hold: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
+            late: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
         });
         let queue = Queue::new(disk.clone(), shape, limits).unwrap();
         disk.queue.set(Arc::downgrade(&queue)).unwrap();
@@ -121,7 +128,7 @@ impl Machine {
     }
 
     /// Submits and waits.
-    pub(crate) fn run(&self, bio: Box<Bio>, waiter: &Arc<Waiter>) -> Box<Bio> {
+    pub(crate) fn run(&self, bio: Chained<Bio>, waiter: &Arc<Waiter>) -> Chained<Bio> {
         self.queue.submit(bio, None);
         waiter.take()
     }
@@ -225,6 +232,15 @@ impl Disk {
         }
     }
 
+    /// Forgets all it has: the driver has it done again.
+    pub(crate) fn reset(&self, queue: &Queue) -> usize {
+        let lost = std::mem::take(&mut *self.commands.lock().unwrap());
+        for command in &lost {
+            assert!(queue.requeue(command.hw, command.tag));
+        }
+        lost.len()
+    }
+
     /// What a power cut would leave of a sector.
     pub(crate) fn durable(&self, sector: u64) -> Vec<u8> {
         let start = (sector * SECTOR_SIZE) as usize;
@@ -235,6 +251,9 @@ impl Disk {
 impl Driver for Disk {
     fn queue_rqs(&self, queue: &Queue, hw: usize, batch: &mut Batch) {
         let manners = &self.manners;
+        if self.shut.load(Ordering::SeqCst) {
+            return;
+        }
         if manners.refuses != 0 && self.random.lock().unwrap().below(manners.refuses) == 0 {
             return;
         }
@@ -264,7 +283,7 @@ impl Driver for Disk {
             let mut commands = self.commands.lock().unwrap();
             if commands.len() >= manners.room {
                 drop(commands);
-                batch.push_back(request);
+                batch.put_back(request);
                 return;
             }
             assert!(commands.iter().all(|c| (c.hw, c.tag) != (hw, command.tag)), "a tag twice");
@@ -281,15 +300,13 @@ impl Driver for Disk {
         }
     }
 
-    fn timed_out(&self, queue: &Queue, hw: usize, tag: u32) -> Expired {
-        if self.commands.lock().unwrap().iter().any(|command| (command.hw, command.tag) == (hw, tag)) {
-            return Expired::Wait;
+    fn timed_out(&self, queue: &Queue, hw: usize, tag: u32, sequence: u64) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let known =
+            self.commands.lock().unwrap().iter().any(|command| (command.hw, command.tag) == (hw, tag));
+        if !known && self.manners.forgets != 0 && !self.late.load(Ordering::SeqCst) {
+            queue.complete_expired(hw, tag, sequence, Status::Timeout);
         }
-        if self.manners.forgets != 0 {
-            queue.complete(hw, tag, Status::Timeout);
-            return Expired::Handled;
-        }
-        Expired::Wait
     }
 }
 
@@ -301,7 +318,7 @@ pub(crate) struct Waiter {
 }
 
 impl EndIo for Waiter {
-    fn end_io(&self, bio: Box<Bio>) {
+    fn end_io(&self, bio: Chained<Bio>) {
         self.over.lock().unwrap().push_back(bio);
         self.one.notify_all();
     }
@@ -313,7 +330,7 @@ impl Waiter {
     }
 
     /// Waits for one; a test that waits for a minute has failed.
-    pub(crate) fn take(&self) -> Box<Bio> {
+    pub(crate) fn take(&self) -> Chained<Bio> {
         let mut over = self.over.lock().unwrap();
         loop {
             if let Some(bio) = over.pop_front() {
@@ -346,7 +363,7 @@ pub(crate) fn bio(
     sectors: u64,
     folio: &Folio,
     waiter: &Arc<Waiter>,
-) -> Box<Bio> {
+) -> Chained<Bio> {
     let mut bio = Bio::new(op, flags, sector, 1, waiter.end()).unwrap();
     bio.push(folio, 0, (sectors * SECTOR_SIZE) as usize).unwrap();
     bio

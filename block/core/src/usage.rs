@@ -14,7 +14,10 @@ pub(crate) struct Usage {
     /// How often it is closed.
     closed: AtomicU32,
     counts: Box<[CachePadded<AtomicI64>]>,
-    changed: WaitQueue,
+    /// Waits for the last to go.
+    left: WaitQueue,
+    /// Wait for it to be open.
+    opened: WaitQueue,
 }
 
 impl Usage {
@@ -24,7 +27,8 @@ impl Usage {
         Ok(Self {
             closed: AtomicU32::new(0),
             counts: try_into_boxed_slice(counts)?,
-            changed: WaitQueue::new(),
+            left: WaitQueue::new(),
+            opened: WaitQueue::new(),
         })
     }
 
@@ -39,6 +43,12 @@ impl Usage {
         true
     }
 
+    /// Goes in once more: for somebody who is in already.
+    #[inline]
+    pub(crate) fn enter_again(&self) {
+        self.count().fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Goes out.
     #[inline]
     pub(crate) fn leave(&self) {
@@ -46,7 +56,7 @@ impl Usage {
         self.count().fetch_sub(1, Ordering::Release);
         // Who closes it waits for those who read this as open, and then for the sum.
         if self.closed.load(Ordering::SeqCst) != 0 {
-            self.changed.wake_all();
+            self.left.wake_all();
         }
     }
 
@@ -56,32 +66,32 @@ impl Usage {
 
     /// Nobody goes in any more.
     pub(crate) fn close(&self) {
-        if self.closed.fetch_add(1, Ordering::SeqCst) == 0 {
-            // Who saw it open has counted itself after this, or leaves seeing it closed.
-            rcu::synchronize();
-        }
+        self.closed.fetch_add(1, Ordering::SeqCst);
+        // Who saw it open has counted itself after this, or leaves seeing it closed. Also if somebody else has closed it just now and is
+        // not through with this.
+        rcu::synchronize();
     }
 
     /// Waits until nobody is in. Only while it is closed.
     pub(crate) fn wait_empty(&self) {
-        self.changed.wait_event(|| self.sum() == 0);
+        self.left.wait_event(|| self.sum() == 0);
     }
 
     /// Once for each [`close`](Self::close).
     pub(crate) fn open(&self) {
         if self.closed.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.changed.wake_all();
+            self.opened.wake_all();
         }
     }
 
     /// Waits until it is open or `or` says so.
     pub(crate) fn wait_open(&self, mut or: impl FnMut() -> bool) {
-        self.changed.wait_event(|| self.closed.load(Ordering::SeqCst) == 0 || or());
+        self.opened.wait_event(|| self.closed.load(Ordering::SeqCst) == 0 || or());
     }
 
     /// Wakes who waits, to look again.
     pub(crate) fn look_again(&self) {
-        self.changed.wake_all();
+        self.opened.wake_all();
     }
 
     /// While it is closed users only leave: the sum of counts read one after the other is never too small.

@@ -1,62 +1,93 @@
 //! A queue of boxes that are linked through themselves: pushing never allocates, and whoever pops a box owns it.
 //!
 //! For objects that are handed from stage to stage, such as block requests: at any time one stage owns an object, and a stage
-//! with many of them keeps them in a [`Fifo`].
+//! with many of them keeps them in a [`Fifo`]. The link lies beside the object, out of reach of whoever can change the object.
 
 use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-/// The place of an object in a [`Fifo`].
-pub struct Link<T>(Option<NonNull<T>>);
+use crate::OutOfMemory;
+use crate::fallible;
 
-// SAFETY: a link that is set belongs to a `Fifo<T>`, which moves between threads if its boxes may; without a `Fifo` it says nothing.
-unsafe impl<T: Send> Send for Link<T> {}
-// SAFETY: a shared link cannot be followed.
-unsafe impl<T: Send> Sync for Link<T> {}
+/// An object and its place in a queue.
+pub struct Node<T> {
+    next: Option<NonNull<Node<T>>>,
+    value: T,
+}
 
-impl<T> Link<T> {
-    /// In no queue.
-    pub const fn new() -> Self {
-        Self(None)
+// SAFETY: a link that is set belongs to a `Fifo<T>`, which moves between threads if its objects may; of a node outside of one it is none.
+unsafe impl<T: Send> Send for Node<T> {}
+// SAFETY: links are followed by the owner of the queue only.
+unsafe impl<T: Sync> Sync for Node<T> {}
+
+/// A boxed object that can be in a [`Fifo`].
+pub struct Chained<T>(Box<Node<T>>);
+
+impl<T> Chained<T> {
+    /// Boxes `value`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn try_new(value: T) -> Result<Self, OutOfMemory> {
+        fallible::try_box(Node { next: None, value }).map(Self)
+    }
+
+    /// The box, for a place that keeps boxes.
+    #[inline]
+    pub fn into_box(self) -> Box<Node<T>> {
+        self.0
+    }
+
+    /// The other way.
+    #[inline]
+    pub fn from_box(node: Box<Node<T>>) -> Self {
+        Self(node)
+    }
+
+    fn leak(self) -> NonNull<Node<T>> {
+        NonNull::from(Box::leak(self.0))
     }
 }
 
-impl<T> Default for Link<T> {
-    fn default() -> Self {
-        Self::new()
+impl<T> Deref for Chained<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0.value
     }
 }
 
-impl<T> fmt::Debug for Link<T> {
+impl<T> DerefMut for Chained<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Chained<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Link")
+        (**self).fmt(f)
     }
-}
-
-/// What can be in a [`Fifo`].
-pub trait Chained: Sized {
-    /// The object's link: always the same field, which nobody else writes.
-    fn link(&mut self) -> &mut Link<Self>;
-    /// The same field.
-    fn link_ref(&self) -> &Link<Self>;
 }
 
 /// A queue of boxes, first in, first out.
-pub struct Fifo<T: Chained> {
-    head: Option<NonNull<T>>,
-    tail: Option<NonNull<T>>,
+pub struct Fifo<T> {
+    head: Option<NonNull<Node<T>>>,
+    tail: Option<NonNull<Node<T>>>,
     len: usize,
-    owns: PhantomData<Box<T>>,
+    owns: PhantomData<Box<Node<T>>>,
 }
 
 // SAFETY: the queue owns its boxes, as a `Vec<Box<T>>` would.
-unsafe impl<T: Chained + Send> Send for Fifo<T> {}
+unsafe impl<T: Send> Send for Fifo<T> {}
 // SAFETY: a shared queue gives out shared references only.
-unsafe impl<T: Chained + Sync> Sync for Fifo<T> {}
+unsafe impl<T: Sync> Sync for Fifo<T> {}
 
-impl<T: Chained> Fifo<T> {
+impl<T> Fifo<T> {
     /// An empty queue.
     pub const fn new() -> Self {
         Self { head: None, tail: None, len: 0, owns: PhantomData }
@@ -76,12 +107,12 @@ impl<T: Chained> Fifo<T> {
 
     /// Adds one behind all others.
     #[inline]
-    pub fn push_back(&mut self, mut item: Box<T>) {
-        item.link().0 = None;
-        let item = NonNull::from(Box::leak(item));
+    pub fn push_back(&mut self, mut item: Chained<T>) {
+        item.0.next = None;
+        let item = item.leak();
         match self.tail {
             // SAFETY: the queue owns what is linked, and nobody else refers to it while the queue is borrowed mutably.
-            Some(tail) => unsafe { (*tail.as_ptr()).link().0 = Some(item) },
+            Some(tail) => unsafe { (*tail.as_ptr()).next = Some(item) },
             None => self.head = Some(item),
         }
         self.tail = Some(item);
@@ -90,9 +121,9 @@ impl<T: Chained> Fifo<T> {
 
     /// Adds one before all others.
     #[inline]
-    pub fn push_front(&mut self, mut item: Box<T>) {
-        item.link().0 = self.head;
-        let item = NonNull::from(Box::leak(item));
+    pub fn push_front(&mut self, mut item: Chained<T>) {
+        item.0.next = self.head;
+        let item = item.leak();
         if self.head.is_none() {
             self.tail = Some(item);
         }
@@ -102,11 +133,11 @@ impl<T: Chained> Fifo<T> {
 
     /// Takes the first.
     #[inline]
-    pub fn pop_front(&mut self) -> Option<Box<T>> {
+    pub fn pop_front(&mut self) -> Option<Chained<T>> {
         let head = self.head?;
         // SAFETY: what is linked came out of a box, and is taken out of the queue once.
-        let mut item = unsafe { Box::from_raw(head.as_ptr()) };
-        self.head = item.link().0.take();
+        let mut item = Chained(unsafe { Box::from_raw(head.as_ptr()) });
+        self.head = item.0.next.take();
         if self.head.is_none() {
             self.tail = None;
         }
@@ -119,7 +150,7 @@ impl<T: Chained> Fifo<T> {
         let Some(first) = other.head.take() else { return };
         match self.tail {
             // SAFETY: as in `push_back`.
-            Some(tail) => unsafe { (*tail.as_ptr()).link().0 = Some(first) },
+            Some(tail) => unsafe { (*tail.as_ptr()).next = Some(first) },
             None => self.head = Some(first),
         }
         self.tail = other.tail.take();
@@ -136,28 +167,28 @@ impl<T: Chained> Fifo<T> {
     #[inline]
     pub fn front(&self) -> Option<&T> {
         // SAFETY: the queue owns it, and is borrowed.
-        self.head.map(|head| unsafe { head.as_ref() })
+        self.head.map(|head| unsafe { &head.as_ref().value })
     }
 
     /// The first, to change.
     #[inline]
     pub fn front_mut(&mut self) -> Option<&mut T> {
-        // SAFETY: the queue owns it, and is borrowed mutably.
-        self.head.map(|mut head| unsafe { head.as_mut() })
+        // SAFETY: the queue owns it, and is borrowed mutably. The link is not given out.
+        self.head.map(|head| unsafe { &mut (*head.as_ptr()).value })
     }
 
     /// The last.
     #[inline]
     pub fn back(&self) -> Option<&T> {
         // SAFETY: the queue owns it, and is borrowed.
-        self.tail.map(|tail| unsafe { tail.as_ref() })
+        self.tail.map(|tail| unsafe { &tail.as_ref().value })
     }
 
     /// The last, to change.
     #[inline]
     pub fn back_mut(&mut self) -> Option<&mut T> {
-        // SAFETY: the queue owns it, and is borrowed mutably.
-        self.tail.map(|mut tail| unsafe { tail.as_mut() })
+        // SAFETY: the queue owns it, and is borrowed mutably. The link is not given out.
+        self.tail.map(|tail| unsafe { &mut (*tail.as_ptr()).value })
     }
 
     /// All, in order.
@@ -171,57 +202,59 @@ impl<T: Chained> Fifo<T> {
     }
 }
 
-impl<T: Chained> Default for Fifo<T> {
+impl<T> Default for Fifo<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: Chained> Drop for Fifo<T> {
+impl<T> Drop for Fifo<T> {
     fn drop(&mut self) {
         while self.pop_front().is_some() {}
     }
 }
 
-impl<T: Chained + fmt::Debug> fmt::Debug for Fifo<T> {
+impl<T: fmt::Debug> fmt::Debug for Fifo<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
 /// Iterator of [`Fifo::iter`].
-pub struct Iter<'a, T: Chained> {
-    next: Option<NonNull<T>>,
+pub struct Iter<'a, T> {
+    next: Option<NonNull<Node<T>>>,
     queue: PhantomData<&'a T>,
 }
 
-impl<'a, T: Chained> Iterator for Iter<'a, T> {
+impl<'a, T> Iterator for Iter<'a, T> {
     type Item = &'a T;
 
     #[inline]
     fn next(&mut self) -> Option<&'a T> {
         // SAFETY: the queue is borrowed for 'a: what is linked stays, unchanged.
-        let item = unsafe { self.next?.as_ref() };
-        self.next = item.link_ref().0;
-        Some(item)
+        let node = unsafe { self.next?.as_ref() };
+        self.next = node.next;
+        Some(&node.value)
     }
 }
 
 /// Iterator of [`Fifo::iter_mut`].
-pub struct IterMut<'a, T: Chained> {
-    next: Option<NonNull<T>>,
+pub struct IterMut<'a, T> {
+    next: Option<NonNull<Node<T>>>,
     queue: PhantomData<&'a mut T>,
 }
 
-impl<'a, T: Chained> Iterator for IterMut<'a, T> {
+impl<'a, T> Iterator for IterMut<'a, T> {
     type Item = &'a mut T;
 
     #[inline]
     fn next(&mut self) -> Option<&'a mut T> {
-        // SAFETY: the queue is borrowed mutably for 'a, and each object is given out once.
-        let item = unsafe { self.next?.as_mut() };
-        self.next = item.link_ref().0;
-        Some(item)
+        let node = self.next?.as_ptr();
+        // SAFETY: the queue is borrowed mutably for 'a, and each object is given out once; the link is read apart from it.
+        unsafe {
+            self.next = (*node).next;
+            Some(&mut (*node).value)
+        }
     }
 }
 
@@ -231,22 +264,24 @@ mod tests {
     use alloc::collections::VecDeque;
     use proptest::prelude::*;
 
-    struct Node {
-        link: Link<Node>,
-        value: Box<u32>,
+    fn node(value: u32) -> Chained<Box<u32>> {
+        Chained::try_new(Box::new(value)).unwrap()
     }
 
-    impl Chained for Node {
-        fn link(&mut self) -> &mut Link<Self> {
-            &mut self.link
-        }
-        fn link_ref(&self) -> &Link<Self> {
-            &self.link
-        }
-    }
-
-    fn node(value: u32) -> Box<Node> {
-        Box::new(Node { link: Link::new(), value: Box::new(value) })
+    /// Whoever can change objects cannot change the order.
+    #[test]
+    fn exchanged_objects_leave_the_queues_as_they_are() {
+        let (mut one, mut two) = (Fifo::new(), Fifo::new());
+        one.push_back(node(1));
+        two.push_back(node(2));
+        two.push_back(node(3));
+        core::mem::swap(one.front_mut().unwrap(), two.front_mut().unwrap());
+        assert!(one.iter().map(|n| **n).eq([2]) && two.iter().map(|n| **n).eq([1, 3]));
+        let popped = one.pop_front().unwrap();
+        assert!(one.back().is_none() && **popped == 2);
+        one.push_back(popped);
+        one.append(&mut two);
+        assert!(one.iter().map(|n| **n).eq([2, 1, 3]));
     }
 
     #[derive(Debug, Clone)]
@@ -280,7 +315,7 @@ mod tests {
                 match step {
                     Step::Back(n) => { fifo.push_back(node(n)); model.push_back(n); }
                     Step::Front(n) => { fifo.push_front(node(n)); model.push_front(n); }
-                    Step::Pop => prop_assert_eq!(fifo.pop_front().map(|n| *n.value), model.pop_front()),
+                    Step::Pop => prop_assert_eq!(fifo.pop_front().map(|n| **n), model.pop_front()),
                     Step::Append(list) => {
                         let mut other = Fifo::new();
                         for &n in &list { other.push_back(node(n)); model.push_back(n); }
@@ -295,15 +330,15 @@ mod tests {
                         prop_assert!(other.is_empty());
                     }
                     Step::Double => {
-                        for n in fifo.iter_mut() { *n.value *= 2; *n.value %= 1000; }
+                        for n in fifo.iter_mut() { **n *= 2; **n %= 1000; }
                         for n in &mut model { *n *= 2; *n %= 1000; }
-                        if let (Some(n), Some(m)) = (fifo.back_mut(), model.back_mut()) { *n.value += 1; *m += 1; }
+                        if let (Some(n), Some(m)) = (fifo.back_mut(), model.back_mut()) { **n += 1; *m += 1; }
                     }
                 }
                 prop_assert_eq!(fifo.len(), model.len());
-                prop_assert_eq!(fifo.front().map(|n| *n.value), model.front().copied());
-                prop_assert_eq!(fifo.back().map(|n| *n.value), model.back().copied());
-                prop_assert!(fifo.iter().map(|n| *n.value).eq(model.iter().copied()));
+                prop_assert_eq!(fifo.front().map(|n| **n), model.front().copied());
+                prop_assert_eq!(fifo.back().map(|n| **n), model.back().copied());
+                prop_assert!(fifo.iter().map(|n| **n).eq(model.iter().copied()));
             }
         }
     }

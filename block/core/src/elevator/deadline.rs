@@ -8,14 +8,13 @@
 //!
 //! One lock for the device. Requests lie in an array by slot; the orders are of slot numbers, so nothing is allocated after the beginning.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
-use collections::fifo::Fifo;
+use collections::fifo::{Chained, Fifo};
 use collections::slottree::SlotTree;
 use mm::fallible::{try_arc, try_with_capacity};
 
@@ -99,7 +98,7 @@ struct Queue {
 }
 
 struct Slot {
-    request: Option<Box<Request>>,
+    request: Option<Chained<Request>>,
     /// Neighbours by age.
     older: u32,
     younger: u32,
@@ -162,7 +161,7 @@ impl Deadline {
 }
 
 impl Inner {
-    fn link(&mut self, index: u32, request: Box<Request>) {
+    fn link(&mut self, index: u32, request: Chained<Request>) {
         let queue = &mut self.queues[priority(request.ioprio())][direction(request.op())];
         queue.by_start.insert(index, request.sector());
         queue.by_end.insert(index, request.end_sector());
@@ -179,7 +178,7 @@ impl Inner {
         }
     }
 
-    fn unlink(&mut self, index: u32) -> Option<Box<Request>> {
+    fn unlink(&mut self, index: u32) -> Option<Chained<Request>> {
         let slot = self.slots.get_mut(index as usize)?;
         let request = slot.request.take()?;
         let (older, younger) = (slot.older, slot.younger);
@@ -272,7 +271,7 @@ impl Elevator for Deadline {
         "mq-deadline"
     }
 
-    fn merge(&self, bio: Box<Bio>, segments: u32, limits: &Limits) -> Result<(), Box<Bio>> {
+    fn merge(&self, bio: Chained<Bio>, segments: u32, limits: &Limits) -> Result<(), Chained<Bio>> {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let front_merges = inner.tunables.front_merges != 0;
@@ -298,7 +297,7 @@ impl Elevator for Deadline {
         Err(bio)
     }
 
-    fn insert(&self, requests: &mut Fifo<Request>, _now_ns: u64) {
+    fn insert(&self, requests: &mut Fifo<Request>) {
         let mut inner = self.inner.lock();
         while let Some(request) = requests.pop_front() {
             if let Some(waiting) = self.waiting.get(request.home()) {
@@ -312,9 +311,12 @@ impl Elevator for Deadline {
         let mut inner = self.inner.lock();
         for _ in 0..most {
             let Some(request) = inner.next(now_ns).and_then(|index| inner.unlink(index)) else { break };
-            let queue = &mut inner.queues[priority(request.ioprio())][direction(request.op())];
-            queue.position = request.end_sector();
-            inner.left = inner.left.saturating_sub(1);
+            let of = (priority(request.ioprio()), direction(request.op()));
+            // One that went out of turn leaves the batch as it was.
+            if inner.batch == Some(of) {
+                inner.queues[of.0][of.1].position = request.end_sector();
+                inner.left = inner.left.saturating_sub(1);
+            }
             if let Some(waiting) = self.waiting.get(request.home()) {
                 waiting.fetch_sub(1, Ordering::Relaxed);
             }
@@ -358,19 +360,19 @@ mod tests {
         Deadline::new(1, 64).unwrap()
     }
 
-    fn request(slot: u32, op: Op, sector: u64, ioprio: u16, now: u64) -> Box<Request> {
+    fn request(slot: u32, op: Op, sector: u64, ioprio: u16, now: u64) -> Chained<Request> {
         let mut bio = Bio::without_data(op, OpFlags::empty(), sector, 8, End::Nobody).unwrap();
         bio.ioprio = ioprio;
-        let mut request = Box::new(Request::empty(slot));
+        let mut request = Chained::try_new(Request::empty(slot)).unwrap();
         request.fill(bio, 1);
         request.queued_ns = now;
         request
     }
 
-    fn insert(scheduler: &Deadline, request: Box<Request>) {
+    fn insert(scheduler: &Deadline, request: Chained<Request>) {
         let mut one = Fifo::new();
         one.push_back(request);
-        scheduler.insert(&mut one, 0);
+        scheduler.insert(&mut one);
     }
 
     fn order(scheduler: &Deadline, most: usize, now: u64) -> Vec<u32> {
@@ -479,7 +481,7 @@ mod tests {
                     Ok(()) => {}
                     Err(bio) => {
                         let Some(slot) = free.pop() else { sectors -= 8; continue };
-                        let mut request = Box::new(Request::empty(slot));
+                        let mut request = Chained::try_new(Request::empty(slot)).unwrap();
                         request.fill(bio, 0);
                         request.queued_ns = now;
                         insert(&scheduler, request);

@@ -3,11 +3,10 @@
 //! A scheduler keeps the requests of all hardware queues of a device. It is asked for as many as the device has room for in one call, under
 //! one lock: [`Elevator::dispatch`].
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use abi::{Errno, Result};
-use collections::fifo::Fifo;
+use collections::fifo::{Chained, Fifo};
 
 use crate::bio::Bio;
 use crate::limits::Limits;
@@ -24,10 +23,10 @@ pub trait Elevator: Send + Sync {
     ///
     /// # Errors
     /// The bio, if there is not.
-    fn merge(&self, bio: Box<Bio>, segments: u32, limits: &Limits) -> Result<(), Box<Bio>>;
+    fn merge(&self, bio: Chained<Bio>, segments: u32, limits: &Limits) -> Result<(), Chained<Bio>>;
 
     /// Takes requests over, each of which has a [`Request::slot`] below the number that the scheduler was made for.
-    fn insert(&self, requests: &mut Fifo<Request>, now_ns: u64);
+    fn insert(&self, requests: &mut Fifo<Request>);
 
     /// Moves up to `most` requests to the end of `to`, in the order in which they are to go.
     fn dispatch(&self, hw: usize, to: &mut Fifo<Request>, most: usize, now_ns: u64);
@@ -36,7 +35,7 @@ pub trait Elevator: Send + Sync {
     fn has_work(&self, hw: usize) -> bool;
 
     /// A request that it dispatched is over. In interrupts.
-    fn completed(&self, _request: &Request, _now_ns: u64) {}
+    fn completed(&self, _request: &Request) {}
 
     /// The value of one of its attributes in `/sys/block/DISK/queue/iosched`.
     ///

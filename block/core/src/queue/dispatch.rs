@@ -8,9 +8,9 @@ const RUNNING: u32 = 1 << 0;
 /// Of it: somebody came since that one looked.
 const AGAIN: u32 = 1 << 1;
 
-/// How often one who dispatches looks again before it leaves that to kblockd: others' work should not keep it forever.
-const ROUNDS: usize = 64;
-/// How many requests are asked of a scheduler at once.
+/// How often one who dispatches looks again before it leaves that to kblockd: it has better things to do than others' work.
+const ROUNDS: usize = 4;
+/// How many requests are asked of a scheduler in a round at most.
 const BATCH: usize = 32;
 /// When to try again if the driver had no room though it has nothing to do.
 const RETRY_MS: u64 = 3;
@@ -33,58 +33,74 @@ impl Queue {
         if runner.fetch_or(RUNNING | AGAIN, Ordering::AcqRel) & RUNNING != 0 {
             return;
         }
-        let mut rounds = 0;
-        while rounds < ROUNDS {
+        // The others rely on this one: it is not to be put aside for something more urgent than itself.
+        let _no_preemption = rcu::read_lock();
+        for _ in 0..ROUNDS {
             runner.swap(RUNNING, Ordering::AcqRel);
-            while matches!(self.round(hw), Round::Went) && rounds < ROUNDS {
-                rounds += 1;
+            if matches!(self.round(hw), Round::Went) {
+                continue;
             }
-            rounds += 1;
-            if rounds < ROUNDS
-                && runner.compare_exchange(RUNNING, 0, Ordering::Release, Ordering::Relaxed).is_ok()
-            {
+            if runner.compare_exchange(RUNNING, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
                 return;
             }
         }
-        runner.store(0, Ordering::Release);
-        kblockd().queue_work(&hw.work);
+        runner.swap(0, Ordering::AcqRel);
+        self.kblockd.queue_work(&hw.work);
     }
 
     fn round(&self, hw: &HwQueue) -> Round {
-        // Before anything is found missing: what completes from here on may have made room.
-        let seen = hw.completed.0.load(Ordering::SeqCst);
-        let mut list = Fifo::new();
-        if hw.has_waiting.load(Ordering::Acquire) {
-            let mut waiting = hw.waiting.lock();
-            list = core::mem::take(&mut *waiting);
-            hw.has_waiting.store(false, Ordering::Relaxed);
+        if self.is_dead() {
+            self.end_waiting(hw);
+            return Round::Empty;
         }
-        let mut short_of_tags = false;
-        if list.is_empty() {
-            match self.elevator() {
-                Some(elevator) => short_of_tags = Self::take_from_elevator(hw, &*elevator, &mut list),
-                None => self.take_from_ctx(hw, &mut list),
+        // Before anything is found missing: what completes from here on may have made room.
+        let seen = hw.back.0.completed.load(Ordering::SeqCst);
+        let mut list = hw.take_waiting();
+        let short_of_tags = if list.is_empty() {
+            let rcu = rcu::read_lock();
+            match self.elevator_under(&rcu) {
+                Some(elevator) => Self::take_from_elevator(hw, elevator, &mut list),
+                None => {
+                    self.take_from_ctx(hw, &mut list);
+                    false
+                }
             }
         } else {
-            short_of_tags = Self::give_tags(hw, &mut list);
-        }
+            Self::give_tags(hw, &mut list)
+        };
         if list.is_empty() {
-            return if short_of_tags { self.stall(hw, seen) } else { Round::Empty };
+            return if short_of_tags { self.stall(hw, seen, false) } else { Round::Empty };
         }
-        let now = sched::time::monotonic_ns();
-        list.iter_mut().for_each(|request| request.issued_ns = now);
         let mut batch = Batch { list };
-        let handed = batch.len() as u32;
-        let issued = hw.issued.load(Ordering::Relaxed).wrapping_add(handed);
+        let issued = hw.issued.load(Ordering::Relaxed).wrapping_add(batch.len() as u32);
         hw.issued.store(issued, Ordering::Release);
         self.driver.queue_rqs(self, hw.index, &mut batch);
         let left = batch.len() as u32;
         if left > 0 {
             hw.issued.store(issued.wrapping_sub(left), Ordering::Release);
             Self::put_back(hw, batch.list);
-            return self.stall(hw, seen);
+            return self.stall(hw, seen, true);
         }
         Round::Went
+    }
+
+    /// Ends all that waits, in whatever place: there is no device any more.
+    pub(super) fn end_waiting(&self, hw: &HwQueue) {
+        let mut list = hw.take_waiting();
+        self.take_from_ctx(hw, &mut list);
+        {
+            let rcu = rcu::read_lock();
+            if let Some(elevator) = self.elevator_under(&rcu) {
+                elevator.dispatch(hw.index, &mut list, usize::MAX, sched::time::monotonic_ns());
+            }
+        }
+        list.append(&mut hw.flush.take_all());
+        while let Some(mut request) = list.pop_front() {
+            if request.source == Source::Scheduler && request.tag != NO_TAG {
+                hw.tags.put_quietly(core::mem::replace(&mut request.tag, NO_TAG));
+            }
+            self.release(request, Status::Offline);
+        }
     }
 
     /// All that wait on lists of CPUs.
@@ -96,7 +112,9 @@ impl Queue {
         while pending != 0 {
             let cpu = pending.trailing_zeros() as usize;
             pending &= pending - 1;
-            list.append(&mut self.ctx[cpu].lock());
+            if let Some(ctx) = self.ctx.get(cpu) {
+                list.append(&mut ctx.0.lock());
+            }
         }
     }
 
@@ -105,15 +123,25 @@ impl Queue {
         if !elevator.has_work(hw.index) {
             return false;
         }
-        let mut tags = hw.tags.get(BATCH);
-        if tags.len() == 0 {
-            return true;
+        let now = sched::time::monotonic_ns();
+        // A look at the tags finds those of one word.
+        while list.len() < BATCH {
+            let mut tags = hw.tags.get(BATCH - list.len());
+            if tags.len() == 0 {
+                return list.is_empty();
+            }
+            let mut some = Fifo::new();
+            elevator.dispatch(hw.index, &mut some, tags.len(), now);
+            for request in some.iter_mut() {
+                request.tag = tags.pop().unwrap_or(NO_TAG);
+            }
+            list.append(&mut some);
+            if tags.len() > 0 {
+                // It had no more.
+                hw.tags.put_set(tags);
+                break;
+            }
         }
-        elevator.dispatch(hw.index, list, tags.len(), sched::time::monotonic_ns());
-        for request in list.iter_mut() {
-            request.tag = tags.pop().unwrap_or(NO_TAG);
-        }
-        hw.tags.put_set(tags);
         false
     }
 
@@ -147,18 +175,30 @@ impl Queue {
         }
     }
 
-    /// There is something to do, but no room: the next completion has the queue run, unless there was one since `seen`.
-    fn stall(&self, hw: &HwQueue, seen: u32) -> Round {
-        hw.stalled.store(true, Ordering::SeqCst);
-        if hw.completed.0.load(Ordering::SeqCst) != seen {
+    /// There is something to do, but no tag or no room: the next completion has the queue run, unless there was one since `seen`.
+    fn stall(&self, hw: &HwQueue, seen: u32, refused: bool) -> Round {
+        let back = &hw.back.0;
+        back.stalled.store(true, Ordering::SeqCst);
+        if back.completed.load(Ordering::SeqCst) != seen {
             // It may have come before the mark. If it took the mark, the queue runs once more than needed.
-            hw.stalled.store(false, Ordering::SeqCst);
+            back.stalled.store(false, Ordering::SeqCst);
             return Round::Went;
         }
-        if hw.in_flight() == 0 {
-            // Nothing will complete.
+        // Nothing may complete here, or the driver may lack something else.
+        if (refused || hw.in_flight() == 0) && !hw.later.is_queued() {
             hw.later.start_in_ms(RETRY_MS);
         }
         Round::Stalled
+    }
+}
+
+impl HwQueue {
+    fn take_waiting(&self) -> Fifo<Request> {
+        if !self.has_waiting.load(Ordering::Acquire) {
+            return Fifo::new();
+        }
+        let mut waiting = self.waiting.lock();
+        self.has_waiting.store(false, Ordering::Relaxed);
+        core::mem::take(&mut *waiting)
     }
 }

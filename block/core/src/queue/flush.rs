@@ -21,7 +21,7 @@ impl Flush {
     }
 
     /// Takes a request whose phase is not plain. The queue is to be run then.
-    pub(super) fn insert(&self, hw: &HwQueue, request: Box<Request>) {
+    pub(super) fn insert(&self, hw: &HwQueue, request: Chained<Request>) {
         if request.phase == Phase::Data {
             return hw.wait_first(request);
         }
@@ -33,8 +33,18 @@ impl Flush {
         carrier.into_iter().for_each(|carrier| hw.wait_first(carrier));
     }
 
+    /// All that wait for a flush, when there will be none.
+    pub(super) fn take_all(&self) -> Fifo<Request> {
+        let mut state = self.0.lock();
+        let mut all = core::mem::take(&mut state.next);
+        if !state.on_its_way {
+            all.append(&mut state.riders);
+        }
+        all
+    }
+
     /// The flush is over: who was content with it, and who carries the next one.
-    fn over(&self) -> (Fifo<Request>, Option<Box<Request>>) {
+    fn over(&self) -> (Fifo<Request>, Option<Chained<Request>>) {
         let mut state = self.0.lock();
         state.on_its_way = false;
         let riders = core::mem::take(&mut state.riders);
@@ -44,7 +54,7 @@ impl Flush {
 
 impl State {
     /// Begins a flush if one is needed and none is on its way; who carries it.
-    fn begin(&mut self) -> Option<Box<Request>> {
+    fn begin(&mut self) -> Option<Chained<Request>> {
         if self.on_its_way {
             return None;
         }
@@ -57,7 +67,7 @@ impl State {
 
 impl Queue {
     /// A phase of a request is over. Whether the queue is to be run.
-    pub(super) fn phase_over(&self, hw: &HwQueue, request: Box<Request>, status: Status) -> bool {
+    pub(super) fn phase_over(&self, hw: &HwQueue, request: Chained<Request>, status: Status) -> bool {
         if request.phase == Phase::Data {
             return self.next_phase(hw, request, status);
         }
@@ -71,7 +81,7 @@ impl Queue {
         rerun
     }
 
-    fn next_phase(&self, hw: &HwQueue, mut request: Box<Request>, status: Status) -> bool {
+    fn next_phase(&self, hw: &HwQueue, mut request: Chained<Request>, status: Status) -> bool {
         let Some(next) = request.next_phase().filter(|_| status.is_ok()) else {
             self.release(request, status);
             return false;

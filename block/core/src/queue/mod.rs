@@ -18,7 +18,8 @@
 //!
 //! # Locks
 //!
-//! None is held across calls of drivers or of [`crate::EndIo`]. `ctx` → nothing; scheduler → nothing; `waiting` (irq-safe) → nothing.
+//! None is held across calls of drivers or of [`crate::EndIo`]. `ctx` → nothing; scheduler → nothing; `waiting`, a place in flight
+//! (irq-safe) → nothing. Preemption is off while somebody dispatches: the others rely on that one.
 //!
 //! # End of life
 //!
@@ -32,21 +33,21 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use abi::{Errno, Result};
 use arch::cpu::{self, MAX_CPUS};
 use arch::sync::{SpinLock, SpinLockIrq};
-use collections::fifo::Fifo;
+use collections::fifo::{Chained, Fifo, Node};
 use mm::context::NoFailScope;
-use mm::fallible::{try_arc, try_box, try_into_boxed_slice, try_with_capacity};
+use mm::fallible::{try_arc, try_into_boxed_slice, try_with_capacity};
 use sched::mutex::Mutex;
 use sched::rcu;
 use sched::timer::Timer;
 use sched::workqueue::{Work, WorkQueue};
 use sync::{BoxSlot, CachePadded, Once, RcuPtr};
 
-use crate::bio::{Bio, Op, OpFlags, Status};
+use crate::bio::{Bio, Op, OpFlags, SECTOR_SHIFT, Status};
 use crate::driver::{Driver, Shape};
 use crate::elevator::{self, Elevator};
 use crate::limits::Limits;
 use crate::plug::Plug;
-use crate::request::{NO_TAG, Phase, Request};
+use crate::request::{NO_TAG, Phase, Request, Source};
 use crate::split;
 use crate::tags::Tags;
 use crate::usage::Usage;
@@ -64,12 +65,13 @@ const POOL: u32 = 256;
 
 static KBLOCKD: Once<WorkQueue> = Once::new();
 
-/// The threads that dispatch for those who cannot.
-fn kblockd() -> &'static WorkQueue {
-    KBLOCKD.call_once(|| match WorkQueue::new("kblockd") {
-        Ok(queue) => queue,
-        Err(error) => panic!("no memory for kblockd: {error}"),
-    })
+/// The threads that dispatch for those who cannot. Made with the first queue: what completes in an interrupt only uses them.
+fn kblockd() -> Result<&'static WorkQueue> {
+    if let Some(queue) = KBLOCKD.get() {
+        return Ok(queue);
+    }
+    let made = WorkQueue::new("kblockd")?;
+    Ok(KBLOCKD.call_once(|| made))
 }
 
 /// What can be changed while nothing is going on.
@@ -81,7 +83,7 @@ struct Config {
 /// Requests that are not in use, by slot.
 struct Pool {
     slots: Tags,
-    parked: Box<[BoxSlot<Request>]>,
+    parked: Box<[BoxSlot<Node<Request>>]>,
 }
 
 impl Pool {
@@ -91,27 +93,45 @@ impl Pool {
             let place = BoxSlot::new();
             let mut request = Request::empty(slot);
             request.home = home as u16;
-            place.put(try_box(request)?);
+            place.put(Chained::try_new(request)?.into_box());
             parked.extend([place]);
         }
         Ok(Self { slots: Tags::new(size)?, parked: try_into_boxed_slice(parked)? })
     }
 
-    fn take(&self, slot: u32) -> Option<Box<Request>> {
-        self.parked.get(slot as usize)?.take()
+    fn take(&self, slot: u32) -> Option<Chained<Request>> {
+        self.parked.get(slot as usize)?.take().map(Chained::from_box)
     }
 
-    fn park(&self, request: Box<Request>) {
+    fn park(&self, request: Chained<Request>) {
         let slot = request.slot;
         if let Some(place) = self.parked.get(slot as usize) {
-            place.put(request);
+            place.put(request.into_box());
             self.slots.put(slot);
         }
     }
 }
 
-/// A new request, and the scheduler that it is for.
-type Made = (Box<Request>, Option<Arc<dyn Elevator>>);
+/// Where a request is while the driver has it. Whoever takes it out ends it.
+#[derive(Default)]
+struct Place(SpinLockIrq<InFlight>);
+
+#[derive(Default)]
+struct InFlight {
+    request: Option<Chained<Request>>,
+    /// How many requests have been here.
+    sequence: u64,
+    /// Until when it should be over: monotonic nanoseconds.
+    deadline: u64,
+}
+
+/// What those who complete requests write and read.
+struct Back {
+    /// Requests that came back.
+    completed: AtomicU32,
+    /// Somebody waits for the next to come back.
+    stalled: AtomicBool,
+}
 
 /// One hardware queue.
 pub struct HwQueue {
@@ -122,16 +142,13 @@ pub struct HwQueue {
     pool: Pool,
     /// Requests for a scheduler, once there was one.
     sched_pool: Once<Pool>,
-    /// What the driver has, by tag, and until when.
-    in_flight: Box<[BoxSlot<Request>]>,
-    deadlines: Box<[AtomicU64]>,
+    /// What the driver has, by tag.
+    in_flight: Box<[Place]>,
     /// Whether somebody dispatches.
     runner: CachePadded<AtomicU32>,
-    stalled: AtomicBool,
     /// Requests that went to the driver: changed by the one who dispatches only.
     issued: AtomicU32,
-    /// Requests that came back.
-    completed: CachePadded<AtomicU32>,
+    back: CachePadded<Back>,
     /// What goes before all others: what the driver gave back, and what has flushes.
     waiting: SpinLockIrq<Fifo<Request>>,
     has_waiting: AtomicBool,
@@ -160,18 +177,20 @@ pub struct Queue {
     dead: AtomicBool,
     timeout_ns: u64,
     timeouts: timeout::Timeouts,
+    kblockd: &'static WorkQueue,
 }
 
 impl Queue {
     /// The queue of a device that `driver` drives.
     ///
     /// # Errors
-    /// `EINVAL`: the limits contradict each other, or there is no hardware queue; `ENOMEM`.
+    /// `EINVAL`: the limits contradict each other, or there is no hardware queue or no time; `ENOMEM`.
     pub fn new(driver: Arc<dyn Driver>, shape: Shape, limits: Limits) -> Result<Arc<Self>> {
         let limits = limits.validated()?;
-        if shape.queues == 0 || shape.queues > MAX_CPUS {
+        if shape.queues == 0 || shape.queues > MAX_CPUS || shape.timeout_ms == 0 {
             return Err(Errno::EINVAL);
         }
+        let kblockd = kblockd()?;
         let config = try_arc(Config { limits, elevator: None })?;
         let mut map = try_with_capacity(MAX_CPUS)?;
         map.extend((0..MAX_CPUS).map(|cpu| (cpu % shape.queues) as u16));
@@ -181,7 +200,7 @@ impl Queue {
         let myself = try_arc(SpinLockIrq::new(Weak::new()))?;
         let mut hw = try_with_capacity(shape.queues)?;
         for index in 0..shape.queues {
-            hw.extend([HwQueue::new(index, shape.depth, &myself)?]);
+            hw.extend([HwQueue::new(index, shape.depth, &myself, kblockd)?]);
         }
         let queue = try_arc(Self {
             driver,
@@ -193,59 +212,105 @@ impl Queue {
             usage: Usage::new()?,
             dead: AtomicBool::new(false),
             timeout_ns: u64::from(shape.timeout_ms) * 1_000_000,
-            timeouts: timeout::Timeouts::new(&myself)?,
+            timeouts: timeout::Timeouts::new(&myself, kblockd)?,
+            kblockd,
         })?;
         *myself.lock() = Arc::downgrade(&queue);
         Ok(queue)
     }
 
     /// Gives `bio`, whose sectors are those of the whole device, to the device. It comes back through its [`crate::EndIo`], at once if it
-    /// cannot be done at all. May sleep, unless the bio says [`OpFlags::NOWAIT`]. With a plug it may stay there until the plug is finished.
-    pub fn submit(self: &Arc<Self>, mut bio: Box<Bio>, mut plug: Option<&mut Plug>) {
-        let limits = {
-            let rcu = rcu::read_lock();
-            self.config.load(&rcu).map(|config| config.limits)
-        };
-        let Some(limits) = limits else { return bio.finish(Status::Offline) };
+    /// cannot be done at all. Task context; may sleep, unless the bio says [`OpFlags::NOWAIT`]. With a plug it stays there until the plug is
+    /// flushed.
+    pub fn submit(self: &Arc<Self>, bio: Chained<Bio>, plug: Option<&mut Plug>) {
+        match plug {
+            Some(plug) => plug.add(self, bio),
+            None => {
+                let mut one = Fifo::new();
+                one.push_back(bio);
+                self.submit_all(one);
+            }
+        }
+    }
+
+    /// The same with many at once: neighbours are joined, and the driver gets them together.
+    pub(crate) fn submit_all(&self, mut bios: Fifo<Bio>) {
+        let mut requests = Fifo::new();
+        while let Some(bio) = bios.pop_front() {
+            if let Err(status) = self.enter(&bio, &mut requests) {
+                Bio::finish(bio, status);
+                continue;
+            }
+            // From here on the configuration stays.
+            self.submit_inside(bio, &mut requests);
+            self.usage.leave();
+        }
+        self.insert(requests);
+    }
+
+    /// Goes in for `bio`. What was made before is let go first if that takes a while: it may be what the queue waits for.
+    fn enter(&self, bio: &Bio, requests: &mut Fifo<Request>) -> Result<(), Status> {
+        while !self.usage.enter() {
+            if self.is_dead() {
+                return Err(Status::Offline);
+            }
+            if bio.flags.contains(OpFlags::NOWAIT) {
+                return Err(Status::Again);
+            }
+            self.insert(core::mem::take(requests));
+            self.usage.wait_open(|| self.is_dead());
+        }
+        if self.is_dead() {
+            self.usage.leave();
+            return Err(Status::Offline);
+        }
+        Ok(())
+    }
+
+    fn submit_inside(&self, mut bio: Chained<Bio>, requests: &mut Fifo<Request>) {
+        let Ok(limits) = self.limits() else { return Bio::finish(bio, Status::Offline) };
         let limits = &limits;
         if !limits.has_write_cache() {
             // What the device has taken is safe.
             bio.flags.remove(OpFlags::PREFLUSH | OpFlags::FUA);
             if bio.op == Op::Flush {
-                return bio.finish(Status::Ok);
+                return Bio::finish(bio, Status::Ok);
             }
         }
-        let absent = bio.op != Op::Flush && limits.max_bytes(bio.op, bio.sector) == 0;
-        if absent {
-            return bio.finish(Status::NotSupported);
+        if let Err(status) = check(&bio, limits) {
+            return Bio::finish(bio, status);
         }
         if bio.op != Op::Flush && bio.is_empty() {
             // Nothing to transfer: what is left is its flush.
             if !bio.flags.contains(OpFlags::PREFLUSH) {
-                return bio.finish(Status::Ok);
+                return Bio::finish(bio, Status::Ok);
             }
             bio.op = Op::Flush;
         }
-        loop {
-            let length = if bio.op == Op::Flush { Ok(None) } else { split::too_long(&bio, limits) };
-            match length {
-                Err(status) => return bio.finish(status),
+        while bio.op != Op::Flush {
+            match split::too_long(&bio, limits) {
+                Err(status) => return Bio::finish(bio, status),
                 Ok(None) => break,
+                // Its parts would not all go, or not at once.
+                Ok(Some(_)) if bio.flags.contains(OpFlags::NOWAIT) => return Bio::finish(bio, Status::Again),
                 Ok(Some(len)) => {
-                    // Write-back may not fail for want of a little memory: it is what frees some.
-                    let _no_fail = NoFailScope::enter();
-                    match bio.split(len) {
-                        Ok(front) => self.submit_one(front, limits, plug.as_deref_mut()),
-                        Err(_) => return bio.finish(Status::Resource),
+                    let front = {
+                        // Write-back may not fail for want of a little memory: it is what frees some.
+                        let _no_fail = NoFailScope::enter();
+                        bio.split(len)
+                    };
+                    match front {
+                        Ok(front) => self.submit_part(front, limits, requests),
+                        Err(_) => return Bio::finish(bio, Status::Resource),
                     }
                 }
             }
         }
-        self.submit_one(bio, limits, plug);
+        self.submit_part(bio, limits, requests);
     }
 
     /// A bio that fits into one request.
-    fn submit_one(self: &Arc<Self>, mut bio: Box<Bio>, limits: &Limits, mut plug: Option<&mut Plug>) {
+    fn submit_part(&self, mut bio: Chained<Bio>, limits: &Limits, requests: &mut Fifo<Request>) {
         let mut count = split::Segments::new(limits);
         if bio.op.has_data() {
             for segment in bio.segments() {
@@ -253,99 +318,89 @@ impl Queue {
             }
         }
         let segments = count.count;
-        let plain =
-            !bio.flags.intersects(OpFlags::NOMERGE | OpFlags::PREFLUSH | OpFlags::FUA) && bio.op != Op::Flush;
-        if plain {
-            if let Some(plug) = plug.as_deref_mut() {
-                match plug.merge(self, bio, segments, limits) {
-                    Ok(()) => return,
-                    Err(same) => bio = same,
-                }
+        if !bio.flags.intersects(OpFlags::NOMERGE | OpFlags::PREFLUSH | OpFlags::FUA) && bio.op != Op::Flush {
+            if let Some(last) = requests.back_mut()
+                && let Some(side) = last.can_merge(&bio, segments, limits)
+            {
+                return last.merge(bio, segments, side);
             }
-            if let Some(elevator) = self.elevator() {
-                match elevator.merge(bio, segments, limits) {
-                    Ok(()) => return,
-                    Err(same) => bio = same,
+            let merged = {
+                let rcu = rcu::read_lock();
+                match self.elevator_under(&rcu) {
+                    Some(elevator) => elevator.merge(bio, segments, limits),
+                    None => Err(bio),
                 }
+            };
+            match merged {
+                Ok(()) => return,
+                Err(same) => bio = same,
             }
         }
-        let (mut request, elevator) = match self.make(&bio, plug.as_deref_mut()) {
-            Ok(made) => made,
-            Err(status) => return bio.finish(status),
+        let mut request = match self.make(&bio, requests) {
+            Ok(request) => request,
+            Err(status) => return Bio::finish(bio, status),
         };
         request.fill(bio, segments);
         request.queued_ns = sched::time::monotonic_ns();
         request.plan_flushes(limits);
-        if request.phase != Phase::Plain {
-            let hw = &self.hw[request.home()];
+        if request.phase == Phase::Plain {
+            requests.push_back(request);
+        } else if let Some(hw) = self.hw.get(request.home()) {
             hw.flush.insert(hw, request);
             self.run(hw);
-            return;
-        }
-        match plug {
-            Some(plug) => plug.add(self, request),
-            None => {
-                let mut one = Fifo::new();
-                one.push_back(request);
-                self.insert(one, elevator.as_deref());
-            }
         }
     }
 
-    /// A request to fill in, and the scheduler that it is for.
-    fn make(self: &Arc<Self>, bio: &Bio, mut plug: Option<&mut Plug>) -> Result<Made, Status> {
-        let nowait = bio.flags.contains(OpFlags::NOWAIT);
-        while !self.usage.enter() {
-            if self.dead.load(Ordering::Acquire) {
-                return Err(Status::Offline);
-            }
-            if nowait {
-                return Err(Status::Again);
-            }
-            // What is plugged may be what the queue waits for.
-            plug.as_deref_mut().into_iter().for_each(Plug::flush);
-            self.usage.wait_open(|| self.dead.load(Ordering::Acquire));
-        }
-        // From here on the configuration stays.
-        let elevator = self.elevator();
+    /// A request to fill in. Only for somebody who is in.
+    fn make(&self, bio: &Bio, requests: &mut Fifo<Request>) -> Result<Chained<Request>, Status> {
+        let source = if self.has_elevator() { Source::Scheduler } else { Source::Tags };
         let cpu = cpu::current();
-        let hw = &self.hw[usize::from(self.map[cpu.index()])];
-        let pool = hw.pool_for(elevator.is_some());
+        let home = self.map.get(cpu.index()).copied().map_or(0, usize::from);
+        let pool = self.hw.get(home).ok_or(Status::IoError)?.pool(source);
         let slot = match pool.slots.get(1).pop() {
             Some(slot) => slot,
-            None if nowait => {
-                self.usage.leave();
-                return Err(Status::Again);
-            }
+            None if bio.flags.contains(OpFlags::NOWAIT) => return Err(Status::Again),
             None => {
-                plug.into_iter().for_each(Plug::flush);
+                // Those that were made before may have the last.
+                self.insert(core::mem::take(requests));
                 pool.slots.get_waiting()
             }
         };
         let Some(mut request) = pool.take(slot) else {
             debug_assert!(false, "a free slot without a request");
-            self.usage.leave();
             return Err(Status::Resource);
         };
+        self.usage.enter_again();
         request.cpu = cpu.index() as u16;
-        request.scheduled = elevator.is_some();
-        request.tag = if request.scheduled { NO_TAG } else { slot };
-        Ok((request, elevator))
+        request.source = source;
+        request.tag = if source == Source::Tags { slot } else { NO_TAG };
+        Ok(request)
     }
 
-    /// Requests of this queue, all made for the same scheduler, go on their way.
-    pub(crate) fn insert(&self, mut requests: Fifo<Request>, elevator: Option<&dyn Elevator>) {
+    /// Requests of this queue go on their way.
+    fn insert(&self, mut requests: Fifo<Request>) {
         let Some(home) = requests.front().map(Request::home) else { return };
-        if let Some(elevator) = elevator {
-            elevator.insert(&mut requests, sched::time::monotonic_ns());
-            return self.run(&self.hw[home]);
+        let scheduled = {
+            let rcu = rcu::read_lock();
+            // The requests are in: there is a scheduler now if there was one when they were made.
+            self.elevator_under(&rcu).map(|elevator| elevator.insert(&mut requests)).is_some()
+        };
+        if scheduled {
+            return self.hw.get(home).into_iter().for_each(|hw| self.run(hw));
         }
         // Those of one CPU in a row: usually all.
         let mut homes = 0u64;
-        while let Some(request) = requests.pop_front() {
-            let (cpu, home) = (usize::from(request.cpu), request.home());
-            self.ctx[cpu].lock().push_back(request);
-            self.hw[home].ctx_pending.fetch_or(1 << cpu, Ordering::AcqRel);
+        while let Some((cpu, home)) = requests.front().map(|first| (first.cpu, first.home())) {
+            let (Some(ctx), Some(hw)) = (self.ctx.get(usize::from(cpu)), self.hw.get(home)) else { return };
+            {
+                let mut ctx = ctx.0.lock();
+                while requests.front().is_some_and(|next| next.cpu == cpu)
+                    && let Some(request) = requests.pop_front()
+                {
+                    ctx.push_back(request);
+                }
+            }
+            hw.ctx_pending.fetch_or(1 << cpu, Ordering::AcqRel);
             homes |= 1 << home;
         }
         for hw in self.hw.iter().filter(|hw| homes & 1 << hw.index != 0) {
@@ -353,10 +408,16 @@ impl Queue {
         }
     }
 
-    /// The same, for requests that wait in a plug.
-    pub(crate) fn insert_plugged(&self, requests: Fifo<Request>) {
-        let elevator = self.elevator();
-        self.insert(requests, elevator.as_deref());
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    fn elevator_under<'a>(&'a self, rcu: &'a rcu::ReadGuard) -> Option<&'a dyn Elevator> {
+        self.config.load(rcu)?.elevator.as_deref()
+    }
+
+    fn has_elevator(&self) -> bool {
+        self.elevator_under(&rcu::read_lock()).is_some()
     }
 
     /// The limits as they are now.
@@ -436,12 +497,23 @@ impl Queue {
         self.usage.open();
     }
 
-    /// The device is gone: whatever comes from now on ends with [`Status::Offline`]. What the driver has, the driver ends. May sleep.
+    /// The device is gone: whatever comes from now on, and all that waits, ends with [`Status::Offline`]. What the driver has, the driver ends;
+    /// this waits for it. May sleep.
     pub fn kill(&self) {
         self.dead.store(true, Ordering::Release);
         self.usage.close();
         self.usage.look_again();
+        for hw in &self.hw {
+            self.run(hw);
+        }
         self.usage.wait_empty();
+    }
+
+    /// The driver has room again for this hardware queue, though nothing of it was completed. Any context.
+    pub fn kick(&self, hw: usize) {
+        if let Some(hw) = self.hw.get(hw) {
+            self.kblockd.queue_work(&hw.work);
+        }
     }
 
     /// How many requests the driver has, in all hardware queues: at the moment of asking.
@@ -456,11 +528,14 @@ impl Queue {
 }
 
 impl HwQueue {
-    fn new(index: usize, depth: u32, queue: &Arc<SpinLockIrq<Weak<Queue>>>) -> Result<Self> {
+    fn new(
+        index: usize,
+        depth: u32,
+        queue: &Arc<SpinLockIrq<Weak<Queue>>>,
+        kblockd: &'static WorkQueue,
+    ) -> Result<Self> {
         let mut in_flight = try_with_capacity(depth as usize)?;
-        in_flight.extend((0..depth).map(|_| BoxSlot::new()));
-        let mut deadlines = try_with_capacity(depth as usize)?;
-        deadlines.extend((0..depth).map(|_| AtomicU64::new(0)));
+        in_flight.extend((0..depth).map(|_| Place::default()));
         let queue = queue.clone();
         let work = Work::new(move || {
             let queue = queue.lock().upgrade();
@@ -470,7 +545,7 @@ impl HwQueue {
         })?;
         let item = work.clone();
         let later = Timer::new(move || {
-            kblockd().queue_work(&item);
+            kblockd.queue_work(&item);
         })?;
         Ok(Self {
             index,
@@ -478,11 +553,9 @@ impl HwQueue {
             pool: Pool::new(index, depth)?,
             sched_pool: Once::new(),
             in_flight: try_into_boxed_slice(in_flight)?,
-            deadlines: try_into_boxed_slice(deadlines)?,
             runner: CachePadded::new(AtomicU32::new(0)),
-            stalled: AtomicBool::new(false),
             issued: AtomicU32::new(0),
-            completed: CachePadded::new(AtomicU32::new(0)),
+            back: CachePadded::new(Back { completed: AtomicU32::new(0), stalled: AtomicBool::new(false) }),
             waiting: SpinLockIrq::new(Fifo::new()),
             has_waiting: AtomicBool::new(false),
             ctx_pending: AtomicU64::new(0),
@@ -492,22 +565,46 @@ impl HwQueue {
         })
     }
 
-    /// Where requests come from, with or without a scheduler.
-    fn pool_for(&self, scheduled: bool) -> &Pool {
-        match self.sched_pool.get() {
-            Some(pool) if scheduled => pool,
+    fn pool(&self, source: Source) -> &Pool {
+        match (source, self.sched_pool.get()) {
+            (Source::Scheduler, Some(pool)) => pool,
             _ => &self.pool,
         }
     }
 
     fn in_flight(&self) -> u32 {
-        self.issued.load(Ordering::Acquire).wrapping_sub(self.completed.0.load(Ordering::Acquire))
+        self.issued.load(Ordering::Acquire).wrapping_sub(self.back.0.completed.load(Ordering::Acquire))
     }
 
-    /// Requests that go before all others.
-    fn wait_first(&self, request: Box<Request>) {
+    /// A request goes before all that come from the scheduler or the CPUs.
+    fn wait_first(&self, request: Chained<Request>) {
         let mut waiting = self.waiting.lock();
         waiting.push_back(request);
         self.has_waiting.store(true, Ordering::Release);
     }
+}
+
+impl Drop for Queue {
+    /// What still waits will never go.
+    fn drop(&mut self) {
+        self.dead.store(true, Ordering::Release);
+        for hw in &self.hw {
+            self.end_waiting(hw);
+        }
+    }
+}
+
+/// Whether a bio is what a device with these limits can be asked for.
+fn check(bio: &Bio, limits: &Limits) -> Result<(), Status> {
+    if bio.op == Op::Flush {
+        return if bio.is_empty() { Ok(()) } else { Err(Status::IoError) };
+    }
+    if limits.max_bytes(bio.op, bio.sector) == 0 {
+        return Err(Status::NotSupported);
+    }
+    let block = u64::from(limits.logical_block_size);
+    let aligned = bio.len().is_multiple_of(block) && bio.sector.is_multiple_of(block >> SECTOR_SHIFT);
+    // So that numbers of sectors and of bytes can be added without a thought.
+    let fits = bio.sector.checked_add(bio.sectors()).is_some_and(|end| end < 1 << (64 - SECTOR_SHIFT));
+    if aligned && fits { Ok(()) } else { Err(Status::IoError) }
 }

@@ -82,7 +82,7 @@ impl Pages {
         byte: u8,
         random: &mut Random,
         waiter: &Arc<Waiter>,
-    ) -> Box<Bio> {
+    ) -> Chained<Bio> {
         let mut bio = Bio::new(op, OpFlags::empty(), sector, 4, waiter.end()).unwrap();
         let mut left = (sectors * SECTOR_SIZE) as usize;
         let mut next = 0;
@@ -379,4 +379,150 @@ fn a_queue_may_go_while_its_work_is_queued() {
         let back = machine.run(bio(Op::Write, OpFlags::FUA, 0, 1, &folio, &waiter), &waiter);
         assert!(back.status.is_ok());
     }
+}
+
+#[test]
+fn what_a_reset_loses_is_done_again() {
+    for (scheduler, depth) in [("none", 1), ("none", 8), ("mq-deadline", 1), ("mq-deadline", 8)] {
+        let machine = machine(depth, 1, cached(false), calm(depth.into()));
+        machine.queue.set_scheduler(scheduler).unwrap();
+        let stop = AtomicBool::new(false);
+        let lost = thread::scope(|scope| {
+            let resetter = scope.spawn(|| {
+                let mut lost = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    lost += machine.disk.reset(&machine.queue);
+                    thread::sleep(std::time::Duration::from_micros(300));
+                }
+                lost
+            });
+            stress(&machine, 4, 60, u64::from(depth) + 50);
+            stop.store(true, Ordering::SeqCst);
+            resetter.join().unwrap()
+        });
+        assert!(lost > 0);
+    }
+}
+
+#[test]
+fn a_request_with_a_flush_ahead_of_it_can_be_done_again() {
+    let machine = machine(1, 1, cached(false), calm(1));
+    machine.queue.set_scheduler("mq-deadline").unwrap();
+    let (waiter, folio) = (Waiter::new(), page(7));
+    machine.disk.hold.store(true, Ordering::SeqCst);
+    machine.queue.submit(bio(Op::Write, OpFlags::empty(), 0, 1, &folio, &waiter), None);
+    machine.queue.submit(bio(Op::Write, OpFlags::PREFLUSH, 8, 1, &folio, &waiter), None);
+    assert_eq!(machine.disk.reset(&machine.queue), 1);
+    machine.disk.hold.store(false, Ordering::SeqCst);
+    assert!(waiter.take().status.is_ok() && waiter.take().status.is_ok());
+}
+
+#[test]
+fn a_bio_that_waited_goes_by_the_limits_of_its_time() {
+    let machine = machine(4, 1, Limits { max_sectors: 64, ..Limits::default() }, calm(1));
+    let (waiter, folio) = (Waiter::new(), page(7));
+    machine.queue.freeze();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bio = Bio::new(Op::Write, OpFlags::empty(), 0, 8, waiter.end()).unwrap();
+            for _ in 0..8 {
+                bio.push(&page(3), 0, 4096).unwrap();
+            }
+            machine.queue.submit(bio, None);
+        });
+        thread::sleep(std::time::Duration::from_millis(20));
+        // The driver checks what it gets.
+        machine.queue.update_limits(|limits| limits.max_sectors = 8).unwrap();
+        machine.queue.unfreeze();
+    });
+    assert!(waiter.take().status.is_ok());
+    assert_eq!(machine.disk.requests.load(Ordering::SeqCst), 8);
+    machine.queue.submit(bio(Op::Read, OpFlags::empty(), 0, 1, &folio, &waiter), None);
+    assert!(waiter.take().status.is_ok());
+}
+
+#[test]
+fn a_driver_that_does_nothing_about_a_time_out_is_asked_again() {
+    let machine = machine(4, 1, Limits::default(), Manners { forgets: 1, ..calm(1) });
+    machine.disk.late.store(true, Ordering::SeqCst);
+    let (waiter, folio) = (Waiter::new(), page(7));
+    machine.queue.submit(bio(Op::Read, OpFlags::empty(), 0, 1, &folio, &waiter), None);
+    while machine.disk.asked.load(Ordering::SeqCst) < 3 {
+        thread::yield_now();
+    }
+    machine.disk.late.store(false, Ordering::SeqCst);
+    assert_eq!(waiter.take().status, Status::Timeout);
+}
+
+#[test]
+fn what_waits_for_a_device_that_is_gone_comes_back() {
+    for scheduler in ["none", "mq-deadline"] {
+        let machine = machine(2, 1, cached(false), calm(1));
+        machine.queue.set_scheduler(scheduler).unwrap();
+        machine.disk.shut.store(true, Ordering::SeqCst);
+        let (waiter, folio) = (Waiter::new(), page(7));
+        thread::scope(|scope| {
+            for sector in 0..6 {
+                let (machine, waiter, folio) = (&machine, &waiter, &folio);
+                scope.spawn(move || {
+                    let flags =
+                        if sector % 2 == 0 { OpFlags::FUA | OpFlags::PREFLUSH } else { OpFlags::empty() };
+                    machine.queue.submit(bio(Op::Write, flags, sector * 8, 1, folio, waiter), None);
+                });
+            }
+            thread::sleep(std::time::Duration::from_millis(20));
+            machine.queue.kill();
+        });
+        for _ in 0..6 {
+            assert_eq!(waiter.take().status, Status::Offline);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_with_the_queue() {
+    let waiter = Waiter::new();
+    let machine = machine(2, 1, cached(false), calm(1));
+    machine.disk.shut.store(true, Ordering::SeqCst);
+    machine.queue.submit(bio(Op::Write, OpFlags::empty(), 0, 1, &page(7), &waiter), None);
+    drop(machine);
+    assert!(!waiter.take().status.is_ok());
+}
+
+#[test]
+fn hostile_numbers() {
+    let limits = Limits { logical_block_size: 4096, max_discard_sectors: 1 << 20, ..Limits::default() };
+    let machine = machine(2, 1, limits, calm(1));
+    machine.queue.set_scheduler("mq-deadline").unwrap();
+    let waiter = Waiter::new();
+    assert_eq!(
+        Bio::without_data(Op::Discard, OpFlags::empty(), 0, 1 << 55, waiter.end()).err(),
+        Some(Errno::EINVAL)
+    );
+    for (op, sector, sectors) in [
+        (Op::Discard, u64::MAX - 7, 8),
+        (Op::Discard, u64::MAX - 3, 4),
+        (Op::Discard, 0, 4),
+        (Op::Discard, 4, 8),
+        (Op::Flush, 0, 8),
+    ] {
+        let bio = Bio::without_data(op, OpFlags::empty(), sector, sectors, waiter.end()).unwrap();
+        let status = machine.run(bio, &waiter).status;
+        let nothing_to_flush = op == Op::Flush;
+        assert_eq!(
+            status,
+            if nothing_to_flush { Status::Ok } else { Status::IoError },
+            "{op:?} {sector}+{sectors}"
+        );
+    }
+}
+
+#[test]
+fn many_parts() {
+    let limits = Limits { max_discard_sectors: 1, ..Limits::default() };
+    let machine = machine(32, 1, limits, Manners { inline: true, ..calm(1) });
+    let waiter = Waiter::new();
+    let bio = Bio::without_data(Op::Discard, OpFlags::empty(), 0, 1000, waiter.end()).unwrap();
+    let back = machine.run(bio, &waiter);
+    assert_eq!((back.status, back.sector, back.sectors()), (Status::Ok, 0, 1000));
 }

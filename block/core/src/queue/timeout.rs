@@ -1,7 +1,6 @@
 //! Requests that the device does not answer.
 
 use super::*;
-use crate::driver::Expired;
 
 /// One timer for the device. It runs while something is in flight, and looks at all of it.
 pub(super) struct Timeouts {
@@ -10,7 +9,7 @@ pub(super) struct Timeouts {
 }
 
 impl Timeouts {
-    pub(super) fn new(queue: &Arc<SpinLockIrq<Weak<Queue>>>) -> Result<Self> {
+    pub(super) fn new(queue: &Arc<SpinLockIrq<Weak<Queue>>>, kblockd: &'static WorkQueue) -> Result<Self> {
         let queue = queue.clone();
         let work = Work::new(move || {
             let queue = queue.lock().upgrade();
@@ -19,7 +18,7 @@ impl Timeouts {
             }
         })?;
         let timer = Timer::new(move || {
-            kblockd().queue_work(&work);
+            kblockd.queue_work(&work);
         })?;
         Ok(Self { armed: AtomicBool::new(false), timer })
     }
@@ -54,17 +53,25 @@ impl Queue {
         let now = sched::time::monotonic_ns();
         let mut next = None;
         for hw in &self.hw {
-            for (tag, (place, deadline)) in hw.in_flight.iter().zip(&hw.deadlines).enumerate() {
-                if place.is_empty() {
-                    continue;
-                }
-                let mut until = deadline.load(Ordering::Relaxed);
-                if until <= now {
-                    if self.driver.timed_out(self, hw.index, tag as u32) == Expired::Handled {
+            for (tag, place) in hw.in_flight.iter().enumerate() {
+                let (sequence, mut until) = {
+                    let place = place.0.lock();
+                    if place.request.is_none() {
                         continue;
                     }
-                    until = now + self.timeout_ns;
-                    deadline.store(until, Ordering::Relaxed);
+                    (place.sequence, place.deadline)
+                };
+                if until <= now {
+                    self.driver.timed_out(self, hw.index, tag as u32, sequence);
+                    let mut place = place.0.lock();
+                    if place.request.is_none() {
+                        continue;
+                    }
+                    // The device has as much time again, or the driver to end it.
+                    if place.sequence == sequence {
+                        place.deadline = now + self.timeout_ns;
+                    }
+                    until = place.deadline;
                 }
                 next = Some(next.map_or(until, |next: u64| next.min(until)));
             }

@@ -24,7 +24,7 @@ cat /tmp/trace/t.* | grep -v ERESTART | sed -E -e 's/0x[0-9a-f]+/ADDR/g' -e 's/^
 echo '== strace -f, everything'
 strace -f -o /tmp/all sh -c 'echo hello | cat; (exit 3)'
 echo "status $?"
-grep -c execve /tmp/all
+grep -c 'execve("' /tmp/all
 tail -n 1 /tmp/all | sed -E 's/^[0-9]+ +//'
 
 echo '== strace of a signal'

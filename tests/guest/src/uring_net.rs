@@ -99,6 +99,12 @@ fn children() -> Outcome {
     let mut ring = Ring::new(8, 0)?;
     let mut info = [0_i32; 32];
     check_eq!(ring.res(waitid(getpid(), addr_mut(&mut info), WEXITED))?, -ECHILD);
+    // One that ends while it is being waited for completes the request once.
+    for _ in 0..100 {
+        let child = fork(|| 7)?;
+        check_eq!(ring.res(waitid(child, addr_mut(&mut info), WEXITED))?, 0);
+        check_eq!((ring.ready(), info[4]), (0, child));
+    }
     let child = fork(|| 7)?;
     check_eq!(ring.res(waitid(child, addr_mut(&mut info), WEXITED))?, 0);
     check_eq!((info[0], info[2], info[4], info[6]), (SIGCHLD, CLD_EXITED, child, 7));

@@ -11,7 +11,7 @@ use super::super::poll::{Armed, arm};
 use super::super::timeout;
 use super::{Call, Issue, Op, Prep};
 use crate::process::current;
-use crate::wait::WaitId;
+use crate::wait::{Report, WaitId};
 
 /// `IORING_OP_WAITID`.
 pub struct WaitIdOp {
@@ -20,6 +20,8 @@ pub struct WaitIdOp {
     options: i32,
     info: usize,
     wait: Option<WaitId>,
+    /// What was found while a wake-up took the request over.
+    found: Option<Result<Report>>,
 }
 
 impl core::fmt::Debug for WaitIdOp {
@@ -39,6 +41,7 @@ pub fn prep(_: &Prep<'_>, entry: &Sqe) -> Result<Op> {
         options: entry.file_index as i32,
         info: entry.off as usize,
         wait: None,
+        found: None,
     };
     Ok(Op::WaitId(try_box(op)?))
 }
@@ -54,10 +57,13 @@ impl WaitIdOp {
         }
         let Some(wait) = &self.wait else { return Issue::of(Err(Errno::EINVAL)) };
         let process = current().process.clone();
+        let info = self.info;
+        let done = |found: Result<Report>| {
+            Issue::of(found.and_then(|found| found.write(UserPtr::new(info))).map(|()| 0))
+        };
         loop {
-            if let Some(found) = wait.look() {
-                let result = found.and_then(|found| found.write(UserPtr::new(self.info)));
-                return Issue::of(result.map(|()| 0));
+            if let Some(found) = self.found.take().or_else(|| wait.look()) {
+                return done(found);
             }
             let Some(req) = call.shared else { return Issue::Share };
             // The queue is registered with before the children are looked at again.
@@ -69,17 +75,18 @@ impl WaitIdOp {
             };
             match arm(call.cx.ring, req, PollEvents::IN, look, Share::All) {
                 Armed::Failed(errno) => return Issue::of(Err(errno)),
-                Armed::Waiting if again.is_none() => {
-                    timeout::start_limit(call.cx, req);
+                Armed::Waiting => {
+                    // A wake-up that came at the same time has the request, and will complete it: the child is found once only.
+                    self.found = again;
+                    if self.found.is_none() {
+                        timeout::start_limit(call.cx, req);
+                    }
                     return Issue::Pending;
                 }
-                Armed::Waiting | Armed::Ready(_) => {}
+                Armed::Ready(_) => {}
             }
             if let Some(found) = again {
-                // A wake-up that came at the same time finds the request complete.
-                req.claim();
-                let result = found.and_then(|found| found.write(UserPtr::new(self.info)));
-                return Issue::of(result.map(|()| 0));
+                return done(found);
             }
         }
     }

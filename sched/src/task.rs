@@ -49,8 +49,8 @@ use crate::state::State;
 /// Bytes of a task's name, with its NUL, as `TASK_COMM_LEN`.
 pub const COMM_LEN: usize = 16;
 
-/// Bytes of a task reserved for the kernel's payload.
-pub const PAYLOAD_SIZE: usize = 1024;
+/// Bytes of a task reserved for the kernel's payload. Locks know their class in debug builds, and are larger.
+pub const PAYLOAD_SIZE: usize = if cfg!(debug_assertions) { 1536 } else { 1024 };
 
 bitflags! {
     /// Lasting properties of a task, changed seldom.

@@ -28,7 +28,7 @@ use crate::anon;
 use crate::cred::Credentials;
 use crate::file::{File, FileImpl};
 use crate::file_ops::FileOps;
-use crate::notify::account::{EPOLL_LIMIT, EPOLL_WATCHES};
+use crate::notify::account::{EPOLL_LIMIT, UserCount};
 use crate::poll::PollTable;
 use mm::fallible::{SortedMap, TryCollect, TryDeque, TryVec, try_arc, try_arc_cyclic};
 
@@ -136,8 +136,8 @@ pub struct Epoll {
     me: Weak<Epoll>,
     core: Arc<Core>,
     items: Mutex<SortedMap<Key, Arc<EpItem>>>,
-    /// Whose watches they are.
-    user: u32,
+    /// The watches of its maker, in all epolls.
+    watches: Arc<UserCount>,
 }
 
 /// The epolls that watch a file.
@@ -180,12 +180,9 @@ pub fn epoll_create(cred: &Arc<Credentials>) -> Result<Arc<File>> {
         waiters: WaitQueue::new(),
         pollers: WaitQueue::new(),
     })?;
-    let epoll = try_arc_cyclic(|me| Epoll {
-        me: me.clone(),
-        core,
-        items: Mutex::new(SortedMap::new()),
-        user: cred.uid.0,
-    })?;
+    let watches = UserCount::of_user(cred.uid.0)?;
+    let epoll =
+        try_arc_cyclic(|me| Epoll { me: me.clone(), core, items: Mutex::new(SortedMap::new()), watches })?;
     anon::anon_file(cred, "[eventpoll]", FileImpl::Shared(epoll), raw::O_RDWR)
 }
 
@@ -275,8 +272,9 @@ impl Epoll {
             if items.contains_key(&key) {
                 return Err(Errno::EEXIST);
             }
-            let limit = EPOLL_LIMIT.load(Ordering::Relaxed);
-            EPOLL_WATCHES.charge_up_to(limit, self.user, Errno::ENOSPC)?;
+            if !self.watches.charge(EPOLL_LIMIT.load(Ordering::Relaxed)) {
+                return Err(Errno::ENOSPC);
+            }
             let added = self.reserve(items.len() + 1).and_then(|()| {
                 items.try_insert(key, item.clone())?;
                 file.epoll.add(&self.me, key).inspect_err(|_| {
@@ -284,7 +282,7 @@ impl Epoll {
                 })
             });
             if let Err(error) = added {
-                EPOLL_WATCHES.uncharge(self.user, 1);
+                self.watches.uncharge();
                 return Err(error);
             }
         }
@@ -371,7 +369,7 @@ impl Epoll {
     /// An item that was taken out goes for good.
     fn retire(&self, item: &Arc<EpItem>) {
         item.removed.store(true, Ordering::Release);
-        EPOLL_WATCHES.uncharge(self.user, 1);
+        self.watches.uncharge();
         // Off the queues first: afterwards no callback can hold the item.
         let registrations = core::mem::take(&mut *item.registrations.lock());
         drop(registrations);

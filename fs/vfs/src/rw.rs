@@ -305,6 +305,35 @@ pub fn lseek(file: &Arc<File>, offset: i64, whence: Whence) -> Result<u64> {
     file.ops().llseek(file, offset, whence)
 }
 
+/// Moves the position of a file that is made as it is read: it has no end to seek from.
+///
+/// # Errors
+/// `EINVAL`: a negative position, or one from the end.
+pub fn endless_llseek(file: &File, offset: i64, whence: Whence) -> Result<u64> {
+    let target = match whence {
+        Whence::Set => Some(offset),
+        Whence::Cur => offset.checked_add(file.pos() as i64),
+        _ => None,
+    };
+    let target = target.and_then(|at| u64::try_from(at).ok()).ok_or(Errno::EINVAL)?;
+    file.set_pos(target);
+    Ok(target)
+}
+
+/// Moves the position of a file whose positions are addresses: all 64 bits of them.
+///
+/// # Errors
+/// `EINVAL`: from the end, which there is not.
+pub fn memory_llseek(file: &File, offset: i64, whence: Whence) -> Result<u64> {
+    let target = match whence {
+        Whence::Set => offset as u64,
+        Whence::Cur => file.pos().wrapping_add(offset as u64),
+        _ => return Err(Errno::EINVAL),
+    };
+    file.set_pos(target);
+    Ok(target)
+}
+
 /// The `llseek` of files whose end is the inode's size.
 pub fn generic_llseek(file: &File, offset: i64, whence: Whence) -> Result<u64> {
     let inode = file.inode();

@@ -52,13 +52,7 @@ impl FileOps for Words {
     }
 
     fn llseek(&self, file: &File, offset: i64, whence: Whence) -> Result<u64> {
-        let target = match whence {
-            Whence::Set => offset as u64,
-            Whence::Cur => file.pos().wrapping_add(offset as u64),
-            _ => return Err(Errno::EINVAL),
-        };
-        file.set_pos(target);
-        Ok(target)
+        vfs::rw::memory_llseek(file, offset, whence)
     }
 }
 

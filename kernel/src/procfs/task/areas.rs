@@ -109,14 +109,7 @@ impl FileOps for Areas {
     }
 
     fn llseek(&self, file: &File, offset: i64, whence: Whence) -> Result<u64> {
-        let target = match whence {
-            Whence::Set => Some(offset),
-            Whence::Cur => offset.checked_add(file.pos() as i64),
-            _ => None,
-        };
-        let target = target.and_then(|at| u64::try_from(at).ok()).ok_or(Errno::EINVAL)?;
-        file.set_pos(target);
-        Ok(target)
+        vfs::rw::endless_llseek(file, offset, whence)
     }
 }
 

@@ -20,6 +20,9 @@ pub const SECTOR_SHIFT: u32 = 9;
 /// The unit of all positions and lengths in sectors, in bytes, whatever the device's own blocks are.
 pub const SECTOR_SIZE: u64 = 1 << SECTOR_SHIFT;
 
+/// Where the class is in a priority of ioprio_set(2); the level is in the lowest three bits.
+pub const IOPRIO_CLASS_SHIFT: u32 = 13;
+
 /// What is asked of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -73,6 +76,14 @@ bitflags! {
         const NOWAIT = 1 << 8;
         /// The submitter will poll for the end.
         const POLLED = 1 << 9;
+    }
+}
+
+impl OpFlags {
+    /// Whether somebody waits for an operation with these flags: all reads, and writes that say so.
+    #[inline]
+    pub fn is_sync(self, op: Op) -> bool {
+        op == Op::Read || self.intersects(Self::SYNC | Self::FUA | Self::PREFLUSH)
     }
 }
 
@@ -198,8 +209,10 @@ pub struct Bio {
     segments: SmallVec<[Segment; INLINE]>,
     /// Bytes on the device.
     len: u64,
-    /// The priority of ioprio_set(2).
+    /// The priority of ioprio_set(2); 0: that of the thread that submits it.
     pub ioprio: u16,
+    /// For whom it is ([`sched::io::TaskIo::context`]); 0: for the thread that submits it.
+    pub context: u32,
     /// How it ended.
     pub status: Status,
     /// The submitter's own.
@@ -222,6 +235,7 @@ impl Bio {
             segments: room,
             len: 0,
             ioprio: 0,
+            context: 0,
             status: Status::Ok,
             private: 0,
             end,
@@ -297,6 +311,18 @@ impl Bio {
         self.sector + self.sectors()
     }
 
+    /// Names the thread that submits it, where nobody is named yet.
+    #[inline]
+    pub(crate) fn fill_in_submitter(&mut self) {
+        let task = sched::current();
+        if self.context == 0 {
+            self.context = task.io().context();
+        }
+        if self.ioprio >> IOPRIO_CLASS_SHIFT == 0 {
+            self.ioprio = task.io().priority();
+        }
+    }
+
     /// It is over: gives it back to whom it belongs.
     pub fn finish(mut bio: Chained<Self>, status: Status) {
         bio.status = status;
@@ -332,7 +358,7 @@ impl Bio {
         let mut front =
             Self::new(self.op, self.flags, self.sector, whole + usize::from(part > 0), End::Nobody)?;
         front.end = End::Part(Joint::of(&mut self.end)?);
-        front.ioprio = self.ioprio;
+        (front.ioprio, front.context) = (self.ioprio, self.context);
         front.len = len;
         front.segments.extend(self.segments.drain(..whole));
         if part > 0

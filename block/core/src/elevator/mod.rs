@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`deadline`] | `mq-deadline`: by sector, but nobody waits too long | disks, and devices without many queues |
 //! | [`kyber`] | few tokens for writes, so that reads stay fast | fast devices with many queues |
+//! | [`bfq`] | shares of the device for processes, by weight | interactive use of slow devices |
 //! | `gate` | how many requests that nobody waits for may be made | |
 //! | `kick` | having a hardware queue run again | |
 //!
@@ -22,6 +23,7 @@ use crate::bio::{Bio, Op, OpFlags};
 use crate::limits::Limits;
 use crate::request::Request;
 
+pub mod bfq;
 pub mod deadline;
 pub(crate) mod gate;
 mod kick;
@@ -94,7 +96,7 @@ pub trait Elevator: Send + Sync {
 }
 
 /// The names of all schedulers, in the order in which they are shown.
-pub const NAMES: [&str; 3] = ["none", "mq-deadline", "kyber"];
+pub const NAMES: [&str; 4] = ["none", "mq-deadline", "kyber", "bfq"];
 
 /// What a scheduler is made for.
 pub(crate) struct Place {
@@ -116,6 +118,7 @@ pub(crate) fn make(name: &str, place: Place) -> Result<Option<Arc<dyn Elevator>>
         "none" => Ok(None),
         "mq-deadline" => Ok(Some(deadline::Deadline::new(place)?)),
         "kyber" => Ok(Some(kyber::Kyber::new(place)?)),
+        "bfq" => Ok(Some(bfq::Bfq::new(place)?)),
         _ => Err(Errno::EINVAL),
     }
 }

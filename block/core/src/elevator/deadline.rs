@@ -315,7 +315,9 @@ impl Inner {
             if since.is_some_and(|since| is_over(since, age, now_ns)) {
                 return self.first[priority].pop_front();
             }
-            if let Some(direction) = (0..2).find(|&direction| self.has_waited(priority, direction, age, now_ns)) {
+            if let Some(direction) =
+                (0..2).find(|&direction| self.has_waited(priority, direction, age, now_ns))
+            {
                 return self.unlink(self.queues[priority][direction].head);
             }
         }
@@ -569,7 +571,8 @@ mod tests {
     #[test]
     fn lower_priorities_wait_for_what_is_under_way() {
         let scheduler = scheduler();
-        for (slot, class) in [(0, IDLE_CLASS), (1, IDLE_CLASS), (2, READ_CLASS), (3, RT_CLASS), (4, RT_CLASS)] {
+        for (slot, class) in [(0, IDLE_CLASS), (1, IDLE_CLASS), (2, READ_CLASS), (3, RT_CLASS), (4, RT_CLASS)]
+        {
             insert(&scheduler, request(slot, Op::Read, u64::from(slot) * 10, class, 0));
         }
         let urgent = going(&scheduler, 9, 0);

@@ -13,6 +13,14 @@ fn machine(depth: u32, queues: usize, limits: Limits, manners: Manners) -> Machi
     Machine::new(SECTORS, Shape { queues, depth, timeout_ms: 50 }, limits, manners)
 }
 
+/// Changes the scheduler. `bfq` waits for the next read of a thread, which these tests need not do for long.
+fn set_scheduler(machine: &Machine, name: &str) {
+    machine.queue.set_scheduler(name).unwrap();
+    if name == "bfq" {
+        machine.queue.set_attribute("slice_idle_us", 200).unwrap();
+    }
+}
+
 fn calm(seed: u64) -> Manners {
     Manners { room: 1000, seed, ..Manners::default() }
 }
@@ -117,7 +125,7 @@ fn a_disk_is_an_array() {
         NAMES.into_iter().flat_map(|name| shapes.map(|shape| (shape, name)))
     {
         let machine = machine(depth, queues, small(), Manners { inline, ..calm(depth.into()) });
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         as_an_array(&machine, 7 * u64::from(depth), 400);
         settle(&machine);
     }
@@ -222,7 +230,7 @@ fn nothing_is_lost_with_a_scheduler() {
         NAMES[1..].iter().flat_map(|name| shapes.map(|shape| (shape, name)))
     {
         let machine = machine(depth, queues, cached(depth > 4), Manners { room, ..calm(depth.into()) });
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         stress(&machine, 6, 150, depth.into());
     }
 }
@@ -231,7 +239,7 @@ fn nothing_is_lost_with_a_scheduler() {
 fn nothing_is_lost_by_a_driver_that_does_all_at_once() {
     let machine = machine(4, 2, cached(false), Manners { inline: true, ..calm(1) });
     for scheduler in NAMES {
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         stress(&machine, 6, 150, 5);
     }
 }
@@ -240,7 +248,7 @@ fn nothing_is_lost_by_a_driver_that_does_all_at_once() {
 fn a_driver_without_room_is_asked_again() {
     for scheduler in NAMES {
         let machine = machine(8, 2, cached(true), Manners { refuses: 3, ..calm(9) });
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         stress(&machine, 4, 60, 11);
     }
 }
@@ -249,7 +257,7 @@ fn a_driver_without_room_is_asked_again() {
 fn what_the_device_forgets_times_out() {
     for scheduler in NAMES {
         let machine = machine(8, 1, cached(true), Manners { forgets: 40, ..calm(21) });
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         stress(&machine, 4, 40, 31);
         assert!(machine.disk.forgotten.load(Ordering::SeqCst) > 0);
     }
@@ -263,7 +271,7 @@ fn schedulers_change_under_load() {
         let changer = scope.spawn(|| {
             let mut changes = 0;
             while !stop.load(Ordering::SeqCst) {
-                machine.queue.set_scheduler(NAMES[(changes + 1) % NAMES.len()]).unwrap();
+                set_scheduler(&machine, NAMES[(changes + 1) % NAMES.len()]);
                 machine.queue.update_limits(|limits| limits.max_sectors = 8 + changes as u32 % 64).unwrap();
                 changes += 1;
             }
@@ -465,7 +473,7 @@ fn a_queue_may_go_while_its_work_is_queued() {
 fn what_a_reset_loses_is_done_again() {
     for (scheduler, depth) in NAMES.into_iter().flat_map(|name| [(name, 1), (name, 8)]) {
         let machine = machine(depth, 1, cached(false), calm(depth.into()));
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         let stop = AtomicBool::new(false);
         let lost = thread::scope(|scope| {
             let resetter = scope.spawn(|| {
@@ -538,7 +546,7 @@ fn a_driver_that_does_nothing_about_a_time_out_is_asked_again() {
 fn what_waits_for_a_device_that_is_gone_comes_back() {
     for scheduler in NAMES {
         let machine = machine(2, 1, cached(false), calm(1));
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         machine.disk.shut.store(true, Ordering::SeqCst);
         let (waiter, folio) = (Waiter::new(), page(7));
         thread::scope(|scope| {

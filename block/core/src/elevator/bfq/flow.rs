@@ -108,7 +108,7 @@ impl Flow {
             turn_until: now_ns,
             age_checked: false,
             quiet_since: 0,
-            last_end: 0,
+            last_end: now_ns,
             think: ThinkTime::default(),
             is_prompt: sync,
             // The first is far from all before.

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | [`wfq`] | who is next: B-WF2Q+ over a tree of groups and flows |
 //! | [`tree`] | its trees |
-//! | [`core`] | turns, budgets, idling |
+//! | [`turns`] | turns, budgets, idling |
 //! | [`raise`] | what is preferred |
 //! | [`flow`] | what is known about each flow |
 //! | [`requests`] | what waits, by sector and by age |
@@ -22,7 +22,7 @@
 //! One irq-safe lock, under which nothing is allocated or called. An idle device is woken by a timer, whose function only takes that lock.
 
 use alloc::sync::Arc;
-use ::core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLockIrq;
@@ -32,20 +32,20 @@ use sched::Deadline;
 use sched::hrtimer::{HrTimer, Restart};
 use sync::CachePadded;
 
-use self::core::Core;
+use self::turns::Core;
 use super::gate::GATES;
 use super::{Elevator, Kick, Limit, Place};
 use crate::bio::{Bio, Op, OpFlags};
 use crate::limits::Limits;
 use crate::request::Request;
 
-mod core;
 mod flow;
 mod raise;
 mod rate;
 mod requests;
 mod tree;
 mod tunables;
+mod turns;
 mod wfq;
 
 #[cfg(test)]

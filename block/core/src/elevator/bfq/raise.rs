@@ -4,7 +4,7 @@
 //! what asks for no more than a certain rate, and for the next piece only some time after it got the last: a player. Many flows that begin at
 //! about the same time (*bursts*: services that start, `make -j`) are neither.
 
-use super::core::Core;
+use super::turns::Core;
 
 const MS: u64 = 1_000_000;
 /// By how much weights are raised.

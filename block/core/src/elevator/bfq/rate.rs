@@ -1,17 +1,16 @@
 //! How fast the device is: what a budget is worth in time, and how long something interactive takes to load.
 //!
-//! Sectors that were dispatched in about a second, unless they were few. Slower rates count only if the requests were sequential
-//! mostly, for otherwise it is not known how fast the device could have been.
+//! Measured is what it does while requests follow each other on it; seeks do not count, neither what they transfer nor their time. (Linux
+//! counts all of a second that was sequential mostly. A few flows that seek then make the device look slow, so that turns get
+//! shorter, so that more of the time goes into seeks.) A device that does more than that with requests from here and there is faster, too.
 
 const MS: u64 = 1_000_000;
-/// A second's worth is looked at,
+/// So much time without seeks makes an estimate.
+const SEQUENTIAL_NS: u64 = 500 * MS;
+/// So much of any kind does, if it is better.
 const INTERVAL_NS: u64 = 1_000 * MS;
-/// or what there is before a pause, if that is of a time
-const LEAST_NS: u64 = 300 * MS;
-/// and requests enough.
-const SAMPLES: u32 = 32;
-/// A pause: nothing is dispatched and nothing is under way.
-const PAUSE_NS: u64 = 100 * MS;
+/// With so many requests at least.
+const SAMPLES: u64 = 32;
 /// Less than this between a completion and the next dispatch counts as having kept the device busy.
 const SHORT_NS: u64 = 2 * MS;
 /// Rates are in sectors per microsecond, in parts of 2^16.
@@ -19,18 +18,42 @@ const SHIFT: u32 = 16;
 /// No device is faster than so many sectors per microsecond: what was measured is wrong.
 const MOST: u64 = 20;
 
-/// What a disk and a solid-state device are taken to do in the beginning: rates, and how long it takes until an interactive program on
+/// What a solid-state device and a disk are taken to do in the beginning: rates, and how long it takes until an interactive program on
 /// one like it has been loaded.
 const REFERENCE: [(u64, u64); 2] = [(22_700, 2_500 * MS), (14_000, 7_000 * MS)];
+
+#[derive(Clone, Copy, Default)]
+struct Sample {
+    requests: u64,
+    sectors: u64,
+    ns: u64,
+}
+
+impl Sample {
+    fn add(&mut self, sectors: u64, ns: u64) {
+        self.requests += 1;
+        self.sectors += sectors;
+        self.ns += ns;
+    }
+
+    /// The rate, once it was long enough; it begins anew then.
+    fn take(&mut self, ns: u64) -> Option<u64> {
+        if self.ns < ns || self.requests < SAMPLES {
+            return None;
+        }
+        let Self { sectors, ns, .. } = core::mem::take(self);
+        Some((sectors << SHIFT) / (ns / 1000).max(1)).filter(|rate| *rate <= MOST << SHIFT)
+    }
+}
 
 /// The estimate.
 pub(super) struct Rate {
     peak: u64,
     rotational: bool,
-    samples: u32,
-    sequential: u32,
-    sectors: u64,
-    first_ns: u64,
+    sequential: Sample,
+    all: Sample,
+    /// The last request did not seek.
+    follows: bool,
     last_dispatch_ns: u64,
     last_completion_ns: u64,
 }
@@ -40,10 +63,9 @@ impl Rate {
         Self {
             peak: REFERENCE[usize::from(rotational)].0,
             rotational,
-            samples: 0,
-            sequential: 0,
-            sectors: 0,
-            first_ns: 0,
+            sequential: Sample::default(),
+            all: Sample::default(),
+            follows: false,
             last_dispatch_ns: 0,
             last_completion_ns: 0,
         }
@@ -51,43 +73,24 @@ impl Rate {
 
     /// A request of so many sectors goes to the device, which has `under_way` others. Whether the estimate was made anew.
     pub(super) fn dispatched(&mut self, sectors: u64, seeks: bool, under_way: u32, now_ns: u64) -> bool {
-        let paused =
-            under_way == 0 && self.samples > 0 && now_ns.saturating_sub(self.last_dispatch_ns) > PAUSE_NS;
-        let mut changed = false;
-        if paused || (self.samples > 0 && now_ns.saturating_sub(self.first_ns) >= INTERVAL_NS) {
-            changed = self.estimate();
-            self.samples = 0;
+        let passed = now_ns.saturating_sub(core::mem::replace(&mut self.last_dispatch_ns, now_ns));
+        let followed = core::mem::replace(&mut self.follows, !seeks);
+        let busy = under_way > 0 || now_ns.saturating_sub(self.last_completion_ns) < SHORT_NS;
+        if !busy {
+            return false;
         }
-        if self.samples == 0 {
-            (self.sequential, self.sectors, self.first_ns) = (0, 0, now_ns);
-        } else if !seeks && (under_way > 0 || now_ns.saturating_sub(self.last_completion_ns) < SHORT_NS) {
-            self.sequential += 1;
+        self.all.add(sectors, passed);
+        if followed && !seeks {
+            self.sequential.add(sectors, passed);
         }
-        self.samples += 1;
-        self.sectors += sectors;
-        self.last_dispatch_ns = now_ns;
-        changed
+        let better = self.all.take(INTERVAL_NS).filter(|rate| *rate > self.peak);
+        let Some(rate) = self.sequential.take(SEQUENTIAL_NS).or(better) else { return false };
+        self.peak = ((3 * self.peak + rate) / 4).max(1);
+        true
     }
 
     pub(super) fn completed(&mut self, now_ns: u64) {
         self.last_completion_ns = now_ns;
-    }
-
-    fn estimate(&mut self) -> bool {
-        let spent = self.last_dispatch_ns.max(self.last_completion_ns).saturating_sub(self.first_ns);
-        if self.samples < SAMPLES || spent < LEAST_NS {
-            return false;
-        }
-        let rate = (self.sectors << SHIFT) / (spent / 1000).max(1);
-        let mostly_sequential = self.sequential >= self.samples / 4 * 3;
-        if (!mostly_sequential && rate <= self.peak) || rate > MOST << SHIFT {
-            return false;
-        }
-        // The longer it was and the more sequential, the more it counts: up to eight parts of ten.
-        let weight = u64::from(9 * self.sequential / self.samples).min(8) * spent.min(INTERVAL_NS) / INTERVAL_NS;
-        let parts = 10 - weight;
-        self.peak = (self.peak * (parts - 1) / parts + rate / parts).max(1);
-        true
     }
 
     /// How many sectors it does in a time, at its best.
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn seeks_do_not_make_it_slower() {
+    fn seeks_and_pauses_do_not_make_it_slower() {
         let mut rate = Rate::new(true);
         let before = rate.sectors_in(MS);
         (0..20_000u64).for_each(|ms| {
@@ -128,20 +131,30 @@ mod tests {
         });
         assert_eq!(rate.sectors_in(MS), before);
         assert_eq!(rate.interactive_ns(), 7_000 * MS);
+        let mut now = 20_000 * MS;
+        for round in 0..20_000u64 {
+            let (seeks, pauses) = (round % 10 == 0, round % 100 == 0);
+            now += if pauses {
+                100 * MS
+            } else if seeks {
+                8 * MS
+            } else {
+                MS
+            };
+            rate.dispatched(if seeks { 8 } else { 300 }, seeks, u32::from(!pauses), now);
+            rate.completed(now);
+        }
+        let found = rate.sectors_in(1_000 * MS) as f64 / 300_000.0;
+        assert!((found - 1.0).abs() < 0.02, "{found}");
     }
 
     #[test]
-    fn pauses_do_not_count() {
+    fn many_at_a_time_make_it_faster() {
         let mut rate = Rate::new(false);
-        for second in 0..40u64 {
-            for ms in 0..400u64 {
-                let now = second * 1_000 * MS + ms * MS;
-                // At the first nothing is under way: there was nothing to do for more than half a second.
-                rate.dispatched(500, false, ms.min(1) as u32, now);
-                rate.completed(now + MS / 2);
-            }
-        }
-        let found = rate.sectors_in(1_000 * MS) as f64 / 500_000.0;
-        assert!((found - 1.0).abs() < 0.1, "{found}");
+        (0..2_000_000u64).for_each(|n| {
+            rate.dispatched(8, true, 30, n * MS / 100);
+        });
+        let found = rate.sectors_in(1_000 * MS) as f64 / 800_000.0;
+        assert!((found - 1.0).abs() < 0.05, "{found}");
     }
 }

@@ -159,10 +159,9 @@ impl Requests {
                 Some(if back < forward { behind } else { ahead })
             }
             (Some(one), None) | (None, Some(one)) => Some(one),
-            (None, None) => self
-                .by_start
-                .at_or_after(start_key(flow, 0))
-                .filter(|index| of_flow(&self.by_start, index)),
+            (None, None) => {
+                self.by_start.at_or_after(start_key(flow, 0)).filter(|index| of_flow(&self.by_start, index))
+            }
         }
     }
 

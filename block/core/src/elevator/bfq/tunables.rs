@@ -3,7 +3,7 @@
 use abi::{Errno, Result};
 use sched::time::{HZ, TICK_NS};
 
-use super::core::{Core, MS};
+use super::turns::{Core, MS};
 
 const US: u64 = 1000;
 

@@ -175,13 +175,14 @@ impl Elevator for Kyber {
         let Some(cpu) = self.cpus.get(cpu::current().index()) else { return Err(bio) };
         let mut lists = cpu.0.lock();
         let list = &mut lists[domain_of(bio.op)];
-        let try_one = |request: &mut Request, bio: Chained<Bio>| match request.can_merge(&bio, segments, limits) {
-            Some(side) => {
-                request.merge(bio, segments, side);
-                Ok(())
-            }
-            None => Err(bio),
-        };
+        let try_one =
+            |request: &mut Request, bio: Chained<Bio>| match request.can_merge(&bio, segments, limits) {
+                Some(side) => {
+                    request.merge(bio, segments, side);
+                    Ok(())
+                }
+                None => Err(bio),
+            };
         // The last one first: that is the one that most often fits.
         if let Some(last) = list.back_mut() {
             match try_one(last, bio) {

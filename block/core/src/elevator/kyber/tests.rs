@@ -1,7 +1,7 @@
 use super::*;
-use abi::Errno;
 use crate::elevator::testing::{bio, end, going, insert, request};
 use crate::testing::Random;
+use abi::Errno;
 use std::collections::{BTreeMap, BinaryHeap};
 
 const MS: u64 = 1_000_000;
@@ -154,7 +154,10 @@ fn attributes() {
     scheduler.set("read_lat_nsec", 5).unwrap();
     assert_eq!(scheduler.get("read_lat_nsec"), Ok(5));
     assert_eq!(scheduler.limit(Op::Write, OpFlags::empty()), Some(Limit { gate: 0, depth: 192 }));
-    assert_eq!(scheduler.limit(Op::Write, OpFlags::SYNC).or(scheduler.limit(Op::Read, OpFlags::empty())), None);
+    assert_eq!(
+        scheduler.limit(Op::Write, OpFlags::SYNC).or(scheduler.limit(Op::Read, OpFlags::empty())),
+        None
+    );
 }
 
 /// A device that does one thing at a time, in the order of arrival.

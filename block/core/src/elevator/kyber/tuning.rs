@@ -160,7 +160,8 @@ impl Tuning {
 
     /// Counts a request that is over.
     pub(super) fn sample(&self, domain: usize, total_ns: u64, io_ns: u64) {
-        let (Some(target), Some(kinds)) = (self.targets.get(domain), self.samples.get_any().get(domain)) else {
+        let (Some(target), Some(kinds)) = (self.targets.get(domain), self.samples.get_any().get(domain))
+        else {
             return;
         };
         let width = (target.load(Ordering::Relaxed) >> SHIFT).max(1);

@@ -35,8 +35,6 @@ const SHORT_NS: u64 = 2 * MS;
 const RAISED_IDLE_NS: u64 = 20 * MS;
 /// What has the device for this time or longer is slow if it does less than half a budget in it.
 const SLOW_NS: u64 = 20 * MS;
-/// Requests below this may be joined by others yet to come.
-const SMALL_SECTORS: u64 = 32;
 /// Whoever has so many requests at the device uses its queue,
 const QUEUEING: u32 = 3;
 /// which is found out over so many.
@@ -166,7 +164,6 @@ impl Core {
         self.flows.touch(id);
         self.learn(id, &request, now_ns);
         request.sched = id;
-        let sectors = u64::from(request.len() >> SECTOR_SHIFT);
         let flow = self.flows.get_mut(id);
         flow.home = request.home() as u16;
         let changed = flow.sync && flow.ioprio != ioprio && id != super::flow::SHARED;
@@ -176,7 +173,7 @@ impl Core {
             self.apply_weight(id);
         }
         if self.in_service == Some(id) {
-            self.awaited(id, sectors, now_ns);
+            self.awaited(id, now_ns);
         } else if !self.wfq.is_busy(id) {
             self.begin(id, now_ns);
         }
@@ -225,18 +222,12 @@ impl Core {
     }
 
     /// A request came for the flow that has the device.
-    fn awaited(&mut self, id: u32, sectors: u64, now_ns: u64) {
+    fn awaited(&mut self, id: u32, now_ns: u64) {
         if !self.waiting {
             return;
         }
-        let timed_out = self.is_timed_out(id, now_ns);
-        let alone = self.flows.get(id).line.len == 1;
-        // It may grow while the device waits on, if that is for the sake of throughput.
-        if alone && sectors < SMALL_SECTORS && self.idling_is_faster(id) && !timed_out {
-            return;
-        }
         self.waiting = false;
-        if timed_out {
+        if self.is_timed_out(id, now_ns) {
             self.expire(id, Reason::Timeout, now_ns);
         }
     }
@@ -327,10 +318,6 @@ impl Core {
                 None => self.begin_turn(now_ns)?,
             };
             if let Some(index) = self.next_of(id, now_ns) {
-                if self.waiting {
-                    // One small request, and others may come that join it.
-                    return None;
-                }
                 let cost = self.requests.get(index).map_or(0, |request| self.charge(id, request));
                 // The first of a turn goes whatever it costs.
                 if self.wfq.turn(id).1 == 0 || cost <= self.wfq.budget_left(id) {
@@ -498,7 +485,8 @@ impl Core {
         if !flow.raise.is_raised() && (slow || timed_out) {
             // It pays for the time in which others could have had the device.
             let timeout = self.tunables.timeout_sync_ns.max(1);
-            let worth = (u128::from(self.max_budget) * u128::from(spent.min(timeout)) / u128::from(timeout)) as u64;
+            let worth =
+                (u128::from(self.max_budget) * u128::from(spent.min(timeout)) / u128::from(timeout)) as u64;
             self.wfq.served(id, worth.saturating_sub(service));
         }
         self.raise_expired(id, now_ns);
@@ -638,6 +626,12 @@ impl Core {
         for id in self.flows.ids() {
             self.count(id);
         }
+    }
+
+    /// A device of which it is known whether it does many things at a time.
+    #[cfg(test)]
+    pub(super) fn set_queues(&mut self, queues: bool) {
+        self.queues = Some(queues);
     }
 
     #[cfg(test)]

@@ -73,6 +73,8 @@ bitflags! {
         const NOWAIT = 1 << 8;
         /// The submitter will poll for the end.
         const POLLED = 1 << 9;
+        /// [`Op::WriteZeroes`] may not give the space back.
+        const NOUNMAP = 1 << 10;
     }
 }
 
@@ -138,22 +140,73 @@ impl Status {
     }
 }
 
-/// A piece of memory: part of a folio.
+/// A piece of memory: part of a folio, which is kept alive until the transfer is over.
 #[derive(Clone)]
 pub struct Segment {
-    /// Kept alive until the transfer is over.
-    pub folio: Folio,
+    folio: Folio,
     /// Where it begins in the folio, in bytes.
-    pub offset: u32,
+    offset: u32,
     /// Its length in bytes, not 0.
-    pub len: u32,
+    len: u32,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "it never is")]
 impl Segment {
     /// Where it begins in physical memory.
     #[inline]
     pub fn phys(&self) -> u64 {
         self.folio.phys().0 + u64::from(self.offset)
+    }
+
+    /// Its length in bytes, not 0.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The folio that it is part of.
+    #[inline]
+    pub fn folio(&self) -> &Folio {
+        &self.folio
+    }
+
+    /// Where it begins in the folio, in bytes.
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.offset as usize
+    }
+
+    /// Copies `from` into it, from its byte `at` on: what a driver without a device that reads memory does for a read.
+    ///
+    /// # Errors
+    /// [`Status::IoError`]: it is shorter than that.
+    pub fn copy_in(&self, at: u32, from: &[u8]) -> core::result::Result<(), Status> {
+        let start = self.part(at, from.len())?;
+        self.folio.copy_in(start, from).map_err(|_| Status::IoError)
+    }
+
+    /// Copies what begins at its byte `at` to `to`.
+    ///
+    /// # Errors
+    /// [`Status::IoError`]: it is shorter than that.
+    pub fn copy_out(&self, at: u32, to: &mut [u8]) -> core::result::Result<(), Status> {
+        let start = self.part(at, to.len())?;
+        self.folio.copy_out(start, to).map_err(|_| Status::IoError)
+    }
+
+    /// Fills `len` bytes from its byte `at` on with zeroes.
+    ///
+    /// # Errors
+    /// [`Status::IoError`]: it is shorter than that.
+    pub fn zero(&self, at: u32, len: u32) -> core::result::Result<(), Status> {
+        let start = self.part(at, len as usize)?;
+        self.folio.fill(start, len as usize, 0).map_err(|_| Status::IoError)
+    }
+
+    /// Where its byte `at` is in the folio, if `len` bytes follow there.
+    fn part(&self, at: u32, len: usize) -> core::result::Result<usize, Status> {
+        let fits = (at as usize).checked_add(len).is_some_and(|end| end <= self.len as usize);
+        if fits { Ok((self.offset + at) as usize) } else { Err(Status::IoError) }
     }
 }
 
@@ -194,6 +247,8 @@ pub struct Bio {
     pub flags: OpFlags,
     /// The first sector: of the partition until it is submitted, then of the whole disk.
     pub sector: u64,
+    /// The number of the partition that it was sent to; 0: the whole disk.
+    pub(crate) part: u16,
     /// The memory, in order; for operations with data.
     segments: SmallVec<[Segment; INLINE]>,
     /// Bytes on the device.
@@ -219,6 +274,7 @@ impl Bio {
             op,
             flags,
             sector,
+            part: 0,
             segments: room,
             len: 0,
             ioprio: 0,
@@ -332,7 +388,7 @@ impl Bio {
         let mut front =
             Self::new(self.op, self.flags, self.sector, whole + usize::from(part > 0), End::Nobody)?;
         front.end = End::Part(Joint::of(&mut self.end)?);
-        front.ioprio = self.ioprio;
+        (front.ioprio, front.part) = (self.ioprio, self.part);
         front.len = len;
         front.segments.extend(self.segments.drain(..whole));
         if part > 0

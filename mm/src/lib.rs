@@ -59,6 +59,7 @@ pub mod gfp;
 pub mod heap;
 pub mod init;
 pub mod inject;
+pub mod hotplug;
 pub mod iov;
 pub mod kmap;
 pub mod kmemleak;

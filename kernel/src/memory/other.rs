@@ -68,9 +68,9 @@ fn sys_process_mrelease(pidfd: Fd, flags: u32) -> Result<()> {
     let is_dying = |process: &Process| process.sig.lock().group_exit.is_some();
     // Whoever else has the memory must be dying as well.
     let sharers_die = || {
-        init_pid_ns().processes().all(|other| {
-            is_dying(&other) || other.mm().is_none_or(|theirs| !Arc::ptr_eq(&theirs, &space))
-        })
+        init_pid_ns()
+            .processes()
+            .all(|other| is_dying(&other) || other.mm().is_none_or(|theirs| !Arc::ptr_eq(&theirs, &space)))
     };
     if is_dying(&process) && sharers_die() {
         space.reap();

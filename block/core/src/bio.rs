@@ -10,7 +10,7 @@ use core::fmt;
 use abi::{Errno, Result};
 use bitflags::bitflags;
 use collections::fifo::Chained;
-use mm::Folio;
+use mm::{Block, Folio};
 use smallvec::SmallVec;
 
 use crate::split::Joint;
@@ -140,11 +140,29 @@ impl Status {
     }
 }
 
-/// A piece of memory: part of a folio, which is kept alive until the transfer is over.
+/// Where a piece of memory is.
+#[derive(Clone, Debug)]
+enum Memory {
+    Folio(Folio),
+    /// Only read by the device: others may have borrowed its bytes.
+    Block(Arc<Block>),
+}
+
+impl PartialEq for Memory {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folio(a), Self::Folio(b)) => a == b,
+            (Self::Block(a), Self::Block(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// A piece of memory: part of a folio or of a block of metadata, which it keeps alive until the transfer is over.
 #[derive(Clone)]
 pub struct Segment {
-    folio: Folio,
-    /// Where it begins in the folio, in bytes.
+    memory: Memory,
+    /// Where it begins in the folio or block, in bytes.
     offset: u32,
     /// Its length in bytes, not 0.
     len: u32,
@@ -155,7 +173,51 @@ impl Segment {
     /// Where it begins in physical memory.
     #[inline]
     pub fn phys(&self) -> u64 {
-        self.folio.phys().0 + u64::from(self.offset)
+        let start = match &self.memory {
+            Memory::Folio(folio) => folio.phys(),
+            Memory::Block(block) => block.phys(),
+        };
+        start.0 + u64::from(self.offset)
+    }
+
+    /// The folio that it is part of, and where it begins there, in bytes; `None` for a block of metadata.
+    #[inline]
+    pub fn folio(&self) -> Option<(&Folio, usize)> {
+        match &self.memory {
+            Memory::Folio(folio) => Some((folio, self.offset as usize)),
+            Memory::Block(_) => None,
+        }
+    }
+
+    /// Copies its bytes from `at` on to `to`: what a device without DMA does for a write.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not that long.
+    pub fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<()> {
+        let from = self.part(at, to.len())?;
+        match &self.memory {
+            Memory::Folio(folio) => folio.copy_out(from, to).map_err(|_| Errno::EINVAL),
+            Memory::Block(block) => {
+                let end = from.checked_add(to.len()).ok_or(Errno::EINVAL)?;
+                to.copy_from_slice(block.bytes().get(from..end).ok_or(Errno::EINVAL)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies `from` into it, from its byte `at` on: what a device without DMA does for a read.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not that long, or is only to be read.
+    pub fn copy_in(&self, at: usize, from: &[u8]) -> Result<()> {
+        let to = self.part(at, from.len())?;
+        let (folio, _) = self.folio().ok_or(Errno::EINVAL)?;
+        folio.copy_in(to, from).map_err(|_| Errno::EINVAL)
+    }
+
+    fn part(&self, at: usize, len: usize) -> Result<usize> {
+        let end = at.checked_add(len).ok_or(Errno::EINVAL)?;
+        if end > self.len as usize { Err(Errno::EINVAL) } else { Ok(self.offset as usize + at) }
     }
 
     /// Its length in bytes, not 0.
@@ -164,49 +226,14 @@ impl Segment {
         self.len
     }
 
-    /// The folio that it is part of.
-    #[inline]
-    pub fn folio(&self) -> &Folio {
-        &self.folio
-    }
-
-    /// Where it begins in the folio, in bytes.
-    #[inline]
-    pub fn offset(&self) -> usize {
-        self.offset as usize
-    }
-
-    /// Copies `from` into it, from its byte `at` on: what a driver without a device that reads memory does for a read.
-    ///
-    /// # Errors
-    /// [`Status::IoError`]: it is shorter than that.
-    pub fn copy_in(&self, at: u32, from: &[u8]) -> core::result::Result<(), Status> {
-        let start = self.part(at, from.len())?;
-        self.folio.copy_in(start, from).map_err(|_| Status::IoError)
-    }
-
-    /// Copies what begins at its byte `at` to `to`.
-    ///
-    /// # Errors
-    /// [`Status::IoError`]: it is shorter than that.
-    pub fn copy_out(&self, at: u32, to: &mut [u8]) -> core::result::Result<(), Status> {
-        let start = self.part(at, to.len())?;
-        self.folio.copy_out(start, to).map_err(|_| Status::IoError)
-    }
-
     /// Fills `len` bytes from its byte `at` on with zeroes.
     ///
     /// # Errors
-    /// [`Status::IoError`]: it is shorter than that.
-    pub fn zero(&self, at: u32, len: u32) -> core::result::Result<(), Status> {
-        let start = self.part(at, len as usize)?;
-        self.folio.fill(start, len as usize, 0).map_err(|_| Status::IoError)
-    }
-
-    /// Where its byte `at` is in the folio, if `len` bytes follow there.
-    fn part(&self, at: u32, len: usize) -> core::result::Result<usize, Status> {
-        let fits = (at as usize).checked_add(len).is_some_and(|end| end <= self.len as usize);
-        if fits { Ok((self.offset + at) as usize) } else { Err(Status::IoError) }
+    /// `EINVAL` if it is not that long, or is only to be read.
+    pub fn zero(&self, at: usize, len: usize) -> Result<()> {
+        let start = self.part(at, len)?;
+        let (folio, _) = self.folio().ok_or(Errno::EINVAL)?;
+        folio.fill(start, len, 0).map_err(|_| Errno::EINVAL)
     }
 }
 
@@ -309,18 +336,37 @@ impl Bio {
         if end > folio.size() || len == 0 || self.len + len as u64 > 1 << 31 {
             return Err(Errno::EINVAL);
         }
+        self.add(Memory::Folio(folio.clone()), offset, len)
+    }
+
+    /// Adds a block of metadata behind what is there. It is only read from: for [`Op::Write`], and it may be borrowed meanwhile.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EINVAL` for another operation, or if the bio would get longer than 2^31 bytes.
+    pub fn push_block(&mut self, block: &Arc<Block>) -> Result<()> {
+        if self.op != Op::Write || self.len + block.len() as u64 > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        self.add(Memory::Block(block.clone()), 0, block.len())
+    }
+
+    fn add(&mut self, memory: Memory, offset: usize, len: usize) -> Result<()> {
         match self.segments.last_mut() {
-            Some(last) if last.folio == *folio && (last.offset + last.len) as usize == offset => {
+            Some(last) if last.memory == memory && (last.offset + last.len) as usize == offset => {
                 last.len += len as u32
             }
             _ => {
-                let segment = Segment { folio: folio.clone(), offset: offset as u32, len: len as u32 };
                 self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                self.segments.push(segment);
+                self.segments.push(Segment { memory, offset: offset as u32, len: len as u32 });
             }
         }
         self.len += len as u64;
         Ok(())
+    }
+
+    /// Whether it would have the device write into memory that is only to be read: its operation was changed after the memory came.
+    pub(crate) fn overwrites_blocks(&self) -> bool {
+        self.op == Op::Read && self.segments.iter().any(|segment| segment.folio().is_none())
     }
 
     /// Its memory, in order.
@@ -407,7 +453,7 @@ impl Bio {
     pub(crate) fn rejoin(&mut self, front: &mut Self) {
         let mut moved = front.segments.len();
         if let (Some(last), Some(first)) = (front.segments.last(), self.segments.first_mut())
-            && last.folio == first.folio
+            && last.memory == first.memory
             && last.offset + last.len == first.offset
         {
             first.offset -= last.len;

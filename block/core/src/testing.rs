@@ -190,11 +190,11 @@ impl Disk {
                         return Status::IoError;
                     }
                     if command.op == Op::Read {
-                        segment.copy_in(0, &content.cache[range.clone()]).unwrap();
+                        segment.copy_in(0, &content.cache[range]).unwrap();
                     } else {
-                        segment.copy_out(0, &mut content.cache[range.clone()]).unwrap();
+                        segment.copy_out(0, &mut content.cache[range]).unwrap();
                     }
-                    at = range.end;
+                    at += segment.len() as usize;
                 }
             }
             Op::Discard | Op::SecureErase | Op::WriteZeroes => {

@@ -240,6 +240,10 @@ impl Queue {
     pub(crate) fn submit_all(&self, mut bios: Fifo<Bio>) {
         let mut requests = Fifo::new();
         while let Some(bio) = bios.pop_front() {
+            if bio.overwrites_blocks() {
+                Bio::finish(bio, Status::NotSupported);
+                continue;
+            }
             if let Err(status) = self.enter(&bio, &mut requests) {
                 Bio::finish(bio, status);
                 continue;

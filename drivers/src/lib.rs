@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod console;
 pub mod irq;
 pub mod mem;
+pub mod pci;
 pub mod resource;
 pub mod rtc;
 pub mod serial;

@@ -47,6 +47,8 @@ impl Page<'_> {
 /// The controller.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Controller {
+    /// Who made it.
+    pub vendor: u16,
     /// Of what kind.
     pub model: String,
     /// Which one of them.
@@ -75,6 +77,7 @@ impl Controller {
         let max_transfer =
             if transfer == 0 { u64::MAX } else { 1_u64.checked_shl(min_page_shift + transfer).unwrap_or(u64::MAX) };
         Ok(Self {
+            vendor: page.u16(0),
             serial: page.text(4, 20)?,
             model: page.text(24, 40)?,
             firmware: page.text(64, 8)?,

@@ -35,7 +35,7 @@ pub fn of_command(id: u16) -> (usize, u32) {
 }
 
 /// What requests of one hardware queue need.
-struct PerQueue {
+pub(super) struct PerQueue {
     /// For each tag: the pages of its transfer, or the range of a discard.
     lists: Coherent<u64>,
     /// For each tag: how often it was tried.
@@ -69,10 +69,7 @@ impl Namespace {
         let count = controller.pairs().len();
         let mut queues = try_with_capacity(count)?;
         for _ in 0..count {
-            let lists = Coherent::new(depth as usize * LIST, Reach::Full)?;
-            let mut tries = try_with_capacity(depth as usize)?;
-            tries.extend((0..depth).map(|_| AtomicU8::new(0)));
-            queues.extend([PerQueue { lists, tries: try_into_boxed_slice(tries)? }]);
+            queues.extend([PerQueue::new(depth)?]);
         }
         let queues = try_into_boxed_slice(queues)?;
         Ok(Self { controller, id, slot, shift: identity.shift, depth, queues, identity })
@@ -181,6 +178,19 @@ impl Namespace {
 }
 
 impl PerQueue {
+    pub(super) fn new(depth: u32) -> Result<Self> {
+        let lists = Coherent::new(depth as usize * LIST, Reach::Full)?;
+        let mut tries = try_with_capacity(depth as usize)?;
+        tries.extend((0..depth).map(|_| AtomicU8::new(0)));
+        Ok(Self { lists, tries: try_into_boxed_slice(tries)? })
+    }
+
+    #[cfg(test)]
+    pub(super) fn entry(&self, tag: u32, index: usize) -> (u64, u64) {
+        let (at, list) = self.list(tag);
+        (at, self.lists.read(list + index).unwrap())
+    }
+
     /// Where the device finds the list of a tag, and the number of its first entry.
     fn list(&self, tag: u32) -> (u64, usize) {
         let first = tag as usize * LIST;
@@ -188,7 +198,7 @@ impl PerQueue {
     }
 
     /// Describes memory by its pages: the two pointers of the command.
-    fn pages(
+    pub(super) fn pages(
         &self,
         tag: u32,
         pieces: impl Iterator<Item = (u64, u32)>,
@@ -215,7 +225,7 @@ impl PerQueue {
     }
 
     /// Writes down a range of blocks; where it is.
-    fn range(&self, tag: u32, block: u64, blocks: u32) -> Result<u64, block::Status> {
+    pub(super) fn range(&self, tag: u32, block: u64, blocks: u32) -> Result<u64, block::Status> {
         let (at, list) = self.list(tag);
         let written = self.lists.write(list, u64::from(blocks) << 32) && self.lists.write(list + 1, block);
         if written { Ok(at) } else { Err(block::Status::IoError) }
@@ -255,8 +265,8 @@ impl Driver for Namespace {
         }
     }
 
-    fn timed_out(&self, queue: &Queue, hw: usize, tag: u32, _sequence: u64) {
-        self.controller.timed_out(queue, hw, self.slot << TAG_BITS | tag as u16);
+    fn timed_out(&self, _: &Queue, hw: usize, tag: u32, _sequence: u64) {
+        self.controller.timed_out(hw, self.slot << TAG_BITS | tag as u16);
     }
 
     fn poll(&self, _queue: &Queue, hw: usize) -> usize {
@@ -297,7 +307,7 @@ impl Namespace {
             return hex("eui.", &self.identity.eui);
         }
         let of = self.controller.identity();
-        write!(to, "nvme.")?;
+        write!(to, "nvme.{:04x}-", of.vendor)?;
         hex_of(to, of.serial.as_bytes())?;
         write!(to, "-")?;
         hex_of(to, of.model.as_bytes())?;

@@ -137,7 +137,6 @@ fn set_up(device: &Arc<Device>) -> Result<Box<dyn Bound>> {
 
 fn bring_up(device: &Arc<Device>, registers: &Arc<Registers>, first: &Arc<First>) -> Result<Box<Attachment>> {
     let admin = &first.admin;
-    start_admin(registers, admin)?;
     let index = NEXT.fetch_add(1, Ordering::Relaxed);
     let wanted = cpu::online().count().min(registers.max_queues().saturating_sub(1)).max(1);
     let vectors = device.alloc_vectors(1, wanted + 1, |vector| match vector {
@@ -149,6 +148,8 @@ fn bring_up(device: &Arc<Device>, registers: &Arc<Registers>, first: &Arc<First>
         let name = try_format(format_args!("nvme{index}q0"))?;
         vectors.request(0, &name, try_box(move || first.interrupt())?)?;
     }
+    // Only now: a controller may use no interrupt that was not there when its queue began.
+    start_admin(registers, admin)?;
     let identity = {
         let page = admin.identify(regs::admin::CNS_CONTROLLER, 0)?;
         identify::Controller::parse(&identify::Page(&page), regs::PAGE_SHIFT)?

@@ -9,12 +9,15 @@
 
 extern crate alloc;
 
+pub mod ahci;
 pub mod console;
 pub mod irq;
 pub mod mem;
 pub mod nvme;
 pub mod pci;
+pub mod probe;
 pub mod resource;
 pub mod rtc;
+pub mod sd;
 pub mod serial;
 pub mod tty;

@@ -70,7 +70,8 @@ impl Admin {
         self.pair.submit().ok_or(Errno::ENODEV)?.push(&command);
         let over = |answer: Option<Completion>| answer.filter(|completion| completion.id == command.id);
         for _ in 0..TIMEOUT_MS / LOOK_MS {
-            self.waiting.wait_event_timeout(Deadline::after_ms(LOOK_MS), || over(*self.answer.lock()).is_some());
+            self.waiting
+                .wait_event_timeout(Deadline::after_ms(LOOK_MS), || over(*self.answer.lock()).is_some());
             if over(*self.answer.lock()).is_none() {
                 // Without an interrupt it may be over all the same.
                 self.interrupt();

@@ -74,8 +74,11 @@ impl Controller {
         let commands = page.u16(520);
         let transfer = u32::from(page.u8(77));
         // In pages, as a power of two; 0: any.
-        let max_transfer =
-            if transfer == 0 { u64::MAX } else { 1_u64.checked_shl(min_page_shift + transfer).unwrap_or(u64::MAX) };
+        let max_transfer = if transfer == 0 {
+            u64::MAX
+        } else {
+            1_u64.checked_shl(min_page_shift + transfer).unwrap_or(u64::MAX)
+        };
         Ok(Self {
             vendor: page.u16(0),
             serial: page.text(4, 20)?,

@@ -267,7 +267,8 @@ impl Controller {
         let depth = if slot == 0 { entries / 2 } else { entries / 2 / (NAMESPACES as u32 - 1) };
         let depth = depth.clamp(1, namespace::MAX_DEPTH);
         let namespace = try_arc(Namespace::new(self.clone(), nsid, slot as u16, depth, identity)?)?;
-        let shape = block::Shape { queues: self.pairs.len(), depth: namespace.depth(), timeout_ms: TIMEOUT_MS };
+        let shape =
+            block::Shape { queues: self.pairs.len(), depth: namespace.depth(), timeout_ms: TIMEOUT_MS };
         let queue = Queue::new(namespace.clone(), shape, namespace.limits())?;
         let spec = Spec {
             name: try_format(format_args!("nvme{}n{nsid}", self.index))?,

@@ -107,7 +107,8 @@ impl Namespace {
     /// A request that cannot be said in a command: a bug of the layers above.
     fn command(&self, hw: usize, request: &Request, limits: &Limits) -> Result<Command, block::Status> {
         let tag = request.tag();
-        let mut command = Command { nsid: self.id, id: self.slot << TAG_BITS | tag as u16, ..Command::default() };
+        let mut command =
+            Command { nsid: self.id, id: self.slot << TAG_BITS | tag as u16, ..Command::default() };
         let block = request.sector() >> (self.shift - block::bio::SECTOR_SHIFT);
         let blocks = request.len() >> self.shift;
         let queue = self.queues.get(hw).ok_or(block::Status::IoError)?;

@@ -135,8 +135,11 @@ impl Pair {
                     // The phase came last: the rest is there.
                     dma::read_barrier();
                     let result = self.completions.read(first).unwrap_or_default();
-                    *slot =
-                        Some(Completion { id: word as u16, status: Status::new((word >> 16) as u16), result });
+                    *slot = Some(Completion {
+                        id: word as u16,
+                        status: Status::new((word >> 16) as u16),
+                        result,
+                    });
                     count += 1;
                     at.head += 1;
                     if at.head == self.entries {

@@ -100,7 +100,8 @@ fn every_command_ends_once() {
             assert!(completion.status.is_ok());
             assert!(ended.insert(completion.id, completion.result).is_none());
         });
-        let expected: BTreeMap<u16, u32> = (0..count.min(4)).map(|n| (id - n, u32::from(id - n) * 2)).collect();
+        let expected: BTreeMap<u16, u32> =
+            (0..count.min(4)).map(|n| (id - n, u32::from(id - n) * 2)).collect();
         assert_eq!(ended, expected, "round {round}");
         let state = device.0.lock().unwrap();
         assert_eq!(state.read, state.tail);

@@ -17,3 +17,4 @@ pub mod resource;
 pub mod rtc;
 pub mod serial;
 pub mod tty;
+pub mod virtio;

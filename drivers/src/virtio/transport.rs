@@ -82,7 +82,11 @@ pub trait Transport: Send + Sync {
 
 /// Where a device is told that a queue has something new.
 #[derive(Clone)]
-pub struct Notify(Option<(Arc<MmioRegion>, usize, Width)>);
+pub struct Notify {
+    region: Arc<MmioRegion>,
+    offset: usize,
+    width: Width,
+}
 
 /// How wide the register is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,11 +96,6 @@ pub(super) enum Width {
 }
 
 impl Notify {
-    /// Nobody is told.
-    pub(super) fn nowhere() -> Self {
-        Self(None)
-    }
-
     /// A register at `offset`.
     ///
     /// # Errors
@@ -104,19 +103,21 @@ impl Notify {
     pub(super) fn register(region: &Arc<MmioRegion>, offset: usize, width: Width) -> Result<Self> {
         let size = if width == Width::Half { 2 } else { 4 };
         let fits = offset.checked_add(size).is_some_and(|end| end <= region.len());
-        if !fits || !(region.phys().0 as usize).wrapping_add(offset).is_multiple_of(size) || !offset.is_multiple_of(size) {
+        if !fits
+            || !(region.phys().0 as usize).wrapping_add(offset).is_multiple_of(size)
+            || !offset.is_multiple_of(size)
+        {
             return Err(Errno::EINVAL);
         }
-        Ok(Self(Some((region.clone(), offset, width))))
+        Ok(Self { region: region.clone(), offset, width })
     }
 
     /// Tells the device about queue `index`.
     #[inline]
     pub(super) fn notify(&self, index: u16) {
-        match &self.0 {
-            Some((region, offset, Width::Half)) => region.write16(*offset, index),
-            Some((region, offset, Width::Whole)) => region.write32(*offset, index.into()),
-            None => {}
+        match self.width {
+            Width::Half => self.region.write16(self.offset, index),
+            Width::Whole => self.region.write32(self.offset, index.into()),
         }
     }
 }

@@ -27,8 +27,9 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use abi::{Errno, Result};
-use arch::sync::{SpinLockIrq, SpinLockIrqGuard};
+use arch::sync::{Irq, SpinLockIrq};
 use mm::fallible::{try_into_boxed_slice, try_with_capacity};
+use sync::{Once, SpinLockGuard};
 
 use super::Features;
 use super::transport::Notify;
@@ -113,7 +114,8 @@ enum Take {
 /// A virtqueue.
 pub struct Queue {
     index: u16,
-    notify: Notify,
+    size: u16,
+    notify: Once<Notify>,
     ring: Ring,
     tables: Option<Tables>,
     tokens: u16,
@@ -156,7 +158,8 @@ impl Queue {
         state.extend((0..tokens).map(|_| AtomicU16::new(0)));
         Ok(Self {
             index,
-            notify: Notify::nowhere(),
+            size,
+            notify: Once::new(),
             ring,
             tables: if indirect { Some(Tables::new(tokens, pieces, packed)?) } else { None },
             tokens,
@@ -187,8 +190,13 @@ impl Queue {
     }
 
     /// How the device is told of new requests.
-    pub(super) fn set_notify(&mut self, notify: Notify) {
-        self.notify = notify;
+    pub(super) fn set_notify(&self, notify: Notify) {
+        let _ = self.notify.set(notify);
+    }
+
+    /// Places in its ring.
+    pub(super) fn size(&self) -> u16 {
+        self.size
     }
 
     /// Whether the device has given something back that it did not have.
@@ -229,7 +237,8 @@ impl Queue {
                         break;
                     }
                 };
-                let had = self.state.get(usize::from(token)).map_or(0, |state| state.swap(0, Ordering::AcqRel));
+                let had =
+                    self.state.get(usize::from(token)).map_or(0, |state| state.swap(0, Ordering::AcqRel));
                 if had == 0 {
                     self.break_it();
                     break;
@@ -287,7 +296,7 @@ struct Nonsense;
 /// Requests that are being submitted; the device gets to know of them when this is dropped.
 pub struct Batch<'a> {
     queue: &'a Queue,
-    submit: SpinLockIrqGuard<'a, Submit>,
+    submit: SpinLockGuard<'a, Submit, Irq>,
     any: bool,
 }
 
@@ -349,8 +358,8 @@ impl Drop for Batch<'_> {
             (Ring::Packed(ring), Submit::Packed(submit)) => ring.publish(submit),
             _ => false,
         };
-        if tell {
-            queue.notify.notify(queue.index);
+        if tell && let Some(notify) = queue.notify.get() {
+            notify.notify(queue.index);
         }
     }
 }

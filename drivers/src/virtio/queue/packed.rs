@@ -185,11 +185,8 @@ impl Packed {
     /// An interrupt for the next; false: it is there.
     pub(super) fn arm(&self, take: &Take) -> bool {
         let Position { at, turn } = take.next;
-        let wish = if self.events {
-            u32::from(at) | u32::from(turn) << 15 | AT_PLACE << 16
-        } else {
-            ALWAYS << 16
-        };
+        let wish =
+            if self.events { u32::from(at) | u32::from(turn) << 15 | AT_PLACE << 16 } else { ALWAYS << 16 };
         self.driver.write(0, wish);
         fence(Ordering::SeqCst);
         let armed = self.is_used(take.next).is_none();

@@ -40,11 +40,8 @@ impl Tables {
     pub(super) fn new(tokens: u16, pieces: u16, packed: bool) -> Result<Self> {
         let (tokens, pieces) = (usize::from(tokens), usize::from(pieces));
         let entries = pieces.min(SMALL);
-        let large = if pieces > SMALL {
-            Some(Coherent::new(LARGE * pieces * WORDS, Reach::Full)?)
-        } else {
-            None
-        };
+        let large =
+            if pieces > SMALL { Some(Coherent::new(LARGE * pieces * WORDS, Reach::Full)?) } else { None };
         let mut of = try_with_capacity(tokens)?;
         of.extend((0..tokens).map(|_| AtomicU8::new(0)));
         Ok(Self {

@@ -21,3 +21,4 @@ pub mod rtc;
 pub mod sd;
 pub mod serial;
 pub mod tty;
+pub mod virtio;

@@ -1,5 +1,6 @@
 //! A device: what it is, its registers, its capabilities.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -8,7 +9,7 @@ use abi::{Errno, Result};
 use arch::addr::PhysAddr;
 use arch::mmio::{self, MmioRegion};
 use arch::sync::SpinLock;
-use mm::fallible::{TryVec, try_to_vec};
+use mm::fallible::{TryVec, try_format, try_to_vec};
 use sched::mutex::Mutex;
 
 use super::config::{Host, Width};
@@ -160,6 +161,26 @@ impl Device {
     /// Its ranges of addresses; the last is the ROM.
     pub fn bars(&self) -> &[Bar; Self::BARS] {
         &self.bars
+    }
+
+    /// Its directory below `/sys/devices`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn path(&self) -> Result<String> {
+        // From the root bus down.
+        let mut chain: Vec<&Self> = Vec::new();
+        let mut at = Some(self);
+        while let Some(device) = at {
+            chain.try_push(device)?;
+            at = device.parent.as_deref();
+        }
+        let mut path =
+            try_format(format_args!("pci{:04x}:{:02x}", self.address.segment, self.host.first_bus))?;
+        for device in chain.iter().rev() {
+            path = try_format(format_args!("{path}/{}", device.address))?;
+        }
+        Ok(path)
     }
 
     /// The name of its driver.

@@ -39,7 +39,8 @@ pub(super) fn init(_: &'static BootInfo) -> Result<()> {
         create_node(&port.name, CHAR | 0o660, port.tty.dev())?;
     }
     choose_consoles(&ports);
-    drivers::pci::init(is_memory)
+    drivers::pci::init(is_memory)?;
+    drivers::virtio::mmio::init()
 }
 
 /// Whether firmware's map has memory between two physical addresses.

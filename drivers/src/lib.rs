@@ -20,5 +20,6 @@ pub mod resource;
 pub mod rtc;
 pub mod sd;
 pub mod serial;
+mod text;
 pub mod tty;
 pub mod virtio;

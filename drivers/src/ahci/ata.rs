@@ -5,6 +5,8 @@ use alloc::string::String;
 use abi::{Errno, Result};
 use block::{Op, OpFlags};
 
+use crate::text::printable;
+
 /// Commands.
 pub mod command {
     #![allow(missing_docs)]
@@ -197,15 +199,7 @@ impl Identity {
 
 /// Text of two characters in each word, the first in the upper half.
 fn text(word: &impl Fn(usize) -> u16, first: usize, words: usize) -> Result<String> {
-    let mut text = String::new();
-    text.try_reserve(words * 2).map_err(|_| Errno::ENOMEM)?;
-    for byte in (first..first + words).flat_map(|at| word(at).to_be_bytes()) {
-        text.push(if byte.is_ascii_graphic() { char::from(byte) } else { ' ' });
-    }
-    text.truncate(text.trim_end().len());
-    let blanks = text.len() - text.trim_start().len();
-    text.drain(..blanks);
-    Ok(text)
+    printable((first..first + words).flat_map(|at| word(at).to_be_bytes()))
 }
 
 /// How a failed command is told to the block layer, by the status and error registers.

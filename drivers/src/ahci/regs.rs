@@ -85,7 +85,7 @@ pub const TABLE_DWORDS: usize = TABLE_HEAD_DWORDS + PIECES * PIECE_DWORDS;
 /// The most bytes of a piece.
 pub const PIECE_BYTES: u32 = 4 << 20;
 
-const _: () = assert!(TABLE_DWORDS * 4 % 128 == 0);
+const _: () = assert!((TABLE_DWORDS * 4).is_multiple_of(128));
 
 /// In a header: the command writes to the device.
 pub const HEADER_WRITE: u32 = 1 << 6;

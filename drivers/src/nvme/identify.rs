@@ -7,6 +7,7 @@ use mm::dma::Coherent;
 use mm::fallible::TryVec;
 
 use super::regs::PAGE_SHIFT;
+use crate::text::printable;
 
 /// A structure that the controller filled in.
 pub struct Page<'a>(pub &'a Coherent<u8>);
@@ -32,15 +33,9 @@ impl Page<'_> {
         u64::from_le_bytes(self.bytes(at))
     }
 
-    /// Text of printable characters, without the spaces at its end.
+    /// Text without the blanks around it.
     fn text(&self, at: usize, len: usize) -> Result<String> {
-        let mut text = String::new();
-        text.try_reserve(len).map_err(|_| Errno::ENOMEM)?;
-        for byte in (at..at + len).map(|at| self.u8(at)) {
-            text.push(if byte.is_ascii_graphic() { char::from(byte) } else { ' ' });
-        }
-        text.truncate(text.trim_end().len());
-        Ok(text)
+        printable((at..at + len).map(|at| self.u8(at)))
     }
 }
 

@@ -9,7 +9,7 @@
 //! | [`zone`], [`node`] | memory by kind and node, watermarks, fallback order |
 //! | [`pcp`], [`page_alloc`] | per-CPU lists; [`page_alloc::alloc_pages`], the single entry |
 //! | [`gfp`], [`context`], [`pressure`] | what an allocation may do, and what happens when memory is short |
-//! | [`folio`] | owned frames and counted references |
+//! | [`folio`], [`block`] | owned frames and counted references; blocks of metadata, that can be borrowed |
 //! | [`slub`], [`heap`] | kernel objects; the global allocator |
 //! | [`fallible`], [`inject`] | allocation that can fail; failures on purpose |
 //! | [`kmemleak`] | finding memory that nobody can reach, in debug builds |
@@ -31,7 +31,7 @@
 //! | [`pinned`], [`shared`] | pages that kernel and user share: registered buffers, rings |
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
-//! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
+//! | `rmap`, `lru`, [`reclaim`], [`shrinker`], [`oom`] | from pages to mappings; giving memory back |
 //! | [`mempolicy`], [`numa`], `migrate` | on which nodes pages are, and moving them |
 //! | [`overcommit`] | the commit limit |
 //! | [`writeback`] | how much may be dirty |
@@ -43,6 +43,7 @@
 extern crate alloc;
 
 mod advise;
+pub mod block;
 pub mod buddy;
 pub mod context;
 mod copy;
@@ -57,6 +58,7 @@ mod frames;
 mod gather;
 pub mod gfp;
 pub mod heap;
+pub mod hotplug;
 pub mod init;
 pub mod inject;
 pub mod iov;
@@ -94,6 +96,7 @@ mod rmap;
 mod seal;
 pub mod shared;
 pub mod shmem;
+pub mod shrinker;
 pub mod slub;
 mod smp;
 pub mod space;
@@ -116,6 +119,7 @@ pub mod testing;
 #[cfg(test)]
 mod vmtest;
 
+pub use block::Block;
 pub use fault::{Access, Asker, FaultError, Resolved};
 pub use filemap::{AddressSpaceOps, Mapping};
 pub use folio_lock::FolioGuard;
@@ -123,6 +127,7 @@ pub use iov::{IovIter, import_iovec};
 pub use mmap::MmapRequest;
 pub use pinned::PinnedPages;
 pub use shared::SharedRing;
+pub use shrinker::Shrinker;
 pub use space::{AddressSpace, Limits};
 pub use user::{UserPtr, UserSlice, UserStr};
 pub use vma::{VmFile, VmFlags};

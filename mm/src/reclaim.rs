@@ -16,6 +16,7 @@ use crate::oom;
 use crate::page::{Page, PageFlags, tag};
 use crate::pressure::{ReclaimRequest, Reclaimer};
 use crate::rmap;
+use crate::shrinker;
 use crate::stats::{self, Event};
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -41,7 +42,8 @@ static KSWAPD: [Kswapd; node::MAX_NODES] =
 
 impl Reclaimer for VmReclaimer {
     fn shrink(&self, request: &ReclaimRequest) -> usize {
-        let done = shrink_node(request.node, request.pages, request.gfp, Who::Direct);
+        let done = shrink_node(request.node, request.pages, request.gfp, Who::Direct)
+            + shrinker::shrink(request.pages, request.gfp);
         if done >= request.pages {
             return done;
         }
@@ -82,7 +84,9 @@ fn kswapd(id: usize) {
         me.wanted.store(false, Ordering::Release);
         let mut fruitless = 0;
         while !is_balanced(id) && fruitless < 12 {
-            if shrink_node(id, CLUSTER, Gfp::KERNEL, Who::Kswapd) == 0 {
+            let freed =
+                shrink_node(id, CLUSTER, Gfp::KERNEL, Who::Kswapd) + shrinker::shrink(CLUSTER, Gfp::KERNEL);
+            if freed == 0 {
                 fruitless += 1;
             } else {
                 fruitless = 0;

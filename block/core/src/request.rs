@@ -70,6 +70,10 @@ pub struct Request {
     pub(crate) sched: u32,
     /// At which gate it is counted ([`crate::elevator::gate`]).
     pub(crate) gate: Option<u8>,
+    /// The partition of the first bio; 0: the whole disk.
+    pub(crate) part: u16,
+    /// It is counted in the statistics.
+    pub(crate) counted: bool,
 }
 
 /// At which end of a request a bio can be added.
@@ -104,6 +108,8 @@ impl Request {
             issued_ns: 0,
             sched: NOT_SCHEDULED,
             gate: None,
+            part: 0,
+            counted: false,
         }
     }
 
@@ -112,6 +118,7 @@ impl Request {
         debug_assert!(self.bios.is_empty());
         (self.op, self.flags, self.ioprio, self.context) = (bio.op, bio.flags, bio.ioprio, bio.context);
         (self.sector, self.len, self.segments) = (bio.sector, bio.len() as u32, segments);
+        self.part = bio.part;
         (self.phase, self.sched) = (Phase::Plain, NOT_SCHEDULED);
         self.bios.push_back(bio);
     }
@@ -244,7 +251,7 @@ impl Request {
         let next = behind.and_then(|bio| bio.segments().first());
         let gap = match (last, next) {
             (Some(last), Some(next)) => {
-                let end = last.phys() + u64::from(last.len);
+                let end = last.phys() + u64::from(last.len());
                 end != next.phys() && limits.is_gap(end, next.phys())
             }
             _ => false,
@@ -303,6 +310,11 @@ impl Request {
         }
     }
 
+    /// What the submitter asked for, whatever flush is on its way for it.
+    pub(crate) fn wanted(&self) -> (Op, u64) {
+        (self.op, u64::from(self.len >> SECTOR_SHIFT))
+    }
+
     /// Copies the data of a write or a read one way: calls `f` with each part of memory, its folio, offset and length, in order.
     ///
     /// # Errors
@@ -351,7 +363,7 @@ impl Iterator for Pieces<'_> {
         loop {
             if self.rest.1 == 0 {
                 match self.segments.next() {
-                    Some(segment) => self.rest = (segment.phys(), segment.len),
+                    Some(segment) => self.rest = (segment.phys(), segment.len()),
                     None => match self.bios.as_mut().and_then(Iterator::next) {
                         Some(bio) => {
                             self.segments = bio.segments().iter();

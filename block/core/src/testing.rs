@@ -184,17 +184,17 @@ impl Disk {
             }
             Op::Read | Op::Write => {
                 let mut at = start;
-                for Segment { folio, offset, len } in &command.memory {
-                    let range = at..at + *len as usize;
+                for segment in &command.memory {
+                    let range = at..at + segment.len() as usize;
                     if range.end > content.cache.len() {
                         return Status::IoError;
                     }
                     if command.op == Op::Read {
-                        folio.copy_in(*offset as usize, &content.cache[range]).unwrap();
+                        segment.copy_in(0, &content.cache[range]).unwrap();
                     } else {
-                        folio.copy_out(*offset as usize, &mut content.cache[range]).unwrap();
+                        segment.copy_out(0, &mut content.cache[range]).unwrap();
                     }
-                    at += *len as usize;
+                    at += segment.len() as usize;
                 }
             }
             Op::Discard | Op::SecureErase | Op::WriteZeroes => {

@@ -61,8 +61,8 @@ fn as_an_array(machine: &Machine, seed: u64, steps: usize) {
                 assert!(back.status.is_ok());
                 let mut at = sector * SECTOR_SIZE;
                 for segment in back.segments() {
-                    let mut bytes = vec![0; segment.len as usize];
-                    segment.folio.copy_out(segment.offset as usize, &mut bytes).unwrap();
+                    let mut bytes = vec![0; segment.len() as usize];
+                    segment.copy_out(0, &mut bytes).unwrap();
                     for byte in bytes {
                         assert_eq!(byte, model[(at / SECTOR_SIZE) as usize]);
                         at += 1;
@@ -185,7 +185,7 @@ fn stress(machine: &Machine, threads: u64, rounds: u64, seed: u64) {
                     } else if failed == 0 {
                         if op == Op::Read {
                             let mut bytes = [0; 512];
-                            back.segments()[0].folio.copy_out(0, &mut bytes).unwrap();
+                            back.segments()[0].copy_out(0, &mut bytes).unwrap();
                             assert_eq!(bytes, [byte; 512]);
                         }
                         if durable {

@@ -287,7 +287,7 @@ fn nobody_starves() {
         with(BE, Process { depth: 8, ..READER }),
         with(BE | 7, READER),
         with(IDLE, READER),
-        with(IDLE, WRITER),
+        with(IDLE, Process { depth: 4, ..WRITER }),
         WRITER,
         Process { sequential: false, depth: 4, ..READER },
     ];
@@ -295,7 +295,9 @@ fn nobody_starves() {
         let mut machine = Machine::new(kind, depth, &processes);
         machine.run(20_000);
         for (id, got) in machine.got.iter().enumerate() {
-            assert!(got.latencies.len() > 100, "{depth} {id}: {}", got.latencies.len());
+            // Those of the idle class have one request each time, five times in a second at most, together.
+            let least = if matches!(id, 2 | 3) { 20 } else { 100 };
+            assert!(got.latencies.len() > least, "{depth} {id}: {}", got.latencies.len());
             let longest = got.latencies.iter().max().unwrap() / MS;
             let bound = if id == 3 { 15_000 } else { 12_000 };
             assert!(longest < bound, "{id} {depth}: {longest} ms");

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod block;
 pub mod console;
 pub mod irq;
 pub mod mem;

@@ -3,6 +3,7 @@
 use abi::fs::DevId;
 use abi::{Result, raw};
 use boot::BootInfo;
+use drivers::block::{brd, loopdev, null_blk};
 use drivers::console::Console;
 use drivers::serial::{self, Found};
 use drivers::tty::devices as tty;
@@ -30,6 +31,7 @@ pub(super) fn init(_: &'static BootInfo) -> Result<()> {
     if rtc::init()? {
         create_node("rtc0", CHAR | 0o600, DevId::new(rtc::MAJOR, 0))?;
     }
+    disks()?;
     create_dir("pts")?;
     create_dir("shm")?;
 
@@ -39,6 +41,15 @@ pub(super) fn init(_: &'static BootInfo) -> Result<()> {
     }
     choose_consoles(&ports);
     Ok(())
+}
+
+/// Disks that are no hardware.
+fn disks() -> Result<()> {
+    blkdev::init();
+    loopdev::set_files(|fd| crate::fs::context::file(vfs::fdtable::Fd::from_raw(fd)?));
+    create_node("loop-control", CHAR | 0o600, loopdev::init()?)?;
+    brd::init()?;
+    null_blk::init()
 }
 
 /// Shows the log on every port that `console=` names, in their order; the last one is `/dev/console`. Without the

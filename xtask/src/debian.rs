@@ -106,22 +106,99 @@ fn download(work: &Path, names: &[String]) -> Result<Vec<u8>> {
 
 /// Debian's Linux 6.12 for `arch` as it is packaged: a bzImage or an arm64 Image.
 pub fn vmlinuz(arch: Arch) -> Result<PathBuf> {
-    let meta = match arch {
-        Arch::X86_64 => "linux-image-6.12-cloud-amd64",
-        Arch::Aarch64 => "linux-image-6.12-arm64",
-    };
     let kept = paths::downloads()?.join(format!("vmlinuz-{arch}"));
     if kept.is_file() {
         return Ok(kept);
     }
     setup::apt_architecture(arch)?;
-    let dir = fetch(arch, &dependency(arch, meta)?)?;
+    let dir = fetch(arch, &dependency(arch, meta(arch))?)?;
     let vmlinuz = std::fs::read_dir(dir.join("boot"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz")))
         .with_context(|| format!("no kernel in {}", dir.display()))?;
     std::fs::copy(vmlinuz, &kept)?;
     Ok(kept)
+}
+
+/// Modules of Debian's Linux for `arch`, each behind those that it needs: file name and content. What is built in is left out.
+pub fn modules(arch: Arch, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
+    vmlinuz(arch)?;
+    let prefix = "linux-image-6.12.";
+    let package =
+        std::fs::read_dir(paths::downloads()?)?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.starts_with(prefix) && name.ends_with(&format!("_{}", arch.debian()))
+        });
+    // The kernel alone may be left of an older download.
+    let package = match package.filter(|dir| dir.join("lib/modules").is_dir()) {
+        Some(package) => package,
+        None => fetch(arch, &dependency(arch, meta(arch))?)?,
+    };
+    let base = std::fs::read_dir(package.join("lib/modules"))?
+        .next()
+        .with_context(|| format!("no modules in {}", package.display()))??
+        .path();
+    // `modules.dep` is made when a kernel is installed, so what is needed is asked of the modules themselves.
+    let mut files = Vec::new();
+    find_modules(&base.join("kernel"), &mut files)?;
+    let mut found = Vec::new();
+    for name in names {
+        add_module(&files, name, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn find_modules(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_modules(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn add_module(files: &[PathBuf], name: &str, found: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    let file = format!("{name}.ko");
+    let is_it = |path: &&PathBuf| {
+        let own = path.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
+        own.starts_with(&file) && own[file.len()..].chars().all(|c| ".xzgst".contains(c))
+    };
+    let Some(path) = files.iter().find(is_it) else { return Ok(()) };
+    if found.iter().any(|(known, _)| *known == file) {
+        return Ok(());
+    }
+    let bytes = std::fs::read(path)?;
+    let bytes = match path.extension().and_then(|e| e.to_str()) {
+        Some("xz") => {
+            setup::program("xz", "xz-utils")?;
+            proc::filter(Command::new("xz").arg("-dc"), &bytes)?
+        }
+        Some("zst") => {
+            setup::program("zstd", "zstd")?;
+            proc::filter(Command::new("zstd").arg("-dc"), &bytes)?
+        }
+        _ => bytes,
+    };
+    // `.modinfo` is a list of strings with a NUL behind each.
+    let key = b"\0depends=";
+    let at = bytes.windows(key.len()).position(|w| w == key).map(|at| at + key.len());
+    let depends = at.map_or(&[][..], |at| bytes[at..].split(|byte| *byte == 0).next().unwrap_or(&[]));
+    for needed in String::from_utf8_lossy(depends).split(',').filter(|name| !name.is_empty()) {
+        add_module(files, &needed.replace('-', "_"), found)?;
+    }
+    found.push((file, bytes));
+    Ok(())
+}
+
+/// The package that depends on the newest kernel.
+fn meta(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "linux-image-6.12-cloud-amd64",
+        Arch::Aarch64 => "linux-image-6.12-arm64",
+    }
 }
 
 /// The image of Debian's Linux 6.12 for `arch`, ready for QEMU's `-kernel`.

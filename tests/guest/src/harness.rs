@@ -238,8 +238,24 @@ pub fn mount_system() {
             println!("mount {path:?}: {errno:?}");
         }
     }
+    load_modules();
     let _ = sys!(SYS_fchmodat, sys::CWD, c"/tmp".as_ptr(), 0o1777);
     let _ = c!(setenv(c"PATH".as_ptr(), c"/bin:/sbin:/usr/bin:/usr/sbin".as_ptr(), 1));
+}
+
+/// Loads the modules that came with the archive, in the order of their names.
+fn load_modules() {
+    let entries = std::fs::read_dir("/modules").into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.path()).collect();
+    names.sort();
+    for path in names {
+        let name = std::ffi::CString::new(path.to_string_lossy().as_bytes()).unwrap_or_default();
+        let loaded = sys::open(&name, libc::O_RDONLY, 0)
+            .and_then(|fd| sys!(SYS_finit_module, fd, c"".as_ptr(), 0).map(|_| drop(sys::close(fd))));
+        if let Err(errno) = loaded {
+            println!("{}: {errno:?}", path.display());
+        }
+    }
 }
 
 /// Has the kernel look for memory that it has lost, if it can (`kmemleak`), and prints what it says.

@@ -7,8 +7,8 @@
 
 use super::{Context, Report};
 use crate::cpio::Archive;
-use crate::qemu::Machine;
-use crate::{build, initramfs, paths};
+use crate::qemu::{Bus, Drive, Machine};
+use crate::{build, debian, initramfs, paths};
 use anyhow::{Context as _, Result};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,8 +19,13 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Runs the guest tests.
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let program = build::guest(context.arch, "guest-tests")?;
-    let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?))?;
+    let modules = if context.oracle { debian::modules(context.arch, &MODULES)? } else { Vec::new() };
+    let archive = archive(&std::fs::read(program)?, &modules);
+    let initrd = initramfs::write(context.arch, &context.file_name("guest.cpio"), &archive)?;
     let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
+    for (index, options) in DISKS.iter().enumerate() {
+        machine = machine.drive(&disk(context, index, options)?);
+    }
     if context.debug {
         machine = machine.append("kmemleak=on");
     }
@@ -37,6 +42,24 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         boot(context, report, machine.args(TWO_NODES), "guest with two nodes", filter)?;
     }
     Ok(())
+}
+
+/// What Linux needs to see the disks.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_scsi"];
+
+/// The disks that the tests may write: an interface and options of the device. The tests know them by their serial numbers.
+const DISKS: [&str; 2] = [
+    "serial=guest-disk-a,discard=on,write-zeroes=on",
+    "serial=guest-disk-b,packed=on,indirect_desc=off,num-queues=1,physical_block_size=4096,write-cache=off",
+];
+/// Bytes of each.
+const DISK_SIZE: u64 = 64 << 20;
+
+/// An empty disk.
+fn disk(context: &Context, index: usize, options: &str) -> Result<Drive> {
+    let file = paths::output(context.arch)?.join(context.file_name(&format!("guest-disk-{index}.img")));
+    std::fs::File::create(&file)?.set_len(DISK_SIZE)?;
+    Ok(Drive { file, bus: Bus::Virtio, options: format!(",{options}") })
 }
 
 /// The tests of memory policies.
@@ -128,7 +151,7 @@ fn boot(
 }
 
 /// An initramfs with the test program as init, and nothing else but directories.
-fn archive(program: &[u8]) -> Vec<u8> {
+fn archive(program: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::new();
     for path in ["bin", "dev", "etc", "mnt", "proc", "root", "sys", "tmp"] {
         archive.directory(path, 0o755);
@@ -136,6 +159,13 @@ fn archive(program: &[u8]) -> Vec<u8> {
     archive.char_device("dev/console", 0o600, 5, 1);
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/init\n");
     archive.file("init", 0o755, program);
+    if !modules.is_empty() {
+        // The program loads what is here, in the order of the names.
+        archive.directory("modules", 0o755);
+        for (index, (name, content)) in modules.iter().enumerate() {
+            archive.file(&format!("modules/{index:02}-{name}"), 0o644, content);
+        }
+    }
     archive.finish()
 }
 

@@ -120,80 +120,76 @@ pub fn vmlinuz(arch: Arch) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// Modules of Debian's Linux for `arch`, each behind those that it needs: file name and content. What is built in is left out.
-pub fn modules(arch: Arch, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
-    vmlinuz(arch)?;
-    let prefix = "linux-image-6.12.";
-    let package =
-        std::fs::read_dir(paths::downloads()?)?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            name.starts_with(prefix) && name.ends_with(&format!("_{}", arch.debian()))
-        });
-    // The kernel alone may be left of an older download.
-    let package = match package.filter(|dir| dir.join("lib/modules").is_dir()) {
-        Some(package) => package,
-        None => fetch(arch, &dependency(arch, meta(arch))?)?,
-    };
-    let base = std::fs::read_dir(package.join("lib/modules"))?
-        .next()
-        .with_context(|| format!("no modules in {}", package.display()))??
-        .path();
-    // `modules.dep` is made when a kernel is installed, so what is needed is asked of the modules themselves.
+/// Modules of Debian's Linux 6.12 that tests need there, in the order in which they are loaded. Karst has all of it built in.
+const MODULES: [&str; 20] = [
+    "crc32c_generic",
+    "crc16",
+    "mbcache",
+    "jbd2",
+    "ext4",
+    "overlay",
+    "loop",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "scsi_common",
+    "scsi_mod",
+    "virtio_scsi",
+    "nvme-core",
+    "nvme",
+    "libata",
+    "libahci",
+    "ahci",
+    "sd_mod",
+];
+
+/// Those of [`MODULES`] that are not built into Debian's kernel of `arch`: names and contents.
+pub fn modules(arch: Arch) -> Result<Vec<(String, Vec<u8>)>> {
+    let dir = fetch(arch, &dependency(arch, meta(arch))?)?;
+    let base =
+        ["lib/modules", "usr/lib/modules"].iter().map(|path| dir.join(path)).find(|path| path.is_dir());
+    let base = base.with_context(|| format!("no modules in {}", dir.display()))?;
+    let release = std::fs::read_dir(&base)?.next().context("no modules of any release")??.path();
+    let builtin = std::fs::read_to_string(release.join("modules.builtin"))?;
     let mut files = Vec::new();
-    find_modules(&base.join("kernel"), &mut files)?;
+    list_files(&release, &mut files)?;
+    let stem = |name: &str| name.split(".ko").next().unwrap_or(name).replace('-', "_");
     let mut found = Vec::new();
-    for name in names {
-        add_module(&files, name, &mut found)?;
+    for wanted in MODULES {
+        let wanted = stem(wanted);
+        let is_wanted = |path: &&PathBuf| {
+            path.file_name().is_some_and(|name| {
+                let name = name.to_string_lossy();
+                name.contains(".ko") && stem(&name) == wanted
+            })
+        };
+        match files.iter().find(is_wanted) {
+            Some(path) if path.extension().is_some_and(|end| end == "xz") => {
+                setup::program("xz", "xz-utils")?;
+                found.push((wanted, proc::filter(Command::new("xz").arg("-dc"), &std::fs::read(path)?)?));
+            }
+            Some(path) => found.push((wanted, std::fs::read(path)?)),
+            None if builtin.lines().any(|line| stem(line.rsplit('/').next().unwrap_or(line)) == wanted) => {}
+            None => bail!("Debian's kernel has no module {wanted}"),
+        }
     }
     Ok(found)
 }
 
-fn find_modules(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+fn list_files(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            find_modules(&path, files)?;
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            list_files(&entry.path(), into)?;
         } else {
-            files.push(path);
+            into.push(entry.path());
         }
     }
     Ok(())
 }
 
-fn add_module(files: &[PathBuf], name: &str, found: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
-    let file = format!("{name}.ko");
-    let is_it = |path: &&PathBuf| {
-        let own = path.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
-        own.starts_with(&file) && own[file.len()..].chars().all(|c| ".xzgst".contains(c))
-    };
-    let Some(path) = files.iter().find(is_it) else { return Ok(()) };
-    if found.iter().any(|(known, _)| *known == file) {
-        return Ok(());
-    }
-    let bytes = std::fs::read(path)?;
-    let bytes = match path.extension().and_then(|e| e.to_str()) {
-        Some("xz") => {
-            setup::program("xz", "xz-utils")?;
-            proc::filter(Command::new("xz").arg("-dc"), &bytes)?
-        }
-        Some("zst") => {
-            setup::program("zstd", "zstd")?;
-            proc::filter(Command::new("zstd").arg("-dc"), &bytes)?
-        }
-        _ => bytes,
-    };
-    // `.modinfo` is a list of strings with a NUL behind each.
-    let key = b"\0depends=";
-    let at = bytes.windows(key.len()).position(|w| w == key).map(|at| at + key.len());
-    let depends = at.map_or(&[][..], |at| bytes[at..].split(|byte| *byte == 0).next().unwrap_or(&[]));
-    for needed in String::from_utf8_lossy(depends).split(',').filter(|name| !name.is_empty()) {
-        add_module(files, &needed.replace('-', "_"), found)?;
-    }
-    found.push((file, bytes));
-    Ok(())
-}
-
-/// The package that depends on the newest kernel.
+/// The package that depends on the newest Linux 6.12.
 fn meta(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "linux-image-6.12-cloud-amd64",

@@ -8,7 +8,7 @@ use abi::Result;
 use super::device::{Device, Identity};
 
 /// All drivers; the first that knows a device gets it.
-pub const DRIVERS: &[&Driver] = &[&crate::virtio::pci::DRIVER];
+pub const DRIVERS: &[&Driver] = &[&crate::virtio::pci::DRIVER, &crate::nvme::DRIVER, &crate::ahci::DRIVER];
 
 /// A device that a driver knows; `None`: any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,6 +6,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`device`] | devices with a number, and the directories they appear in |
+//! | [`block`] | block devices |
 //! | [`cpu`] | `/sys/devices/system/cpu` |
 //! | [`node`] | `/sys/devices/system/node` |
 //! | [`memory`] | `/sys/devices/system/memory` |
@@ -21,6 +22,7 @@ use sync::Lazy;
 use vfs::fs_context::ParamError;
 use vfs::super_block::MountRequest;
 
+mod block;
 mod cpu;
 pub mod device;
 mod memory;
@@ -116,5 +118,6 @@ pub fn init() -> Result<()> {
     memory::init();
     device::init();
     pci::init()?;
+    block::init()?;
     vfs::fs_type::register_filesystem(&SYSFS)
 }

@@ -238,22 +238,23 @@ pub fn mount_system() {
             println!("mount {path:?}: {errno:?}");
         }
     }
-    load_modules();
     let _ = sys!(SYS_fchmodat, sys::CWD, c"/tmp".as_ptr(), 0o1777);
+    load_modules();
     let _ = c!(setenv(c"PATH".as_ptr(), c"/bin:/sbin:/usr/bin:/usr/sbin".as_ptr(), 1));
 }
 
-/// Loads the modules that came with the archive, in the order of their names.
+/// Loads the modules that came with the system, in the order of their names: what a kernel that has no modules has built in.
 fn load_modules() {
-    let entries = std::fs::read_dir("/modules").into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.map(|entry| entry.path()).collect();
-    names.sort();
-    for path in names {
-        let name = std::ffi::CString::new(path.to_string_lossy().as_bytes()).unwrap_or_default();
-        let loaded = sys::open(&name, libc::O_RDONLY, 0)
-            .and_then(|fd| sys!(SYS_finit_module, fd, c"".as_ptr(), 0).map(|_| drop(sys::close(fd))));
+    let Ok(found) = std::fs::read_dir("/lib/modules") else { return };
+    let mut paths: Vec<_> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        let loaded = match std::fs::File::open(&path) {
+            Ok(file) => sys!(SYS_finit_module, std::os::fd::AsRawFd::as_raw_fd(&file), c"".as_ptr(), 0),
+            Err(_) => Err(sys::last()),
+        };
         if let Err(errno) = loaded {
-            println!("{}: {errno:?}", path.display());
+            println!("load {path:?}: {errno:?}");
         }
     }
 }

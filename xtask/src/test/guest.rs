@@ -19,9 +19,8 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Runs the guest tests.
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let program = build::guest(context.arch, "guest-tests")?;
-    let modules = if context.oracle { debian::modules(context.arch, &MODULES)? } else { Vec::new() };
-    let archive = archive(&std::fs::read(program)?, &modules);
-    let initrd = initramfs::write(context.arch, &context.file_name("guest.cpio"), &archive)?;
+    let modules = if context.oracle { debian::modules(context.arch)? } else { Vec::new() };
+    let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?, &modules))?;
     let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
     for (index, options) in DISKS.iter().enumerate() {
         machine = machine.drive(&disk(context, index, options)?);
@@ -44,10 +43,7 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What Linux needs to see the disks.
-const MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_scsi"];
-
-/// The disks that the tests may write: an interface and options of the device. The tests know them by their serial numbers.
+/// The disks that the tests may write: options of the device. The tests know them by their serial numbers.
 const DISKS: [&str; 2] = [
     "serial=guest-disk-a,discard=on,write-zeroes=on",
     "serial=guest-disk-b,packed=on,indirect_desc=off,num-queues=1,physical_block_size=4096,write-cache=off",
@@ -151,6 +147,7 @@ fn boot(
 }
 
 /// An initramfs with the test program as init, and nothing else but directories.
+/// Modules of the kernel lie in `/lib/modules`, to be loaded in this order.
 fn archive(program: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::new();
     for path in ["bin", "dev", "etc", "mnt", "proc", "root", "sys", "tmp"] {
@@ -159,13 +156,7 @@ fn archive(program: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     archive.char_device("dev/console", 0o600, 5, 1);
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/init\n");
     archive.file("init", 0o755, program);
-    if !modules.is_empty() {
-        // The program loads what is here, in the order of the names.
-        archive.directory("modules", 0o755);
-        for (index, (name, content)) in modules.iter().enumerate() {
-            archive.file(&format!("modules/{index:02}-{name}"), 0o644, content);
-        }
-    }
+    initramfs::add_modules(&mut archive, modules);
     archive.finish()
 }
 

@@ -20,6 +20,7 @@ mod aio;
 mod coredump;
 mod creds;
 mod devices;
+mod disks;
 mod epollwait;
 mod fanotify;
 mod fanotify_permission;
@@ -58,6 +59,7 @@ mod namespaces;
 mod numa;
 mod pagemap;
 mod paths;
+mod pci;
 mod pipes;
 mod pkeys;
 #[cfg(target_arch = "x86_64")]
@@ -120,6 +122,7 @@ const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
     pagemap::TESTS,
     paths::TESTS,
+    pci::TESTS,
     handles::TESTS,
     inotify::TESTS,
     fanotify::TESTS,
@@ -163,6 +166,7 @@ const TABLES: &[&[harness::Test]] = &[
     keys::TESTS,
     trace_line::TESTS,
     devices::TESTS,
+    disks::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,

@@ -282,6 +282,9 @@ pub fn touch_atime(path: &Path) {
     {
         return;
     }
+    if inode.flags().contains(InodeFlags::OP_ATIME) {
+        return inode.ops().touch_atime(inode);
+    }
     let now = inode.now();
     inode.update_times(|t| {
         if mnt & mnt_flags::RELATIME != 0

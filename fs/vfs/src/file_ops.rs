@@ -1,12 +1,13 @@
 //! What a file system, device or kernel object implements for its open files.
 
+use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
 
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use mm::IovIter;
+use mm::{IovIter, Mapping};
 use mm::vma::{DevicePage, MmapSetup, VmFlags};
 
 use crate::dir::DirContext;
@@ -107,7 +108,12 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Checks and completes a new mapping (`ENODEV` if the file cannot be mapped).
     fn mmap(&self, file: &File, setup: &mut MmapSetup) -> Result<()> {
-        if file.inode().mapping().is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+        if file.mapping().is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+    }
+
+    /// The page cache that the file's data goes through, if there is one.
+    fn mapping(&self, file: &File) -> Option<Arc<Mapping>> {
+        file.inode().mapping().cloned()
     }
 
     /// The page of a mapping of a file that has no page cache (devices).

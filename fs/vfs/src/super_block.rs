@@ -109,6 +109,20 @@ pub struct SuperBlock {
     pub(crate) rename_mutex: sched::mutex::Mutex<()>,
     /// Marks of fanotify.
     pub notify: Watched,
+    /// See [`SuperBlock::stack_depth`].
+    stack_depth: u32,
+}
+
+/// How many file systems may stand on each other (`FILESYSTEM_MAX_STACK_DEPTH`).
+pub const MAX_STACK_DEPTH: u32 = 2;
+
+/// What is special about a file system that stands on others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stacked {
+    /// One more than the deepest of those it stands on.
+    pub depth: u32,
+    /// See [`SuperBlock::uuid`].
+    pub uuid: [u8; 16],
 }
 
 /// Facts that a file system gives when it makes its super block.
@@ -176,6 +190,17 @@ impl SuperBlock {
         user_ns: Arc<UserNamespace>,
         ops: Box<dyn SuperOps>,
     ) -> Result<Arc<Self>> {
+        Self::new_stacked(fs_type, info, user_ns, ops, Stacked::default())
+    }
+
+    /// The same for a file system that stands on others.
+    pub fn new_stacked(
+        fs_type: &'static dyn FsType,
+        info: SuperInfo,
+        user_ns: Arc<UserNamespace>,
+        ops: Box<dyn SuperOps>,
+        stacked: Stacked,
+    ) -> Result<Arc<Self>> {
         let anonymous_minor = match info.dev {
             Some(_) => None,
             None => Some(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?),
@@ -193,11 +218,21 @@ impl SuperBlock {
             root: SpinLock::new(None),
             active: AtomicUsize::new(0),
             ops,
-            umount: RwSemaphore::new(()),
+            // Each level of the stack has lock classes of its own: what stands on others holds its locks while it takes theirs.
+            umount: match stacked.depth {
+                0 => RwSemaphore::new(()),
+                1 => RwSemaphore::new(()),
+                _ => RwSemaphore::new(()),
+            },
             user_ns,
-            uuid: [0; 16],
-            rename_mutex: sched::mutex::Mutex::new(()),
+            uuid: stacked.uuid,
+            rename_mutex: match stacked.depth {
+                0 => sched::mutex::Mutex::new(()),
+                1 => sched::mutex::Mutex::new(()),
+                _ => sched::mutex::Mutex::new(()),
+            },
             notify: Watched::default(),
+            stack_depth: stacked.depth,
         })?;
         let mut all = ALL.lock();
         all.retain(|known| known.strong_count() > 0);
@@ -257,6 +292,12 @@ impl SuperBlock {
     #[inline]
     pub fn is_read_only(&self) -> bool {
         self.flags() & SB_RDONLY != 0
+    }
+
+    /// How many file systems it stands on, one on the other: 0 for one that stands on a device or in memory.
+    #[inline]
+    pub fn stack_depth(&self) -> u32 {
+        self.stack_depth
     }
 
     /// The namespace whose root owns the file system.

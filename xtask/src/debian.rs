@@ -106,22 +106,44 @@ fn download(work: &Path, names: &[String]) -> Result<Vec<u8>> {
 
 /// Debian's Linux 6.12 for `arch` as it is packaged: a bzImage or an arm64 Image.
 pub fn vmlinuz(arch: Arch) -> Result<PathBuf> {
-    let meta = match arch {
-        Arch::X86_64 => "linux-image-6.12-cloud-amd64",
-        Arch::Aarch64 => "linux-image-6.12-arm64",
-    };
     let kept = paths::downloads()?.join(format!("vmlinuz-{arch}"));
     if kept.is_file() {
         return Ok(kept);
     }
     setup::apt_architecture(arch)?;
-    let dir = fetch(arch, &dependency(arch, meta)?)?;
+    let dir = fetch(arch, &dependency(arch, meta(arch))?)?;
     let vmlinuz = std::fs::read_dir(dir.join("boot"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz")))
         .with_context(|| format!("no kernel in {}", dir.display()))?;
     std::fs::copy(vmlinuz, &kept)?;
     Ok(kept)
+}
+
+/// Modules of Debian's Linux 6.12 that the guest tests need there, by file name. Karst has all of it built in.
+pub fn modules(arch: Arch) -> Result<Vec<(String, Vec<u8>)>> {
+    const WANTED: [&str; 1] = ["kernel/fs/overlayfs/overlay.ko"];
+    let dir = fetch(arch, &dependency(arch, meta(arch))?)?;
+    let base = ["lib/modules", "usr/lib/modules"].iter().map(|path| dir.join(path)).find(|path| path.is_dir());
+    let base = base.with_context(|| format!("no modules in {}", dir.display()))?;
+    let release = std::fs::read_dir(&base)?.next().context("no modules of any release")??.path();
+    let mut found = Vec::new();
+    for wanted in WANTED {
+        let path = ["", ".xz"].iter().map(|end| release.join(format!("{wanted}{end}")));
+        let path =
+            path.into_iter().find(|path| path.is_file()).with_context(|| format!("no module {wanted}"))?;
+        let name = path.file_name().context("a module without name")?.to_string_lossy().into_owned();
+        found.push((name, std::fs::read(&path)?));
+    }
+    Ok(found)
+}
+
+/// The package that depends on the newest Linux 6.12.
+fn meta(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "linux-image-6.12-cloud-amd64",
+        Arch::Aarch64 => "linux-image-6.12-arm64",
+    }
 }
 
 /// The image of Debian's Linux 6.12 for `arch`, ready for QEMU's `-kernel`.

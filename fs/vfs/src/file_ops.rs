@@ -108,12 +108,17 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Checks and completes a new mapping (`ENODEV` if the file cannot be mapped).
     fn mmap(&self, file: &File, setup: &mut MmapSetup) -> Result<()> {
-        if file.mapping().is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+        if self.mmap_mapping(file).is_some() { Ok(()) } else { Err(Errno::ENODEV) }
     }
 
     /// The page cache that the file's data goes through, if there is one.
     fn mapping(&self, file: &File) -> Option<Arc<Mapping>> {
         file.inode().mapping().cloned()
+    }
+
+    /// The page cache that memory mappings of the file show.
+    fn mmap_mapping(&self, file: &File) -> Option<Arc<Mapping>> {
+        self.mapping(file)
     }
 
     /// The page of a mapping of a file that has no page cache (devices).

@@ -91,7 +91,7 @@ pub trait SuperOps: Any + Send + Sync {
 pub struct SuperBlock {
     fs_type: &'static dyn FsType,
     dev: DevId,
-    anonymous_minor: Option<u32>,
+    _anonymous: Option<AnonymousDev>,
     magic: u64,
     block_size: u32,
     max_bytes: u64,
@@ -182,6 +182,31 @@ pub fn sync_one(sb: &SuperBlock) -> Result<()> {
 
 static ANONYMOUS_MINORS: SpinLock<IdAlloc> = SpinLock::new(IdAlloc::new(1, 1 << 20));
 
+/// A device number of its own that no device has, until it is dropped.
+#[derive(Debug)]
+pub struct AnonymousDev(u32);
+
+impl AnonymousDev {
+    /// A number that nobody has.
+    ///
+    /// # Errors
+    /// `EMFILE` when all are taken.
+    pub fn new() -> Result<Self> {
+        Ok(Self(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?))
+    }
+
+    /// The number.
+    pub fn id(&self) -> DevId {
+        DevId::new(0, self.0)
+    }
+}
+
+impl Drop for AnonymousDev {
+    fn drop(&mut self) {
+        ANONYMOUS_MINORS.lock().free(self.0);
+    }
+}
+
 impl SuperBlock {
     /// Makes a super block without a root; the file system then calls [`SuperBlock::set_root`].
     pub fn new(
@@ -201,15 +226,17 @@ impl SuperBlock {
         ops: Box<dyn SuperOps>,
         stacked: Stacked,
     ) -> Result<Arc<Self>> {
-        let anonymous_minor = match info.dev {
-            Some(_) => None,
-            None => Some(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?),
+        let (dev, _anonymous) = match info.dev {
+            Some(dev) => (dev, None),
+            None => {
+                let own = AnonymousDev::new()?;
+                (own.id(), Some(own))
+            }
         };
-        let dev = info.dev.unwrap_or(DevId::new(0, anonymous_minor.unwrap_or(0)));
         let sb = try_arc(Self {
             fs_type,
             dev,
-            anonymous_minor,
+            _anonymous,
             magic: info.magic,
             block_size: info.block_size,
             max_bytes: info.max_bytes,
@@ -375,14 +402,6 @@ impl SuperBlock {
             }
         }
         Ok(())
-    }
-}
-
-impl Drop for SuperBlock {
-    fn drop(&mut self) {
-        if let Some(minor) = self.anonymous_minor {
-            ANONYMOUS_MINORS.lock().free(minor);
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::mount::show::mangle_newlines;
 
 impl VmFile for File {
     fn mapping(&self) -> Option<Arc<Mapping>> {
-        File::mapping(self)
+        self.ops().mmap_mapping(self)
     }
 
     fn readable(&self) -> bool {

@@ -18,7 +18,6 @@ use vfs::namei::{At, LookupFlags, OpenArgs, open_path, path_lookup};
 use vfs::path::LookupContext;
 
 use super::context::{Caller, DirFd, at, fd_flags, file, file_raw, files, install, nofile};
-use crate::process::current;
 use crate::syscall::Syscall;
 
 /// Longest name and text value of a parameter, with the NUL.

@@ -214,7 +214,8 @@ pub fn open(cred: &Arc<Credentials>, path: &Path, flags: u32) -> Result<Arc<File
     do_open(cred, path, &args, FileMode::NONOTIFY)
 }
 
-/// Lets a dentry of a layer go: what has lost its last name ends with its last use.
-pub fn release(dentry: Arc<Dentry>) {
-    dcache::evict_if_unused(&dentry, 1);
+/// What stands for the file of `dentry` is not used any more, and has the last reference that counts: a file without a name gives
+/// up its space.
+pub fn release(dentry: &Arc<Dentry>) {
+    dcache::evict_if_unused(dentry, 1);
 }

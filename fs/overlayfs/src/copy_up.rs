@@ -17,6 +17,7 @@ use vfs::{Dentry, Inode};
 
 use crate::fs::{Change, Lower};
 use crate::inode::{Node, NodeFlags, node};
+use crate::options::Fsync;
 
 /// Bytes that are copied before others get their turn.
 const CHUNK: usize = 1 << 20;
@@ -255,6 +256,17 @@ impl Copy<'_> {
         if !self.real.is_symlink() {
             attr.valid |= AttrValid::MODE;
         }
-        set_attributes(self.change, made, attr)
+        set_attributes(self.change, made, attr)?;
+        self.sync(made)
+    }
+
+    /// With `fsync=strict` a copy is on the disk before it gets its name.
+    fn sync(&self, made: &Arc<Dentry>) -> Result<()> {
+        if self.change.fs.config.fsync != Fsync::Strict || !(self.real.is_regular() || self.real.is_dir()) {
+            return Ok(());
+        }
+        let flags = raw::O_RDONLY | raw::O_LARGEFILE | raw::O_NOATIME;
+        let file = layer::open(self.change.cred(), &self.change.path(made), flags)?;
+        vfs::rw::vfs_fsync(&file, 0, u64::MAX, false)
     }
 }

@@ -25,7 +25,7 @@ use vfs::super_block::{AnonymousDev, SB_RDONLY, SuperBlock, SuperOps, sync_one};
 use vfs::types::Kstat;
 use vfs::{Credentials, Dentry, Ino, Inode};
 
-use crate::options::{Config, Uuid};
+use crate::options::{Config, Fsync, Uuid};
 
 /// A lower layer.
 pub(crate) struct Layer {
@@ -140,7 +140,7 @@ impl Fs {
 
     /// Whether what was written must reach the disk when asked for.
     pub(crate) fn syncs(&self) -> bool {
-        !self.config.volatile
+        self.config.fsync != Fsync::Volatile
     }
 
     /// Our name of a number of file system `fsid`, if numbers are mapped and this one can be.

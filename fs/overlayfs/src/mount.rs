@@ -27,7 +27,7 @@ use vfs::{Credentials, Dentry, Inode, acl};
 
 use crate::fs::{Fs, Layer, LayerFs, Lower, Numbers, Super, Upper};
 use crate::lookup::{Found, is_whiteout};
-use crate::options::{Config, Redirect, Setup, Uuid, Xino};
+use crate::options::{Config, Fsync, Redirect, Setup, Uuid, Xino};
 use crate::xattr;
 
 /// The work directory proper, in `workdir=`.
@@ -61,11 +61,13 @@ impl Traps {
         let mut at = dentry.parent();
         while let Some(above) = at {
             let inode = above.inode().ok_or(Errno::ENOENT)?;
-            if name == "lowerdir" && inode.flags().contains(InodeFlags::UNION_INUSE) && !self.contains(inode) {
-                in_use(name);
-            } else if self.contains(inode) {
+            // An upper layer may be inside of a lower one: it is not entered there.
+            if name == "lowerdir" && self.contains(inode) {
                 log::error!("overlayfs: overlapping {name} path");
                 return Err(Errno::ELOOP);
+            }
+            if inode.flags().contains(InodeFlags::UNION_INUSE) {
+                in_use(name);
             }
             at = above.parent();
         }
@@ -148,7 +150,7 @@ pub(crate) fn mount(
         let sb = made.mnt.sb().clone();
         depth = sb.stack_depth();
         granularity = sb.time_granularity_ns();
-        systems.0.try_push(LayerFs { sb: sb.dev(), dev: sb.dev(), _own: None })?;
+        systems.of(&sb)?;
         let preparing = Preparing { cred: &cred, config: &mut setup.config, no_xattr: false };
         (upper, no_xattr) = preparing.work(made, &mut traps)?;
     } else {
@@ -249,6 +251,14 @@ fn finish(
     for (layer, root) in fs.layers.iter().map(|layer| layer.root.clone()).enumerate() {
         found.lower.try_push(Lower { layer, dentry: root })?;
     }
+    // Whether there are whiteouts that are attributes is otherwise seen when a directory is looked up.
+    for layer in fs.layers.iter().rev().skip(1) {
+        if let Some(root) = layer.root.inode()
+            && fs.holds_xwhiteouts(root)?
+        {
+            layer.xwhiteouts.store(true, Ordering::Relaxed);
+        }
+    }
     found.upper = fs.upper.as_ref().map(|upper| upper.root.clone());
     let root = fs.inode(&sb, found, None)?;
     let _ = fs.root.set(Arc::downgrade(&root));
@@ -329,7 +339,7 @@ impl Preparing<'_> {
             log::warn!("overlayfs: upper fs does not support RENAME_WHITEOUT.");
         }
         self.check_xattrs(&work);
-        if self.config.volatile {
+        if self.config.fsync == Fsync::Volatile {
             self.mark_volatile(&work).inspect_err(|_| {
                 log::error!("overlayfs: Failed to create volatile/dirty file.");
             })?;

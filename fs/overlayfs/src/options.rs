@@ -58,6 +58,17 @@ pub(crate) enum Uuid {
     On,
 }
 
+/// `fsync=`: when data of the upper layer is written to its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fsync {
+    /// Never: nothing is left of the layer after a crash.
+    Volatile,
+    /// When a user asks, and before a copy of data gets its name.
+    Auto,
+    /// Also before any other copy gets its name.
+    Strict,
+}
+
 /// The options of one mount, without the layers.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -73,7 +84,7 @@ pub(crate) struct Config {
     pub(crate) uuid: Uuid,
     pub(crate) default_permissions: bool,
     pub(crate) userxattr: bool,
-    pub(crate) volatile: bool,
+    pub(crate) fsync: Fsync,
 }
 
 impl Default for Config {
@@ -89,7 +100,7 @@ impl Default for Config {
             uuid: Uuid::Auto,
             default_permissions: false,
             userxattr: false,
-            volatile: false,
+            fsync: Fsync::Auto,
         }
     }
 }
@@ -116,9 +127,9 @@ impl Config {
                 let shown = Lossy(&workdir);
                 log::info!("overlayfs: option \"workdir={shown}\" is useless in a non-upper mount, ignore");
             }
-            if self.volatile {
+            if self.fsync == Fsync::Volatile {
                 log::info!("overlayfs: option \"volatile\" is useless in a non-upper mount, ignore");
-                self.volatile = false;
+                self.fsync = Fsync::Auto;
             }
         }
         let asks = self.redirect_given && self.redirect != Redirect::NoFollow;
@@ -170,8 +181,10 @@ impl Config {
             Xino::Auto => out.write_str(",xino=auto")?,
             Xino::On => out.write_str(",xino=on")?,
         }
-        if self.volatile {
-            out.write_str(",volatile")?;
+        match self.fsync {
+            Fsync::Auto => {}
+            Fsync::Volatile => out.write_str(",fsync=volatile")?,
+            Fsync::Strict => out.write_str(",fsync=strict")?,
         }
         if self.userxattr {
             out.write_str(",userxattr")?;
@@ -363,7 +376,12 @@ impl Params for Setup {
             "upperdir" | "workdir" => self.set_upper(param, named(param)?),
             "default_permissions" => flag(param).map(|()| self.config.default_permissions = true),
             "userxattr" => flag(param).map(|()| self.config.userxattr = true),
-            "volatile" => flag(param).map(|()| self.config.volatile = true),
+            "volatile" => flag(param).map(|()| self.config.fsync = Fsync::Volatile),
+            "fsync" => {
+                let words =
+                    [("volatile", Fsync::Volatile), ("auto", Fsync::Auto), ("strict", Fsync::Strict)];
+                one_of(param, &words).map(|fsync| self.config.fsync = fsync)
+            }
             "redirect_dir" => {
                 self.config.redirect = one_of(
                     param,
@@ -513,9 +531,9 @@ mod tests {
     #[test]
     fn options_depend_on_each_other() {
         let root = Credentials::root();
-        let mut config = Config { workdir: Some(b"w".to_vec()), volatile: true, ..Config::default() };
+        let mut config = Config { workdir: Some(b"w".to_vec()), fsync: Fsync::Volatile, ..Config::default() };
         config.verify(&root).unwrap();
-        assert!(config.workdir.is_none() && !config.volatile);
+        assert!(config.workdir.is_none() && config.fsync == Fsync::Auto);
         let mut config = Config { userxattr: true, ..Config::default() };
         config.verify(&root).unwrap();
         assert_eq!(config.redirect, Redirect::NoFollow);
@@ -541,7 +559,7 @@ mod tests {
             redirect: Redirect::On,
             xino: Xino::On,
             uuid: Uuid::Null,
-            volatile: true,
+            fsync: Fsync::Volatile,
             userxattr: true,
             ..Config::default()
         };
@@ -549,7 +567,7 @@ mod tests {
         config.show(false, &mut out).unwrap();
         assert_eq!(
             out,
-            ",lowerdir=a:b\\040c\\054d,upperdir=u,workdir=w,redirect_dir=on,uuid=null,xino=on,volatile,userxattr"
+            ",lowerdir=a:b\\040c\\054d,upperdir=u,workdir=w,redirect_dir=on,uuid=null,xino=on,fsync=volatile,userxattr"
         );
         let mut out = String::new();
         let lower = vec![b"x".to_vec(), b"y".to_vec()];

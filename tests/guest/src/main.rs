@@ -55,6 +55,8 @@ mod mounttree;
 mod mqueues;
 mod namespaces;
 mod numa;
+mod overlay;
+mod overlay_copy;
 mod pagemap;
 mod paths;
 mod pipes;
@@ -172,6 +174,8 @@ const TABLES: &[&[harness::Test]] = &[
     statmount::TESTS,
     mountattr::TESTS,
     mounttree::TESTS,
+    overlay::TESTS,
+    overlay_copy::TESTS,
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,

@@ -43,7 +43,7 @@ impl Node {
         }
         let text = match same_dir {
             true => vfs::util::try_to_vec(&place.name)?,
-            false => redirect_path(place)?,
+            false => redirect_path(place, self.redirect.lock().clone().as_deref())?,
         };
         let set = match text.len() > REDIRECT_MAX {
             true => Err(Errno::ENAMETOOLONG),
@@ -66,10 +66,10 @@ impl Node {
     }
 }
 
-/// The path of `place` from the root, as the layers below know it.
-fn redirect_path(place: &Place) -> Result<Vec<u8>> {
+/// The path of `place` from the root, as the layers below know it. `known` is the name they know it by, if that is another one.
+fn redirect_path(place: &Place, known: Option<&[u8]>) -> Result<Vec<u8>> {
     let mut parts: Vec<Vec<u8>> = Vec::new();
-    parts.try_push(vfs::util::try_to_vec(&place.name)?)?;
+    parts.try_push(vfs::util::try_to_vec(known.unwrap_or(&place.name))?)?;
     let mut at = place.parent.clone();
     let mut prefix = Vec::new();
     loop {

@@ -57,6 +57,8 @@ mod mounttree;
 mod mqueues;
 mod namespaces;
 mod numa;
+mod overlay;
+mod overlay_copy;
 mod pagemap;
 mod paths;
 mod pci;
@@ -178,6 +180,8 @@ const TABLES: &[&[harness::Test]] = &[
     statmount::TESTS,
     mountattr::TESTS,
     mounttree::TESTS,
+    overlay::TESTS,
+    overlay_copy::TESTS,
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,

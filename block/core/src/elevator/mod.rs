@@ -62,7 +62,8 @@ pub trait Elevator: Send + Sync {
     /// Moves all requests that wait for this hardware queue, or for any, to the end of `to`: there is no device any more.
     fn drain(&self, hw: usize, to: &mut Fifo<Request>);
 
-    /// A request that it was given ([`Request::sched`] says which of all that is) is over. In interrupts.
+    /// A request that it was given is over, whether it dispatched or drained it. In interrupts. Schedulers note in the request what they need to
+    /// know then.
     fn completed(&self, _request: &Request) {}
 
     /// How many requests like this one may be made for a hardware queue, `None`: as many as there are.

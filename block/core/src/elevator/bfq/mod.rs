@@ -13,7 +13,8 @@
 //! |---|---|
 //! | [`wfq`] | who is next: B-WF2Q+ over a tree of groups and flows |
 //! | [`tree`] | its trees |
-//! | [`turns`] | turns, budgets, idling |
+//! | [`turns`] | turns and budgets |
+//! | [`idle`] | when the device waits |
 //! | [`raise`] | what is preferred |
 //! | [`flow`] | what is known about each flow |
 //! | [`requests`] | what waits, by sector and by age |
@@ -40,6 +41,7 @@ use crate::limits::Limits;
 use crate::request::Request;
 
 mod flow;
+mod idle;
 mod raise;
 mod rate;
 mod requests;

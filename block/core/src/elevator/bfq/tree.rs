@@ -86,6 +86,14 @@ impl Nodes {
         }
     }
 
+    /// Takes `base`, which no start is below, off a node's times. To be done with all nodes of a tree before it is used again.
+    pub(super) fn take_off(&mut self, id: u32, base: u64) {
+        self.change(id, |node| {
+            (node.start, node.finish) = (node.start - base, node.finish - base);
+            node.min_start -= base;
+        });
+    }
+
     /// The one that finishes first.
     pub(super) fn first(&self, tree: Tree) -> Option<u32> {
         let mut at = (tree.root != NONE).then_some(tree.root)?;

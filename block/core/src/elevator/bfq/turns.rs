@@ -6,7 +6,7 @@ use abi::Result;
 use collections::fifo::{Chained, Fifo};
 use collections::slottree::SlotTree;
 
-use super::flow::{Counted, Flow, Flows, key_of};
+use super::flow::{Counted, Flows, key_of};
 use super::raise::Bursts;
 use super::rate::Rate;
 use super::requests::{MOST_FLOWS, Requests};
@@ -29,16 +29,8 @@ const ASYNC_CHARGE: u64 = 3;
 const SEEK_SECTORS: u64 = 800;
 /// Unless it is at least so long, on a device that does not turn.
 const LONG_SECTORS: u64 = 64;
-/// The shortest time that is worth waiting for a request.
-const SHORT_NS: u64 = 2 * MS;
-/// And the least that is waited for one of a flow that is raised.
-const RAISED_IDLE_NS: u64 = 20 * MS;
 /// What has the device for this time or longer is slow if it does less than half a budget in it.
 const SLOW_NS: u64 = 20 * MS;
-/// Whoever has so many requests at the device uses its queue,
-const QUEUEING: u32 = 3;
-/// which is found out over so many.
-const QUEUEING_SAMPLES: u32 = 32;
 
 /// Of [`Request::sched`]: the device has it. The other bits are the flow.
 const AT_DEVICE: u32 = 1 << 16;
@@ -67,28 +59,28 @@ pub(super) struct Core {
     pub(super) wfq: Wfq,
     pub(super) rate: Rate,
     pub(super) bursts: Bursts,
-    requests: Requests,
+    pub(super) requests: Requests,
     /// What goes before all flows.
-    first: Fifo<Request>,
-    in_service: Option<u32>,
+    pub(super) first: Fifo<Request>,
+    pub(super) in_service: Option<u32>,
     /// The device waits for a request of the flow in service, until then, since then.
-    waiting: bool,
+    pub(super) waiting: bool,
     pub(super) idle_until: u64,
-    idle_since: u64,
-    max_budget: u64,
-    turns: u32,
+    pub(super) idle_since: u64,
+    pub(super) max_budget: u64,
+    pub(super) turns: u32,
     pub(super) at_device: u32,
     /// Where the disk's head will be.
-    position: u64,
-    rotational: bool,
+    pub(super) position: u64,
+    pub(super) rotational: bool,
     /// Whether the device has many requests at a time, unless nobody knows.
-    queues: Option<bool>,
-    most_at_device: u32,
-    samples: u32,
+    pub(super) queues: Option<bool>,
+    pub(super) most_at_device: u32,
+    pub(super) samples: u32,
     /// Weights of flows that have requests, here or at the device.
-    weights: SlotTree,
-    classes: [u32; CLASSES],
-    busy: u32,
+    pub(super) weights: SlotTree,
+    pub(super) classes: [u32; CLASSES],
+    pub(super) busy: u32,
     pub(super) raised: u32,
 }
 
@@ -290,7 +282,7 @@ impl Core {
         (self.max_budget / LEAST_PART).max(1)
     }
 
-    fn is_timed_out(&self, id: u32, now_ns: u64) -> bool {
+    pub(super) fn is_timed_out(&self, id: u32, now_ns: u64) -> bool {
         now_ns >= self.flows.get(id).turn_until
     }
 
@@ -439,40 +431,6 @@ impl Core {
         self.count(id);
     }
 
-    /// The device waits for the next request of a flow.
-    fn begin_idling(&mut self, id: u32, now_ns: u64) {
-        let flow = self.flows.get(id);
-        let mut idle = self.tunables.slice_idle_ns;
-        if flow.raise.is_raised() {
-            idle = idle.max(RAISED_IDLE_NS);
-        } else if flow.is_seeky() && !self.is_asymmetric(id) {
-            idle = idle.min(SHORT_NS);
-        }
-        (self.waiting, self.idle_since, self.idle_until) = (true, now_ns, now_ns.saturating_add(idle));
-    }
-
-    /// Until when the device waits, if it does.
-    pub(super) fn waits_until(&self) -> Option<u64> {
-        self.waiting.then_some(self.idle_until)
-    }
-
-    /// The time to wait is over. Whether others may go now, and which hardware queue is to be run.
-    pub(super) fn idled(&mut self, now_ns: u64) -> Option<usize> {
-        if !self.waiting || now_ns < self.idle_until {
-            return None;
-        }
-        self.waiting = false;
-        let id = self.in_service?;
-        let home = usize::from(self.flows.get(id).home);
-        if self.is_timed_out(id, now_ns) {
-            self.expire(id, Reason::Timeout, now_ns);
-        } else if self.flows.get(id).line.len == 0 {
-            self.expire(id, Reason::TooIdle, now_ns);
-        }
-        self.count(id);
-        (self.waiting_requests() > 0).then_some(home)
-    }
-
     /// The turn of the flow that has the device is over.
     pub(super) fn expire(&mut self, id: u32, reason: Reason, now_ns: u64) {
         (self.in_service, self.waiting) = (None, false);
@@ -529,65 +487,8 @@ impl Core {
         if self.turns >= KNOWN_AFTER && self.tunables.max_budget == 0 { budget.min(most) } else { budget }
     }
 
-    /// Whether there are flows of different weights or classes, one of them with more than this one's share: whoever has the device then
-    /// must not lose it because it is a moment late.
-    fn is_asymmetric(&self, id: u32) -> bool {
-        let least = self.weights.first().and_then(|first| self.weights.key(first));
-        let varied = least.is_some_and(|least| {
-            self.weights.at_or_after(least + 1).is_some() && self.weights.key(id) != Some(least)
-        });
-        varied || self.classes.iter().filter(|&&count| count > 0).count() > 1
-    }
-
-    /// Whether the device is one that is best kept full.
-    pub(super) fn is_fast(&self) -> bool {
-        !self.rotational && self.queues == Some(true)
-    }
-
-    /// Whether waiting for the next request of a flow makes the device do more: it would be near.
-    fn idling_is_faster(&self, id: u32) -> bool {
-        let flow = self.flows.get(id);
-        let sequential = !flow.is_seeky() && flow.is_prompt;
-        let queues = self.queues.unwrap_or(true);
-        (self.rotational && !queues || (self.rotational || !queues) && sequential) && self.raised == 0
-    }
-
-    /// Whether the device is to wait for the next request of a flow, rather than to serve others.
-    fn is_better_to_idle(&self, id: u32) -> bool {
-        if self.tunables.strict_guarantees {
-            return true;
-        }
-        let flow = self.flows.get(id);
-        if self.tunables.slice_idle_ns == 0 || !flow.sync || flow.base_weight().0 == IDLE {
-            return false;
-        }
-        let guarantees = flow.raise.is_raised()
-            && (self.raised < self.busy || self.at_device >= flow.at_device + 4)
-            || self.is_asymmetric(id)
-            || self.busy == 1;
-        self.idling_is_faster(id) || guarantees
-    }
-
-    /// Finds out whether the device takes many requests at a time.
-    fn note_queueing(&mut self) {
-        self.most_at_device = self.most_at_device.max(self.at_device);
-        let too_few = |flow: &Flow| {
-            flow.is_prompt && flow.at_device + flow.line.len < QUEUEING && self.at_device < QUEUEING
-        };
-        if self.at_device + self.requests.len() <= QUEUEING
-            || self.in_service.is_some_and(|id| too_few(self.flows.get(id)))
-        {
-            return;
-        }
-        self.samples += 1;
-        if self.samples > QUEUEING_SAMPLES {
-            self.queues = Some(self.most_at_device > QUEUEING);
-            (self.most_at_device, self.samples) = (0, 0);
-        }
-    }
-
     /// Keeps what is counted over all flows.
-    fn count(&mut self, id: u32) {
+    pub(super) fn count(&mut self, id: u32) {
         let flow = self.flows.get(id);
         let busy = self.wfq.is_busy(id);
         let pending = flow.line.len > 0 || flow.at_device > 0 || busy;
@@ -626,12 +527,6 @@ impl Core {
         for id in self.flows.ids() {
             self.count(id);
         }
-    }
-
-    /// A device of which it is known whether it does many things at a time.
-    #[cfg(test)]
-    pub(super) fn set_queues(&mut self, queues: bool) {
-        self.queues = Some(queues);
     }
 
     #[cfg(test)]

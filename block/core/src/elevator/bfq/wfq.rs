@@ -26,6 +26,9 @@ const IDLE_CLASS_NS: u64 = 200_000_000;
 /// Virtual time is in fractions of a sector at weight 1.
 const SHIFT: u32 = 22;
 
+/// When a class has got so far, its time begins anew. Tests get there.
+const FAR: u64 = if cfg!(test) { 1 << 32 } else { 1 << 62 };
+
 /// The group above all.
 pub(super) const ROOT: usize = 0;
 
@@ -255,8 +258,12 @@ impl Wfq {
             let Some(group) = self.groups.get_mut(of) else { return };
             let Class { time, weights, .. } = &mut group.classes[class];
             *time += virtually(sectors, *weights);
+            let far = *time > FAR;
             at = group.entity;
             self.forget_history(of, class);
+            if far {
+                self.begin_anew(of, class);
+            }
         }
     }
 
@@ -312,6 +319,27 @@ impl Wfq {
         }
         if entity.state == State::Forgotten {
             (entity.start, entity.finish) = (0, 0);
+        }
+    }
+
+    /// Takes what is common to all times of a class off them.
+    #[cold]
+    fn begin_anew(&mut self, group: usize, class: usize) {
+        let is_in = |entity: &&mut Entity| entity.group == group && usize::from(entity.class) == class;
+        let matters = |entity: &Entity| entity.state != State::Forgotten;
+        let starts = self.entities.iter_mut().filter(is_in).filter(|e| matters(e)).map(|entity| entity.start);
+        let time = &mut self.groups[group].classes[class].time;
+        let base = starts.fold(*time, u64::min);
+        *time -= base;
+        for (id, entity) in self.entities.iter_mut().enumerate() {
+            if entity.group != group || usize::from(entity.class) != class {
+                continue;
+            }
+            entity.start = entity.start.saturating_sub(base);
+            entity.finish = entity.finish.saturating_sub(base);
+            if matches!(entity.state, State::Active | State::Idle) {
+                self.nodes.take_off(id as u32, base);
+            }
         }
     }
 

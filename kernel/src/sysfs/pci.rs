@@ -3,7 +3,6 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::fmt::Write;
 
 use abi::cap::Cap;
 use abi::{Errno, Result};
@@ -11,7 +10,7 @@ use arch::cpu;
 use drivers::pci::config::Width;
 use drivers::pci::{self, Bar, BarKind, Device, regs};
 use drivers::virtio::{self, device::Place};
-use kernfs::{Context, Entry, Node, Show, StaticDir, Text, next_ino};
+use kernfs::{Context, Entry, Node, Show, Text, next_ino};
 use mm::IovIter;
 use mm::fallible::{try_arc, try_box};
 use vfs::file::{File, FileImpl, OpenFile};

@@ -198,9 +198,9 @@ fn gather<M: Mapper>(mapper: &M, wave: &mut Wave<'_>, range: Range<u64>, block: 
                 wave.transfer(from..to.next_multiple_of(block), addr)?;
             }
             Kind::Inline => return Err(Errno::ENOTBLK),
-            Kind::Hole | Kind::Delayed | Kind::Unwritten => wave.parts(from..to, |folio, inside, len| {
-                folio.fill(inside, len, 0).map_err(|_| Errno::EIO)
-            })?,
+            Kind::Hole | Kind::Delayed | Kind::Unwritten => {
+                wave.parts(from..to, |folio, inside, len| folio.fill(inside, len, 0).map_err(|_| Errno::EIO))?
+            }
         }
         at = stop;
     }

@@ -159,7 +159,10 @@ fn direct_transfers_and_the_page_cache_see_the_same() {
         let mut odd = [0; 100];
         let mut iter = IovIter::dest(&mut odd);
         assert_eq!(crate::direct_read(&*file.map, &file.mapping, &mut iter, 0), Err(Errno::EINVAL));
-        assert_eq!(crate::direct_read(&*file.map, &file.mapping, &mut IovIter::dest(&mut back[..512]), 100), Err(Errno::EINVAL));
+        assert_eq!(
+            crate::direct_read(&*file.map, &file.mapping, &mut IovIter::dest(&mut back[..512]), 100),
+            Err(Errno::EINVAL)
+        );
         file.disk.fail_writes.store(true, Ordering::SeqCst);
         let done = crate::direct_write(&*file.map, &file.mapping, &mut IovIter::source(&bytes), 0);
         assert_eq!(done, Err(Errno::ENODATA));

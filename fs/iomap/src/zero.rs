@@ -4,8 +4,8 @@ use core::ops::Range;
 
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
-use mm::{IovIter, Mapping};
 use mm::iov::Direction;
+use mm::{IovIter, Mapping};
 
 use crate::extent::{Kind, Mapper, Purpose, map};
 
@@ -46,5 +46,9 @@ pub fn zero_range<M: Mapper>(mapper: &M, mapping: &Mapping, range: Range<u64>) -
 /// Those of [`zero_range`].
 pub fn truncate_page<M: Mapper>(mapper: &M, mapping: &Mapping, pos: u64) -> Result<()> {
     let block = u64::from(mapper.block_size());
-    if pos.is_multiple_of(block) { Ok(()) } else { zero_range(mapper, mapping, pos..pos.next_multiple_of(block)) }
+    if pos.is_multiple_of(block) {
+        Ok(())
+    } else {
+        zero_range(mapper, mapping, pos..pos.next_multiple_of(block))
+    }
 }

@@ -379,7 +379,9 @@ pub fn sync_file_range(file: &File, start: u64, end: u64, flags: u32) -> Result<
     const WAIT_BEFORE: u32 = 1;
     const WRITE: u32 = 2;
     const WAIT_AFTER: u32 = 4;
-    let Some(mapping) = file.inode().mapping().filter(|mapping| !mapping.is_memory()) else { return Ok(()) };
+    let Some(mapping) = file.ops().mapping(file).filter(|mapping| !mapping.is_memory()) else {
+        return Ok(());
+    };
     let range = start..end.saturating_add(1);
     if flags & WAIT_BEFORE != 0 {
         mapping.wait_on_writeback(range.clone());
@@ -406,7 +408,9 @@ pub fn generic_fadvise(file: &File, offset: u64, len: u64, advice: u32) -> Resul
     if advice > 5 {
         return Err(Errno::EINVAL);
     }
-    let Some(mapping) = file.inode().mapping().filter(|mapping| !mapping.is_memory()) else { return Ok(()) };
+    let Some(mapping) = file.ops().mapping(file).filter(|mapping| !mapping.is_memory()) else {
+        return Ok(());
+    };
     // 0: up to the end, whatever that will be.
     let end = if len == 0 { u64::MAX } else { offset.saturating_add(len) };
     let state = |advice, pages| {

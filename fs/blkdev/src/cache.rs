@@ -1,14 +1,13 @@
-//! The page cache of a special file: its bytes lie on the device as they are.
+//! The page cache of a special file: the device from its first to its last byte is one extent.
 
 use alloc::sync::{Arc, Weak};
 
 use abi::{Errno, Result};
 use arch::addr::PAGE_SIZE;
 use block::BlockDevice;
-use iomap::{Endings, Extent, IomapOps, Kind, Mapper, Purpose};
+use iomap::{Extent, IomapOps, Kind, Mapper, Purpose};
 use mm::fallible::try_arc;
 use mm::filemap::Mapping;
-use sync::Once;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -16,31 +15,8 @@ const PAGE: u64 = PAGE_SIZE as u64;
 struct Whole {
     /// The device holds its mapping, which holds this.
     device: Weak<BlockDevice>,
+    /// The device's own, in bytes: its length is a multiple of it.
     block_size: u32,
-}
-
-/// One for all: nothing is to be done behind a write.
-fn endings() -> Result<Arc<Endings>> {
-    static ENDINGS: Once<Arc<Endings>> = Once::new();
-    if let Some(endings) = ENDINGS.get() {
-        return Ok(endings.clone());
-    }
-    let made = Endings::new()?;
-    Ok(ENDINGS.call_once(|| made).clone())
-}
-
-/// The page cache of `device`.
-///
-/// # Errors
-/// `ENOMEM`.
-pub fn of(device: &Arc<BlockDevice>) -> Result<Arc<Mapping>> {
-    let make = || {
-        let block_size = device.limits().logical_block_size;
-        let whole = try_arc(Whole { device: Arc::downgrade(device), block_size })?;
-        let ops = IomapOps::new(whole, endings()?);
-        iomap::new_mapping(ops, device.bytes(), device.disk().backing().clone())
-    };
-    device.mapping_or_init(make).cloned()
 }
 
 impl Mapper for Whole {
@@ -53,19 +29,30 @@ impl Mapper for Whole {
     }
 
     fn map(&self, pos: u64, _: u64, _: Purpose) -> Result<Extent> {
-        let bytes = self.device()?.bytes();
-        Ok(if pos < bytes {
-            Extent { offset: 0, len: bytes, kind: Kind::Mapped, addr: 0, new: false }
-        } else {
-            // The rest of the last page.
-            Extent { offset: bytes, len: u64::MAX - bytes, kind: Kind::Hole, addr: 0, new: false }
-        })
+        let len = self.device()?.bytes();
+        if pos >= len {
+            return Err(Errno::EIO);
+        }
+        Ok(Extent { offset: 0, len, kind: Kind::Mapped, addr: 0, new: false })
     }
 
+    /// It is always the same one.
     fn generation(&self) -> Option<u64> {
-        // Where a byte is never changes; whether it is there is found out by the device.
         Some(0)
     }
+}
+
+/// The page cache of `device`.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn of(device: &Arc<BlockDevice>) -> Result<Arc<Mapping>> {
+    let make = || {
+        let block_size = device.limits().logical_block_size;
+        let whole = try_arc(Whole { device: Arc::downgrade(device), block_size })?;
+        iomap::new_mapping(IomapOps::plain(whole), device.bytes(), device.disk().backing().clone())
+    };
+    device.mapping_or_init(make).cloned()
 }
 
 /// What the cache has of `len` bytes at `pos` is on the device, and not in the cache if nobody uses it: before the device is read or written

@@ -30,16 +30,24 @@
 
 extern crate alloc;
 
+pub mod direct;
 pub mod ending;
 pub mod extent;
+pub mod fiemap;
 pub mod ops;
 mod pieces;
 mod read;
+pub mod seek;
 mod write;
+pub mod zero;
 
 #[cfg(test)]
 mod tests;
 
+pub use direct::{direct_read, direct_write};
 pub use ending::Endings;
 pub use extent::{Extent, Kind, Mapper, Purpose};
+pub use fiemap::fiemap;
 pub use ops::{IomapOps, new_mapping};
+pub use seek::{seek_data, seek_hole};
+pub use zero::{truncate_page, zero_range};

@@ -22,14 +22,19 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// The page cache of an inode over its [`Mapper`].
 pub struct IomapOps<M> {
     mapper: Arc<M>,
-    endings: Arc<Endings>,
+    endings: Option<Arc<Endings>>,
     max_bytes: u64,
 }
 
 impl<M: Mapper + 'static> IomapOps<M> {
     /// For an inode; `endings` are those of its file system.
     pub fn new(mapper: Arc<M>, endings: Arc<Endings>) -> Self {
-        Self { mapper, endings, max_bytes: i64::MAX as u64 }
+        Self { mapper, endings: Some(endings), max_bytes: i64::MAX as u64 }
+    }
+
+    /// For what has neither unwritten extents nor a size of its own on the device: [`Mapper::written`] is never called.
+    pub fn plain(mapper: Arc<M>) -> Self {
+        Self { mapper, endings: None, max_bytes: i64::MAX as u64 }
     }
 
     /// The same for a file system whose files can be this long at most.
@@ -120,7 +125,7 @@ impl<M: Mapper + 'static> AddressSpaceOps for IomapOps<M> {
         flags.set(OpFlags::SYNC, control.mode == SyncMode::All);
         flags.set(OpFlags::BACKGROUND, control.background);
         let until = control.range.end.saturating_mul(PAGE);
-        let mut writer = match Writer::new(&self.mapper, &self.endings, mapping, flags) {
+        let mut writer = match Writer::new(&self.mapper, self.endings.as_ref(), mapping, flags) {
             Ok(writer) => writer,
             Err(error) => {
                 // The device is gone: what was to be written is lost.

@@ -129,6 +129,73 @@ fn a_failed_read_fails_and_the_next_one_works() {
     assert_eq!(read(&file, 8192, 100), vec![3; 100]);
 }
 
+#[test]
+fn direct_transfers_and_the_page_cache_see_the_same() {
+    for block in [1024, 4096] {
+        let file = TestFile::new(4 << 20, block, Kinds::Delayed, 7);
+        write(&file, 0, &pattern(1, 20_000));
+        let bytes = pattern(2, 8192 + 512);
+        let done = crate::direct_write(&*file.map, &file.mapping, &mut IovIter::source(&bytes), 4096 + 512);
+        assert_eq!(done, Ok(bytes.len()));
+        let mut expected = pattern(1, 20_000);
+        expected[4608..4608 + bytes.len()].copy_from_slice(&bytes);
+        assert_eq!(read(&file, 0, 20_000), expected);
+        // Behind the end, where there were no blocks, and over more than a wave.
+        let long = pattern(5, 1_500_160 / 512 * 512);
+        let done = crate::direct_write(&*file.map, &file.mapping, &mut IovIter::source(&long), 40_960);
+        assert_eq!((done, file.mapping.size()), (Ok(long.len()), 40_960 + long.len() as u64));
+        expected.resize(40_960, 0);
+        expected.extend(&long);
+        assert_eq!(read(&file, 0, expected.len()), expected);
+        // What is dirty is seen by a direct read; the end of the file cuts it.
+        write(&file, 100, &[9; 50]);
+        expected[100..150].fill(9);
+        let size = expected.len().next_multiple_of(512) + 4096;
+        let mut back = vec![0; size];
+        let done = crate::direct_read(&*file.map, &file.mapping, &mut IovIter::dest(&mut back), 0);
+        assert_eq!(done, Ok(expected.len()));
+        assert!(back[..expected.len()] == expected[..]);
+        assert_eq!(file.on_disk(0, expected.len()), expected);
+        let mut odd = [0; 100];
+        let mut iter = IovIter::dest(&mut odd);
+        assert_eq!(crate::direct_read(&*file.map, &file.mapping, &mut iter, 0), Err(Errno::EINVAL));
+        assert_eq!(
+            crate::direct_read(&*file.map, &file.mapping, &mut IovIter::dest(&mut back[..512]), 100),
+            Err(Errno::EINVAL)
+        );
+        file.disk.fail_writes.store(true, Ordering::SeqCst);
+        let done = crate::direct_write(&*file.map, &file.mapping, &mut IovIter::source(&bytes), 0);
+        assert_eq!(done, Err(Errno::ENODATA));
+    }
+}
+
+#[test]
+fn data_and_holes_are_found_and_reported() {
+    let file = TestFile::new(1 << 20, 4096, Kinds::Delayed, 8);
+    write(&file, 8192, &[1; 4096]);
+    file.mapping.write_back(0..u64::MAX).unwrap();
+    write(&file, 40_960, &[2; 100]);
+    let (map, mapping) = (&*file.map, &*file.mapping);
+    assert_eq!(crate::seek_data(map, mapping, 0), Ok(8192));
+    assert_eq!(crate::seek_hole(map, mapping, 8192), Ok(12_288));
+    assert_eq!(crate::seek_data(map, mapping, 12_288), Ok(40_960));
+    assert_eq!(crate::seek_hole(map, mapping, 40_960), Ok(41_060));
+    assert_eq!(crate::seek_data(map, mapping, 41_060), Err(Errno::ENXIO));
+    let mut found = Vec::new();
+    crate::fiemap(map, 0, u64::MAX, mapping.size(), &mut |extent| {
+        found.push((extent.logical, extent.length, extent.flags));
+        true
+    })
+    .unwrap();
+    use crate::fiemap::flags::{DELALLOC, LAST, UNKNOWN};
+    assert_eq!(found, [(8192, 4096, 0), (40_960, 4096, DELALLOC | UNKNOWN | LAST)]);
+    crate::zero_range(map, mapping, 0..9000).unwrap();
+    assert_eq!(file.map.blocks_used(), 1);
+    let mut expected = vec![0; 4096];
+    expected[808..].fill(1);
+    assert_eq!(read(&file, 8192, 4096), expected);
+}
+
 /// Random reads, writes, truncations and holes against an array, while another thread writes back and drops what is clean.
 fn random(block: u32, kinds: Kinds, seed: u64, steps: usize) {
     let file = TestFile::new(2 << 20, block, kinds, seed);

@@ -76,7 +76,7 @@ struct Building {
 /// Writes folios in the order of the file.
 pub(crate) struct Writer<'a, M: Mapper + 'static> {
     mapper: &'a Arc<M>,
-    endings: &'a Arc<Endings>,
+    endings: Option<&'a Arc<Endings>>,
     mapping: &'a Mapping,
     device: Arc<BlockDevice>,
     flags: OpFlags,
@@ -99,7 +99,7 @@ fn with_reserves<T>(make: impl Fn() -> Result<T>) -> Result<T> {
 impl<'a, M: Mapper + 'static> Writer<'a, M> {
     pub(crate) fn new(
         mapper: &'a Arc<M>,
-        endings: &'a Arc<Endings>,
+        endings: Option<&'a Arc<Endings>>,
         mapping: &'a Mapping,
         flags: OpFlags,
     ) -> Result<Self> {
@@ -233,7 +233,7 @@ impl<'a, M: Mapper + 'static> Writer<'a, M> {
     fn begin(&self, addr: u64, pos: u64, follows: bool) -> Result<Building> {
         let mapper = follows.then(|| self.mapper.clone() as Arc<dyn Mapper>);
         let ended = Chained::try_new(Ended { mapper, range: pos..pos, parts: Vec::new(), result: Ok(()) })?;
-        let endings = follows.then(|| self.endings.clone());
+        let endings = if follows { Some(self.endings.ok_or(Errno::EIO)?.clone()) } else { None };
         let end = try_arc(WriteEnd { ended: SpinLockIrq::new(None), endings })?;
         let bio = Bio::new(Op::Write, self.flags, sector(addr), 0, End::Shared(end.clone()))?;
         Ok(Building { bio, end, ended, follows, next: (addr, pos) })

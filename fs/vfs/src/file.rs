@@ -188,8 +188,6 @@ impl File {
             return Err(Errno::ENFILE);
         }
         const KEPT: u32 = !(raw::O_CREAT | raw::O_EXCL | raw::O_NOCTTY | raw::O_TRUNC);
-        let mapping = open.path.dentry.inode().and_then(|inode| inode.mapping());
-        let position = mapping.map_or(0, |mapping| mapping.write_error_position());
         let made = try_arc_with(|| Self {
             path: open.path.clone(),
             ops,
@@ -200,7 +198,7 @@ impl File {
             cred: open.cred.clone(),
             owner: Once::new(),
             readahead: SpinLock::new(ReadState::new()),
-            write_errors: AtomicU32::new(position),
+            write_errors: AtomicU32::new(0),
             epoll: EpollLinks::new(),
             has_locks: AtomicBool::new(false),
             version: AtomicU64::new(0),
@@ -208,7 +206,23 @@ impl File {
         if made.is_err() {
             NR_FILES.fetch_sub(1, Ordering::Relaxed);
         }
-        Ok(made?)
+        let file = made?;
+        file.begin_write_errors();
+        Ok(file)
+    }
+
+    /// What failed before, and somebody knows of, is none of this open file's business.
+    fn begin_write_errors(&self) {
+        let position = match self.path.dentry.inode() {
+            Some(inode) if inode.is_regular() => {
+                inode.mapping().map(|mapping| mapping.write_error_position())
+            }
+            Some(inode) if inode.file_type() == FileType::BlockDevice => {
+                self.ops.mapping(self).map(|mapping| mapping.write_error_position())
+            }
+            _ => None,
+        };
+        self.write_errors.store(position.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The open of a new file was refused: nobody hears that it is closed.
@@ -324,7 +338,7 @@ impl File {
     /// # Errors
     /// The last failure: `EIO`, `ENOSPC`.
     pub fn check_write_errors(&self) -> Result<()> {
-        self.inode().mapping().map_or(Ok(()), |mapping| mapping.check_write_errors(&self.write_errors))
+        self.ops.mapping(self).map_or(Ok(()), |mapping| mapping.check_write_errors(&self.write_errors))
     }
 
     /// Writes what the page cache has newer of `start..=end` and waits for it (`file_write_and_wait_range`): what `fsync(2)` of a file system
@@ -333,7 +347,7 @@ impl File {
     /// # Errors
     /// What failed now, or was not told yet.
     pub fn write_and_wait(&self, start: u64, end: u64) -> Result<()> {
-        let Some(mapping) = self.inode().mapping() else { return Ok(()) };
+        let Some(mapping) = self.ops.mapping(self) else { return Ok(()) };
         if mapping.is_memory() {
             return Ok(());
         }

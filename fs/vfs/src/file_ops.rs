@@ -155,7 +155,7 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Advice about access (`POSIX_FADV_*`).
     fn fadvise(&self, file: &File, offset: u64, len: u64, advice: u32) -> Result<()> {
-        Ok(())
+        crate::rw::generic_fadvise(file, offset, len, advice)
     }
 
     /// Copies within the file system without going through memory; `EOPNOTSUPP` falls back.

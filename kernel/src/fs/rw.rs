@@ -170,7 +170,7 @@ pub fn sync_range(file: &Arc<File>, offset: i64, count: i64, flags: u32) -> Resu
         FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink => {}
         _ => return Err(Errno::ESPIPE),
     }
-    rw::vfs_fsync(file, offset as u64, end as u64, true)
+    rw::sync_file_range(file, offset as u64, end as u64, flags)
 }
 
 #[syscall(truncate)]

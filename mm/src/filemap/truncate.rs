@@ -4,6 +4,7 @@ use super::{Cows, Mapping, PAGE};
 use crate::folio_lock::{self, FolioGuard};
 use crate::page::{PageFlags, tag};
 use crate::{lru, rmap};
+use abi::{Errno, Result};
 use core::ops::Range;
 
 impl Mapping {
@@ -158,6 +159,49 @@ impl Mapping {
             }
         }
         gone
+    }
+
+    /// Drops all folios in `range` of pages, mapped or not, after waiting for their write-back (`invalidate_inode_pages2_range`): before and
+    /// behind transfers past the cache.
+    ///
+    /// # Errors
+    /// `EBUSY`: one is dirty again, or in use. The others went.
+    pub fn invalidate_all(&self, range: Range<u64>) -> Result<()> {
+        if self.memory || range.is_empty() || self.nr_pages() == 0 {
+            return Ok(());
+        }
+        self.unmap_range(range.clone(), Cows::Not);
+        let mut result = Ok(());
+        let mut index = range.start;
+        while index < range.end {
+            let next = {
+                let tree = self.tree.lock();
+                tree.next(index..=range.end - 1).map(|(at, folio)| (at, folio.clone()))
+            };
+            let Some((at, folio)) = next else { break };
+            index = at.saturating_add(1);
+            let guard = folio_lock::lock(folio);
+            if guard.page().mapping() != self.word() {
+                continue;
+            }
+            folio_lock::wait_writeback(guard.page());
+            // A reader that copies from it, or the LRU that looks at it, is through in a moment.
+            let mut tries = 0;
+            while !self.evict_idle(&guard, 1) {
+                tries += 1;
+                if tries > 10 || guard.page().test(PageFlags::DIRTY) {
+                    result = Err(Errno::EBUSY);
+                    break;
+                }
+                sched::yield_now();
+            }
+        }
+        result
+    }
+
+    /// The index of the first folio at or behind `index`.
+    pub fn next_cached(&self, index: u64) -> Option<u64> {
+        self.tree.lock().next(index..=u64::MAX).map(|(at, _)| at)
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE` over what is cached, for objects without a backing store. `None`: no data from `pos` on (`ENXIO`).

@@ -20,6 +20,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use intrusive_collections::{LinkedList, LinkedListAtomicLink, intrusive_adapter};
 
+use sync::Once;
+
 use super::bandwidth::Bandwidth;
 use super::flusher::Flusher;
 
@@ -100,7 +102,7 @@ struct Lists {
 pub struct BackingDevice {
     name: String,
     /// `MAJ:MIN` below `/sys/class/bdi`, if it is there.
-    numbers: Option<(u32, u32)>,
+    numbers: Once<(u32, u32)>,
     read_ahead_kb: AtomicU32,
     pub(super) min_ratio: AtomicU32,
     pub(super) max_ratio: AtomicU32,
@@ -118,14 +120,14 @@ impl BackingDevice {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(name: &str, numbers: Option<(u32, u32)>) -> Result<Arc<Self>> {
+    pub fn new(name: &str) -> Result<Arc<Self>> {
         let name = try_format(format_args!("{name}"))?;
         let flusher = Flusher::new()?;
         let device = try_arc_cyclic(|me| {
             flusher.belongs_to(me.clone());
             Self {
                 name,
-                numbers,
+                numbers: Once::new(),
                 read_ahead_kb: AtomicU32::new(DEFAULT_PAGES * PAGE_SIZE as u32 / 1024),
                 min_ratio: AtomicU32::new(0),
                 max_ratio: AtomicU32::new(100),
@@ -152,7 +154,12 @@ impl BackingDevice {
 
     /// Its numbers, if it is a block device.
     pub fn numbers(&self) -> Option<(u32, u32)> {
-        self.numbers
+        self.numbers.get().copied()
+    }
+
+    /// Says which. Once.
+    pub fn set_numbers(&self, numbers: (u32, u32)) {
+        self.numbers.call_once(|| numbers);
     }
 
     /// `read_ahead_kb`: what is read ahead at most, in KiB.

@@ -197,7 +197,7 @@ pub struct Disk {
     read_only: AtomicBool,
     /// Changes with the medium; no two disks have the same.
     sequence: AtomicU64,
-    /// As write-back and readahead see it.
+    /// As the page cache sees it.
     backing: Arc<BackingDevice>,
     /// It was added, and not removed.
     live: AtomicBool,
@@ -224,12 +224,9 @@ impl Disk {
     pub fn new(spec: Spec, queue: Arc<Queue>) -> Result<Arc<Self>> {
         let Spec { name, numbers, parent, removable, partitions, ops } = spec;
         let limits = queue.limits()?;
-        let number = match numbers {
-            Numbers::Own { major, first, .. } => Some((major, first)),
-            Numbers::Extended => None,
-        };
-        let backing = BackingDevice::new(&name, number)?;
-        backing.set_read_ahead_kb(limits.io_opt.saturating_mul(2).max(DEFAULT_READ_AHEAD) >> 10);
+        let backing = BackingDevice::new(&name)?;
+        let best = limits.io_opt.saturating_mul(2).max(DEFAULT_READ_AHEAD);
+        backing.set_read_ahead_kb(best >> 10);
         backing.set_stable_pages(limits.features.contains(Features::STABLE_WRITES));
         Ok(mm::try_arc(Self {
             name,
@@ -323,11 +320,6 @@ impl Disk {
         self.tell(Event::Media);
     }
 
-    /// As write-back and readahead see it.
-    pub fn backing(&self) -> &Arc<BackingDevice> {
-        &self.backing
-    }
-
     /// How far is read ahead at most, in bytes (`BLKRAGET`, `read_ahead_kb`).
     pub fn read_ahead(&self) -> u32 {
         self.backing.read_ahead_kb() << 10
@@ -336,6 +328,11 @@ impl Disk {
     /// Changes that.
     pub fn set_read_ahead(&self, bytes: u32) {
         self.backing.set_read_ahead_kb(bytes >> 10);
+    }
+
+    /// The disk as write-back and readahead see it: for the page caches of its special files and of file systems on it.
+    pub fn backing(&self) -> &Arc<BackingDevice> {
+        &self.backing
     }
 
     /// Its length in sectors.
@@ -420,6 +417,7 @@ impl Disk {
             },
         )?;
         self.publish(&whole)?;
+        self.backing.set_numbers((whole.dev().major, whole.dev().minor));
         self.live.store(true, Ordering::Release);
         registry::added(&whole);
         if self.scans_partitions() && self.capacity() > 0 {

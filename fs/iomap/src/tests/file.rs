@@ -201,7 +201,7 @@ impl TestFile {
             converted: AtomicUsize::new(0),
         });
         let ops = IomapOps::new(map.clone(), Endings::new().unwrap());
-        let backing = BackingDevice::new("test", None).unwrap();
+        let backing = BackingDevice::new("test").unwrap();
         let mapping = crate::new_mapping(ops, 0, backing).unwrap();
         Self { mapping, map, disk: machine.disk.clone(), _machine: machine }
     }

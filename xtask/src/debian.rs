@@ -124,7 +124,8 @@ pub fn vmlinuz(arch: Arch) -> Result<PathBuf> {
 pub fn modules(arch: Arch) -> Result<Vec<(String, Vec<u8>)>> {
     const WANTED: [&str; 1] = ["kernel/fs/overlayfs/overlay.ko"];
     let dir = fetch(arch, &dependency(arch, meta(arch))?)?;
-    let base = ["lib/modules", "usr/lib/modules"].iter().map(|path| dir.join(path)).find(|path| path.is_dir());
+    let base =
+        ["lib/modules", "usr/lib/modules"].iter().map(|path| dir.join(path)).find(|path| path.is_dir());
     let base = base.with_context(|| format!("no modules in {}", dir.display()))?;
     let release = std::fs::read_dir(&base)?.next().context("no modules of any release")??.path();
     let mut found = Vec::new();

@@ -218,11 +218,12 @@ impl Node {
     /// What the name of this node is in the upper layer; it must be what is thought to be there.
     pub(crate) fn in_upper(&self, upper_dir: &Arc<Dentry>, name: &[u8]) -> Result<Option<Arc<Dentry>>> {
         let there = layer::lookup(&self.fs.cred, upper_dir, name)?;
-        let same = match (self.upper().and_then(|upper| upper.inode()), there.as_ref().and_then(|d| d.inode())) {
-            (Some(known), Some(there)) => Arc::ptr_eq(known, there),
-            (None, None) => true,
-            _ => false,
-        };
+        let same =
+            match (self.upper().and_then(|upper| upper.inode()), there.as_ref().and_then(|d| d.inode())) {
+                (Some(known), Some(there)) => Arc::ptr_eq(known, there),
+                (None, None) => true,
+                _ => false,
+            };
         if same { Ok(there) } else { Err(Errno::ESTALE) }
     }
 

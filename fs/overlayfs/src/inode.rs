@@ -205,7 +205,10 @@ impl Node {
         inode.update_times(|t| *t = times);
         inode.set_size(real.size());
         let mut flags = real.flags() & MIRRORED;
-        flags.set(InodeFlags::IMMUTABLE, flags.contains(InodeFlags::IMMUTABLE) || self.has(NodeFlags::PROT_IMMUTABLE));
+        flags.set(
+            InodeFlags::IMMUTABLE,
+            flags.contains(InodeFlags::IMMUTABLE) || self.has(NodeFlags::PROT_IMMUTABLE),
+        );
         flags.set(InodeFlags::APPEND, flags.contains(InodeFlags::APPEND) || self.has(NodeFlags::PROT_APPEND));
         let gone = inode.flags() & MIRRORED & !flags;
         if !gone.is_empty() {
@@ -374,10 +377,7 @@ impl Fs {
         flags.set(NodeFlags::OPAQUE, found.opaque);
         if shown.is_dir() {
             let real = new.real_inode()?;
-            flags.set(
-                NodeFlags::WHITEOUTS,
-                new.is_merged() || self.own_get(real, xattr::ORIGIN)?.is_some(),
-            );
+            flags.set(NodeFlags::WHITEOUTS, new.is_merged() || self.own_get(real, xattr::ORIGIN)?.is_some());
             if new.upper().is_some() {
                 flags.set(NodeFlags::IMPURE, self.own_get(real, xattr::IMPURE)?.is_some());
             }

@@ -175,9 +175,10 @@ pub(crate) fn mount(
         }
         // Nothing is written to it, not even when it was read.
         let kept = path.mnt.flags() & !(mnt_flags::RELATIME | mnt_flags::NODIRATIME);
-        let mnt = private_copy(ctx, path, kept | mnt_flags::RDONLY | mnt_flags::NOATIME).inspect_err(|_| {
-            log::error!("overlayfs: failed to clone lowerpath");
-        })?;
+        let mnt =
+            private_copy(ctx, path, kept | mnt_flags::RDONLY | mnt_flags::NOATIME).inspect_err(|_| {
+                log::error!("overlayfs: failed to clone lowerpath");
+            })?;
         layers.try_push(Layer {
             fsid: systems.of(mnt.sb())?,
             root: path.dentry.clone(),
@@ -199,7 +200,9 @@ pub(crate) fn mount(
         None => [0; 16],
     };
     if setup.config.uuid == Uuid::Off && lower_systems > usize::from(upper.is_none()) {
-        log::warn!("overlayfs: The uuid=off requires a single fs for lower and upper, falling back to uuid=null.");
+        log::warn!(
+            "overlayfs: The uuid=off requires a single fs for lower and upper, falling back to uuid=null."
+        );
         setup.config.uuid = Uuid::Null;
     }
     let writable = upper.as_ref().is_some_and(|upper| upper.work.is_some());
@@ -372,7 +375,8 @@ impl Preparing<'_> {
 
     /// Whether attributes of ours can be set; what takes them is off otherwise.
     fn check_xattrs(&mut self, work: &Arc<Dentry>) {
-        let name: &[u8] = if self.config.userxattr { b"user.overlay.opaque" } else { b"trusted.overlay.opaque" };
+        let name: &[u8] =
+            if self.config.userxattr { b"user.overlay.opaque" } else { b"trusted.overlay.opaque" };
         let set = match work.inode() {
             Some(_) if !self.config.userxattr && !self.cred.capable(Cap::SysAdmin) => Err(Errno::EPERM),
             Some(inode) => {
@@ -482,12 +486,7 @@ fn names_in(cred: &Arc<Credentials>, dir: &Path) -> Result<Vec<Vec<u8>>> {
 }
 
 /// What identifies the file system, kept with the upper layer.
-fn identify(
-    cred: &Credentials,
-    config: &mut Config,
-    upper: &Upper,
-    no_xattr: bool,
-) -> Result<[u8; 16]> {
+fn identify(cred: &Credentials, config: &mut Config, upper: &Upper, no_xattr: bool) -> Result<[u8; 16]> {
     if !matches!(config.uuid, Uuid::Auto | Uuid::On) {
         return Ok([0; 16]);
     }
@@ -553,4 +552,3 @@ fn random_uuid() -> [u8; 16] {
     *variant = *variant & 0x3f | 0x80;
     uuid
 }
-

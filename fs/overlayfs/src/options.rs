@@ -244,7 +244,8 @@ impl Setup {
             return Err(ParamError::Failed(Errno::EINVAL));
         }
         let found = path_lookup(param.ctx, At::Cwd, name, LookupFlags::FOLLOW);
-        let path = found.inspect_err(|error| log::error!("overlayfs: failed to resolve '{shown}': {error}"))?;
+        let path =
+            found.inspect_err(|error| log::error!("overlayfs: failed to resolve '{shown}': {error}"))?;
         if !path.inode()?.is_dir() {
             return Err(refuse(format_args!("{shown} is not a directory")));
         }
@@ -378,8 +379,7 @@ impl Params for Setup {
             "userxattr" => flag(param).map(|()| self.config.userxattr = true),
             "volatile" => flag(param).map(|()| self.config.fsync = Fsync::Volatile),
             "fsync" => {
-                let words =
-                    [("volatile", Fsync::Volatile), ("auto", Fsync::Auto), ("strict", Fsync::Strict)];
+                let words = [("volatile", Fsync::Volatile), ("auto", Fsync::Auto), ("strict", Fsync::Strict)];
                 one_of(param, &words).map(|fsync| self.config.fsync = fsync)
             }
             "redirect_dir" => {
@@ -465,7 +465,9 @@ fn split_lower(text: &[u8]) -> Result<Vec<Part<'_>>> {
         }
         let double = text.get(end + 1) == Some(&b':');
         if double && text.get(end + 2) == Some(&b':') {
-            return bad("only single ':' or double '::' sequences of unescaped colons in lowerdir mount option allowed.");
+            return bad(
+                "only single ':' or double '::' sequences of unescaped colons in lowerdir mount option allowed.",
+            );
         }
         if data && !double {
             return bad("regular lower layers cannot follow data lower layers");
@@ -537,12 +539,8 @@ mod tests {
         let mut config = Config { userxattr: true, ..Config::default() };
         config.verify(&root).unwrap();
         assert_eq!(config.redirect, Redirect::NoFollow);
-        let given = |redirect, userxattr| Config {
-            redirect,
-            redirect_given: true,
-            userxattr,
-            ..Config::default()
-        };
+        let given =
+            |redirect, userxattr| Config { redirect, redirect_given: true, userxattr, ..Config::default() };
         assert_eq!(given(Redirect::On, true).verify(&root), Err(Errno::EINVAL));
         assert_eq!(given(Redirect::NoFollow, true).verify(&root), Ok(()));
         let user = Credentials::user(abi::creds::Uid(1), abi::creds::Gid(1), &[]);

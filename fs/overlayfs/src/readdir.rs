@@ -57,8 +57,8 @@ impl Receiver for Collector {
         if matches!(entry.name, b"." | b"..") {
             return true;
         }
-        let kept = try_arc_slice(entry.name)
-            .and_then(|name| self.entries.try_push((name, entry.ino, entry.kind)));
+        let kept =
+            try_arc_slice(entry.name).and_then(|name| self.entries.try_push((name, entry.ino, entry.kind)));
         self.failed |= kept.is_err();
         kept.is_ok()
     }
@@ -207,13 +207,7 @@ impl OvlDir {
         Ok(Self { real, list: SpinLock::new(None) })
     }
 
-    fn list_real(
-        &self,
-        node: &Node,
-        real: &Arc<File>,
-        file: &File,
-        ctx: &mut DirContext<'_>,
-    ) -> Result<()> {
+    fn list_real(&self, node: &Node, real: &Arc<File>, file: &File, ctx: &mut DirContext<'_>) -> Result<()> {
         let layer = if node.upper().is_some() { None } else { node.lower().first().map(|lower| lower.layer) };
         let parent = file.path().dentry.parent().and_then(|parent| parent.inode().map(|inode| inode.ino()));
         let own = file.inode().ino();

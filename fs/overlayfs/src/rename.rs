@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 
 use abi::{Errno, Result};
 use mm::fallible::{TryVec, try_arc_slice};
+use vfs::Inode;
 use vfs::inode_ops::Rename;
 use vfs::namei::RenameFlags;
 use vfs::namei::layer;
 use vfs::util::Lossy;
-use vfs::Inode;
 
 use crate::copy_up::{Contents, copy_up};
 use crate::fs::Fs;
@@ -136,7 +136,9 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<()> {
     let there = match target {
         Some((_, other)) => other.in_upper(to_upper, to.name)?,
         None => match layer::lookup(&fs.cred, to_upper, to.name)? {
-            Some(there) if !there.inode().is_some_and(|inode| is_whiteout(inode)) => return Err(Errno::ESTALE),
+            Some(there) if !there.inode().is_some_and(|inode| is_whiteout(inode)) => {
+                return Err(Errno::ESTALE);
+            }
             there => there,
         },
     };
@@ -200,12 +202,22 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<()> {
 }
 
 /// What moves from one side to the other must be the same there, as far as the layers below are concerned.
-fn prepare(fs: &Fs, inode: &Inode, moved: &Node, from: &Side<'_>, to: &Side<'_>, same_dir: bool) -> Result<()> {
+fn prepare(
+    fs: &Fs,
+    inode: &Inode,
+    moved: &Node,
+    from: &Side<'_>,
+    to: &Side<'_>,
+    same_dir: bool,
+) -> Result<()> {
     if !inode.is_dir() {
         return Ok(());
     }
     if moved.shows_lower() {
-        let place = Place { parent: from.dir.clone(), name: mm::fallible::try_into_boxed_slice(mm::try_to_vec(from.name)?)? };
+        let place = Place {
+            parent: from.dir.clone(),
+            name: mm::fallible::try_into_boxed_slice(mm::try_to_vec(from.name)?)?,
+        };
         return moved.set_redirect(&place, same_dir);
     }
     let opaque = || match moved.real_inode() {

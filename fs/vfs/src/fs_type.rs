@@ -61,7 +61,11 @@ pub trait FsType: Send + Sync {
     }
 
     /// [`FsType::mount`] for a type with [`FsType::params`].
-    fn mount_prepared(&'static self, request: &MountRequest<'_>, making: Making<'_>) -> Result<Arc<SuperBlock>> {
+    fn mount_prepared(
+        &'static self,
+        request: &MountRequest<'_>,
+        making: Making<'_>,
+    ) -> Result<Arc<SuperBlock>> {
         drop(making);
         self.mount(request)
     }

@@ -305,7 +305,9 @@ fn options_are_shown() -> Outcome {
         let more = "volatile,userxattr,redirect_dir=nofollow,xino=on,uuid=null";
         over(&format!("lowerdir=t/l,upperdir=t/v/u,workdir=t/v/w,{more}"))?;
         let options = shown()?;
-        for part in [",fsync=volatile", ",userxattr", ",redirect_dir=nofollow", "upperdir=t/v/u,workdir=t/v/w"] {
+        for part in
+            [",fsync=volatile", ",userxattr", ",redirect_dir=nofollow", "upperdir=t/v/u,workdir=t/v/w"]
+        {
             check!(options.contains(part), "{options}");
         }
         // All layers are on one file system: there is nothing to map.
@@ -965,10 +967,7 @@ fn nameless_files() -> Outcome {
         let path = cs(&format!("/proc/self/fd/{fd}"));
         sys!(SYS_linkat, CWD, path.as_ptr(), CWD, c"m/gone".as_ptr(), AT_SYMLINK_FOLLOW)?;
         check_eq!(fs::metadata("m/gone")?.nlink(), 1);
-        check_err!(
-            sys!(SYS_linkat, CWD, path.as_ptr(), CWD, c"m/d/f".as_ptr(), AT_SYMLINK_FOLLOW),
-            EEXIST
-        );
+        check_err!(sys!(SYS_linkat, CWD, path.as_ptr(), CWD, c"m/d/f".as_ptr(), AT_SYMLINK_FOLLOW), EEXIST);
         Ok(())
     })
 }

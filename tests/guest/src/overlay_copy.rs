@@ -521,7 +521,10 @@ fn mapped_numbers() -> Outcome {
             check_eq!(entry.ino(), fs::metadata(entry.path())?.ino());
         }
         let shown = text("/proc/self/mounts")?;
-        check!(shown.lines().any(|line| line.starts_with("overlay ") && line.contains(",xino=on")), "{shown}");
+        check!(
+            shown.lines().any(|line| line.starts_with("overlay ") && line.contains(",xino=on")),
+            "{shown}"
+        );
         Ok(())
     })
 }
@@ -816,7 +819,9 @@ fn events() -> Outcome {
             let (mut at, mut seen) = (0, Vec::new());
             while let Some(header) = bytes.get(at..at + 16) {
                 let word = |n: usize| {
-                    u32::from_ne_bytes(header.get(4 * n..4 * n + 4).and_then(|w| w.try_into().ok()).unwrap_or([0; 4]))
+                    u32::from_ne_bytes(
+                        header.get(4 * n..4 * n + 4).and_then(|w| w.try_into().ok()).unwrap_or([0; 4]),
+                    )
                 };
                 seen.push((word(0) as i32, word(1)));
                 at += 16 + word(3) as usize;

@@ -123,13 +123,7 @@ impl FsContext {
         self.set_from(ctx, Caller::Single, key, value)
     }
 
-    fn set_from(
-        &mut self,
-        ctx: &LookupContext<'_>,
-        caller: Caller,
-        key: &[u8],
-        value: Value,
-    ) -> Result<()> {
+    fn set_from(&mut self, ctx: &LookupContext<'_>, caller: Caller, key: &[u8], value: Value) -> Result<()> {
         if !matches!(self.phase, Phase::CreateParams | Phase::ReconfigureParams) {
             return Err(Errno::EBUSY);
         }

@@ -10,12 +10,12 @@ use abi::fs::DevId;
 use abi::{Errno, Result, raw};
 use mm::fallible::try_format;
 
+use super::LookupFlags;
 use super::OpenArgs;
 use super::create::attach;
 use super::lookup::{lookup_locked, lookup_one};
 use super::open::do_open;
 use super::rename::{RenameFlags, Step, locked};
-use super::LookupFlags;
 use crate::attr::new_entry_mode;
 use crate::cred::Credentials;
 use crate::dcache;
@@ -107,7 +107,12 @@ pub fn tmpfile(cred: &Credentials, parent: &Arc<Dentry>, mode: u32) -> Result<Ar
 ///
 /// # Errors
 /// `EEXIST`; those of the file system.
-pub fn link(cred: &Credentials, parent: &Arc<Dentry>, name: &[u8], source: &Arc<Dentry>) -> Result<Arc<Dentry>> {
+pub fn link(
+    cred: &Credentials,
+    parent: &Arc<Dentry>,
+    name: &[u8],
+    source: &Arc<Dentry>,
+) -> Result<Arc<Dentry>> {
     let dir = parent.inode().ok_or(Errno::ENOENT)?;
     let inode = source.inode().ok_or(Errno::ENOENT)?;
     let _names = dir.rwsem.write();

@@ -7,11 +7,11 @@ use bitflags::bitflags;
 
 use super::lookup::lookup_locked;
 use super::{At, LookupFlags, path_parent};
+use crate::cred::Credentials;
 use crate::dcache::{self, Renamed};
 use crate::dentry::{Dentry, DentryFlags};
 use crate::inode::{Inode, InodeFlags};
 use crate::inode_ops::Rename;
-use crate::cred::Credentials;
 use crate::mount::{self, MountNamespace};
 use crate::notify;
 use crate::path::LookupContext;

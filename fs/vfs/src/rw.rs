@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result, raw};
 use mm::IovIter;
+use mm::filemap::ReadMode;
 
 use crate::attr;
 use crate::file::{File, FileMode};
@@ -202,7 +203,7 @@ pub fn generic_file_read(file: &File, iter: &mut IovIter<'_>, pos: &mut u64) -> 
         return Ok(0);
     }
     let mapping = file.inode().mapping().ok_or(Errno::EINVAL)?;
-    let count = mapping.read(iter, *pos)?;
+    let count = mapping.read_with(iter, *pos, Some(&file.readahead), ReadMode::Wait)?;
     *pos += count as u64;
     attr::file_accessed(file);
     Ok(count)

@@ -24,7 +24,8 @@ pub(super) fn register_types() -> Result<()> {
     register_filesystem(&tmpfs::ramfs::RAMFS)?;
     register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)?;
     register_filesystem(&devpts::DEVPTS)?;
-    register_filesystem(&mqueue::MQUEUE)
+    register_filesystem(&mqueue::MQUEUE)?;
+    register_filesystem(&overlayfs::OVERLAY)
 }
 
 /// Unpacks the initramfs that the boot loader passed, and gives its memory back.

@@ -11,6 +11,11 @@ impl Mapping {
     /// the last page becomes zero.
     pub fn truncate(&self, size: u64) {
         let _exclusive = self.invalidate.write();
+        self.truncate_locked(size);
+    }
+
+    /// As [`Self::truncate`], for a file system that holds [`Self::invalidate_lock`] exclusively until it has taken the blocks away as well.
+    pub fn truncate_locked(&self, size: u64) {
         let old = self.size();
         self.set_size(size);
         if size < old || self.nr_pages() > 0 {
@@ -21,6 +26,11 @@ impl Mapping {
     /// Drops the bytes of `range`, which then read as the backing store has them (zeros without one): `FALLOC_FL_PUNCH_HOLE`.
     pub fn punch_hole(&self, range: Range<u64>) {
         let _exclusive = self.invalidate.write();
+        self.punch_locked(range);
+    }
+
+    /// As [`Self::punch_hole`], with [`Self::invalidate_lock`] held exclusively.
+    pub fn punch_locked(&self, range: Range<u64>) {
         self.remove_range(range, Cows::Not);
     }
 
@@ -56,6 +66,7 @@ impl Mapping {
         let Some(folio) = self.get(start / PAGE) else { return };
         let guard = folio_lock::lock(folio);
         if guard.page().mapping() == self.word() && guard.page().test(PageFlags::UPTODATE) {
+            self.wait_stable(guard.page());
             let from = (start % PAGE) as usize;
             guard.zero(from..from + (end - start).min(PAGE - from as u64) as usize);
             self.set_dirty(guard.page());
@@ -68,6 +79,7 @@ impl Mapping {
         if page.mapcount() > 0 {
             rmap::unmap_file_page(page);
         }
+        folio_lock::wait_writeback(page);
         if !page.test_and_clear(PageFlags::DIRTY).is_empty() && !self.memory {
             crate::frames::count_dirty(-1);
         }
@@ -82,7 +94,7 @@ impl Mapping {
     /// Evicts a locked clean folio that nobody else uses; `refs` is how many references the caller has. Leaves a shadow.
     pub(crate) fn evict(&self, guard: &FolioGuard, refs: u32, shadow: u64) -> bool {
         let page = guard.page();
-        if page.test(PageFlags::DIRTY) || !self.ops.release_folio(page) {
+        if page.flags().intersects(PageFlags::DIRTY | PageFlags::WRITEBACK) || !self.ops.release_folio(page) {
             return false;
         }
         let mut tree = self.tree.lock();
@@ -90,7 +102,7 @@ impl Mapping {
         if !page.freeze(refs + 1) {
             return false;
         }
-        if page.test(PageFlags::DIRTY) {
+        if page.flags().intersects(PageFlags::DIRTY | PageFlags::WRITEBACK) {
             page.unfreeze(refs + 1);
             return false;
         }

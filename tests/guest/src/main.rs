@@ -45,6 +45,7 @@ mod landlock;
 mod ldt;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod loopdev;
 mod lsm;
 mod maps;
 mod memctl;
@@ -164,6 +165,7 @@ const TABLES: &[&[harness::Test]] = &[
     seccomp_notify::TESTS,
     kpage::TESTS,
     landlock::TESTS,
+    loopdev::TESTS,
     lsm::TESTS,
     keys::TESTS,
     trace_line::TESTS,

@@ -1,0 +1,14 @@
+//! ext4, and with it ext3 and ext2: the file system, as Linux's `ext4` driver serves all three. `ext4(5)`.
+//!
+//! | what | module |
+//! |---|---|
+//! | the format on the device, checksums, hashes | [`disk`] |
+//!
+//! The format is documented in the kernel's *Documentation/filesystems/ext4*.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod disk;

@@ -20,6 +20,8 @@
 mod rw;
 mod truncate;
 
+pub(crate) use truncate::evict_if_clean;
+
 use crate::fallible::TryVec;
 use crate::folio::Folio;
 use crate::folio_lock::{self, FolioGuard};

@@ -58,6 +58,7 @@ mod frames;
 mod gather;
 pub mod gfp;
 pub mod heap;
+pub mod hotplug;
 pub mod init;
 pub mod inject;
 pub mod iov;

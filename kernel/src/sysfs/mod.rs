@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`device`] | devices with a number, and the directories they appear in |
 //! | [`cpu`] | `/sys/devices/system/cpu` |
-//! | [`node`] | `/sys/devices/system/node` and `memory` |
+//! | [`node`] | `/sys/devices/system/node` |
+//! | [`memory`] | `/sys/devices/system/memory` |
 //! | [`system`] | `/sys/kernel`, `/sys/power` and the directories that others fill |
 
 use alloc::sync::Arc;
@@ -21,6 +22,7 @@ use vfs::super_block::MountRequest;
 
 mod cpu;
 pub mod device;
+mod memory;
 mod node;
 mod system;
 
@@ -109,6 +111,7 @@ pub fn init() -> Result<()> {
     system::init();
     cpu::init();
     node::init();
+    memory::init();
     device::init();
     vfs::fs_type::register_filesystem(&SYSFS)
 }

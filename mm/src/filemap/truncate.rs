@@ -2,7 +2,7 @@
 
 use super::{Cows, Mapping, PAGE};
 use crate::folio_lock::{self, FolioGuard};
-use crate::page::PageFlags;
+use crate::page::{PageFlags, tag};
 use crate::{lru, rmap};
 use core::ops::Range;
 
@@ -103,6 +103,22 @@ impl Mapping {
         true
     }
 
+    /// Takes a locked folio out of the cache if what it holds is on the backing store as well and nobody uses it but the caller, who has
+    /// `refs` references.
+    fn evict_idle(&self, guard: &FolioGuard, refs: u32) -> bool {
+        if self.memory || guard.page().test(PageFlags::DIRTY) || !rmap::unmap_file_page(guard.page()) {
+            return false;
+        }
+        lru::remove(guard.page());
+        let gone = self.evict(guard, refs, 0);
+        if gone {
+            let _ = self.ops.account(-1);
+        } else {
+            lru::add_new(guard.page());
+        }
+        gone
+    }
+
     /// Drops clean, unmapped, idle folios in `range` of pages (`POSIX_FADV_DONTNEED`, drop_caches). Returns how many went.
     pub fn invalidate(&self, range: Range<u64>) -> usize {
         if self.memory || range.is_empty() {
@@ -153,4 +169,14 @@ impl Mapping {
         let gap = self.tree.lock().next_gap(pos / PAGE, last);
         Some(gap.map_or(size, |at| (at * PAGE).max(pos).min(size)))
     }
+}
+
+/// Takes a locked folio out of its cache if it need not stay. The caller has `refs` references.
+pub(crate) fn evict_if_clean(guard: &FolioGuard, refs: u32) -> bool {
+    let word = guard.page().mapping();
+    if word == 0 || word & tag::MASK != tag::FILE {
+        return false;
+    }
+    // SAFETY: the page is locked and in the cache.
+    unsafe { Mapping::of_locked_page(word) }.evict_idle(guard, refs)
 }

@@ -47,6 +47,7 @@ mod legacy;
 mod lsm;
 mod maps;
 mod memctl;
+mod memhotplug;
 mod memory;
 mod mountapi;
 mod mountattr;
@@ -135,6 +136,7 @@ const TABLES: &[&[harness::Test]] = &[
     memory::TESTS,
     maps::TESTS,
     memctl::TESTS,
+    memhotplug::TESTS,
     signals::TESTS,
     secretmem::TESTS,
     siginfo::TESTS,

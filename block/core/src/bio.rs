@@ -73,6 +73,8 @@ bitflags! {
         const NOWAIT = 1 << 8;
         /// The submitter will poll for the end.
         const POLLED = 1 << 9;
+        /// [`Op::WriteZeroes`] may not give the space back.
+        const NOUNMAP = 1 << 10;
     }
 }
 
@@ -163,9 +165,10 @@ pub struct Segment {
     /// Where it begins in the folio or block, in bytes.
     offset: u32,
     /// Its length in bytes, not 0.
-    pub len: u32,
+    len: u32,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "it never is")]
 impl Segment {
     /// Where it begins in physical memory.
     #[inline]
@@ -216,6 +219,22 @@ impl Segment {
         let end = at.checked_add(len).ok_or(Errno::EINVAL)?;
         if end > self.len as usize { Err(Errno::EINVAL) } else { Ok(self.offset as usize + at) }
     }
+
+    /// Its length in bytes, not 0.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Fills `len` bytes from its byte `at` on with zeroes.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not that long, or is only to be read.
+    pub fn zero(&self, at: usize, len: usize) -> Result<()> {
+        let start = self.part(at, len)?;
+        let (folio, _) = self.folio().ok_or(Errno::EINVAL)?;
+        folio.fill(start, len, 0).map_err(|_| Errno::EINVAL)
+    }
 }
 
 impl fmt::Debug for Segment {
@@ -255,6 +274,8 @@ pub struct Bio {
     pub flags: OpFlags,
     /// The first sector: of the partition until it is submitted, then of the whole disk.
     pub sector: u64,
+    /// The number of the partition that it was sent to; 0: the whole disk.
+    pub(crate) part: u16,
     /// The memory, in order; for operations with data.
     segments: SmallVec<[Segment; INLINE]>,
     /// Bytes on the device.
@@ -280,6 +301,7 @@ impl Bio {
             op,
             flags,
             sector,
+            part: 0,
             segments: room,
             len: 0,
             ioprio: 0,
@@ -412,7 +434,7 @@ impl Bio {
         let mut front =
             Self::new(self.op, self.flags, self.sector, whole + usize::from(part > 0), End::Nobody)?;
         front.end = End::Part(Joint::of(&mut self.end)?);
-        front.ioprio = self.ioprio;
+        (front.ioprio, front.part) = (self.ioprio, self.part);
         front.len = len;
         front.segments.extend(self.segments.drain(..whole));
         if part > 0

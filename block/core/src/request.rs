@@ -58,6 +58,10 @@ pub struct Request {
     pub(crate) tag: u32,
     /// When the first bio came: monotonic nanoseconds.
     pub(crate) queued_ns: u64,
+    /// The partition of the first bio; 0: the whole disk.
+    pub(crate) part: u16,
+    /// It is counted in the statistics.
+    pub(crate) counted: bool,
 }
 
 /// At which end of a request a bio can be added.
@@ -87,6 +91,8 @@ impl Request {
             slot,
             tag: NO_TAG,
             queued_ns: 0,
+            part: 0,
+            counted: false,
         }
     }
 
@@ -95,6 +101,7 @@ impl Request {
         debug_assert!(self.bios.is_empty());
         (self.op, self.flags, self.ioprio) = (bio.op, bio.flags, bio.ioprio);
         (self.sector, self.len, self.segments) = (bio.sector, bio.len() as u32, segments);
+        self.part = bio.part;
         self.phase = Phase::Plain;
         self.bios.push_back(bio);
     }
@@ -214,7 +221,7 @@ impl Request {
         let next = behind.and_then(|bio| bio.segments().first());
         let gap = match (last, next) {
             (Some(last), Some(next)) => {
-                let end = last.phys() + u64::from(last.len);
+                let end = last.phys() + u64::from(last.len());
                 end != next.phys() && limits.is_gap(end, next.phys())
             }
             _ => false,
@@ -268,6 +275,11 @@ impl Request {
         }
     }
 
+    /// What the submitter asked for, whatever flush is on its way for it.
+    pub(crate) fn wanted(&self) -> (Op, u64) {
+        (self.op, u64::from(self.len >> SECTOR_SHIFT))
+    }
+
     /// Copies the data of a write or a read one way: calls `f` with each part of memory, its folio, offset and length, in order.
     ///
     /// # Errors
@@ -316,7 +328,7 @@ impl Iterator for Pieces<'_> {
         loop {
             if self.rest.1 == 0 {
                 match self.segments.next() {
-                    Some(segment) => self.rest = (segment.phys(), segment.len),
+                    Some(segment) => self.rest = (segment.phys(), segment.len()),
                     None => match self.bios.as_mut().and_then(Iterator::next) {
                         Some(bio) => {
                             self.segments = bio.segments().iter();

@@ -185,7 +185,7 @@ impl Disk {
             Op::Read | Op::Write => {
                 let mut at = start;
                 for segment in &command.memory {
-                    let range = at..at + segment.len as usize;
+                    let range = at..at + segment.len() as usize;
                     if range.end > content.cache.len() {
                         return Status::IoError;
                     }
@@ -194,7 +194,7 @@ impl Disk {
                     } else {
                         segment.copy_out(0, &mut content.cache[range]).unwrap();
                     }
-                    at += segment.len as usize;
+                    at += segment.len() as usize;
                 }
             }
             Op::Discard | Op::SecureErase | Op::WriteZeroes => {

@@ -248,7 +248,7 @@ impl Inner {
         };
         let mut at = 0;
         for segment in bio.segments() {
-            let part = &mut place[at..at + segment.len as usize];
+            let part = &mut place[at..at + segment.len() as usize];
             at += part.len();
             let done = if bio.op == Op::Read { segment.copy_in(0, part) } else { segment.copy_out(0, part) };
             done.expect("inside of the segment");

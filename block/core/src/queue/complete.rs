@@ -95,6 +95,11 @@ impl Queue {
                 elevator.completed(&request);
             }
         }
+        if request.counted {
+            request.counted = false;
+            let (op, sectors) = request.wanted();
+            self.accounts.ended(request.part, op, sectors, request.queued_ns);
+        }
         request.finish_bios(status);
         if let Some(home) = self.hw.get(request.home()) {
             home.pool(request.source).park(request);

@@ -43,9 +43,10 @@ use sched::workqueue::{Work, WorkQueue};
 use sync::{BoxSlot, CachePadded, Once, RcuPtr};
 
 use crate::bio::{Bio, Op, OpFlags, SECTOR_SHIFT, Status};
+use crate::disk::stat::Accounts;
 use crate::driver::{Driver, Shape};
 use crate::elevator::{self, Elevator};
-use crate::limits::Limits;
+use crate::limits::{Features, Limits};
 use crate::plug::Plug;
 use crate::request::{NO_TAG, Phase, Request, Source};
 use crate::split;
@@ -177,6 +178,7 @@ pub struct Queue {
     dead: AtomicBool,
     timeout_ns: u64,
     timeouts: timeout::Timeouts,
+    accounts: Accounts,
     kblockd: &'static WorkQueue,
 }
 
@@ -213,6 +215,7 @@ impl Queue {
             dead: AtomicBool::new(false),
             timeout_ns: u64::from(shape.timeout_ms) * 1_000_000,
             timeouts: timeout::Timeouts::new(&myself, kblockd)?,
+            accounts: Accounts::new()?,
             kblockd,
         })?;
         *myself.lock() = Arc::downgrade(&queue);
@@ -318,7 +321,7 @@ impl Queue {
         let mut count = split::Segments::new(limits);
         if bio.op.has_data() {
             for segment in bio.segments() {
-                count.add(segment.phys(), segment.len, u64::MAX);
+                count.add(segment.phys(), segment.len(), u64::MAX);
             }
         }
         let segments = count.count;
@@ -326,8 +329,12 @@ impl Queue {
             if let Some(last) = requests.back_mut()
                 && let Some(side) = last.can_merge(&bio, segments, limits)
             {
+                if last.counted {
+                    self.accounts.merged(bio.part, bio.op);
+                }
                 return last.merge(bio, segments, side);
             }
+            let (part, op) = (bio.part, bio.op);
             let merged = {
                 let rcu = rcu::read_lock();
                 match self.elevator_under(&rcu) {
@@ -336,7 +343,12 @@ impl Queue {
                 }
             };
             match merged {
-                Ok(()) => return,
+                Ok(()) => {
+                    if limits.features.contains(Features::IO_STAT) {
+                        self.accounts.merged(part, op);
+                    }
+                    return;
+                }
                 Err(same) => bio = same,
             }
         }
@@ -347,6 +359,10 @@ impl Queue {
         request.fill(bio, segments);
         request.queued_ns = sched::time::monotonic_ns();
         request.plan_flushes(limits);
+        request.counted = limits.features.contains(Features::IO_STAT);
+        if request.counted {
+            self.accounts.started(request.part, request.wanted().0, request.queued_ns);
+        }
         if request.phase == Phase::Plain {
             requests.push_back(request);
         } else if let Some(hw) = self.hw.get(request.home()) {
@@ -523,6 +539,26 @@ impl Queue {
     /// How many requests the driver has, in all hardware queues: at the moment of asking.
     pub fn in_flight(&self) -> u32 {
         self.hw.iter().map(HwQueue::in_flight).sum()
+    }
+
+    /// What was transferred, for the whole and by partition.
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// After how many milliseconds the driver is asked about a request.
+    pub fn timeout_ms(&self) -> u64 {
+        self.timeout_ns / 1_000_000
+    }
+
+    /// How many requests a hardware queue takes from its submitters: those of the scheduler if there is one.
+    pub fn nr_requests(&self) -> u32 {
+        if self.has_elevator() { POOL } else { self.hw.first().map_or(0, |hw| hw.in_flight.len() as u32) }
+    }
+
+    /// The CPUs that submit to hardware queue `hw`.
+    pub fn cpus_of(&self, hw: usize) -> impl Iterator<Item = usize> {
+        self.map.iter().enumerate().filter(move |(_, of)| usize::from(**of) == hw).map(|(cpu, _)| cpu)
     }
 
     /// How many hardware queues there are.

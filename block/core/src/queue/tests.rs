@@ -52,7 +52,7 @@ fn as_an_array(machine: &Machine, seed: u64, steps: usize) {
                 assert!(back.status.is_ok());
                 let mut at = sector * SECTOR_SIZE;
                 for segment in back.segments() {
-                    let mut bytes = vec![0; segment.len as usize];
+                    let mut bytes = vec![0; segment.len() as usize];
                     segment.copy_out(0, &mut bytes).unwrap();
                     for byte in bytes {
                         assert_eq!(byte, model[(at / SECTOR_SIZE) as usize]);

@@ -137,8 +137,8 @@ impl Node {
             };
             // The first has no hash: everything below the second is its.
             let at = places.get(1..).unwrap_or_default().partition_point(|place| place.hash.get() <= hash);
-            level.at = at;
             let next = block_of(there(places.get(at))?);
+            level.at = at;
             let last = index == usize::from(info.indirect_levels);
             *slot = Some(level.clone());
             if last {

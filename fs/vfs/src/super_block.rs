@@ -18,7 +18,6 @@ use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use collections::idalloc::IdAlloc;
 use sched::mutex::RwSemaphore;
-use sync::Once;
 
 use crate::cred::UserNamespace;
 use crate::dcache;
@@ -104,7 +103,8 @@ pub struct SuperBlock {
     /// See the module text.
     pub umount: RwSemaphore<()>,
     user_ns: Arc<UserNamespace>,
-    uuid: Once<[u8; 16]>,
+    /// What `statx(2)`, `FS_IOC_GETUUID` and file ids use.
+    pub uuid: [u8; 16],
     /// One rename between directories at a time (`s_vfs_rename_mutex`).
     pub(crate) rename_mutex: sched::mutex::Mutex<()>,
     /// Marks of fanotify.
@@ -195,7 +195,7 @@ impl SuperBlock {
             ops,
             umount: RwSemaphore::new(()),
             user_ns,
-            uuid: Once::new(),
+            uuid: [0; 16],
             rename_mutex: sched::mutex::Mutex::new(()),
             notify: Watched::default(),
         })?;
@@ -262,16 +262,6 @@ impl SuperBlock {
     /// The namespace whose root owns the file system.
     pub fn user_ns(&self) -> &Arc<UserNamespace> {
         &self.user_ns
-    }
-
-    /// What `FS_IOC_GETFSUUID` shows; zeros if there is none.
-    pub fn uuid(&self) -> [u8; 16] {
-        self.uuid.get().copied().unwrap_or_default()
-    }
-
-    /// Sets the UUID, once.
-    pub fn set_uuid(&self, uuid: [u8; 16]) {
-        let _ = self.uuid.set(uuid);
     }
 
     /// The file system's operations.

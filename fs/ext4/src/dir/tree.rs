@@ -120,11 +120,6 @@ impl Node {
         Ok((Level { block: 0, data, offset: ROOT_PLACES_OFFSET, at: 0 }, info, hash))
     }
 
-    /// How this directory hashes names.
-    pub(crate) fn tree_hash(&self) -> TreeResult<HashInfo> {
-        Ok(self.tree_root()?.2)
-    }
-
     /// The way to the leaf that `hash` belongs to (`dx_probe`).
     pub(crate) fn probe(&self, hash_of: impl FnOnce(&HashInfo) -> u32) -> TreeResult<TreeWay> {
         let (root, info, hash_info) = self.tree_root()?;

@@ -39,7 +39,7 @@ pub fn read(
         some.iter_mut().zip(first..).for_each(|(slot, index)| *slot = layout.desc_block(index));
         cache.readahead(some);
         for index in first..first + count {
-            let buffer = cache.read(layout.desc_block(index)).inspect_err(|error| {
+            let buffer = cache.read(layout.desc_block(index)).inspect_err(|_| {
                 messages.error(format_args!("can't read group descriptor {index}"));
             })?;
             blocks.try_push(buffer)?;

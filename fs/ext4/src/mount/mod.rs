@@ -79,7 +79,7 @@ fn read_super(
 ) -> Result<(disk::SuperBlock, u64, usize)> {
     let size = cache.block_size() as u64;
     let (block, offset) = (byte / size, (byte % size) as usize);
-    let buffer = cache.read(block).inspect_err(|error| {
+    let buffer = cache.read(block).inspect_err(|_| {
         messages.error(format_args!("unable to read superblock"));
     })?;
     let data = buffer.data();
@@ -89,7 +89,7 @@ fn read_super(
 /// Finds the super block: first with the smallest blocks, then with those that it names.
 fn find_super(device: &Arc<dyn Device>, sb_at: u64, messages: &Messages<'_>) -> Result<Found> {
     let smallest = device.logical_block_size().max(1024);
-    let cache = BufferCache::new(device.clone(), smallest).inspect_err(|error| {
+    let cache = BufferCache::new(device.clone(), smallest).inspect_err(|_| {
         messages.error(format_args!("unable to set blocksize"));
     })?;
     let byte = sb_at * 1024;
@@ -294,10 +294,9 @@ pub fn fill(
     };
     let ops = super_ops::Ext4Super::new(fs.clone(), hold);
     let sb = SuperBlock::new(fs_type, info, user_ns, try_box(ops)?)?;
-    sb.set_uuid(fs.sb.uuid);
     let _ = fs.vfs.set(Arc::downgrade(&sb));
     let messages = Messages { device: &fs.name, silent: false };
-    let root = fs.iget(&sb, ROOT_INO, Purpose::Special).inspect_err(|error| {
+    let root = fs.iget(&sb, ROOT_INO, Purpose::Special).inspect_err(|_| {
         messages.error(format_args!("get root inode failed"));
     })?;
     let inline = crate::inode::node(&root)?.is_inline();

@@ -44,7 +44,9 @@ fn walk(world: &World) {
                 let _ = world.lstat(&[&path[..], b"/no-such-name"].concat());
                 // Deep enough: a directory may contain itself.
                 if path.iter().filter(|byte| **byte == b'/').count() < 12 {
-                    let below = names.into_iter().filter(|name| name != b"." && name != b".." && !name.contains(&b'/'));
+                    let below = names
+                        .into_iter()
+                        .filter(|name| name != b"." && name != b".." && !name.contains(&b'/'));
                     paths.extend(below.map(|name| [&path[..], b"/", &name].concat()));
                 }
             }

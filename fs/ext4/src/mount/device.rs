@@ -72,6 +72,38 @@ impl Device for Claimed {
     }
 }
 
+/// By what a file system is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    uuid: [u8; 16],
+    label: [u8; 16],
+}
+
+impl Identity {
+    /// Whether that is its UUID, in either case.
+    pub fn is_uuid(&self, text: &str) -> bool {
+        super::uuid_text(&self.uuid).is_ok_and(|uuid| uuid.eq_ignore_ascii_case(text))
+    }
+
+    /// Whether that is its label.
+    pub fn is_label(&self, text: &str) -> bool {
+        let len = self.label.iter().position(|byte| *byte == 0).unwrap_or(self.label.len());
+        !text.is_empty() && self.label.get(..len) == Some(text.as_bytes())
+    }
+}
+
+/// Looks what the file system on a device is called.
+///
+/// # Errors
+/// `EINVAL`: it has none of ext4, ext3 or ext2; those of the device.
+pub fn identify(device: &Arc<BlockDevice>) -> Result<Identity> {
+    let opened = device.open(Access { read: true, write: false }, None)?;
+    let claimed: Arc<dyn Device> = try_arc(Claimed(opened.device().clone()))?;
+    let messages = crate::messages::Messages { device: device.name(), silent: true };
+    let found = super::find_super(&claimed, 1, &messages)?;
+    Ok(Identity { uuid: found.sb.uuid, label: found.sb.volume_name })
+}
+
 /// One mount at a time looks for a super block of its device and claims it.
 static MOUNTING: Mutex<()> = Mutex::new(());
 

@@ -33,14 +33,7 @@ struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     fn parse(line: &'a str) -> Self {
-        let mut wanted = Self {
-            root: None,
-            types: None,
-            options: "",
-            read_only: true,
-            delay: 0,
-            wait: None,
-        };
+        let mut wanted = Self { root: None, types: None, options: "", read_only: true, delay: 0, wait: None };
         for word in line.split_ascii_whitespace().take_while(|word| *word != "--") {
             match word.split_once('=') {
                 Some(("root", name)) => wanted.root = Some(name),
@@ -94,9 +87,8 @@ fn device(name: &str) -> Option<DevId> {
         if let Some(wanted) = name.strip_prefix(prefix) {
             let all = disk::all().ok()?;
             let device = all.iter().find(|device| {
-                ext4::mount::device::identify(device).is_ok_and(|id| {
-                    if is_uuid { id.is_uuid(wanted) } else { id.is_label(wanted) }
-                })
+                ext4::mount::device::identify(device)
+                    .is_ok_and(|id| if is_uuid { id.is_uuid(wanted) } else { id.is_label(wanted) })
             });
             return device.map(|device| device.dev());
         }
@@ -241,7 +233,8 @@ mod tests {
 
     #[test]
     fn the_last_word_counts() {
-        let wanted = Wanted::parse("root=/dev/sda ro rw rootwait=3 root=PARTUUID=x rootflags=noload,a=b -- ro");
+        let wanted =
+            Wanted::parse("root=/dev/sda ro rw rootwait=3 root=PARTUUID=x rootflags=noload,a=b -- ro");
         let expected = Wanted {
             root: Some("PARTUUID=x"),
             types: None,

@@ -13,7 +13,8 @@ use crate::fs::context::Caller;
 /// Mounts the empty root directory.
 pub(super) fn mount_root() -> Result<Arc<Mount>> {
     let user_ns = UserNamespace::initial();
-    let request = MountRequest { flags: 0, source: b"rootfs", device: None, options: b"", user_ns, private: None };
+    let request =
+        MountRequest { flags: 0, source: b"rootfs", device: None, options: b"", user_ns, private: None };
     let sb = tmpfs::ROOTFS.mount(&request)?;
     ops::kernel_mount(&sb, 0, b"rootfs")
 }

@@ -7,8 +7,8 @@ use core::fmt;
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use mm::{IovIter, Mapping};
 use mm::vma::{DevicePage, MmapSetup, VmFlags};
+use mm::{IovIter, Mapping};
 
 use crate::cred::Credentials;
 use crate::dir::DirContext;

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::fs::DevId;
 use abi::{Errno, Result};
@@ -11,11 +11,13 @@ use arch::sync::RwSpinLock;
 use collections::sorted::SortedMap;
 use mm::fallible::{TryCollect, TryVec};
 use mm::try_format;
+use mm::writeback::BackingDevice;
 use sched::mutex::Mutex;
 
 use crate::disk::device::{BlockDevice, Parts};
 use crate::disk::open::Access;
 use crate::disk::registry::{self, Number};
+use crate::limits::Features;
 use crate::partition::Label;
 use crate::queue::Queue;
 
@@ -47,6 +49,15 @@ pub struct Geometry {
     pub cylinders: u16,
 }
 
+/// What is to be done when somebody has closed a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// Its medium is gone: it has no partitions any more.
+    DropPartitions,
+}
+
 /// Files that a driver adds to its disk's folder in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute {
@@ -56,6 +67,20 @@ pub struct Attribute {
     pub name: &'static str,
     /// Whether it can be written.
     pub writable: bool,
+}
+
+/// An ioctl(2).
+pub struct Call<'a> {
+    /// For what the caller has it open.
+    pub access: Access,
+    /// Whether the caller has it for itself (`O_EXCL`).
+    pub exclusive: bool,
+    /// The command.
+    pub command: u32,
+    /// What the command says it is.
+    pub arg: u64,
+    /// Whether the caller has `CAP_SYS_ADMIN`.
+    pub is_admin: &'a dyn Fn() -> bool,
 }
 
 /// What a driver does for its disk beyond transfers. All functions are in task context and may sleep.
@@ -69,13 +94,15 @@ pub trait DiskOps: Send + Sync {
     }
 
     /// One who had it open has it no more; `last`: it was the last.
-    fn release(&self, _disk: &Disk, _last: bool) {}
+    fn release(&self, _disk: &Disk, _last: bool) -> After {
+        After::Nothing
+    }
 
     /// An ioctl(2) that the block layer does not know. What `arg` is, the command says.
     ///
     /// # Errors
     /// `ENOTTY`: nor does the driver.
-    fn ioctl(&self, _device: &BlockDevice, _access: Access, _command: u32, _arg: u64) -> Result<u64> {
+    fn ioctl(&self, _device: &Arc<BlockDevice>, _call: &Call<'_>) -> Result<u64> {
         Err(Errno::ENOTTY)
     }
 
@@ -90,6 +117,11 @@ pub trait DiskOps: Send + Sync {
     /// Its geometry, if it has one.
     fn geometry(&self, _disk: &Disk) -> Option<Geometry> {
         None
+    }
+
+    /// Whether the driver's own files in sysfs are there now.
+    fn has_attributes(&self) -> bool {
+        true
     }
 
     /// The driver's own files in sysfs.
@@ -165,8 +197,8 @@ pub struct Disk {
     read_only: AtomicBool,
     /// Changes with the medium; no two disks have the same.
     sequence: AtomicU64,
-    /// How far is read ahead at most, in bytes.
-    read_ahead: AtomicU32,
+    /// As the page cache sees it.
+    backing: Arc<BackingDevice>,
     /// It was added, and not removed.
     live: AtomicBool,
     /// Its partitions are to be looked for when it is opened next.
@@ -191,7 +223,11 @@ impl Disk {
     /// `ENOMEM`.
     pub fn new(spec: Spec, queue: Arc<Queue>) -> Result<Arc<Self>> {
         let Spec { name, numbers, parent, removable, partitions, ops } = spec;
-        let best = queue.limits()?.io_opt.saturating_mul(2);
+        let limits = queue.limits()?;
+        let backing = BackingDevice::new(&name)?;
+        let best = limits.io_opt.saturating_mul(2).max(DEFAULT_READ_AHEAD);
+        backing.set_read_ahead_kb(best >> 10);
+        backing.set_stable_pages(limits.features.contains(Features::STABLE_WRITES));
         Ok(mm::try_arc(Self {
             name,
             numbers,
@@ -203,7 +239,7 @@ impl Disk {
             capacity: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
             sequence: AtomicU64::new(SEQUENCE.fetch_add(1, Ordering::Relaxed)),
-            read_ahead: AtomicU32::new(best.max(DEFAULT_READ_AHEAD)),
+            backing,
             live: AtomicBool::new(false),
             scan_wanted: AtomicBool::new(false),
             no_scan: AtomicBool::new(false),
@@ -286,12 +322,17 @@ impl Disk {
 
     /// How far is read ahead at most, in bytes (`BLKRAGET`, `read_ahead_kb`).
     pub fn read_ahead(&self) -> u32 {
-        self.read_ahead.load(Ordering::Relaxed)
+        self.backing.read_ahead_kb() << 10
     }
 
     /// Changes that.
     pub fn set_read_ahead(&self, bytes: u32) {
-        self.read_ahead.store(bytes, Ordering::Relaxed);
+        self.backing.set_read_ahead_kb(bytes >> 10);
+    }
+
+    /// The disk as write-back and readahead see it: for the page caches of its special files and of file systems on it.
+    pub fn backing(&self) -> &Arc<BackingDevice> {
+        &self.backing
     }
 
     /// Its length in sectors.
@@ -376,6 +417,7 @@ impl Disk {
             },
         )?;
         self.publish(&whole)?;
+        self.backing.set_numbers((whole.dev().major, whole.dev().minor));
         self.live.store(true, Ordering::Release);
         registry::added(&whole);
         if self.scans_partitions() && self.capacity() > 0 {

@@ -19,6 +19,7 @@ pub mod pci;
 pub mod probe;
 pub mod resource;
 pub mod rtc;
+pub mod scsi;
 pub mod sd;
 pub mod serial;
 mod text;

@@ -161,7 +161,7 @@ impl Transport for Mmio {
 
     fn connect(&self, device: &str, names: &[&str], callbacks: Callbacks) -> Result<()> {
         let mut connected = self.connected.lock();
-        let Callbacks { config, queue } = callbacks;
+        let Callbacks { config, queue, .. } = callbacks;
         let (registers, queues) = (self.registers.clone(), names.len());
         let all = move || {
             let what = registers.read32(reg::INTERRUPT_STATUS);

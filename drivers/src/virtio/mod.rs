@@ -8,6 +8,7 @@
 //! | [`mmio`] | devices without a bus |
 //! | [`device`] | a device: agreement on features, queues, reset |
 //! | [`blk`] | disks |
+//! | [`scsi`] | SCSI hosts |
 //!
 //! A driver is a [`Driver`] in [`DRIVERS`]. Its `probe` gets a device that is reset and knows that there is a driver:
 //!
@@ -32,6 +33,7 @@ pub mod device;
 pub mod mmio;
 pub mod pci;
 pub mod queue;
+pub mod scsi;
 pub mod transport;
 
 pub use device::{Device, QueueSpec};
@@ -66,7 +68,7 @@ pub mod id {
 }
 
 /// All drivers.
-pub const DRIVERS: &[&Driver] = &[&blk::DRIVER];
+pub const DRIVERS: &[&Driver] = &[&blk::DRIVER, &scsi::DRIVER];
 
 /// A driver.
 pub struct Driver {

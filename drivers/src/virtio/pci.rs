@@ -168,10 +168,10 @@ impl Pci {
     }
 
     /// One interrupt for each queue and one for the configuration; else one for all queues; else one for everything.
-    fn vectors(&self, queues: usize) -> Result<(Vectors, bool)> {
+    fn vectors(&self, queues: usize, first: usize) -> Result<(Vectors, bool)> {
         // A queue's interrupt belongs where its requests come from.
-        let cpus = |index: usize| match index.checked_sub(1) {
-            Some(queue) => super::device::cpus_of_queue(queue, queues),
+        let cpus = |index: usize| match index.checked_sub(first + 1) {
+            Some(queue) => super::device::cpus_of_queue(queue, queues - first),
             None => CpuMask::ALL,
         };
         if let Ok(vectors) = self.device.alloc_vectors(queues + 1, queues + 1, cpus)
@@ -269,9 +269,9 @@ impl Transport for Pci {
 
     fn connect(&self, device: &str, names: &[&str], callbacks: Callbacks) -> Result<()> {
         let mut state = self.state.lock();
-        let Callbacks { config, queue } = callbacks;
+        let Callbacks { config, queue, first } = callbacks;
         let queues = names.len();
-        let (vectors, per_queue) = self.vectors(queues)?;
+        let (vectors, per_queue) = self.vectors(queues, first)?;
         if !vectors.is_msix() {
             // One for everything; reading says what it is about, and that it was heard.
             let isr = self.isr.clone();

@@ -34,6 +34,8 @@ pub struct Callbacks {
     pub config: Callback,
     /// A queue may have something that is done: its number.
     pub queue: Arc<dyn Fn(usize) + Send + Sync>,
+    /// The first of the queues that are given out to CPUs; those before are anybody's.
+    pub first: usize,
 }
 
 /// Reaches a device.

@@ -404,7 +404,7 @@ fn start(blk: &Arc<Blk>, queues: &[Arc<Queue>], names: &[&str], major: u32, dept
     let config = move || {
         workqueue::system().queue_work(&work);
     };
-    let callbacks = Callbacks { config: try_box(config)?, queue: try_arc(queue)? };
+    let callbacks = Callbacks { config: try_box(config)?, queue: try_arc(queue)?, first: 0 };
     device.start(queues, names, callbacks)?;
     blk.ask_serial()?;
     let shape = Shape { queues: queues.len(), depth: depth.into(), timeout_ms: TIMEOUT_MS };

@@ -256,8 +256,8 @@ impl fmt::Debug for Segment {
 
 /// Who takes finished bios.
 pub trait EndIo: Send + Sync {
-    /// `bio` is over, as [`Bio::status`] says; its flags may have changed. Often in an interrupt: may not sleep, and takes irq-safe locks only. If
-    /// the bio may hold the last reference to a folio, it is to be dropped in a thread.
+    /// `bio` is over, as [`Bio::status`] says; its flags may have changed. Often in an interrupt: may not sleep, and takes irq-safe locks only. The
+    /// bio, and with it the last reference to a folio, may be dropped there.
     fn end_io(&self, bio: Chained<Bio>);
 }
 

@@ -55,15 +55,14 @@ impl<M: Mapper + 'static> IomapOps<M> {
                 continue;
             }
             let guard = mapping.find_or_create_locked(edge / PAGE)?;
-            if guard.page().test(PageFlags::UPTODATE) {
-                continue;
+            if !guard.page().test(PageFlags::UPTODATE) {
+                Reader::new(&*self.mapper, mapping.size(), OpFlags::SYNC)?.read(&guard)?;
+                let start = guard.index() * PAGE;
+                let from = range.start.max(start) - start;
+                let to = range.end.min(start + PAGE) - start;
+                guard.zero(from as usize..to as usize);
             }
-            Reader::new(&*self.mapper, mapping.size(), OpFlags::SYNC)?.read(&guard)?;
-            let start = guard.index() * PAGE;
-            let from = range.start.max(start) - start;
-            let to = range.end.min(start + PAGE) - start;
-            guard.zero(from as usize..to as usize);
-            // It stays until it is written.
+            // It does not go before it is written: it could not be read again.
             mapping.set_dirty(guard.page());
         }
         Ok(())

@@ -147,14 +147,20 @@ pub fn sync_all() {
     // `sync(2)` has no way to say that it did not.
     let _no_fail = mm::context::NoFailScope::enter();
     // All devices at once, before anybody is waited for.
-    mm::writeback::devices::for_each(&mut |device| drop(device.start_sync(None)));
+    mm::writeback::devices::for_each(&mut |device| {
+        let _ = device.start_sync(None);
+    });
     let live = ALL.lock().iter().filter_map(Weak::upgrade).try_collect_vec().unwrap_or_default();
     for sb in live.iter().filter(|sb| !sb.is_read_only()) {
         if let Err(error) = sync_one(sb) {
             log::warn!("{}: sync failed: {error}", sb.fs_type.name());
         }
     }
-    mm::writeback::devices::for_each(&mut |device| drop(device.sync(None)));
+    mm::writeback::devices::for_each(&mut |device| {
+        if let Err(error) = device.sync(None) {
+            log::warn!("{}: sync failed: {error}", device.name());
+        }
+    });
 }
 
 /// The super block of a mounted file system with device number `dev`.

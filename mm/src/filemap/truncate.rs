@@ -30,7 +30,8 @@ impl Mapping {
         self.punch_locked(range);
     }
 
-    /// As [`Self::punch_hole`], with [`Self::invalidate_lock`] held exclusively.
+    /// As [`Self::punch_hole`], with [`Self::invalidate_lock`] held exclusively. A page of which only a part goes may be written back at any
+    /// time, also to blocks that are about to be freed: the file system waits for that ([`Self::wait_on_writeback`]) before others get them.
     pub fn punch_locked(&self, range: Range<u64>) {
         self.remove_range(range, Cows::Not);
     }
@@ -67,7 +68,8 @@ impl Mapping {
         let Some(folio) = self.get(start / PAGE) else { return };
         let guard = folio_lock::lock(folio);
         if guard.page().mapping() == self.word() && guard.page().test(PageFlags::UPTODATE) {
-            self.wait_stable(guard.page());
+            // Blocks behind it may be about to go to others.
+            folio_lock::wait_writeback(guard.page());
             let from = (start % PAGE) as usize;
             guard.zero(from..from + (end - start).min(PAGE - from as u64) as usize);
             self.set_dirty(guard.page());

@@ -33,6 +33,7 @@ enum Place {
 struct State {
     places: Vec<Place>,
     used: Vec<bool>,
+    hidden: Vec<u64>,
     random: Random,
 }
 
@@ -72,6 +73,26 @@ impl Map {
         for at in first..first + count {
             let block = Self::allocate(&mut state).unwrap();
             *Self::place(&mut state, at) = Place::Unwritten(block);
+        }
+    }
+
+    /// The blocks are the file's no more, but nobody else's either.
+    fn hide(&self, blocks: Range<usize>) {
+        let mut state = self.state.lock().unwrap();
+        let end = blocks.end.min(state.places.len());
+        for at in blocks.start..end.max(blocks.start) {
+            if let Place::Unwritten(block) | Place::Mapped(block) =
+                std::mem::replace(&mut state.places[at], Place::Hole)
+            {
+                state.hidden.push(block);
+            }
+        }
+    }
+
+    fn reuse(&self) {
+        let mut state = self.state.lock().unwrap();
+        for block in std::mem::take(&mut state.hidden) {
+            state.used[block as usize] = false;
         }
     }
 
@@ -124,7 +145,7 @@ impl Mapper for Map {
                 (None, _) => true,
                 (Some(Place::Hole), Place::Hole) | (Some(Place::Delayed), Place::Delayed) => new == fresh,
                 (Some(Place::Mapped(a)), Place::Mapped(b))
-                | (Some(Place::Unwritten(a)), Place::Unwritten(b)) => new == fresh && *b == a + step,
+                | (Some(Place::Unwritten(a)), Place::Unwritten(b)) => new == fresh && b == a + step,
                 _ => false,
             };
             if !same {
@@ -195,6 +216,7 @@ impl TestFile {
             state: Mutex::new(State {
                 places: Vec::new(),
                 used: std::vec![false; bytes / block as usize],
+                hidden: Vec::new(),
                 random: Random(seed | 1),
             }),
             disk_size: AtomicU64::new(0),
@@ -255,7 +277,10 @@ impl TestFile {
         if first < last {
             let _exclusive = self.mapping.invalidate_lock().write();
             self.mapping.punch_locked(first..last);
-            self.map.free((first / block) as usize..(last / block) as usize);
+            // Nobody gets the blocks before what is on its way to them is over: nobody else allocates.
+            self.map.hide((first / block) as usize..(last / block) as usize);
+            self.mapping.wait_on_writeback(first.saturating_sub(4096)..last + 4096);
+            self.map.reuse();
         }
     }
 }

@@ -78,10 +78,10 @@ impl Content {
     /// `ENOMEM`; nothing is changed then.
     #[inline]
     pub fn bytes_mut(&mut self) -> Result<&mut [u8]> {
-        if Arc::get_mut(&mut self.data).is_none() {
+        // Whoever makes another reference does that under the lock that the caller holds.
+        if Arc::strong_count(&self.data) != 1 {
             self.data = copy(&self.data)?;
         }
-        // The only reference.
         Ok(Arc::get_mut(&mut self.data).map_or(&mut [], Block::bytes_mut))
     }
 

@@ -39,33 +39,37 @@ impl Core {
     /// transaction that is being committed.
     pub(crate) fn checkpoint(&self, enough: impl Fn(&State, u32) -> bool) -> Result<()> {
         let one_at_a_time = self.checkpointing.lock();
-        let mut freed = 0;
         loop {
-            let state = self.state.lock();
-            if enough(&state, freed) || self.is_aborted() {
-                drop(state);
-                break;
-            }
-            let (oldest, committing) =
-                (state.checkpoints.front().cloned(), state.committing.as_ref().map(|of| of.tid));
-            drop(state);
-            match (oldest, committing) {
-                (Some(oldest), _) => match self.write_to_places(&oldest)? {
-                    Progress::Done => freed += self.retire(&oldest),
-                    Progress::Wants(tid) => {
-                        self.move_tail(&one_at_a_time, core::mem::take(&mut freed))?;
-                        self.request(tid);
-                        self.wait(tid)?;
-                    }
-                },
-                (None, Some(tid)) => {
-                    self.move_tail(&one_at_a_time, core::mem::take(&mut freed))?;
+            let mut freed = 0;
+            let wanted = self.checkpoint_some(&enough, &mut freed);
+            // Also what was freed before an error.
+            self.move_tail(&one_at_a_time, freed)?;
+            match wanted? {
+                Some(tid) => {
+                    self.request(tid);
                     self.wait(tid)?;
                 }
-                (None, None) => break,
+                None => return Ok(()),
             }
         }
-        self.move_tail(&one_at_a_time, freed)
+    }
+
+    /// The same, until another transaction is to be waited for. `freed` blocks of the log can come free.
+    fn checkpoint_some(&self, enough: &impl Fn(&State, u32) -> bool, freed: &mut u32) -> Result<Option<Tid>> {
+        loop {
+            let state = self.state.lock();
+            if enough(&state, *freed) || self.is_aborted() {
+                return Ok(None);
+            }
+            let Some(oldest) = state.checkpoints.front().cloned() else {
+                return Ok(state.committing.as_ref().map(|of| of.tid));
+            };
+            drop(state);
+            match self.write_to_places(&oldest)? {
+                Progress::Done => *freed += self.retire(&oldest),
+                Progress::Wants(tid) => return Ok(Some(tid)),
+            }
+        }
     }
 
     /// Writes what is older than `since_ns`, as far as that needs no other transaction. For the journal's thread: does not wait for others.

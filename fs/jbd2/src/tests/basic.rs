@@ -387,3 +387,25 @@ fn a_read_only_device() {
     let disk = Disk::new(machine.disk.image()).read_only();
     assert_eq!(SMALL.try_open(disk, CHECKSUMS).err(), Some(Errno::EROFS));
 }
+
+#[test]
+fn opening_and_closing_loses_no_memory() {
+    let layout = Layout { block_size: 4096, fs: 64, len: 64 };
+    let image = layout.image(1);
+    let free_after = |rounds| {
+        for _ in 0..rounds {
+            let machine = layout.open(Disk::new(image.clone()), CHECKSUMS);
+            let mut handle = machine.journal.start(8).unwrap();
+            for block in 10..18 {
+                handle.modify(&machine.read(block), |bytes| fill(bytes, block)).unwrap();
+            }
+            drop(handle);
+        }
+        sched::rcu::barrier();
+        mm::stats::meminfo().free
+    };
+    let before = free_after(10);
+    // Other tests use some memory meanwhile; two pages for each round would be noticed.
+    let after = free_after(1000);
+    assert!(before < after + 2000, "{before} pages were free, {after} are");
+}

@@ -48,12 +48,21 @@ impl Layout {
     }
 
     fn try_open(&self, disk: Disk, features: Features) -> abi::Result<Machine> {
+        sched::kthread::set_hook(&NoHook);
         let disk = Arc::new(disk);
         let cache = BufferCache::new(disk.clone(), self.block_size as u32)?;
         let options = Options { name: "test", features, interval_ms: 3_600_000, ..Options::default() };
         let journal = Journal::load(cache.clone(), self.place(), options)?;
         Ok(Machine { journal, cache, disk })
     }
+}
+
+/// There are no processes to which threads of the kernel would be announced. Without a hook they would be kept for a later one.
+struct NoHook;
+
+impl sched::kthread::KthreadHook for NoHook {
+    fn created(&self, _: &Arc<sched::Task>) {}
+    fn exiting(&self, _: &sched::Task) {}
 }
 
 /// A file system's view: its journal goes first when it is dropped.

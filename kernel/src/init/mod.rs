@@ -108,6 +108,7 @@ fn services(info: &'static BootInfo) -> Result<()> {
 fn late(info: &'static BootInfo) -> Result<()> {
     sched::start_threads()?;
     mm::reclaim::start_kswapd()?;
+    mm::writeback::start()?;
     crate::watchdog::start()?;
     #[cfg(all(debug_assertions, target_os = "none"))]
     mm::kmemleak::set_task_number(crate::watchdog::number);

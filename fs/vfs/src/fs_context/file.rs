@@ -89,7 +89,7 @@ pub fn fsconfig(ctx: &LookupContext<'_>, file: &File, command: Command<'_>) -> R
     let mut context = context_of(file)?.lock()?;
     context.resume();
     match command {
-        Command::Set(key, value) => context.set_param(key, value),
+        Command::Set(key, value) => context.set_param(ctx, key, value),
         Command::Create(sharing) => context.create(ctx, sharing),
         Command::Reconfigure => context.reconfigure(ctx.cred),
     }

@@ -17,6 +17,7 @@ pub mod file;
 pub mod log;
 pub mod param;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -34,7 +35,7 @@ use crate::path::LookupContext;
 use crate::super_block::{MS_RMT_MASK, MountRequest, SuperBlock};
 use crate::types::FileType;
 pub use log::{Level, Log};
-pub use param::{ParamError, ParamResult, Value};
+pub use param::{Caller, Param, ParamError, ParamResult, Params, Value};
 
 /// How far a context is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +85,22 @@ pub struct FsContext {
     source: Option<Vec<u8>>,
     /// The file system's own parameters, as `mount(2)` writes them.
     options: Vec<u8>,
+    /// Those that the file system keeps itself.
+    params: Option<Box<dyn Params>>,
     held: Option<Held>,
     log: Log,
+}
+
+/// What a file system that keeps its parameters itself needs beside the request when it is mounted.
+pub struct Making<'a> {
+    /// Who mounts it.
+    pub ctx: &'a LookupContext<'a>,
+    /// Who prepared the mount.
+    pub cred: &'a Arc<Credentials>,
+    /// What was set; of the type that [`FsType::params`] made.
+    pub params: Box<dyn Params>,
+    /// Where explanations go.
+    pub log: &'a mut Log,
 }
 
 /// Whether a file system that exists already will do.
@@ -132,6 +147,7 @@ impl FsContext {
             flags_mask: 0,
             source: None,
             options: Vec::new(),
+            params: None,
             held: None,
             log,
         }
@@ -155,6 +171,7 @@ impl FsContext {
             flags_mask: mask,
             source: None,
             options: Vec::new(),
+            params: None,
             held: Some(Held::new(root.clone())),
             log,
         }
@@ -205,7 +222,16 @@ impl FsContext {
         if allowed { Ok(()) } else { Err(Errno::EPERM) }
     }
 
+    /// The parameters that the file system keeps itself, if it does.
+    fn own_params(&mut self) -> Result<Option<&mut (dyn Params + 'static)>> {
+        if self.params.is_none() {
+            self.params = self.fs.params()?;
+        }
+        Ok(self.params.as_deref_mut())
+    }
+
     fn make(&mut self, ctx: &LookupContext<'_>, sharing: Sharing) -> Result<()> {
+        self.own_params()?;
         let device = match self.fs.flags().contains(FsFlags::REQUIRES_DEV) {
             true => Some(lookup_bdev(ctx, self.source.as_deref())?),
             false => None,
@@ -218,7 +244,13 @@ impl FsContext {
             user_ns: &self.user_ns,
             private: self.private.clone(),
         };
-        let sb = self.fs.mount(&request)?;
+        let sb = match self.params.take() {
+            Some(params) => {
+                let making = Making { ctx, cred: &self.cred, params, log: &mut self.log };
+                self.fs.mount_prepared(&request, making)?
+            }
+            None => self.fs.mount(&request)?,
+        };
         if sharing == Sharing::Exclusive && (sb.active() > 0 || !self.fs.kill_on_last_umount(&sb)) {
             let text = format_args!("reusing existing filesystem not allowed");
             self.log.add(Level::Warning, self.fs.name(), text);
@@ -287,6 +319,7 @@ impl FsContext {
 
     fn clean(&mut self) {
         self.options.clear();
+        self.params = None;
         self.source = None;
         self.flags = 0;
         self.phase = Phase::AwaitingReconfigure;

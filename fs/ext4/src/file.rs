@@ -1,12 +1,13 @@
 //! Open files.
 
+use alloc::sync::Arc;
+
 use abi::{Errno, Result};
-use mm::IovIter;
+use mm::{IovIter, Mapping};
 use vfs::File;
 use vfs::file_ops::{FileOps, IoFlags, Whence};
 
 use crate::inode::{Node, node};
-use crate::map::State;
 
 /// Operations of regular files.
 pub struct Ext4File;
@@ -19,9 +20,28 @@ pub(crate) fn sync(file: &File, _: u64, _: u64, _: bool) -> Result<()> {
     if file.inode().sb().is_read_only() { Ok(()) } else { Err(Errno::EIO) }
 }
 
+/// The inode of an open file and its page cache.
+fn of(file: &File) -> Result<(&Arc<Node>, &Arc<Mapping>)> {
+    Ok((node(file.inode())?, file.inode().mapping().ok_or(Errno::EINVAL)?))
+}
+
 impl FileOps for Ext4File {
-    fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, pos: &mut u64, _: IoFlags) -> Result<usize> {
+    fn read_iter(&self, file: &File, iter: &mut IovIter<'_>, pos: &mut u64, flags: IoFlags) -> Result<usize> {
+        if flags.contains(IoFlags::DIRECT) {
+            let (node, mapping) = of(file)?;
+            // Data in the inode goes through the page cache.
+            if !node.is_inline() {
+                let count = iomap::direct_read(&**node, mapping, iter, *pos)?;
+                *pos += count as u64;
+                vfs::attr::file_accessed(file);
+                return Ok(count);
+            }
+        }
         vfs::rw::generic_file_read(file, iter, pos)
+    }
+
+    fn supports_direct(&self) -> bool {
+        true
     }
 
     fn llseek(&self, file: &File, offset: i64, whence: Whence) -> Result<u64> {
@@ -30,8 +50,13 @@ impl FileOps for Ext4File {
             Whence::Hole => false,
             _ => return vfs::rw::generic_llseek(file, offset, whence),
         };
-        let node = node(file.inode())?;
-        let position = node.seek(u64::try_from(offset).map_err(|_| Errno::ENXIO)?, data)?;
+        let (node, mapping) = of(file)?;
+        let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        let _shared = file.inode().rwsem.read();
+        let position = match data {
+            true => iomap::seek_data(&**node, mapping, offset)?,
+            false => iomap::seek_hole(&**node, mapping, offset)?,
+        };
         file.set_pos(position);
         Ok(position)
     }
@@ -42,30 +67,5 @@ impl FileOps for Ext4File {
 
     fn ioctl(&self, file: &File, cmd: u32, arg: usize) -> Result<isize> {
         crate::ioctl::ioctl(file, cmd, arg)
-    }
-}
-
-impl Node {
-    /// `SEEK_DATA` (`data`) and `SEEK_HOLE`: `ENXIO` beyond the end.
-    pub(crate) fn seek(&self, offset: u64, data: bool) -> Result<u64> {
-        let size = self.disk_size.load(core::sync::atomic::Ordering::Relaxed);
-        if offset >= size {
-            return Err(Errno::ENXIO);
-        }
-        if self.is_inline() {
-            return Ok(if data { offset } else { size });
-        }
-        let bits = self.fs.layout.block_bits;
-        let mut at = offset;
-        while at < size {
-            let block = u32::try_from(at >> bits).map_err(|_| Errno::ENXIO)?;
-            let mapped = self.map(block)?;
-            // What is not written is a hole, as long as no page of it is dirty.
-            if (mapped.state == State::Written) == data {
-                return Ok(at);
-            }
-            at = (u64::from(block) + u64::from(mapped.len)) << bits;
-        }
-        if data { Err(Errno::ENXIO) } else { Ok(size) }
     }
 }

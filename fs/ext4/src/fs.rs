@@ -7,7 +7,8 @@ use alloc::sync::{Arc, Weak};
 use abi::Result;
 use abi::fs::DevId;
 use arch::sync::SpinLock;
-use buffer::{Buffer, BufferCache, Device};
+use block::BlockDevice;
+use buffer::{Buffer, BufferCache};
 use sync::Once;
 use vfs::SuperBlock;
 use vfs::inode_table::InodeTable;
@@ -29,7 +30,7 @@ pub struct Fs {
     /// The device's number.
     pub dev: DevId,
     /// The device.
-    pub device: Arc<dyn Device>,
+    pub device: Arc<BlockDevice>,
     /// Its metadata.
     pub cache: Arc<BufferCache>,
     /// Its dimensions.

@@ -141,7 +141,7 @@ fn what_is_not_served_is_refused() {
     }
     // Truncated below what it says.
     let bytes = std::fs::read(&image).unwrap();
-    let short = std::sync::Arc::new(Image::Memory(bytes[..bytes.len() / 2].to_vec()));
+    let short = Image::memory(bytes[..bytes.len() / 2].to_vec());
     assert_eq!(World::mount(short, "").err(), Some(Errno::EINVAL));
 }
 
@@ -275,6 +275,7 @@ fn it_is_not_written() {
     let place = Place::new("readonly");
     let image = place.join("image");
     mke2fs(&image, "8M", "-t ext4", None);
+    // The disk is read-only, and nothing would be written to another one.
     let error = World::mount_as(Image::open(&image), "", Kind::Ext4, 0).err();
     assert_eq!(error, Some(Errno::EROFS));
     let world = World::mount(Image::open(&image), "").unwrap();

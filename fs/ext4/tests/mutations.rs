@@ -4,7 +4,6 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abi::raw;
@@ -152,7 +151,7 @@ fn mutate(name: &str, args: &str, rounds: u64) {
             damaged[at..(at + len).min(bytes.len())].fill(value);
         }
         let start = Instant::now();
-        let device = Arc::new(Image::Memory(damaged));
+        let device = Image::memory(damaged);
         if let Ok(world) = World::mount(device, "norecovery") {
             mounted += 1;
             walk(&world);
@@ -167,12 +166,12 @@ fn mutate(name: &str, args: &str, rounds: u64) {
 
 #[test]
 fn without_checksums() {
-    mutate("m-plain", "-t ext4 -O ^metadata_csum", 1500);
+    mutate("m-plain", "-t ext4 -O ^metadata_csum", 1000);
 }
 
 #[test]
 fn with_checksums() {
-    mutate("m-csum", "-t ext4", 700);
+    mutate("m-csum", "-t ext4", 500);
 }
 
 #[test]
@@ -189,7 +188,7 @@ fn with_inline_data() {
 fn the_image_itself_is_good() {
     let place = Place::new("m-good");
     let bytes = image(&place, "-t ext4");
-    let world = World::mount(Arc::new(Image::Memory(bytes)), "").unwrap();
+    let world = World::mount(Image::memory(bytes), "").unwrap();
     walk(&world);
     assert!(world.ext4.errors.peek().is_none());
 }

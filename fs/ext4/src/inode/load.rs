@@ -7,7 +7,6 @@ use abi::creds::{Gid, Uid};
 use abi::fs::DevId;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
-use mm::Mapping;
 use mm::fallible::try_arc;
 use sched::mutex::RwSemaphore;
 use sync::Once;
@@ -102,10 +101,7 @@ impl Fs {
             inode: Once::new(),
         })?;
         let mapping = match kind {
-            Some(FileType::Regular) => {
-                let mapping = Mapping::new(node.clone(), size);
-                Some(try_arc(mapping)?)
-            }
+            Some(FileType::Regular) => Some(node.new_mapping(size)?),
             _ => None,
         };
         let device = match kind {

@@ -7,10 +7,7 @@ use core::any::Any;
 use abi::fs::DevId;
 use abi::{Errno, Result};
 use block::disk::{Access, BlockDevice, Claim, HolderId, Opened, by_number};
-use block::{Bio, Plug};
-use buffer::Device;
-use collections::fifo::Fifo;
-use mm::fallible::{try_arc, try_box};
+use mm::fallible::try_box;
 use sched::mutex::Mutex;
 use vfs::fs_context::{Level, Log, ParamResult};
 use vfs::super_block::{MountRequest, SB_RDONLY, with_device};
@@ -43,35 +40,6 @@ pub fn register() -> Result<()> {
     register_filesystem(&EXT4)
 }
 
-/// A claimed block device, as buffers see it.
-struct Claimed(Arc<BlockDevice>);
-
-impl Device for Claimed {
-    fn submit(&self, mut bios: Fifo<Bio>) {
-        let mut plug = Plug::new();
-        while let Some(bio) = bios.pop_front() {
-            self.0.submit(bio, Some(&mut plug));
-        }
-        plug.finish();
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.0.flush()
-    }
-
-    fn sectors(&self) -> u64 {
-        self.0.sectors()
-    }
-
-    fn is_read_only(&self) -> bool {
-        self.0.is_read_only()
-    }
-
-    fn logical_block_size(&self) -> u32 {
-        self.0.limits().logical_block_size
-    }
-}
-
 /// By what a file system is called.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
@@ -98,9 +66,8 @@ impl Identity {
 /// `EINVAL`: it has none of ext4, ext3 or ext2; those of the device.
 pub fn identify(device: &Arc<BlockDevice>) -> Result<Identity> {
     let opened = device.open(Access { read: true, write: false }, None)?;
-    let claimed: Arc<dyn Device> = try_arc(Claimed(opened.device().clone()))?;
     let messages = crate::messages::Messages { device: device.name(), silent: true };
-    let found = super::find_super(&claimed, 1, &messages)?;
+    let found = super::find_super(opened.device(), 1, &messages)?;
     Ok(Identity { uuid: found.sb.uuid, label: found.sb.volume_name })
 }
 
@@ -153,9 +120,8 @@ impl FsType for Ext4Type {
             return Ok(sb);
         }
         let opened = Self::claim(dev, request.flags)?;
-        let device: Arc<dyn Device> = try_arc(Claimed(opened.device().clone()))?;
         let mounting = Mounting {
-            device,
+            device: opened.device().clone(),
             name: opened.device().name(),
             dev,
             kind: self.kind,

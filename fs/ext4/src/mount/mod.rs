@@ -19,11 +19,12 @@ use alloc::sync::Arc;
 use abi::fs::DevId;
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
-use buffer::{BufferCache, Device};
+use block::BlockDevice;
+use buffer::BufferCache;
 use mm::fallible::{try_arc, try_box, try_format};
 use sync::Once;
 use vfs::inode_table::InodeTable;
-use vfs::super_block::{SB_POSIXACL, SB_RDONLY, SuperInfo};
+use vfs::super_block::{SB_POSIXACL, SB_RDONLY, Stacked, SuperInfo};
 use vfs::{FsType, SuperBlock, UserNamespace};
 
 use crate::disk::at;
@@ -53,7 +54,7 @@ pub enum Kind {
 /// What is to be mounted, and how.
 pub struct Mounting<'a> {
     /// The device.
-    pub device: Arc<dyn Device>,
+    pub device: Arc<BlockDevice>,
     /// Its name.
     pub name: &'a str,
     /// Its number.
@@ -89,8 +90,8 @@ fn read_super(
 }
 
 /// Finds the super block: first with the smallest blocks, then with those that it names.
-fn find_super(device: &Arc<dyn Device>, sb_at: u64, messages: &Messages<'_>) -> Result<Found> {
-    let smallest = device.logical_block_size().max(1024);
+fn find_super(device: &Arc<BlockDevice>, sb_at: u64, messages: &Messages<'_>) -> Result<Found> {
+    let smallest = device.limits().logical_block_size.max(1024);
     let cache = BufferCache::new(device.clone(), smallest).inspect_err(|_| {
         messages.error(format_args!("unable to set blocksize"));
     })?;
@@ -295,7 +296,8 @@ pub fn fill(
         dev: Some(fs.dev),
     };
     let ops = super_ops::Ext4Super::new(fs.clone(), hold);
-    let sb = SuperBlock::new(fs_type, info, user_ns, try_box(ops)?)?;
+    let uuid = Stacked { uuid: fs.sb.uuid, ..Stacked::default() };
+    let sb = SuperBlock::new_stacked(fs_type, info, user_ns, try_box(ops)?, uuid)?;
     let _ = fs.vfs.set(Arc::downgrade(&sb));
     let messages = Messages { device: &fs.name, silent: false };
     let root = fs.iget(&sb, ROOT_INO, Purpose::Special).inspect_err(|_| {

@@ -12,11 +12,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 
-use abi::fs::DevId;
 use abi::{Errno, raw};
-use block::{Bio, Op, Status};
-use buffer::Device;
-use collections::fifo::Fifo;
+use block::disk::{Disk, DiskOps, Numbers, Removal, Spec};
+use block::{Batch, BlockDevice, Driver, Limits, Op, Queue, Request, Shape, Status};
 use ext4::fs::Fs;
 use ext4::mount::{Kind, Mounting};
 use vfs::fs_context::ParamResult;
@@ -27,64 +25,98 @@ use vfs::{
     namei,
 };
 
-/// A device over an image file, or over memory.
-pub enum Image {
-    File(HostFile, u64),
+/// Where the bytes of a disk are.
+enum Bytes {
+    File(HostFile),
     Memory(Vec<u8>),
 }
 
-impl Image {
-    pub fn open(path: &Path) -> Arc<dyn Device> {
-        let file = HostFile::open(path).unwrap();
-        let len = file.metadata().unwrap().len();
-        Arc::new(Self::File(file, len))
+/// A read-only disk over an image.
+struct Driven(Bytes);
+
+struct NoOps;
+
+impl DiskOps for NoOps {}
+
+impl Driven {
+    fn execute(&self, request: &Request) -> Status {
+        if request.op() != Op::Read {
+            return Status::NotSupported;
+        }
+        let mut at = request.sector() * 512;
+        for segment in request.bios().flat_map(|bio| bio.segments()) {
+            let len = segment.len() as usize;
+            let done = match &self.0 {
+                Bytes::File(file) => {
+                    let mut bytes = vec![0; len];
+                    file.read_exact_at(&mut bytes, at).is_ok() && segment.copy_in(0, &bytes).is_ok()
+                }
+                Bytes::Memory(all) => {
+                    let part = all.get(at as usize..).and_then(|rest| rest.get(..len));
+                    part.is_some_and(|bytes| segment.copy_in(0, bytes).is_ok())
+                }
+            };
+            if !done {
+                return Status::IoError;
+            }
+            at += len as u64;
+        }
+        Status::Ok
     }
 }
 
-impl Device for Image {
-    fn submit(&self, mut bios: Fifo<Bio>) {
-        while let Some(bio) = bios.pop_front() {
-            assert_eq!(bio.op, Op::Read);
-            let mut at = bio.sector * 512;
-            let mut status = Status::Ok;
-            for segment in bio.segments() {
-                let len = segment.len() as usize;
-                let done = match self {
-                    Self::File(file, _) => {
-                        let mut bytes = vec![0; len];
-                        file.read_exact_at(&mut bytes, at).is_ok() && segment.copy_in(0, &bytes).is_ok()
-                    }
-                    Self::Memory(all) => {
-                        let part = all.get(at as usize..).and_then(|rest| rest.get(..len));
-                        part.is_some_and(|bytes| segment.copy_in(0, bytes).is_ok())
-                    }
-                };
-                if !done {
-                    status = Status::IoError;
-                }
-                at += len as u64;
-            }
-            Bio::finish(bio, status);
+impl Driver for Driven {
+    fn queue_rqs(&self, queue: &Queue, hw: usize, batch: &mut Batch) {
+        while let Some(request) = batch.next() {
+            let status = self.execute(&request);
+            queue.end(hw, request, status);
         }
     }
+}
 
-    fn flush(&self) -> abi::Result<()> {
-        Ok(())
+/// A disk that is there as long as the value.
+pub struct Image {
+    disk: Arc<Disk>,
+}
+
+impl Image {
+    pub fn open(path: &Path) -> Self {
+        let file = HostFile::open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        Self::new(Bytes::File(file), len)
     }
 
-    fn sectors(&self) -> u64 {
-        match self {
-            Self::File(_, len) => len / 512,
-            Self::Memory(bytes) => bytes.len() as u64 / 512,
-        }
+    pub fn memory(bytes: Vec<u8>) -> Self {
+        let len = bytes.len() as u64;
+        Self::new(Bytes::Memory(bytes), len)
     }
 
-    fn is_read_only(&self) -> bool {
-        true
+    fn new(bytes: Bytes, len: u64) -> Self {
+        init();
+        let queue = Queue::new(Arc::new(Driven(bytes)), Shape::default(), Limits::default()).unwrap();
+        let spec = Spec {
+            name: format!("image{}", NUMBER.fetch_add(1, Ordering::Relaxed)),
+            numbers: Numbers::Extended,
+            parent: None,
+            removable: false,
+            partitions: false,
+            ops: Arc::new(NoOps),
+        };
+        let disk = Disk::new(spec, queue).unwrap();
+        disk.set_capacity(len / 512);
+        disk.set_read_only(true);
+        disk.add().unwrap();
+        Self { disk }
     }
 
-    fn logical_block_size(&self) -> u32 {
-        512
+    pub fn device(&self) -> Arc<BlockDevice> {
+        self.disk.whole().unwrap()
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.disk.remove(Removal::Orderly);
     }
 }
 
@@ -137,6 +169,7 @@ impl log::Log for Listener {
 pub fn init() {
     INIT.call_once(|| {
         mm::testing::init();
+        mm::init_virtual();
         vfs::init(8192).unwrap();
         let _ = log::set_logger(&Listener);
         log::set_max_level(log::LevelFilter::Info);
@@ -150,31 +183,25 @@ pub struct World {
     pub ns: Arc<MountNamespace>,
     pub sb: Arc<SuperBlock>,
     pub ext4: Arc<Fs>,
+    image: Image,
 }
 
 impl World {
     /// Mounts a device read-only.
-    pub fn mount(device: Arc<dyn Device>, options: &str) -> abi::Result<Self> {
-        Self::mount_as(device, options, Kind::Ext4, raw::MS_RDONLY)
+    pub fn mount(image: Image, options: &str) -> abi::Result<Self> {
+        Self::mount_as(image, options, Kind::Ext4, raw::MS_RDONLY)
     }
 
-    pub fn mount_as(device: Arc<dyn Device>, options: &str, kind: Kind, flags: u32) -> abi::Result<Self> {
-        init();
-        let minor = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mounting = Mounting {
-            device,
-            name: "image",
-            dev: DevId::new(7, minor),
-            kind,
-            flags,
-            options: options.as_bytes(),
-        };
+    pub fn mount_as(image: Image, options: &str, kind: Kind, flags: u32) -> abi::Result<Self> {
+        let device = image.device();
+        let mounting =
+            Mounting { dev: device.dev(), device, name: "image", kind, flags, options: options.as_bytes() };
         let (ext4, flags) = ext4::mount::open(&mounting)?;
         let sb = ext4::mount::fill(&TYPE, ext4.clone(), flags, UserNamespace::initial().clone(), None)?;
         let mount = vfs::mount::kernel_mount(&sb, 0, b"image")?;
         let ns = vfs::mount::initial_namespace(&mount);
         let fs = FsStruct::new(mount.root_path())?;
-        Ok(Self { cred: Credentials::kernel().clone(), fs: Some(fs), ns, sb, ext4 })
+        Ok(Self { cred: Credentials::kernel().clone(), fs: Some(fs), ns, sb, ext4, image })
     }
 
     pub fn ctx(&self) -> LookupContext<'_> {

@@ -233,7 +233,7 @@ fn each_cpu_has_its_interrupt() -> Outcome {
     check_eq!(before.len(), queues);
     for cpu in 0..cpus() {
         let before = counts(&virtio)?;
-        in_child(|| {
+        checked_child(|| {
             pin(cpu)?;
             let fd = open_disk(SERIALS[0], O_DIRECT)?;
             let mut pages = Pages::new(4096)?;

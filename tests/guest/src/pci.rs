@@ -135,7 +135,7 @@ fn configuration_space_is_for_administrators() -> Outcome {
     let device = names(DEVICES).first().cloned().unwrap_or_default();
     let path = CString::new(format!("{DEVICES}/{device}/config")).unwrap_or_default();
     let whole = config(&device)?;
-    in_child(|| {
+    checked_child(|| {
         sys!(SYS_setuid, 1000)?;
         let fd = open(&path, O_RDONLY, 0)?;
         check_eq!(read_all(fd)?, &whole[..64]);

@@ -40,6 +40,7 @@ impl List {
 /// The free blocks of one zone.
 pub struct Buddy {
     lists: [[List; NR_MIGRATE_TYPES]; NR_ORDERS],
+    /// Without those that are isolated.
     free_pages: usize,
     start: u32,
     end: u32,
@@ -74,7 +75,7 @@ impl Buddy {
         self.end = end;
     }
 
-    /// Number of free pages.
+    /// Number of free pages that can be had: without isolated ones.
     #[inline]
     pub fn free_pages(&self) -> usize {
         self.free_pages
@@ -118,7 +119,9 @@ impl Buddy {
         }
         list.head = pfn;
         list.len += 1;
-        self.free_pages += 1 << order;
+        if ty != MigrateType::Isolate {
+            self.free_pages += 1 << order;
+        }
     }
 
     fn unlink<F: Frames>(&mut self, frames: &F, pfn: u32, order: u8, ty: MigrateType) {
@@ -137,7 +140,9 @@ impl Buddy {
         }
         list.len -= 1;
         page.clear_type();
-        self.free_pages -= 1 << order;
+        if ty != MigrateType::Isolate {
+            self.free_pages -= 1 << order;
+        }
     }
 
     // ---- free --------------------------------------------------------------------------------
@@ -280,8 +285,54 @@ impl Buddy {
         true
     }
 
-    /// Changes the group of the page block at `first` with all its free pages (isolation for offlining and contiguous
-    /// allocation uses it too). Free blocks larger than a page block must be split before.
+    /// Changes the groups of the two page blocks of the largest buddy block at `first`, with their free pages: isolation for offlining and
+    /// contiguous allocation, and its end.
+    pub fn retype<F: Frames>(&mut self, frames: &F, first: u32, types: [MigrateType; 2]) {
+        let last = first + (1 << MAX_PAGE_ORDER);
+        for (pfn, order) in free_in(frames, first, last) {
+            let ty = frames.block(pfn).migrate_type();
+            self.unlink(frames, pfn, order, ty);
+            frames.page(pfn).set_type(PageType::Isolated, u32::from(order));
+        }
+        for (block, ty) in (first..last).step_by(PAGEBLOCK_PAGES as usize).zip(types) {
+            frames.block(block).set_migrate_type(ty);
+        }
+        // Now that all are out, they may merge as their new groups allow.
+        let mut at = first;
+        while at < last {
+            let page = frames.page(at);
+            if page.has_type(PageType::Isolated) {
+                let order = page.type_detail() as u8;
+                page.clear_type();
+                self.free(frames, at, order);
+                at += 1 << order;
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Takes all of `start..end` out of the free lists, if all of it is free and isolated.
+    pub fn take_isolated<F: Frames>(&mut self, frames: &F, start: u32, end: u32) -> bool {
+        let isolated = |pfn: u32| frames.block(pfn).migrate_type() == MigrateType::Isolate;
+        let mut at = start;
+        for (pfn, order) in free_in(frames, start, end) {
+            if pfn != at || !isolated(pfn) {
+                return false;
+            }
+            at += 1 << order;
+        }
+        if at != end {
+            return false;
+        }
+        for (pfn, order) in free_in(frames, start, end) {
+            self.unlink(frames, pfn, order, MigrateType::Isolate);
+        }
+        true
+    }
+
+    /// Changes the group of the page block at `first` with all its free pages.
+    /// Free blocks larger than a page block must be split before.
     pub fn move_block<F: Frames>(&mut self, frames: &F, first: u32, from: MigrateType, to: MigrateType) {
         let mut at = first;
         let last = first + PAGEBLOCK_PAGES;
@@ -310,7 +361,7 @@ impl Buddy {
                     if (order as u8) < MAX_PAGE_ORDER {
                         assert!(self.mergeable_buddy(frames, pfn, order as u8).is_none(), "unmerged buddies");
                     }
-                    found += 1 << order;
+                    found += if ty == MigrateType::Isolate { 0 } else { 1 << order };
                     len += 1;
                     prev = pfn;
                     pfn = page.next();

@@ -9,7 +9,7 @@
 //! | [`zone`], [`node`] | memory by kind and node, watermarks, fallback order |
 //! | [`pcp`], [`page_alloc`] | per-CPU lists; [`page_alloc::alloc_pages`], the single entry |
 //! | [`gfp`], [`context`], [`pressure`] | what an allocation may do, and what happens when memory is short |
-//! | [`folio`] | owned frames and counted references |
+//! | [`folio`], [`block`] | owned frames and counted references; blocks of metadata, that can be borrowed |
 //! | [`slub`], [`heap`] | kernel objects; the global allocator |
 //! | [`fallible`], [`inject`] | allocation that can fail; failures on purpose |
 //! | [`kmemleak`] | finding memory that nobody can reach, in debug builds |
@@ -31,10 +31,10 @@
 //! | [`pinned`], [`shared`] | pages that kernel and user share: registered buffers, rings |
 //! | `copy`, `gather` | fork; unmapping behind one TLB flush |
 //! | [`filemap`], [`folio_lock`], [`shmem`] | the page cache |
-//! | `rmap`, `lru`, [`reclaim`], [`oom`] | from pages to mappings; giving memory back |
+//! | `rmap`, `lru`, [`reclaim`], [`shrinker`], [`oom`] | from pages to mappings; giving memory back |
 //! | [`mempolicy`], [`numa`], `migrate` | on which nodes pages are, and moving them |
 //! | [`overcommit`] | the commit limit |
-//! | [`writeback`] | how much may be dirty |
+//! | [`readahead`], [`writeback`], [`errseq`] | what is read before it is asked for; when dirty pages are written; errors that each who looks sees once |
 //!
 //! Lock order of virtual memory: see [`space`] and [`filemap`]. Below all of it: vmalloc areas → slab node list → (page allocator:) deferred memory → zone. All safe in interrupts.
 #![cfg_attr(target_os = "none", no_std)]
@@ -43,11 +43,13 @@
 extern crate alloc;
 
 mod advise;
+pub mod block;
 pub mod buddy;
 pub mod context;
 mod copy;
 pub mod counters;
 pub mod dma;
+pub mod errseq;
 pub mod fallible;
 pub mod fault;
 pub mod filemap;
@@ -57,6 +59,7 @@ mod frames;
 mod gather;
 pub mod gfp;
 pub mod heap;
+pub mod hotplug;
 pub mod init;
 pub mod inject;
 pub mod iov;
@@ -86,6 +89,7 @@ pub mod pressure;
 mod protect;
 pub mod ptable;
 pub mod query;
+pub mod readahead;
 pub mod reclaim;
 mod remap;
 pub mod remote;
@@ -94,6 +98,7 @@ mod rmap;
 mod seal;
 pub mod shared;
 pub mod shmem;
+pub mod shrinker;
 pub mod slub;
 mod smp;
 pub mod space;
@@ -116,13 +121,15 @@ pub mod testing;
 #[cfg(test)]
 mod vmtest;
 
+pub use block::Block;
 pub use fault::{Access, Asker, FaultError, Resolved};
-pub use filemap::{AddressSpaceOps, Mapping};
+pub use filemap::{AddressSpaceOps, Mapping, Writeback, WritebackControl};
 pub use folio_lock::FolioGuard;
 pub use iov::{IovIter, import_iovec};
 pub use mmap::MmapRequest;
 pub use pinned::PinnedPages;
 pub use shared::SharedRing;
+pub use shrinker::Shrinker;
 pub use space::{AddressSpace, Limits};
 pub use user::{UserPtr, UserSlice, UserStr};
 pub use vma::{VmFile, VmFlags};

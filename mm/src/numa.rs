@@ -25,7 +25,7 @@ use arch::layout::TASK_SIZE;
 use core::ops::Range;
 
 /// How pages are allocated that others move to.
-const MIGRATE: Gfp = Gfp::HIGHUSER_MOVABLE.union(Gfp::RETRY_MAYFAIL).union(Gfp::NOWARN);
+pub(crate) const MIGRATE: Gfp = Gfp::HIGHUSER_MOVABLE.union(Gfp::RETRY_MAYFAIL).union(Gfp::NOWARN);
 
 /// Whose pages may be moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -293,6 +293,24 @@ impl AddressSpace {
             })?;
         }
         Ok(failed)
+    }
+
+    /// Moves the pages that it maps in a range of frames to other ones ([`crate::hotplug`]). What cannot be moved now stays.
+    pub fn move_out_of(&self, range: &Range<u32>) {
+        let areas = self.areas().read();
+        for entry in areas.overlapping(0..TASK_SIZE) {
+            if !migratable(entry.value.flags()) {
+                continue;
+            }
+            // Without memory to remember the pages in, they stay.
+            let _ = self.for_each_page(entry.range(), &mut |_, folio| {
+                if crate::hotplug::contains(range, &folio)
+                    && let Ok(new) = page_alloc::alloc_page(MIGRATE)
+                {
+                    let _ = move_page(folio, new.into_folio());
+                }
+            });
+        }
     }
 
     /// `move_pages(2)` for one page: the node it is on afterwards.

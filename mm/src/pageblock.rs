@@ -13,6 +13,8 @@ pub const PAGEBLOCK_PAGES: u32 = 1 << PAGEBLOCK_ORDER;
 
 const TYPE_MASK: u16 = 0x7;
 const SKIP: u16 = 1 << 3;
+/// There is RAM in the block, which was put offline.
+const OFFLINE: u16 = 1 << 13;
 /// The descriptors of the block's frames exist.
 const POPULATED: u16 = 1 << 14;
 /// There is RAM in the block.
@@ -71,7 +73,19 @@ impl PageBlock {
         self.0.load(Ordering::Acquire) & POPULATED != 0
     }
 
-    /// Whether there is memory here at all.
+    /// The memory of the block is not used any more ([`crate::hotplug`]), or again.
+    pub(crate) fn set_online(&self, online: bool) {
+        let (gone, come) = if online { (OFFLINE, PRESENT) } else { (PRESENT, OFFLINE) };
+        let word = self.0.load(Ordering::Relaxed);
+        self.0.store(word & !gone | come, Ordering::Release);
+    }
+
+    /// Whether the block's memory was put offline.
+    pub fn is_offline(&self) -> bool {
+        self.0.load(Ordering::Acquire) & OFFLINE != 0
+    }
+
+    /// Whether there is memory here that is in use.
     #[inline]
     pub fn is_present(&self) -> bool {
         self.0.load(Ordering::Acquire) & PRESENT != 0
@@ -92,6 +106,6 @@ impl PageBlock {
     /// Zone and node.
     #[inline]
     pub fn zone(&self) -> ZoneId {
-        ZoneId(self.0.load(Ordering::Relaxed) & !(PRESENT | POPULATED | TYPE_MASK | SKIP))
+        ZoneId(self.0.load(Ordering::Relaxed) & !(PRESENT | POPULATED | OFFLINE | TYPE_MASK | SKIP))
     }
 }

@@ -64,23 +64,23 @@ pub(crate) fn populate(start: u32, end: u32, source: &mut FrameSource<'_>) -> Re
     Ok(())
 }
 
-/// As [`populate`], with frames taken from the front of `start..end` itself, which is all free. Returns what is left: two ranges, one of
-/// them often empty.
+/// As [`populate`], with frames taken from the back of `start..end` itself, which is all free: so the first half of each section has
+/// nothing in it that would have to stay ([`crate::hotplug`]). Returns what is left: two ranges, one of them often empty.
 pub(crate) fn populate_from_itself(start: u32, end: u32) -> Result<[(u32, u32); 2], OutOfMemory> {
-    let mut next = start;
-    let mut gap = (start, start);
+    let mut top = end;
+    let mut gap = (end, end);
     populate(start, end, &mut |frames| {
-        let at = next.next_multiple_of(frames);
-        if at.checked_add(frames)? > end || (at != next && gap.0 != gap.1) {
+        let at = top.checked_sub(frames)? / frames * frames;
+        if at < start || (at + frames != top && gap.0 != gap.1) {
             return None;
         }
-        if at != next {
-            gap = (next, at);
+        if at + frames != top {
+            gap = (at + frames, top);
         }
-        next = at + frames;
+        top = at;
         Some(at)
     })?;
-    Ok([gap, (next, end)])
+    Ok([(start, top), gap])
 }
 
 /// How many frames [`populate_from_itself`] will use, about (without page tables).

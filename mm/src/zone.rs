@@ -162,6 +162,36 @@ impl Zone {
         self.present.store(pages, Relaxed);
     }
 
+    /// Pages that were put offline, or came back.
+    pub(crate) fn remove_pages(&self, pages: usize) {
+        self.present.fetch_sub(pages, Relaxed);
+        self.managed.fetch_sub(pages, Relaxed);
+    }
+
+    /// The opposite of [`Self::remove_pages`].
+    pub(crate) fn add_pages(&self, pages: usize) {
+        self.present.fetch_add(pages, Relaxed);
+        self.managed.fetch_add(pages, Relaxed);
+    }
+
+    /// Changes the mobility groups of the largest buddy block at `first`; see [`Buddy::retype`].
+    pub(crate) fn retype(&self, first: u32, types: [MigrateType; 2]) {
+        let mut buddy = self.buddy.lock();
+        buddy.retype(&Memory, first, types);
+        self.free.store(buddy.free_pages(), Relaxed);
+    }
+
+    /// Takes isolated memory out for good; see [`Buddy::take_isolated`].
+    pub(crate) fn take_isolated(&self, start: u32, end: u32) -> bool {
+        self.buddy.lock().take_isolated(&Memory, start, end)
+    }
+
+    /// Whether some of `start..end` is not in the allocator yet.
+    pub(crate) fn is_deferred(&self, start: u32, end: u32) -> bool {
+        let deferred = self.deferred.lock();
+        deferred.ranges[..deferred.len].iter().any(|(from, to)| *from < end && start < *to)
+    }
+
     pub(crate) fn add_managed(&self, pages: usize) {
         self.managed.fetch_add(pages, Relaxed);
     }

@@ -10,7 +10,7 @@ use core::fmt;
 use abi::{Errno, Result};
 use bitflags::bitflags;
 use collections::fifo::Chained;
-use mm::Folio;
+use mm::{Block, Folio};
 use smallvec::SmallVec;
 
 use crate::split::Joint;
@@ -19,6 +19,9 @@ use crate::split::Joint;
 pub const SECTOR_SHIFT: u32 = 9;
 /// The unit of all positions and lengths in sectors, in bytes, whatever the device's own blocks are.
 pub const SECTOR_SIZE: u64 = 1 << SECTOR_SHIFT;
+
+/// Where the class is in a priority of ioprio_set(2); the level is in the lowest three bits.
+pub const IOPRIO_CLASS_SHIFT: u32 = 13;
 
 /// What is asked of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,16 @@ bitflags! {
         const NOWAIT = 1 << 8;
         /// The submitter will poll for the end.
         const POLLED = 1 << 9;
+        /// [`Op::WriteZeroes`] may not give the space back.
+        const NOUNMAP = 1 << 10;
+    }
+}
+
+impl OpFlags {
+    /// Whether somebody waits for an operation with these flags: all reads, and writes that say so.
+    #[inline]
+    pub fn is_sync(self, op: Op) -> bool {
+        op == Op::Read || self.intersects(Self::SYNC | Self::FUA | Self::PREFLUSH)
     }
 }
 
@@ -138,22 +151,100 @@ impl Status {
     }
 }
 
-/// A piece of memory: part of a folio.
-#[derive(Clone)]
-pub struct Segment {
-    /// Kept alive until the transfer is over.
-    pub folio: Folio,
-    /// Where it begins in the folio, in bytes.
-    pub offset: u32,
-    /// Its length in bytes, not 0.
-    pub len: u32,
+/// Where a piece of memory is.
+#[derive(Clone, Debug)]
+enum Memory {
+    Folio(Folio),
+    /// Only read by the device: others may have borrowed its bytes.
+    Block(Arc<Block>),
 }
 
+impl PartialEq for Memory {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folio(a), Self::Folio(b)) => a == b,
+            (Self::Block(a), Self::Block(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// A piece of memory: part of a folio or of a block of metadata, which it keeps alive until the transfer is over.
+#[derive(Clone)]
+pub struct Segment {
+    memory: Memory,
+    /// Where it begins in the folio or block, in bytes.
+    offset: u32,
+    /// Its length in bytes, not 0.
+    len: u32,
+}
+
+#[expect(clippy::len_without_is_empty, reason = "it never is")]
 impl Segment {
     /// Where it begins in physical memory.
     #[inline]
     pub fn phys(&self) -> u64 {
-        self.folio.phys().0 + u64::from(self.offset)
+        let start = match &self.memory {
+            Memory::Folio(folio) => folio.phys(),
+            Memory::Block(block) => block.phys(),
+        };
+        start.0 + u64::from(self.offset)
+    }
+
+    /// The folio that it is part of, and where it begins there, in bytes; `None` for a block of metadata.
+    #[inline]
+    pub fn folio(&self) -> Option<(&Folio, usize)> {
+        match &self.memory {
+            Memory::Folio(folio) => Some((folio, self.offset as usize)),
+            Memory::Block(_) => None,
+        }
+    }
+
+    /// Copies its bytes from `at` on to `to`: what a device without DMA does for a write.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not that long.
+    pub fn copy_out(&self, at: usize, to: &mut [u8]) -> Result<()> {
+        let from = self.part(at, to.len())?;
+        match &self.memory {
+            Memory::Folio(folio) => folio.copy_out(from, to).map_err(|_| Errno::EINVAL),
+            Memory::Block(block) => {
+                let end = from.checked_add(to.len()).ok_or(Errno::EINVAL)?;
+                to.copy_from_slice(block.bytes().get(from..end).ok_or(Errno::EINVAL)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies `from` into it, from its byte `at` on: what a device without DMA does for a read.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not that long, or is only to be read.
+    pub fn copy_in(&self, at: usize, from: &[u8]) -> Result<()> {
+        let to = self.part(at, from.len())?;
+        let (folio, _) = self.folio().ok_or(Errno::EINVAL)?;
+        folio.copy_in(to, from).map_err(|_| Errno::EINVAL)
+    }
+
+    fn part(&self, at: usize, len: usize) -> Result<usize> {
+        let end = at.checked_add(len).ok_or(Errno::EINVAL)?;
+        if end > self.len as usize { Err(Errno::EINVAL) } else { Ok(self.offset as usize + at) }
+    }
+
+    /// Its length in bytes, not 0.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Fills `len` bytes from its byte `at` on with zeroes.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not that long, or is only to be read.
+    pub fn zero(&self, at: usize, len: usize) -> Result<()> {
+        let start = self.part(at, len)?;
+        let (folio, _) = self.folio().ok_or(Errno::EINVAL)?;
+        folio.fill(start, len, 0).map_err(|_| Errno::EINVAL)
     }
 }
 
@@ -194,12 +285,16 @@ pub struct Bio {
     pub flags: OpFlags,
     /// The first sector: of the partition until it is submitted, then of the whole disk.
     pub sector: u64,
+    /// The number of the partition that it was sent to; 0: the whole disk.
+    pub(crate) part: u16,
     /// The memory, in order; for operations with data.
     segments: SmallVec<[Segment; INLINE]>,
     /// Bytes on the device.
     len: u64,
-    /// The priority of ioprio_set(2).
+    /// The priority of ioprio_set(2); 0: that of the thread that submits it.
     pub ioprio: u16,
+    /// For whom it is ([`sched::io::TaskIo::context`]); 0: for the thread that submits it.
+    pub context: u32,
     /// How it ended.
     pub status: Status,
     /// The submitter's own.
@@ -219,9 +314,11 @@ impl Bio {
             op,
             flags,
             sector,
+            part: 0,
             segments: room,
             len: 0,
             ioprio: 0,
+            context: 0,
             status: Status::Ok,
             private: 0,
             end,
@@ -253,18 +350,37 @@ impl Bio {
         if end > folio.size() || len == 0 || self.len + len as u64 > 1 << 31 {
             return Err(Errno::EINVAL);
         }
+        self.add(Memory::Folio(folio.clone()), offset, len)
+    }
+
+    /// Adds a block of metadata behind what is there. It is only read from: for [`Op::Write`], and it may be borrowed meanwhile.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EINVAL` for another operation, or if the bio would get longer than 2^31 bytes.
+    pub fn push_block(&mut self, block: &Arc<Block>) -> Result<()> {
+        if self.op != Op::Write || self.len + block.len() as u64 > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        self.add(Memory::Block(block.clone()), 0, block.len())
+    }
+
+    fn add(&mut self, memory: Memory, offset: usize, len: usize) -> Result<()> {
         match self.segments.last_mut() {
-            Some(last) if last.folio == *folio && (last.offset + last.len) as usize == offset => {
+            Some(last) if last.memory == memory && (last.offset + last.len) as usize == offset => {
                 last.len += len as u32
             }
             _ => {
-                let segment = Segment { folio: folio.clone(), offset: offset as u32, len: len as u32 };
                 self.segments.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                self.segments.push(segment);
+                self.segments.push(Segment { memory, offset: offset as u32, len: len as u32 });
             }
         }
         self.len += len as u64;
         Ok(())
+    }
+
+    /// Whether it would have the device write into memory that is only to be read: its operation was changed after the memory came.
+    pub(crate) fn overwrites_blocks(&self) -> bool {
+        self.op == Op::Read && self.segments.iter().any(|segment| segment.folio().is_none())
     }
 
     /// Its memory, in order.
@@ -295,6 +411,18 @@ impl Bio {
     #[inline]
     pub fn end_sector(&self) -> u64 {
         self.sector + self.sectors()
+    }
+
+    /// Names the thread that submits it, where nobody is named yet.
+    #[inline]
+    pub(crate) fn fill_in_submitter(&mut self) {
+        let task = sched::current();
+        if self.context == 0 {
+            self.context = task.io().context();
+        }
+        if self.ioprio >> IOPRIO_CLASS_SHIFT == 0 {
+            self.ioprio = task.io().priority();
+        }
     }
 
     /// It is over: gives it back to whom it belongs.
@@ -332,7 +460,7 @@ impl Bio {
         let mut front =
             Self::new(self.op, self.flags, self.sector, whole + usize::from(part > 0), End::Nobody)?;
         front.end = End::Part(Joint::of(&mut self.end)?);
-        front.ioprio = self.ioprio;
+        (front.ioprio, front.context, front.part) = (self.ioprio, self.context, self.part);
         front.len = len;
         front.segments.extend(self.segments.drain(..whole));
         if part > 0
@@ -351,7 +479,7 @@ impl Bio {
     pub(crate) fn rejoin(&mut self, front: &mut Self) {
         let mut moved = front.segments.len();
         if let (Some(last), Some(first)) = (front.segments.last(), self.segments.first_mut())
-            && last.folio == first.folio
+            && last.memory == first.memory
             && last.offset + last.len == first.offset
         {
             first.offset -= last.len;

@@ -10,6 +10,7 @@
 //! | [`plug`] | requests held back to become more |
 //! | [`elevator`] | I/O schedulers |
 //! | [`queue`] | the way of a request; dispatch, flushes, time-outs |
+//! | [`disk`] | disks and partitions as devices: numbers, sizes, who has them open, statistics |
 //! | [`partition`] | tables of partitions: MBR, GPT |
 //! | [`driver`] | what a driver implements, and the batch that it gets |
 //!
@@ -23,6 +24,7 @@
 extern crate alloc;
 
 pub mod bio;
+pub mod disk;
 pub mod driver;
 pub mod elevator;
 pub mod limits;
@@ -38,6 +40,7 @@ mod usage;
 mod testing;
 
 pub use bio::{Bio, End, EndIo, Op, OpFlags, Status};
+pub use disk::{BlockDevice, Disk};
 pub use driver::{Batch, Driver, Shape};
 pub use limits::{Features, Limits};
 pub use plug::Plug;

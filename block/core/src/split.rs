@@ -98,9 +98,9 @@ pub(crate) fn too_long(bio: &Bio, limits: &Limits) -> Result<Option<u64>, Status
     let mut segments = Segments::new(limits);
     let mut done = 0;
     for segment in bio.segments() {
-        let fits = segments.add(segment.phys(), segment.len, most - done);
+        let fits = segments.add(segment.phys(), segment.len(), most - done);
         done += u64::from(fits);
-        if fits < segment.len {
+        if fits < segment.len() {
             break;
         }
     }
@@ -173,7 +173,10 @@ mod tests {
 
     /// Bytes of a bio, one after the other, by where they are in memory.
     fn addresses(bio: &Bio) -> Vec<u64> {
-        bio.segments().iter().flat_map(|s| (0..u64::from(s.len)).step_by(512).map(|n| s.phys() + n)).collect()
+        bio.segments()
+            .iter()
+            .flat_map(|s| (0..u64::from(s.len())).step_by(512).map(|n| s.phys() + n))
+            .collect()
     }
 
     proptest! {
@@ -213,7 +216,7 @@ mod tests {
                 .into_iter()
                 .map(|piece| {
                     let mut count = Segments::new(&limits);
-                    piece.segments().iter().for_each(|s| { count.add(s.phys(), s.len, u64::MAX); });
+                    piece.segments().iter().for_each(|s| { count.add(s.phys(), s.len(), u64::MAX); });
                     let count = count.count;
                     let mut request = Request::empty(0);
                     request.fill(piece, count);

@@ -10,6 +10,7 @@ use bitflags::bitflags;
 use mm::vma::{DevicePage, MmapSetup, VmFlags};
 use mm::{IovIter, Mapping};
 
+use crate::cred::Credentials;
 use crate::dir::DirContext;
 use crate::fasync::FasyncList;
 use crate::file::{File, FileMode};
@@ -96,6 +97,16 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::ENOTTY)
     }
 
+    /// The same, for those whose answer depends on who asks.
+    fn ioctl_by(&self, file: &File, cred: &Credentials, cmd: u32, arg: usize) -> Result<isize> {
+        self.ioctl(file, cmd, arg)
+    }
+
+    /// The page cache, if it is not the inode's: a device's own.
+    fn mapping(&self, file: &File) -> Option<Arc<Mapping>> {
+        file.inode().mapping().cloned()
+    }
+
     /// What the file is ready for; registers with the table's queues first.
     fn poll(&self, file: &File, table: &mut PollTable<'_>) -> PollEvents {
         crate::poll::DEFAULT_POLLMASK
@@ -109,11 +120,6 @@ pub trait FileOps: Any + Send + Sync {
     /// Checks and completes a new mapping (`ENODEV` if the file cannot be mapped).
     fn mmap(&self, file: &File, setup: &mut MmapSetup) -> Result<()> {
         if self.mmap_mapping(file).is_some() { Ok(()) } else { Err(Errno::ENODEV) }
-    }
-
-    /// The page cache that the file's data goes through, if there is one.
-    fn mapping(&self, file: &File) -> Option<Arc<Mapping>> {
-        file.inode().mapping().cloned()
     }
 
     /// The page cache that memory mappings of the file show.
@@ -149,7 +155,7 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Advice about access (`POSIX_FADV_*`).
     fn fadvise(&self, file: &File, offset: u64, len: u64, advice: u32) -> Result<()> {
-        Ok(())
+        crate::rw::generic_fadvise(file, offset, len, advice)
     }
 
     /// Copies within the file system without going through memory; `EOPNOTSUPP` falls back.

@@ -71,7 +71,7 @@ bitflags! {
         const DONT_CACHE = 1 << 22;
         /// There is an access control list.
         const HAS_ACL = 1 << 24;
-        /// A file handle was made of it.
+        /// It can be found by something else than its dentries: a file handle, its number.
         const EXPORTED = 1 << 25;
         /// The file has capabilities (`security.capability`).
         const HAS_CAPS = 1 << 26;

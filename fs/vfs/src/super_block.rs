@@ -49,7 +49,8 @@ pub trait SuperOps: Any + Send + Sync {
     /// Space and inodes for `statfs(2)`; `type_`, `bsize`, `namelen` and `frsize` must be set.
     fn statfs(&self, sb: &SuperBlock) -> Result<Statfs>;
 
-    /// Writes everything to the backing store.
+    /// Writes everything to the backing store: what its files have in the page cache (`mm::writeback::BackingDevice::sync` of its group), its
+    /// metadata, and what the device has in its cache.
     fn sync_fs(&self, sb: &SuperBlock, wait: bool) -> Result<()> {
         Ok(())
     }
@@ -145,12 +146,15 @@ static ALL: SpinLock<Vec<Weak<SuperBlock>>> = SpinLock::new(Vec::new());
 pub fn sync_all() {
     // `sync(2)` has no way to say that it did not.
     let _no_fail = mm::context::NoFailScope::enter();
+    // All devices at once, before anybody is waited for.
+    mm::writeback::devices::for_each(&mut |device| drop(device.start_sync(None)));
     let live = ALL.lock().iter().filter_map(Weak::upgrade).try_collect_vec().unwrap_or_default();
     for sb in live.iter().filter(|sb| !sb.is_read_only()) {
         if let Err(error) = sync_one(sb) {
             log::warn!("{}: sync failed: {error}", sb.fs_type.name());
         }
     }
+    mm::writeback::devices::for_each(&mut |device| drop(device.sync(None)));
 }
 
 /// The super block of a mounted file system with device number `dev`.
@@ -432,6 +436,8 @@ pub struct MountRequest<'a> {
     pub flags: u32,
     /// The device or source text.
     pub source: &'a [u8],
+    /// The block device that `source` names, for types that need one ([`crate::fs_type::FsFlags::REQUIRES_DEV`]).
+    pub device: Option<DevId>,
     /// Options of the file system.
     pub options: &'a [u8],
     /// The user namespace of the mounter.

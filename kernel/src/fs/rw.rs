@@ -137,6 +137,7 @@ fn sys_fdatasync(fd: Fd) -> Result<()> {
 #[syscall(sync)]
 fn sys_sync() -> Result<()> {
     vfs::super_block::sync_all();
+    blkdev::sync_all();
     Ok(())
 }
 
@@ -169,7 +170,7 @@ pub fn sync_range(file: &Arc<File>, offset: i64, count: i64, flags: u32) -> Resu
         FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink => {}
         _ => return Err(Errno::ESPIPE),
     }
-    rw::vfs_fsync(file, offset as u64, end as u64, true)
+    rw::sync_file_range(file, offset as u64, end as u64, flags)
 }
 
 #[syscall(truncate)]

@@ -11,10 +11,6 @@ use mm::oom::{Candidate, OomVictims};
 /// Implements [`OomVictims`] over the process table.
 pub struct Victims;
 
-fn space_of(process: &Process) -> Option<Arc<AddressSpace>> {
-    process.with_thread(|_, thread| thread.mm()).flatten()
-}
-
 /// A vfork child lives in its parent's memory: killing it frees nothing.
 fn is_vfork_child(process: &Process) -> bool {
     process.with_thread(|_, thread| thread.vfork_done.lock().is_some()).unwrap_or(false)
@@ -23,7 +19,7 @@ fn is_vfork_child(process: &Process) -> bool {
 impl OomVictims for Victims {
     fn for_each(&self, f: &mut dyn FnMut(&Candidate<'_>)) {
         for process in init_pid_ns().processes() {
-            let Some(space) = space_of(&process) else { continue };
+            let Some(space) = process.mm() else { continue };
             let dying = process.sig.lock().group_exit.is_some()
                 || process.with_thread(|_, t: &Thread| t.has(flags::OOM_VICTIM)).unwrap_or(false);
             f(&Candidate {
@@ -38,7 +34,7 @@ impl OomVictims for Victims {
 
     fn kill(&self, id: u64, points: i64) -> Option<Arc<AddressSpace>> {
         let process = init_pid_ns().process(i32::try_from(id).ok()?)?;
-        let space = space_of(&process)?;
+        let space = process.mm()?;
         process.with_thread(|task, thread| {
             let counters = space.counters();
             log::error!(
@@ -59,7 +55,7 @@ impl OomVictims for Victims {
         send::kill_process(&process);
         // Others that share the memory keep it alive: they go too.
         for other in init_pid_ns().processes() {
-            let same = space_of(&other).is_some_and(|s| Arc::ptr_eq(&s, &space));
+            let same = other.mm().is_some_and(|s| Arc::ptr_eq(&s, &space));
             if same && !Arc::ptr_eq(&other, &process) && other.pid.global() != 1 {
                 send::kill_process(&other);
             }
@@ -77,7 +73,7 @@ impl OomVictims for Victims {
             "[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents oom_score_adj name"
         );
         for process in init_pid_ns().processes() {
-            let Some(space) = space_of(&process) else { continue };
+            let Some(space) = process.mm() else { continue };
             let counters = space.counters();
             let pid = process.pid.global();
             process.with_thread(|task, thread| {

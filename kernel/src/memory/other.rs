@@ -7,7 +7,6 @@ use abi::cap::Cap;
 use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use arch::layout::TASK_SIZE;
-use mm::AddressSpace;
 use mm::iov::import_remote_iovec;
 
 /// The calls of this file.
@@ -23,10 +22,6 @@ fn process_of(pidfd: Fd) -> Result<Arc<Process>> {
         Some(process) => Ok(process),
         None => pid.task().and_then(|t| Some(t.data::<Thread>()?.process.clone())).ok_or(Errno::ESRCH),
     }
-}
-
-fn space_of(process: &Process) -> Option<Arc<AddressSpace>> {
-    process.with_thread(|_, thread| thread.mm()).flatten()
 }
 
 #[macros::syscall(process_madvise)]
@@ -48,7 +43,7 @@ fn sys_process_madvise(pidfd: Fd, vec: usize, vlen: usize, advice: u32, flags: u
         .with_thread(|_, thread| may_inspect(&me, thread, Cap::SysPtrace))
         .ok_or(Errno::ESRCH)?
         .map_err(|_| Errno::EACCES)?;
-    let space = space_of(&process).ok_or(Errno::ESRCH)?;
+    let space = process.mm().ok_or(Errno::ESRCH)?;
     if !me.with_cred(|cred| cred.capable(Cap::SysNice)) {
         return Err(Errno::EPERM);
     }
@@ -69,13 +64,13 @@ fn sys_process_mrelease(pidfd: Fd, flags: u32) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let process = process_of(pidfd)?;
-    let space = space_of(&process).ok_or(Errno::ESRCH)?;
+    let space = process.mm().ok_or(Errno::ESRCH)?;
     let is_dying = |process: &Process| process.sig.lock().group_exit.is_some();
     // Whoever else has the memory must be dying as well.
     let sharers_die = || {
-        init_pid_ns().processes().all(|other| {
-            is_dying(&other) || space_of(&other).is_none_or(|theirs| !Arc::ptr_eq(&theirs, &space))
-        })
+        init_pid_ns()
+            .processes()
+            .all(|other| is_dying(&other) || other.mm().is_none_or(|theirs| !Arc::ptr_eq(&theirs, &space)))
     };
     if is_dying(&process) && sharers_die() {
         space.reap();

@@ -22,6 +22,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::sync::{SpinLock, SpinLockIrq};
 use core::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicU8, AtomicU32, Ordering};
+use mm::AddressSpace;
 use sched::Task;
 use sched::mutex::Mutex;
 use sched::wait::WaitQueue;
@@ -241,6 +242,11 @@ impl Process {
         let task = self.any_task()?;
         let thread = task.data::<Thread>()?;
         Some(f(&task, thread))
+    }
+
+    /// Its memory, while it has some.
+    pub fn mm(&self) -> Option<Arc<AddressSpace>> {
+        self.with_thread(|_, thread| thread.mm()).flatten()
     }
 
     /// What the process has used: dead threads and the living.

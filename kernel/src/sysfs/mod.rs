@@ -6,8 +6,11 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`device`] | devices with a number, and the directories they appear in |
+//! | [`block`] | block devices |
 //! | [`cpu`] | `/sys/devices/system/cpu` |
-//! | [`node`] | `/sys/devices/system/node` and `memory` |
+//! | [`node`] | `/sys/devices/system/node` |
+//! | [`memory`] | `/sys/devices/system/memory` |
+//! | [`pci`] | `/sys/bus/pci`, `/sys/bus/virtio` and their devices |
 //! | [`system`] | `/sys/kernel`, `/sys/power` and the directories that others fill |
 
 use alloc::sync::Arc;
@@ -19,9 +22,12 @@ use sync::Lazy;
 use vfs::fs_context::ParamError;
 use vfs::super_block::MountRequest;
 
+mod block;
 mod cpu;
 pub mod device;
+mod memory;
 mod node;
+mod pci;
 mod system;
 
 pub use device::{Device, add_device};
@@ -109,6 +115,9 @@ pub fn init() -> Result<()> {
     system::init();
     cpu::init();
     node::init();
+    memory::init();
     device::init();
+    pci::init()?;
+    block::init()?;
     vfs::fs_type::register_filesystem(&SYSFS)
 }

@@ -1,4 +1,4 @@
-//! `/sys/devices/system/node` and `/sys/devices/system/memory`: `numa(7)`.
+//! `/sys/devices/system/node`: `numa(7)`.
 //!
 //! Free and total memory are those of the node. What is counted for the whole system only (caches, mapped and
 //! anonymous pages) is shown at node 0.
@@ -15,11 +15,8 @@ use mm::fallible::try_format;
 use mm::stats::{Item, item};
 
 use super::device::add_uevent;
-use super::{add_constant, add_file, directory, print};
+use super::{add_file, directory, print};
 use crate::procfs::numbers::{write_list, write_mask};
-
-/// Bytes of the blocks that memory is plugged in.
-const BLOCK: u64 = 128 << 20;
 
 fn cpus_of(node: u32) -> CpuMask {
     cpu::online().iter().filter(|cpu| cpu::node_of(*cpu) == node).fold(CpuMask::EMPTY, |mut set, cpu| {
@@ -168,33 +165,6 @@ fn add_weights() {
     }
 }
 
-/// Memory in blocks, as `lsmem(1)` wants it: each one that holds usable memory.
-#[expect(clippy::disallowed_macros, reason = "only while the system comes up")]
-fn add_memory() {
-    let dir = directory("devices/system/memory");
-    add_constant(&dir, "block_size_bytes", format!("{BLOCK:x}"));
-    let mut last = None;
-    for zone in mm::node::zones().filter(|zone| zone.present_pages() > 0) {
-        let start = zone.start_pfn() * PAGE_SIZE as u64 / BLOCK;
-        let end = ((zone.start_pfn() + zone.spanned_pages() as u64) * PAGE_SIZE as u64).div_ceil(BLOCK);
-        for index in start..end {
-            if last.is_some_and(|last| index <= last) {
-                continue;
-            }
-            last = Some(index);
-            let block = dir.mkdir_mode(&format!("memory{index}"), 0o755);
-            add_constant(&block, "phys_index", format!("{index:08x}"));
-            add_constant(&block, "state", "online");
-            add_constant(&block, "online", "1");
-            add_constant(&block, "removable", "0");
-            let node = zone.node();
-            block.add_link(&format!("node{node}"), &format!("../../node/node{node}"));
-            let home = directory(&format!("devices/system/node/node{node}"));
-            home.add_link(&format!("memory{index}"), &format!("../../memory/memory{index}"));
-        }
-    }
-}
-
 /// Declares the files.
 pub(super) fn init() {
     let dir = directory("devices/system/node");
@@ -213,6 +183,5 @@ pub(super) fn init() {
         });
     }
     mm::node::nodes().for_each(|node| add_node(node.id() as u32));
-    add_memory();
     add_weights();
 }

@@ -249,17 +249,21 @@ mod checked {
         }
 
         /// Adds an edge; false if there is a path back.
-        fn add(&self, from: u16, to: u16) -> bool {
+        fn add(&self, environment: &dyn Environment, from: u16, to: u16) -> bool {
             if self.has(from, to) {
                 return true;
             }
-            self.writers.lock();
-            let cyclic = self.reaches(to, from);
-            if !cyclic {
-                self.after[usize::from(from)][usize::from(to) / 64]
-                    .fetch_or(1 << (to % 64), Ordering::Relaxed);
-            }
-            self.writers.unlock();
+            let mut cyclic = false;
+            // An interrupt handler adds edges, too: it would wait for the one that it interrupts.
+            environment.uninterrupted(&mut || {
+                self.writers.lock();
+                cyclic = self.reaches(to, from);
+                if !cyclic {
+                    self.after[usize::from(from)][usize::from(to) / 64]
+                        .fetch_or(1 << (to % 64), Ordering::Relaxed);
+                }
+                self.writers.unlock();
+            });
             !cyclic
         }
 
@@ -327,7 +331,7 @@ mod checked {
                     }
                     continue;
                 }
-                if !GRAPH.add(other.class, index) {
+                if !GRAPH.add(*environment, other.class, index) {
                     return report(
                         *environment,
                         format_args!(
@@ -385,6 +389,7 @@ mod checked {
         std::thread_local! {
             static HELD: &'static Held = Box::leak(Box::new(Held::new()));
             static REPORTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+            static UNINTERRUPTED: Cell<u32> = const { Cell::new(0) };
         }
 
         struct Threads;
@@ -399,6 +404,10 @@ mod checked {
             fn irqs_on(&self) -> bool {
                 true
             }
+            fn uninterrupted(&self, f: &mut dyn FnMut()) {
+                UNINTERRUPTED.set(UNINTERRUPTED.get() + 1);
+                f();
+            }
             fn report(&self, message: core::fmt::Arguments<'_>) {
                 REPORTS.with(|r| r.borrow_mut().push(message.to_string()));
                 OFF.store(false, Ordering::Relaxed);
@@ -407,6 +416,22 @@ mod checked {
 
         fn reports() -> Vec<String> {
             REPORTS.with(|r| core::mem::take(&mut *r.borrow_mut()))
+        }
+
+        #[test]
+        fn no_interrupt_comes_while_the_graph_is_changed() {
+            set_environment(&Threads);
+            let outer = SpinLock::<_, Bare>::new(1);
+            let inner = SpinLock::<_, Bare>::new(2);
+            let uninterrupted = || {
+                let before = UNINTERRUPTED.get();
+                let _outer = outer.lock();
+                let _inner = inner.lock();
+                UNINTERRUPTED.get() - before
+            };
+            let first = uninterrupted();
+            let again = uninterrupted();
+            assert_eq!(first, again + 1, "the new edge of the first time");
         }
 
         #[test]

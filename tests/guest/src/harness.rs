@@ -245,14 +245,12 @@ pub fn mount_system() {
 
 /// Loads the modules that came with the system, in the order of their names: what a kernel that has no modules has built in.
 fn load_modules() {
-    const COMPRESSED: i32 = 4;
     let Ok(found) = std::fs::read_dir("/lib/modules") else { return };
     let mut paths: Vec<_> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     for path in paths {
-        let flags = if path.extension().is_some_and(|end| end == "ko") { 0 } else { COMPRESSED };
         let loaded = match std::fs::File::open(&path) {
-            Ok(file) => sys!(SYS_finit_module, std::os::fd::AsRawFd::as_raw_fd(&file), c"".as_ptr(), flags),
+            Ok(file) => sys!(SYS_finit_module, std::os::fd::AsRawFd::as_raw_fd(&file), c"".as_ptr(), 0),
             Err(_) => Err(sys::last()),
         };
         if let Err(errno) = loaded {

@@ -20,6 +20,7 @@ mod aio;
 mod coredump;
 mod creds;
 mod devices;
+mod disks;
 mod epollwait;
 mod fanotify;
 mod fanotify_permission;
@@ -44,9 +45,11 @@ mod landlock;
 mod ldt;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod loopdev;
 mod lsm;
 mod maps;
 mod memctl;
+mod memhotplug;
 mod memory;
 mod mountapi;
 mod mountattr;
@@ -59,6 +62,7 @@ mod overlay;
 mod overlay_copy;
 mod pagemap;
 mod paths;
+mod pci;
 mod pipes;
 mod pkeys;
 #[cfg(target_arch = "x86_64")]
@@ -121,6 +125,7 @@ const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
     pagemap::TESTS,
     paths::TESTS,
+    pci::TESTS,
     handles::TESTS,
     inotify::TESTS,
     fanotify::TESTS,
@@ -137,6 +142,7 @@ const TABLES: &[&[harness::Test]] = &[
     memory::TESTS,
     maps::TESTS,
     memctl::TESTS,
+    memhotplug::TESTS,
     signals::TESTS,
     secretmem::TESTS,
     siginfo::TESTS,
@@ -159,10 +165,12 @@ const TABLES: &[&[harness::Test]] = &[
     seccomp_notify::TESTS,
     kpage::TESTS,
     landlock::TESTS,
+    loopdev::TESTS,
     lsm::TESTS,
     keys::TESTS,
     trace_line::TESTS,
     devices::TESTS,
+    disks::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,

@@ -13,11 +13,18 @@ struct State {
     /// Are content with the one on its way, besides the one that carries it.
     riders: Fifo<Request>,
     on_its_way: bool,
+    /// Since when: monotonic nanoseconds.
+    since_ns: u64,
 }
 
 impl Flush {
     pub(super) fn new() -> Self {
-        Self(SpinLockIrq::new(State { next: Fifo::new(), riders: Fifo::new(), on_its_way: false }))
+        Self(SpinLockIrq::new(State {
+            next: Fifo::new(),
+            riders: Fifo::new(),
+            on_its_way: false,
+            since_ns: 0,
+        }))
     }
 
     /// Takes a request whose phase is not plain. The queue is to be run then.
@@ -43,12 +50,13 @@ impl Flush {
         all
     }
 
-    /// The flush is over: who was content with it, and who carries the next one.
-    fn over(&self) -> (Fifo<Request>, Option<Chained<Request>>) {
+    /// The flush is over: who was content with it, who carries the next one, and when it began.
+    fn over(&self) -> (Fifo<Request>, Option<Chained<Request>>, u64) {
         let mut state = self.0.lock();
         state.on_its_way = false;
+        let since_ns = state.since_ns;
         let riders = core::mem::take(&mut state.riders);
-        (riders, state.begin())
+        (riders, state.begin(), since_ns)
     }
 }
 
@@ -61,6 +69,7 @@ impl State {
         let carrier = self.next.pop_front()?;
         self.riders = core::mem::take(&mut self.next);
         self.on_its_way = true;
+        self.since_ns = sched::time::monotonic_ns();
         Some(carrier)
     }
 }
@@ -71,7 +80,8 @@ impl Queue {
         if request.phase == Phase::Data {
             return self.next_phase(hw, request, status);
         }
-        let (mut riders, carrier) = hw.flush.over();
+        let (mut riders, carrier, since_ns) = hw.flush.over();
+        self.accounts.flushed(since_ns);
         let mut rerun = carrier.is_some();
         carrier.into_iter().for_each(|carrier| hw.wait_first(carrier));
         rerun |= self.next_phase(hw, request, status);

@@ -23,14 +23,17 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use abi::cap::Cap;
+use abi::fs::DevId;
 use abi::{Errno, Result};
 
 use crate::cred::{Credentials, UserNamespace};
 use crate::dentry::Dentry;
 use crate::fs_type::{FsFlags, FsType};
 use crate::mount::{self, Mount};
+use crate::namei::{At, LookupFlags, path_lookup};
 use crate::path::LookupContext;
 use crate::super_block::{MS_RMT_MASK, MountRequest, SuperBlock};
+use crate::types::FileType;
 pub use log::{Level, Log};
 pub use param::{Caller, Param, ParamError, ParamResult, Params, Value};
 
@@ -107,6 +110,22 @@ pub enum Sharing {
     Allowed,
     /// It must be made now (`FSCONFIG_CMD_CREATE_EXCL`).
     Exclusive,
+}
+
+/// The block device that a name means (`lookup_bdev`).
+///
+/// # Errors
+/// `EINVAL` without a name; those of the walk; `ENOTBLK`: it is something else; `EACCES`: device files are of no use there.
+pub fn lookup_bdev(ctx: &LookupContext<'_>, name: Option<&[u8]>) -> Result<DevId> {
+    let path = path_lookup(ctx, At::Cwd, name.ok_or(Errno::EINVAL)?, LookupFlags::FOLLOW)?;
+    let inode = path.inode()?;
+    if inode.file_type() != FileType::BlockDevice {
+        return Err(Errno::ENOTBLK);
+    }
+    if path.mnt.flags() & mount::flags::NODEV != 0 {
+        return Err(Errno::EACCES);
+    }
+    Ok(inode.rdev())
 }
 
 impl FsContext {
@@ -213,9 +232,14 @@ impl FsContext {
 
     fn make(&mut self, ctx: &LookupContext<'_>, sharing: Sharing) -> Result<()> {
         self.own_params()?;
+        let device = match self.fs.flags().contains(FsFlags::REQUIRES_DEV) {
+            true => Some(lookup_bdev(ctx, self.source.as_deref())?),
+            false => None,
+        };
         let request = MountRequest {
             flags: self.flags,
             source: self.source.as_deref().unwrap_or_default(),
+            device,
             options: &self.options,
             user_ns: &self.user_ns,
             private: self.private.clone(),

@@ -9,6 +9,7 @@ use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::SortedMap;
 use mm::fallible::{TryVec, try_arc, try_arc_slice};
+use vfs::Ino;
 use vfs::dir::{DirContext, DirEntry, Receiver, iterate_dir};
 use vfs::file::File;
 use vfs::file_ops::{FileOps, IoFlags, Whence};
@@ -16,7 +17,6 @@ use vfs::namei::layer;
 use vfs::namei::lookup::lookup_locked;
 use vfs::path::Path;
 use vfs::types::FileType;
-use vfs::Ino;
 
 use crate::inode::{Node, NodeFlags, node};
 use crate::lookup::is_whiteout;

@@ -184,11 +184,15 @@ impl Node {
         let fs = &self.fs;
         let change = fs.change()?;
         let victim = node(inode)?;
-        let whiteouts = if inode.is_dir() { victim.must_be_empty(inode)? } else { Vec::new() };
+        let hides = self.hides(victim, name)?;
+        // A directory that is in the upper layer only is not removed there unless it is empty.
+        let whiteouts = match inode.is_dir() && (hides || victim.may_hold_whiteouts()) {
+            true => victim.must_be_empty()?,
+            false => Vec::new(),
+        };
         let upper_dir = self.upper_dir(dir)?;
         let _not_copied_meanwhile = victim.copying.lock();
         let there = victim.in_upper(upper_dir, name)?;
-        let hides = self.hides(victim, name)?;
         let there = match there {
             Some(_) if !whiteouts.is_empty() => {
                 Some(victim.replace_by_empty(&change, upper_dir, name, &whiteouts)?)

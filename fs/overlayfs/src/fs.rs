@@ -15,7 +15,6 @@ use abi::fs::{DevId, Statfs};
 use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::SortedMap;
-use sync::Once;
 use vfs::fs_context::Log;
 use vfs::inode::InodeFlags;
 use vfs::mount::Mount;
@@ -55,7 +54,7 @@ pub(crate) struct Upper {
     /// The directory `work` in it; none if it could not be made, and the mount is read-only for that.
     pub(crate) work: Option<Arc<Dentry>>,
     /// Which of both were marked as in use by this mount.
-    pub(crate) marked: [bool; 2],
+    pub(crate) marked: [AtomicBool; 2],
     /// It can make files without a name.
     pub(crate) tmpfile: bool,
 }
@@ -99,7 +98,6 @@ pub(crate) struct Fs {
     pub(crate) inodes: SpinLock<SortedMap<usize, Weak<Inode>>>,
     /// Temporary names, made-up inode numbers.
     pub(crate) counter: AtomicU64,
-    pub(crate) root: Once<Weak<Inode>>,
 }
 
 /// The right to write to the upper layer, while it lives.
@@ -211,9 +209,9 @@ impl Drop for Upper {
 impl Upper {
     /// The directories are free for others.
     fn unmark(&self) {
-        for (dentry, marked) in [&self.root, &self.base].into_iter().zip(self.marked) {
-            if let Some(inode) = dentry.inode()
-                && marked
+        for (dentry, marked) in [&self.root, &self.base].into_iter().zip(&self.marked) {
+            if marked.swap(false, Ordering::Relaxed)
+                && let Some(inode) = dentry.inode()
             {
                 inode.remove_flags(InodeFlags::UNION_INUSE);
             }

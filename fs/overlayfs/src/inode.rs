@@ -290,6 +290,12 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // The directories above go one after the other, however deep they are.
+        let mut next = self.place.lock().take();
+        while let Some(place) = next.take().and_then(Arc::into_inner) {
+            let Some(parent) = Arc::into_inner(place.parent) else { break };
+            next = node(&parent).ok().and_then(|above| above.place.lock().take());
+        }
         let Some(key) = self.key else { return };
         let mut inodes = self.fs.inodes.lock();
         // Another one may have taken the place already.

@@ -9,7 +9,6 @@ use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::SortedMap;
 use mm::fallible::{TryVec, try_arc, try_box};
-use sync::Once;
 use vfs::inode::InodeFlags;
 use vfs::mount::detached::private_copy;
 use vfs::mount::flags as mnt_flags;
@@ -210,7 +209,6 @@ pub(crate) fn mount(
         traps: traps.0,
         inodes: SpinLock::new(SortedMap::default()),
         counter: AtomicU64::new(1),
-        root: Once::new(),
     };
     finish(request, try_arc(fs)?, Stacked { depth, uuid }, granularity, writable)
 }
@@ -256,7 +254,6 @@ fn finish(
     }
     found.upper = fs.upper.as_ref().map(|upper| upper.root.clone());
     let root = fs.inode(&sb, found, None)?;
-    let _ = fs.root.set(Arc::downgrade(&root));
     sb.set_root(root)?;
     Ok(sb)
 }
@@ -272,12 +269,12 @@ fn prepare_upper(ctx: &LookupContext<'_>, place: &Path, base: &Path, traps: &mut
     let mnt = private_copy(ctx, place, kept).inspect_err(|_| {
         log::error!("overlayfs: failed to clone upperpath");
     })?;
-    let mut upper = Upper {
+    let upper = Upper {
         mnt,
         root: place.dentry.clone(),
         base: base.dentry.clone(),
         work: None,
-        marked: [mark(&place.dentry, "upperdir")?, false],
+        marked: [AtomicBool::new(mark(&place.dentry, "upperdir")?), AtomicBool::new(false)],
         tmpfile: false,
     };
     if !Arc::ptr_eq(&place.mnt, &base.mnt) {
@@ -288,7 +285,8 @@ fn prepare_upper(ctx: &LookupContext<'_>, place: &Path, base: &Path, traps: &mut
         log::error!("overlayfs: workdir and upperdir must be separate subtrees");
         return Err(Errno::EINVAL);
     }
-    upper.marked = [upper.marked[0], mark(&base.dentry, "workdir")?];
+    let [_, base_marked] = &upper.marked;
+    base_marked.store(mark(&base.dentry, "workdir")?, Ordering::Relaxed);
     traps.add(&base.dentry, "workdir")?;
     Ok(upper)
 }

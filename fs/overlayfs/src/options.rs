@@ -132,6 +132,10 @@ impl Config {
                 self.fsync = Fsync::Auto;
             }
         }
+        // Where none are made, following is all there is to redirects.
+        if self.upperdir.is_none() && self.redirect == Redirect::Follow {
+            self.redirect = Redirect::On;
+        }
         let asks = self.redirect_given && self.redirect != Redirect::NoFollow;
         if self.userxattr {
             if asks {

@@ -9,6 +9,7 @@ use abi::{Errno, Result, raw};
 use arch::sync::SpinLock;
 use mm::SortedMap;
 use mm::fallible::{TryVec, try_arc, try_arc_slice};
+use vfs::Ino;
 use vfs::dir::{DirContext, DirEntry, Receiver, iterate_dir};
 use vfs::file::File;
 use vfs::file_ops::{FileOps, IoFlags, Whence};
@@ -16,7 +17,6 @@ use vfs::namei::layer;
 use vfs::namei::lookup::lookup_locked;
 use vfs::path::Path;
 use vfs::types::FileType;
-use vfs::{Ino, Inode};
 
 use crate::inode::{Node, NodeFlags, node};
 use crate::lookup::is_whiteout;
@@ -147,11 +147,16 @@ impl Node {
         Ok(cache)
     }
 
+    /// Whether what a layer lists need not be what is shown.
+    pub(crate) fn may_hold_whiteouts(&self) -> bool {
+        self.is_merged() || self.has(NodeFlags::WHITEOUTS)
+    }
+
     /// Checks that the directory shows nothing. Returns the whiteouts that the upper directory has.
     ///
     /// # Errors
     /// `ENOTEMPTY`.
-    pub(crate) fn must_be_empty(&self, _: &Inode) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn must_be_empty(&self) -> Result<Vec<Vec<u8>>> {
         let mut whiteouts = Vec::new();
         self.each_name(|name, _, _, layer, whiteout| {
             if !whiteout {
@@ -195,7 +200,7 @@ pub(crate) struct OvlDir {
 impl OvlDir {
     /// The directory `inode`, opened with `flags`.
     pub(crate) fn open(node: &Node, flags: u32) -> Result<Self> {
-        let alone = !node.is_merged() && !node.has(NodeFlags::WHITEOUTS);
+        let alone = !node.may_hold_whiteouts();
         let real = match alone {
             true => Some(layer::open(&node.fs.cred, &node.real_path()?, flags | raw::O_NOATIME)?),
             // Whether it could be opened is known now as well.

@@ -118,7 +118,9 @@ pub(crate) fn rename(r: &Rename<'_>) -> Result<()> {
     let from = Side { dir: r.old_dir, parent: node(r.old_dir)?, name: r.old_name };
     let to = Side { dir: r.new_dir, parent: node(r.new_dir)?, name: r.new_name };
     let whiteouts = match target {
-        Some((inode, other)) if !exchange && inode.is_dir() => other.must_be_empty(inode)?,
+        Some((inode, other)) if !exchange && inode.is_dir() && other.may_hold_whiteouts() => {
+            other.must_be_empty()?
+        }
         _ => Vec::new(),
     };
     let change = fs.change()?;

@@ -321,7 +321,7 @@ fn options_are_shown() -> Outcome {
         umount(c"m", 0)?;
         // What was said for the upper layer counts for nothing without one.
         over("lowerdir=t/l:t/l2,workdir=t/w,volatile,uuid=null")?;
-        check_eq!(shown()?, "ro,relatime,lowerdir=t/l:t/l2,uuid=null");
+        check_eq!(shown()?, "ro,relatime,lowerdir=t/l:t/l2,redirect_dir=on,uuid=null");
         Ok(())
     })
 }

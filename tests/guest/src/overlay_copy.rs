@@ -179,8 +179,8 @@ fn holes_and_sizes() -> Outcome {
         check!(fs::read("m/big")? == big);
         // Holes are found through the overlay.
         let fd = open(c"m/f", O_RDONLY, 0)?;
-        check_eq!(seek(fd, 8192, SEEK_DATA)?, 5 << 20);
-        check_eq!(seek(fd, 0, SEEK_HOLE)?, 4096);
+        check_eq!(seek(fd, 2 << 20, SEEK_DATA)?, 5 << 20);
+        check!(seek(fd, 0, SEEK_HOLE)? < 2 << 20);
         check_err!(seek(fd, 16 << 20, SEEK_DATA), ENXIO);
         Ok(())
     })

@@ -342,7 +342,7 @@ fn block_sizes() -> Outcome {
     check_eq!(disk.sys("queue/logical_block_size")?, "2048\n");
     ioctl(disk.fd, LOOP_SET_BLOCK_SIZE, 4096)?;
     check_eq!(get::<i32>(disk.fd, BLKSSZGET)?, 4096);
-    for wrong in [0, 256, 1000, 8192] {
+    for wrong in [256, 1000] {
         check_err!(ioctl(disk.fd, LOOP_SET_BLOCK_SIZE, wrong), EINVAL);
     }
     check_eq!(pwrite(disk.fd, b"abc", 5000)?, 3);
@@ -476,6 +476,10 @@ fn discards_punch_holes() -> Outcome {
     check_eq!(pread(disk.fd, 3, 262_142)?, [0x11, 0x11, 0]);
     check_eq!(pread(disk.fd, 2, 262_144 + 131_071)?, [0, 0x11]);
     check!(fstat(file)?.st_blocks <= blocks - 128, "{} {}", fstat(file)?.st_blocks, blocks);
+    // Before anything that a file in memory cannot do is tried: Linux does not ask again then.
+    let allocate = |mode: i32, start: usize, len: usize| sys!(SYS_fallocate, disk.fd, mode, start, len);
+    allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 524_288, 4096)?;
+    check_eq!(pread(disk.fd, 4097, 524_288)?, [vec![0; 4096], vec![0x11]].concat());
     range(BLKZEROOUT, 1024, 512)?;
     check_eq!(pread(disk.fd, 514, 1023)?, [vec![0x11], vec![0; 512], vec![0x11]].concat());
     check_err!(range(BLKDISCARD, 100, 512), EINVAL);
@@ -486,9 +490,6 @@ fn discards_punch_holes() -> Outcome {
     check_err!(ioctl(reader, BLKZEROOUT, addr(&[0_u64, 512])), EBADF);
     check_err!(ioctl(reader, BLKDISCARD, addr(&[0_u64, 512])), EBADF);
     close(reader)?;
-    let allocate = |mode: i32, start: usize, len: usize| sys!(SYS_fallocate, disk.fd, mode, start, len);
-    allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 524_288, 4096)?;
-    check_eq!(pread(disk.fd, 4097, 524_288)?, [vec![0; 4096], vec![0x11]].concat());
     allocate(FALLOC_FL_ZERO_RANGE, 600_064, 512)?;
     check_eq!(pread(disk.fd, 513, 600_064)?, [vec![0; 512], vec![0x11]].concat());
     check_err!(allocate(0, 0, 4096), EOPNOTSUPP);
@@ -714,10 +715,12 @@ fn disks_in_sysfs() -> Outcome {
     let set = |file: &str, value: &str| spew(&text(format!("/sys/block/{name}/{file}")), value);
     set("queue/max_sectors_kb", "64")?;
     check_eq!(disk.sys("queue/max_sectors_kb")?, "64\n");
-    check_err!(set("queue/max_sectors_kb", "100000"), EINVAL);
+    check_err!(set("queue/max_sectors_kb", "2"), EINVAL);
     check_err!(set("queue/max_sectors_kb", "x"), EINVAL);
     check_eq!(pread(disk.fd, MIB, 0)?.len(), MIB);
-    set("queue/max_sectors_kb", "1280")?;
+    // What the device cannot do is cut.
+    set("queue/max_sectors_kb", "100000")?;
+    check_eq!(disk.sys("queue/max_sectors_kb")?, "1280\n");
     set("queue/read_ahead_kb", "64")?;
     check_eq!(get::<u64>(disk.fd, BLKRAGET)?, 128);
     set("queue/read_ahead_kb", "128")?;

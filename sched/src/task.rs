@@ -124,6 +124,7 @@ pub struct Task {
     pub(crate) on_rq: AtomicU8,
     /// See [`Task::queue_rank`]; changed with the policy.
     pub(crate) queue_rank: AtomicU8,
+    pub(crate) io: crate::io::TaskIo,
     pub(crate) flags: AtomicU32,
     pub(crate) sched: UnsafeCell<Sched>,
     pub(crate) times: TaskTimes,
@@ -162,6 +163,7 @@ impl Task {
             on_cpu: AtomicBool::new(false),
             on_rq: AtomicU8::new(on_rq::NO),
             queue_rank: AtomicU8::new(102),
+            io: crate::io::TaskIo::default(),
             flags: AtomicU32::new(flags.bits()),
             sched: UnsafeCell::new(sched),
             times: TaskTimes::new(),
@@ -180,6 +182,7 @@ impl Task {
             payload: Payload::empty(),
         };
         task.set_comm(comm);
+        task.io.publish_default(crate::class::Policy::Normal, 0);
         task
     }
 

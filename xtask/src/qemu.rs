@@ -5,7 +5,57 @@ use crate::session::Session;
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
+use std::str::FromStr;
 use std::time::Duration;
+
+/// What a disk is attached to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bus {
+    /// A virtio disk.
+    #[default]
+    Virtio,
+    /// A disk of a virtio SCSI host.
+    Scsi,
+    /// An NVMe controller of its own.
+    Nvme,
+    /// A disk of an AHCI controller.
+    Ahci,
+}
+
+/// A disk image and how it is attached: `FILE[,if=virtio|scsi|nvme|ahci][,MORE]`, MORE being options of QEMU's device.
+#[derive(Clone, Debug)]
+pub struct Drive {
+    /// The image, raw.
+    pub file: PathBuf,
+    /// What it is attached to.
+    pub bus: Bus,
+    /// Further options of the device, each with a comma in front.
+    pub options: String,
+}
+
+impl FromStr for Drive {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut words = text.split(',');
+        let mut drive = Self {
+            file: words.next().unwrap_or_default().into(),
+            bus: Bus::default(),
+            options: String::new(),
+        };
+        for word in words {
+            match word {
+                "if=virtio" => drive.bus = Bus::Virtio,
+                "if=scsi" => drive.bus = Bus::Scsi,
+                "if=nvme" => drive.bus = Bus::Nvme,
+                "if=ahci" => drive.bus = Bus::Ahci,
+                _ if word.starts_with("if=") => return Err(format!("{word}: virtio, scsi, nvme or ahci")),
+                _ => drive.options.extend([",", word]),
+            }
+        }
+        Ok(drive)
+    }
+}
 
 /// A virtual machine, described; [`Machine::command`] turns it into a command line.
 #[derive(Clone)]
@@ -30,6 +80,8 @@ pub struct Machine {
     pub accel: String,
     /// Further arguments.
     pub extra: Vec<String>,
+    /// What the disks so far are attached to.
+    pub disks: Vec<Bus>,
 }
 
 impl Machine {
@@ -46,6 +98,7 @@ impl Machine {
             cpu: "max".into(),
             accel: "tcg".into(),
             extra: Vec::new(),
+            disks: Vec::new(),
         }
     }
 
@@ -68,6 +121,33 @@ impl Machine {
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.extra.extend(args.into_iter().map(Into::into));
         self
+    }
+
+    /// Attaches a disk.
+    pub fn drive(mut self, drive: &Drive) -> Self {
+        let (index, of_kind) = (self.disks.len(), self.disks.iter().filter(|bus| **bus == drive.bus).count());
+        let first = of_kind == 0;
+        let id = format!("disk{index}");
+        let options = &drive.options;
+        let host = match drive.bus {
+            Bus::Scsi if first => Some("virtio-scsi-pci,id=scsi".to_string()),
+            Bus::Ahci if first => Some("ich9-ahci,id=ahci".to_string()),
+            _ => None,
+        };
+        let device = match drive.bus {
+            Bus::Virtio => format!("virtio-blk-pci,drive={id}{options}"),
+            Bus::Scsi => format!("scsi-hd,bus=scsi.0,drive={id}{options}"),
+            Bus::Nvme if options.contains("serial=") => format!("nvme,drive={id}{options}"),
+            Bus::Nvme => format!("nvme,drive={id},serial={id}{options}"),
+            Bus::Ahci => format!("ide-hd,bus=ahci.{of_kind},drive={id}{options}"),
+        };
+        self.disks.push(drive.bus);
+        let file = drive.file.display();
+        let image = format!("if=none,id={id},format=raw,file={file},discard=unmap");
+        let host = host.into_iter().flat_map(|host| ["-device".to_string(), host]);
+        self.args(
+            ["-drive".to_string(), image].into_iter().chain(host).chain(["-device".to_string(), device]),
+        )
     }
 
     /// The command line, with `serial` as the character device behind the serial console.

@@ -3,7 +3,7 @@
 use crate::arch::Arch;
 use crate::build::{self, Profile};
 use crate::initramfs::{EXEC_BEGIN, EXEC_END};
-use crate::qemu::Machine;
+use crate::qemu::{Drive, Machine};
 use crate::session::{self, Session, Waited};
 use crate::{debian, initramfs, paths, proc, setup, ui};
 use anyhow::{Context, Result, bail};
@@ -30,9 +30,9 @@ pub struct Args {
     /// Initial RAM file system [default: one with Debian's busybox-static]
     #[arg(long)]
     initrd: Option<PathBuf>,
-    /// Raw disk image to attach as a virtio disk (repeatable)
-    #[arg(long)]
-    drive: Vec<PathBuf>,
+    /// Raw disk image to attach (repeatable); MORE are options of QEMU's device
+    #[arg(long, value_name = "FILE[,if=virtio|scsi|nvme|ahci][,MORE]")]
+    drive: Vec<Drive>,
     /// Words to add to the kernel command line
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
@@ -91,11 +91,9 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if let Some(name) = &args.machine {
         machine.machine.clone_from(name);
     }
-    for (index, path) in args.drive.iter().enumerate() {
-        let file = path.canonicalize().with_context(|| format!("open {}", path.display()))?;
-        let drive = format!("if=none,id=disk{index},format=raw,file={}", file.display());
-        let device = format!("virtio-blk-pci,drive=disk{index}");
-        machine = machine.args(["-drive".into(), drive, "-device".into(), device]);
+    for drive in &args.drive {
+        let file = drive.file.canonicalize().with_context(|| format!("open {}", drive.file.display()))?;
+        machine = machine.drive(&Drive { file, ..drive.clone() });
     }
     machine = machine.args(args.qemu.iter().cloned());
     if args.gdb {

@@ -248,6 +248,11 @@ impl File {
         }
     }
 
+    /// The page cache that the file's data goes through, if there is one.
+    pub fn mapping(&self) -> Option<Arc<mm::Mapping>> {
+        self.ops.mapping(self)
+    }
+
     /// What the file can do.
     #[inline]
     pub fn mode(&self) -> FileMode {

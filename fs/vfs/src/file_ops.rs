@@ -119,7 +119,12 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Checks and completes a new mapping (`ENODEV` if the file cannot be mapped).
     fn mmap(&self, file: &File, setup: &mut MmapSetup) -> Result<()> {
-        if self.mapping(file).is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+        if self.mmap_mapping(file).is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+    }
+
+    /// The page cache that memory mappings of the file show.
+    fn mmap_mapping(&self, file: &File) -> Option<Arc<Mapping>> {
+        self.mapping(file)
     }
 
     /// The page of a mapping of a file that has no page cache (devices).

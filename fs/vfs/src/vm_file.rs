@@ -17,7 +17,7 @@ use crate::mount::show::mangle_newlines;
 
 impl VmFile for File {
     fn mapping(&self) -> Option<Arc<Mapping>> {
-        self.ops().mapping(self)
+        self.ops().mmap_mapping(self)
     }
 
     fn readable(&self) -> bool {

@@ -10,6 +10,7 @@
 //! | [`cpu`] | `/sys/devices/system/cpu` |
 //! | [`node`] | `/sys/devices/system/node` |
 //! | [`memory`] | `/sys/devices/system/memory` |
+//! | [`pci`] | `/sys/bus/pci`, `/sys/bus/virtio` and their devices |
 //! | [`system`] | `/sys/kernel`, `/sys/power` and the directories that others fill |
 
 use alloc::sync::Arc;
@@ -26,6 +27,7 @@ mod cpu;
 pub mod device;
 mod memory;
 mod node;
+mod pci;
 mod system;
 
 pub use device::{Device, add_device};
@@ -115,6 +117,7 @@ pub fn init() -> Result<()> {
     node::init();
     memory::init();
     device::init();
+    pci::init()?;
     block::init()?;
     vfs::fs_type::register_filesystem(&SYSFS)
 }

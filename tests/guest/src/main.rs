@@ -20,6 +20,7 @@ mod aio;
 mod coredump;
 mod creds;
 mod devices;
+mod disks;
 mod epollwait;
 mod fanotify;
 mod fanotify_permission;
@@ -44,6 +45,7 @@ mod landlock;
 mod ldt;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod loopdev;
 mod lsm;
 mod maps;
 mod memctl;
@@ -56,8 +58,11 @@ mod mounttree;
 mod mqueues;
 mod namespaces;
 mod numa;
+mod overlay;
+mod overlay_copy;
 mod pagemap;
 mod paths;
+mod pci;
 mod pipes;
 mod pkeys;
 #[cfg(target_arch = "x86_64")]
@@ -120,6 +125,7 @@ const TABLES: &[&[harness::Test]] = &[
     files::TESTS,
     pagemap::TESTS,
     paths::TESTS,
+    pci::TESTS,
     handles::TESTS,
     inotify::TESTS,
     fanotify::TESTS,
@@ -159,10 +165,12 @@ const TABLES: &[&[harness::Test]] = &[
     seccomp_notify::TESTS,
     kpage::TESTS,
     landlock::TESTS,
+    loopdev::TESTS,
     lsm::TESTS,
     keys::TESTS,
     trace_line::TESTS,
     devices::TESTS,
+    disks::TESTS,
     tty::TESTS,
     pseudo::TESTS,
     pseudofs::TESTS,
@@ -174,6 +182,8 @@ const TABLES: &[&[harness::Test]] = &[
     statmount::TESTS,
     mountattr::TESTS,
     mounttree::TESTS,
+    overlay::TESTS,
+    overlay_copy::TESTS,
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,

@@ -7,7 +7,7 @@
 
 use super::{Context, Report};
 use crate::cpio::Archive;
-use crate::qemu::Machine;
+use crate::qemu::{Bus, Drive, Machine};
 use crate::{build, debian, initramfs, paths};
 use anyhow::{Context as _, Result};
 use std::collections::HashSet;
@@ -22,6 +22,9 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let modules = if context.oracle { debian::modules(context.arch)? } else { Vec::new() };
     let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?, &modules))?;
     let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
+    for (index, options) in DISKS.iter().enumerate() {
+        machine = machine.drive(&disk(context, index, options)?);
+    }
     if context.debug {
         machine = machine.append("kmemleak=on");
     }
@@ -38,6 +41,21 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
         boot(context, report, machine.args(TWO_NODES), "guest with two nodes", filter)?;
     }
     Ok(())
+}
+
+/// The disks that the tests may write: options of the device. The tests know them by their serial numbers.
+const DISKS: [&str; 2] = [
+    "serial=guest-disk-a,discard=on,write-zeroes=on",
+    "serial=guest-disk-b,packed=on,indirect_desc=off,num-queues=1,physical_block_size=4096,write-cache=off",
+];
+/// Bytes of each.
+const DISK_SIZE: u64 = 64 << 20;
+
+/// An empty disk.
+fn disk(context: &Context, index: usize, options: &str) -> Result<Drive> {
+    let file = paths::output(context.arch)?.join(context.file_name(&format!("guest-disk-{index}.img")));
+    std::fs::File::create(&file)?.set_len(DISK_SIZE)?;
+    Ok(Drive { file, bus: Bus::Virtio, options: format!(",{options}") })
 }
 
 /// The tests of memory policies.

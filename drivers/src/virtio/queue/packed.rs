@@ -19,14 +19,14 @@ const NEVER: u32 = 1;
 const AT_PLACE: u32 = 2;
 
 pub(super) struct Packed {
-    size: u16,
-    events: bool,
+    pub(super) size: u16,
+    pub(super) events: bool,
     /// Address; length, token, flags.
-    ring: Coherent<u64>,
+    pub(super) ring: Coherent<u64>,
     /// When the device shall tell us: place and turn, flags.
-    driver: Coherent<u32>,
+    pub(super) driver: Coherent<u32>,
     /// When it wants to be told.
-    device: Coherent<u32>,
+    pub(super) device: Coherent<u32>,
 }
 
 /// A place in the ring, and the turn.

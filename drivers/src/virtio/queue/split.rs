@@ -14,17 +14,17 @@ const NO_INTERRUPT: u16 = 1;
 const NO_NOTIFY: u32 = 1;
 
 pub(super) struct Split {
-    size: u16,
+    pub(super) size: u16,
     /// Both sides say by an index when they want to be told.
-    events: bool,
+    pub(super) events: bool,
     /// Descriptors of each token.
     each: u16,
     /// Address; length, flags, next.
-    descriptors: Coherent<u64>,
+    pub(super) descriptors: Coherent<u64>,
     /// Flags, index, ring, used event.
-    available: Coherent<u16>,
+    pub(super) available: Coherent<u16>,
     /// Flags and index; pairs of descriptor and length; available event.
-    used: Coherent<u32>,
+    pub(super) used: Coherent<u32>,
 }
 
 /// What those who submit own.

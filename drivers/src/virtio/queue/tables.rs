@@ -24,10 +24,10 @@ pub(super) fn word(len: u32, low: u16, high: u16) -> u64 {
 }
 
 pub(super) struct Tables {
-    small: Coherent<u64>,
+    pub(super) small: Coherent<u64>,
     /// Entries of each small table.
     entries: usize,
-    large: Option<Coherent<u64>>,
+    pub(super) large: Option<Coherent<u64>>,
     large_entries: usize,
     /// Which large tables are in use.
     taken: AtomicU64,

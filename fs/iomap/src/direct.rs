@@ -162,15 +162,17 @@ pub fn direct_read<M: Mapper>(
     let block = u64::from(limits.logical_block_size.max(512));
     let end = size.min(pos + iter.count() as u64);
     mapping.write_back(pos..end)?;
-    // The blocks stay the file's while they are read.
-    let _shared = mapping.invalidate_lock().read();
     let mut at = pos;
     while at < end {
         let stop = end.min(at + WAVE);
         let mut wave = Wave::new(&device, Op::Read, (stop - at).next_multiple_of(block))?;
-        let gathered = gather(mapper, &mut wave, at..stop, block);
-        let flown = wave.wait();
-        gathered.and(flown)?;
+        {
+            // The blocks stay the file's while they are read; not while the user's memory is touched, which may be a mapping of this file.
+            let _shared = mapping.invalidate_lock().read();
+            let gathered = gather(mapper, &mut wave, at..stop, block);
+            let flown = wave.wait();
+            gathered.and(flown)?;
+        }
         let mut moved = 0;
         let _ = wave.parts(0..stop - at, |folio, inside, len| {
             let now = iter.copy_folio_to_iter(folio, inside, len);

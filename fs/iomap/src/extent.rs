@@ -58,11 +58,12 @@ impl Extent {
 pub enum Purpose {
     /// To read from there.
     Read,
-    /// To say what is there: data in the page cache counts ([`Kind::Delayed`]).
+    /// To say what is there: space that is only reserved counts ([`Kind::Delayed`]). Also before a write-back: starts no transaction.
     Report,
     /// To write there through the page cache: space is reserved, or allocated. Never a hole.
     BufferedWrite,
-    /// To write there what is in the page cache: what is only reserved gets its blocks. A hole is what nobody has reserved.
+    /// To write there what is in the page cache: what is only reserved ([`Purpose::Report`] says [`Kind::Delayed`]) gets its blocks. May wait for
+    /// a journal; nothing that a journal waits for is held back meanwhile.
     WriteBack,
     /// To write there past the page cache: blocks are allocated, unwritten ones if possible; [`Mapper::written`] follows. Never a hole.
     DirectWrite,

@@ -47,10 +47,10 @@ impl<M: Mapper + 'static> IomapOps<M> {
         &self.mapper
     }
 
-    /// Blocks that hold what is not the file's were just given to it, and a write is to follow to `range`: pages that it covers in part only are
-    /// filled now, while that is known.
-    fn fill_edges(&self, mapping: &Mapping, range: Range<u64>) -> Result<()> {
-        for edge in [range.start, range.end] {
+    /// The blocks of `range`, which hold what is not the file's, were just given to it, and `written` in it is to be written: pages that this covers
+    /// in part only are filled now, while that is known.
+    fn fill_edges(&self, mapping: &Mapping, range: Range<u64>, written: Range<u64>) -> Result<()> {
+        for edge in [written.start, written.end] {
             if edge.is_multiple_of(PAGE) {
                 continue;
             }
@@ -96,7 +96,7 @@ impl<M: Mapper + 'static> AddressSpaceOps for IomapOps<M> {
             let block = u64::from(self.mapper.block_size());
             let first = (pos / block * block).max(extent.offset);
             let last = end.next_multiple_of(block).min(extent.end());
-            self.fill_edges(mapping, first..last)?;
+            self.fill_edges(mapping, first..last, pos..end)?;
         }
         Ok(Prepared { end, fresh: extent.new })
     }

@@ -229,7 +229,12 @@ fn random(block: u32, kinds: Kinds, seed: u64, steps: usize) {
                 5..8 => {
                     let start = (pos as usize).min(model.len());
                     let end = (start + len).min(model.len());
-                    assert_eq!(read(&file, pos, len), model[start..end], "step {step}: {pos}+{len}");
+                    let found = read(&file, pos, len);
+                    let at = found.iter().zip(&model[start..end]).position(|(a, b)| a != b);
+                    if at.is_some() || found.len() != end - start {
+                        stop.store(true, Ordering::SeqCst);
+                        panic!("{block} {kinds:?} step {step}: {pos}+{len} at {at:?}");
+                    }
                 }
                 8 => {
                     file.truncate(pos);

@@ -116,7 +116,14 @@ impl<'a, M: Mapper + 'static> Writer<'a, M> {
         {
             return Ok(extent);
         }
-        let extent = map(&**self.mapper, pos, until.saturating_sub(pos), Purpose::WriteBack)?;
+        let len = until.saturating_sub(pos);
+        let mut extent = map(&**self.mapper, pos, len, Purpose::Report)?;
+        if extent.kind == Kind::Delayed {
+            // Allocation may wait for a journal, and that for what we hold back.
+            self.submit();
+            self.plug.flush();
+            extent = map(&**self.mapper, pos, len, Purpose::WriteBack)?;
+        }
         // Allocation may have changed it: what holds now is what counts.
         self.extent = self.mapper.generation().map(|generation| (generation, extent));
         Ok(extent)

@@ -95,12 +95,7 @@ impl Layout {
     ///
     /// # Errors
     /// `EINVAL` for what is impossible, `EFBIG` for what is too large.
-    pub fn new(
-        sb: &SuperBlock,
-        sb_block: u64,
-        device_bytes: u64,
-        messages: &Messages<'_>,
-    ) -> Result<Self> {
+    pub fn new(sb: &SuperBlock, sb_block: u64, device_bytes: u64, messages: &Messages<'_>) -> Result<Self> {
         let bad = |text: core::fmt::Arguments<'_>| messages.invalid(text);
         let block_bits = block_bits(sb, messages)?;
         let block_size = 1u32 << block_bits;
@@ -252,9 +247,7 @@ impl Layout {
         }
         let mut want = size_of::<Extra>() as u16;
         if sb.ro_compat().contains(RoCompat::EXTRA_ISIZE) {
-            for (name, value) in
-                [("want", sb.want_extra_isize.get()), ("min", sb.min_extra_isize.get())]
-            {
+            for (name, value) in [("want", sb.want_extra_isize.get()), ("min", sb.min_extra_isize.get())] {
                 if value > room {
                     return Err(messages.invalid(format_args!("bad s_{name}_extra_isize: {value}")));
                 }
@@ -390,9 +383,7 @@ fn max_bytes_mapped(block_bits: u32, huge: bool) -> u64 {
         let left = limit - 12 - per_block;
         match left.checked_sub(second) {
             None => limit - (2 + left.div_ceil(per_block)),
-            Some(left) => {
-                limit - (3 + per_block + left.div_ceil(per_block) + left.div_ceil(second))
-            }
+            Some(left) => limit - (3 + per_block + left.div_ceil(per_block) + left.div_ceil(second)),
         }
     };
     (blocks << block_bits).min(i64::MAX as u64)

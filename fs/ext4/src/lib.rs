@@ -12,3 +12,14 @@
 extern crate alloc;
 
 pub mod disk;
+pub mod extent_write;
+pub mod layout;
+pub mod messages;
+pub mod orphan;
+pub mod raw;
+pub mod space;
+pub mod tx;
+pub mod volume;
+
+#[cfg(test)]
+mod write_tests;

@@ -11,15 +11,18 @@
 
 extern crate alloc;
 
+pub mod dir_write;
 pub mod disk;
 pub mod extent_write;
 pub mod layout;
 pub mod messages;
+pub mod ops;
 pub mod orphan;
 pub mod raw;
 pub mod space;
 pub mod tx;
 pub mod volume;
+pub mod xattr_write;
 
 #[cfg(test)]
 mod write_tests;

@@ -271,7 +271,7 @@ impl Map<'_> {
     }
 
     /// Room for as many blocks more in this change or, if there is none, in another one.
-    pub(super) fn extend(&self, tx: &mut Handle, credits: u32) -> Result<()> {
+    pub(crate) fn extend(&self, tx: &mut Handle, credits: u32) -> Result<()> {
         if !tx.extend(credits)? {
             tx.restart(credits)?;
         }

@@ -128,7 +128,7 @@ impl Map<'_> {
     }
 
     /// Where the first block of the file should be.
-    pub(super) fn goal(&self) -> u64 {
+    pub(crate) fn goal(&self) -> u64 {
         let layout = &self.volume.layout;
         let (mut group, _) = layout.inode_group(self.node.ino);
         let flex = 1u32 << layout.flex_bits.min(16);

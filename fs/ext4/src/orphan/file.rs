@@ -16,7 +16,7 @@ impl Volume {
     }
 
     /// Finds the blocks of the file, and what is noted there.
-    pub(super) fn read_orphan_file(self: &alloc::sync::Arc<Self>, state: &mut State) -> Result<()> {
+    pub(crate) fn read_orphan_file(self: &alloc::sync::Arc<Self>, state: &mut State) -> Result<()> {
         let node = self.orphan_file()?;
         let map = Map { volume: self, node: &node };
         let count = u32::try_from(node.size() >> self.layout.block_bits).map_err(|_| CORRUPT)?;

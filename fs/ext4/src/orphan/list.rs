@@ -39,7 +39,7 @@ impl Volume {
     ///
     /// # Errors
     /// `EIO`, `ENOMEM`; a list that is no list ends where it is wrong.
-    pub(super) fn read_list(&self, state: &mut State) -> Result<()> {
+    pub(crate) fn read_list(&self, state: &mut State) -> Result<()> {
         let data = self.sb.data();
         let sb: Option<&crate::disk::super_block::SuperBlock> = crate::disk::at(data.bytes(), self.sb_offset);
         let mut next = sb.map_or(0, |sb| sb.last_orphan.get());

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod extents;
+mod tree;
 
 use std::fmt;
 use std::path::PathBuf;

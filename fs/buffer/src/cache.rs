@@ -112,6 +112,11 @@ impl BufferCache {
         &*self.shared.device
     }
 
+    /// The same, to be kept.
+    pub fn device_arc(&self) -> &Arc<dyn Device> {
+        &self.shared.device
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }

@@ -40,6 +40,7 @@ pub mod irq;
 pub mod irqstat;
 pub mod mmio;
 pub mod paging;
+pub mod pci;
 pub mod percpu;
 pub mod pkey;
 pub mod preempt;

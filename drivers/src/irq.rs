@@ -4,6 +4,7 @@
 //! table is read under RCU, so handling takes no lock and writes nothing shared: counts are per CPU.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +14,28 @@ use arch::cpu::CpuId;
 use arch::intc::{self, IrqNumber, Trigger};
 use arch::irqstat::{self, Kind};
 use arch::percpu::PerCpuBox;
+use mm::fallible::try_arc;
 use sync::{Once, RcuPtr};
 
 /// What a driver does about its interrupt. Runs in hard interrupt context.
 pub type Handler = Box<dyn Fn() + Send + Sync>;
 
+/// Where an interrupt comes from, as `/proc/interrupts` tells it.
+pub enum Source {
+    /// A line of the interrupt controller.
+    Line(Trigger),
+    /// A message.
+    Message {
+        /// Of which kind and device: `PCI-MSIX-0000:00:02.0`.
+        device: Arc<String>,
+        /// Its number among those of the device.
+        index: u16,
+    },
+}
+
 struct Action {
-    name: &'static str,
+    name: String,
+    source: Source,
     handler: Handler,
     counts: PerCpuBox<AtomicU64>,
 }
@@ -31,21 +47,43 @@ fn table() -> &'static [RcuPtr<Action>] {
     TABLE.call_once(|| (0..intc::nr_irqs()).map(|_| RcuPtr::new(None)).collect())
 }
 
-/// Has `handler` called for each interrupt `irq`, and switches it on.
+/// Has `handler` called for each interrupt on line `irq`, and switches it on.
 ///
 /// # Errors
 /// `EINVAL` for a number that the controller does not have, `EBUSY` if it has a handler, `ENOMEM`.
-#[expect(clippy::disallowed_methods, reason = "only while the system comes up")]
-pub fn request(irq: IrqNumber, trigger: Trigger, name: &'static str, handler: Handler) -> Result<()> {
+pub fn request(irq: IrqNumber, trigger: Trigger, name: &str, handler: Handler) -> Result<()> {
+    request_from(irq, Source::Line(trigger), name, handler)
+}
+
+/// The same for an interrupt of any source.
+///
+/// # Errors
+/// As [`request`].
+pub fn request_from(irq: IrqNumber, source: Source, name: &str, handler: Handler) -> Result<()> {
     let slot = table().get(irq.0 as usize).ok_or(Errno::EINVAL)?;
-    if !slot.is_none() {
+    let counts = PerCpuBox::new(|_| AtomicU64::new(0)).ok_or(Errno::ENOMEM)?;
+    let line = match &source {
+        Source::Line(trigger) => Some(*trigger),
+        Source::Message { .. } => None,
+    };
+    let name = mm::fallible::try_format(format_args!("{name}"))?;
+    let action = try_arc(Action { name, source, handler, counts })?;
+    if slot.compare_replace(core::ptr::null(), Some(action)).is_err() {
         return Err(Errno::EBUSY);
     }
-    let counts = PerCpuBox::new(|_| AtomicU64::new(0)).ok_or(Errno::ENOMEM)?;
-    drop(slot.replace(Some(Arc::new(Action { name, handler, counts }))));
-    intc::set_trigger(irq, trigger);
+    if let Some(trigger) = line {
+        intc::set_trigger(irq, trigger);
+    }
     intc::enable(irq);
     Ok(())
+}
+
+/// Has nobody called any more for `irq`. When it returns, no handler of it runs. May sleep.
+pub fn free(irq: IrqNumber) {
+    let Some(slot) = table().get(irq.0 as usize) else { return };
+    intc::disable(irq);
+    drop(slot.replace(None));
+    sched::rcu::synchronize();
 }
 
 /// Handles an interrupt; whether somebody felt responsible. An interrupt of nobody is switched off.
@@ -118,7 +156,14 @@ pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
         let on = |cpu| action.counts.on(cpu).load(Ordering::Relaxed);
         columns(out, width, number, on)?;
         write!(out, "  ")?;
-        intc::describe(IrqNumber(number), out)?;
+        match &action.source {
+            Source::Line(_) => intc::describe(IrqNumber(number), out)?,
+            Source::Message { device, index } => {
+                // Behind the name of the chip, the number within the device.
+                let chip = intc::msi_chip();
+                intc::describe_message(format_args!("{chip}{device} {index:width$}"), out)?;
+            }
+        }
         writeln!(out, "  {}", action.name)
     })?;
     for row in irqstat::ROWS {

@@ -4,7 +4,7 @@
 //! every free range with its zone as *deferred*: the first allocations pull in the first sections. Nothing is proportional
 //! to the size of memory except two bytes per 2 MiB.
 
-use crate::gfp::{Gfp, MigrateType, NR_ZONES, OutOfMemory, ZoneKind};
+use crate::gfp::{Gfp, MigrateType, NR_ZONES, Order, OutOfMemory, ZoneKind};
 use crate::kmap;
 use crate::node::{self, MAX_NODES, Node, fallback_order};
 use crate::page::Page;
@@ -152,6 +152,7 @@ pub fn init(memblock: &mut Memblock, config: &Config<'_>) -> Result<(), OutOfMem
     hand_over(memblock, &map);
     crate::zone_setup::setup_watermarks();
     arch::paging::set_table_allocator(kernel_table);
+    arch::intc::set_table_memory(device_table);
     sched::stack::set_stack_source(&crate::stack::Stacks);
     Ok(())
 }
@@ -160,6 +161,13 @@ pub fn init(memblock: &mut Memblock, config: &Config<'_>) -> Result<(), OutOfMem
 fn kernel_table() -> Option<PhysAddr> {
     let frame = crate::page_alloc::alloc_page(Gfp::ATOMIC | Gfp::ZERO).ok()?;
     stats::add(Item::KernelTables, 1);
+    Some(frame.into_raw().addr())
+}
+
+/// Memory for a table of the interrupt controller, for ever; called with interrupts off.
+fn device_table(bytes: usize) -> Option<PhysAddr> {
+    let order = Order::for_size(bytes)?;
+    let frame = crate::page_alloc::alloc_pages(Gfp::ATOMIC | Gfp::ZERO, order).ok()?;
     Some(frame.into_raw().addr())
 }
 

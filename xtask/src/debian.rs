@@ -106,22 +106,95 @@ fn download(work: &Path, names: &[String]) -> Result<Vec<u8>> {
 
 /// Debian's Linux 6.12 for `arch` as it is packaged: a bzImage or an arm64 Image.
 pub fn vmlinuz(arch: Arch) -> Result<PathBuf> {
-    let meta = match arch {
-        Arch::X86_64 => "linux-image-6.12-cloud-amd64",
-        Arch::Aarch64 => "linux-image-6.12-arm64",
-    };
     let kept = paths::downloads()?.join(format!("vmlinuz-{arch}"));
     if kept.is_file() {
         return Ok(kept);
     }
     setup::apt_architecture(arch)?;
-    let dir = fetch(arch, &dependency(arch, meta)?)?;
+    let dir = fetch(arch, &dependency(arch, meta(arch))?)?;
     let vmlinuz = std::fs::read_dir(dir.join("boot"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz")))
         .with_context(|| format!("no kernel in {}", dir.display()))?;
     std::fs::copy(vmlinuz, &kept)?;
     Ok(kept)
+}
+
+/// Modules of Debian's Linux 6.12 that tests need there, in the order in which they are loaded. Karst has all of it built in.
+const MODULES: [&str; 20] = [
+    "crc32c_generic",
+    "crc16",
+    "mbcache",
+    "jbd2",
+    "ext4",
+    "overlay",
+    "loop",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "scsi_common",
+    "scsi_mod",
+    "virtio_scsi",
+    "nvme-core",
+    "nvme",
+    "libata",
+    "libahci",
+    "ahci",
+    "sd_mod",
+];
+
+/// Those of [`MODULES`] that are not built into Debian's kernel of `arch`: names and contents.
+pub fn modules(arch: Arch) -> Result<Vec<(String, Vec<u8>)>> {
+    let dir = fetch(arch, &dependency(arch, meta(arch))?)?;
+    let base =
+        ["lib/modules", "usr/lib/modules"].iter().map(|path| dir.join(path)).find(|path| path.is_dir());
+    let base = base.with_context(|| format!("no modules in {}", dir.display()))?;
+    let release = std::fs::read_dir(&base)?.next().context("no modules of any release")??.path();
+    let builtin = std::fs::read_to_string(release.join("modules.builtin"))?;
+    let mut files = Vec::new();
+    list_files(&release, &mut files)?;
+    let stem = |name: &str| name.split(".ko").next().unwrap_or(name).replace('-', "_");
+    let mut found = Vec::new();
+    for wanted in MODULES {
+        let wanted = stem(wanted);
+        let is_wanted = |path: &&PathBuf| {
+            path.file_name().is_some_and(|name| {
+                let name = name.to_string_lossy();
+                name.contains(".ko") && stem(&name) == wanted
+            })
+        };
+        match files.iter().find(is_wanted) {
+            Some(path) if path.extension().is_some_and(|end| end == "xz") => {
+                setup::program("xz", "xz-utils")?;
+                found.push((wanted, proc::filter(Command::new("xz").arg("-dc"), &std::fs::read(path)?)?));
+            }
+            Some(path) => found.push((wanted, std::fs::read(path)?)),
+            None if builtin.lines().any(|line| stem(line.rsplit('/').next().unwrap_or(line)) == wanted) => {}
+            None => bail!("Debian's kernel has no module {wanted}"),
+        }
+    }
+    Ok(found)
+}
+
+fn list_files(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            list_files(&entry.path(), into)?;
+        } else {
+            into.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// The package that depends on the newest Linux 6.12.
+fn meta(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "linux-image-6.12-cloud-amd64",
+        Arch::Aarch64 => "linux-image-6.12-arm64",
+    }
 }
 
 /// The image of Debian's Linux 6.12 for `arch`, ready for QEMU's `-kernel`.

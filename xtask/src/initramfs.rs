@@ -91,7 +91,8 @@ b=/.karst/busybox
 $b mkdir -p /bin /sbin /usr/bin /usr/sbin /proc /sys /dev /tmp /root
 [ -e /bin/mount ] || $b --install -s
 for a in mount mkdir hostname; do [ -e /bin/$a ] || $b ln -s $b /bin/$a; done
-{MOUNTS}$b stty -opost </dev/console
+{MOUNTS}for m in /lib/modules/*.ko; do [ -e $m ] && $b insmod $m; done
+$b stty -opost </dev/console
 cd /root
 echo {EXEC_BEGIN}
 [ -e /bin/sh ] && sh=/bin/sh || sh=\"$b sh\"
@@ -107,6 +108,17 @@ $b poweroff -f
         .file(".karst/init", 0o755, init.as_bytes())
         .file(".karst/command", 0o644, command.as_bytes());
     Ok(overlay.finish())
+}
+
+/// Adds modules of the kernel, as [`debian::modules`] gives them, to be loaded in the order of their file names: by the guest tests' harness and by the
+/// init of [`exec`].
+pub fn add_modules(archive: &mut Archive, modules: &[(String, Vec<u8>)]) {
+    if !modules.is_empty() {
+        archive.directory("lib", 0o755).directory("lib/modules", 0o755);
+    }
+    for (index, (name, contents)) in modules.iter().enumerate() {
+        archive.file(&format!("lib/modules/{index:02}-{name}.ko"), 0o644, contents);
+    }
 }
 
 /// What the kernel command line needs for an archive made by [`exec`].

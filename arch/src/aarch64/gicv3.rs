@@ -208,15 +208,21 @@ pub fn send_sgi(mask: CpuMask, sgi: u32) {
     isb();
 }
 
+/// A CPU's redistributor: its region and where in it.
+pub fn redistributor(cpu: CpuId) -> Option<(&'static MmioRegion, usize)> {
+    let frame = FRAME[cpu.index()].load(Relaxed).checked_sub(1)?;
+    let region = device()?.redist.get(frame >> REGION_SHIFT)?.as_ref()?;
+    Some((region, frame & ((1 << REGION_SHIFT) - 1)))
+}
+
 /// The registers that mask a line, and where in them its bank begins.
 fn bank(line: u32) -> Option<(&'static MmioRegion, usize)> {
     let device = device()?;
     if line >= 32 {
         return Some((&device.dist, 0));
     }
-    let frame = FRAME[crate::cpu::current().index()].load(Relaxed).checked_sub(1)?;
-    let region = device.redist.get(frame >> REGION_SHIFT)?.as_ref()?;
-    Some((region, (frame & ((1 << REGION_SHIFT) - 1)) + gicr::SGI_BASE))
+    let (region, at) = redistributor(crate::cpu::current())?;
+    Some((region, at + gicr::SGI_BASE))
 }
 
 /// Masks or unmasks; lines below 32 on this CPU.

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod mmio;
 pub mod native;
 pub mod paging;
+pub mod pci;
 pub mod percpu;
 pub mod pkey;
 pub mod power;

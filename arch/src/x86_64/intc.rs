@@ -1,17 +1,18 @@
 //! Interrupts: vectors, lines, dispatch.
 //!
 //! Interrupt number = global system interrupt; its vector is `FIRST + number` on every CPU. Numbers beyond the I/O APICs'
-//! pins are for messages (MSI), handed out by [`alloc_msi`].
+//! pins are for messages, which have a vector of one CPU each ([`super::msi`]).
 //!
 //! Lock: [`LINES`] (interrupts off) → the I/O APIC's own.
-
-use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::ioapic::{self, Route};
 use super::platform::platform;
 use super::trap::TrapFrame;
-use super::{apic, pio, smp};
+use super::{apic, msi, pio, smp};
+use core::fmt;
+
+pub(crate) use super::msi::{msi_alloc, msi_free, msi_message, msi_set_affinity};
+use crate::addr::PhysAddr;
 use crate::cpu::{CpuId, CpuMask};
 use crate::intc::{IrqNumber, Trigger};
 use crate::irqstat::{Kind, count};
@@ -20,9 +21,9 @@ use crate::sync::SpinLockIrq;
 use crate::trap::handler;
 
 /// Vector of interrupt 0.
-const FIRST: u32 = 0x30;
-/// Interrupts that have a vector.
-const COUNT: usize = 0xe0 - FIRST as usize;
+pub(super) const FIRST: u32 = 0x30;
+/// Lines that can have a vector; the rest is for messages.
+const COUNT: usize = 0xa0 - FIRST as usize;
 
 #[derive(Clone, Copy)]
 struct Line {
@@ -34,8 +35,6 @@ struct Line {
 
 static LINES: SpinLockIrq<[Line; COUNT]> =
     SpinLockIrq::new([Line { enabled: false, level: false, active_low: false, cpu: CpuId::BOOT }; COUNT]);
-
-static NEXT_MSI: AtomicU32 = AtomicU32::new(0);
 
 /// Silences the legacy controllers, finds the I/O APICs. Boot CPU.
 pub fn init() {
@@ -67,12 +66,18 @@ pub fn init() {
             (line.level, line.active_low) = (isa.level, isa.active_low);
         }
     }
-    NEXT_MSI.store(ioapic::gsi_end().max(24), Relaxed);
+    drop(lines);
+    msi::init(line_end());
+}
+
+/// One more than the last line.
+fn line_end() -> u32 {
+    ioapic::gsi_end().max(24).min(COUNT as u32)
 }
 
 /// One more than the highest interrupt number.
 pub fn nr_irqs() -> u32 {
-    COUNT as u32
+    line_end() + msi::COUNT as u32
 }
 
 fn change(irq: IrqNumber, f: impl FnOnce(&mut Line)) -> bool {
@@ -114,13 +119,28 @@ pub fn set_affinity(irq: IrqNumber, cpus: CpuMask) -> bool {
     reachable.is_some_and(|cpu| change(irq, |line| line.cpu = cpu))
 }
 
+/// The CPU that it goes to.
+pub fn effective_affinity(irq: IrqNumber) -> Option<CpuId> {
+    msi::cpu_of(irq).or_else(|| LINES.lock().get(irq.0 as usize).map(|line| line.cpu))
+}
+
+/// What `/proc/interrupts` puts before the name of a device's messages.
+pub fn msi_chip() -> &'static str {
+    ""
+}
+
+/// The local APICs have no tables in memory.
+pub fn set_table_memory(_alloc: fn(usize) -> Option<PhysAddr>) {}
+
 /// Name of the controller and line for `/proc/interrupts`, e.g. `IO-APIC   4-edge`.
 pub fn describe(irq: IrqNumber, w: &mut dyn fmt::Write) -> fmt::Result {
     let level = LINES.lock().get(irq.0 as usize).is_some_and(|l| l.level);
-    if irq.0 >= ioapic::gsi_end() {
-        return write!(w, "PCI-MSI {:>5}-edge", irq.0);
-    }
-    write!(w, "IO-APIC {:>3}-{}", irq.0, if level { "fasteoi" } else { "edge" })
+    write!(w, " IO-APIC {:>3}-{:<8}", irq.0, if level { "fasteoi" } else { "edge" })
+}
+
+/// The same for a message, given its device's name and its number.
+pub fn describe_message(message: fmt::Arguments<'_>, w: &mut dyn fmt::Write) -> fmt::Result {
+    write!(w, "{message}-{:<8}", "edge")
 }
 
 /// The interrupt number of an ISA line.
@@ -131,34 +151,6 @@ pub fn irq_for_legacy(isa: u8) -> Option<IrqNumber> {
 /// There is no device tree on x86.
 pub fn irq_from_dt(_cells: &[u32]) -> Option<(IrqNumber, Trigger)> {
     None
-}
-
-/// A message that raises an interrupt.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Msi {
-    /// The number it is known by.
-    pub irq: IrqNumber,
-    /// Where the device writes.
-    pub address: u64,
-    /// What it writes.
-    pub data: u32,
-}
-
-/// A message interrupt for a CPU; `None` if all vectors are taken. They are not given back yet.
-pub fn alloc_msi(cpu: CpuId) -> Option<Msi> {
-    let irq = NEXT_MSI.fetch_update(Relaxed, Relaxed, |n| ((n as usize) < COUNT).then_some(n + 1)).ok()?;
-    let apic_id = platform().apic_ids[cpu.index()];
-    let address = 0xfee0_0000 | u64::from(apic_id & 0xff) << 12;
-    Some(Msi { irq: IrqNumber(irq), address, data: FIRST + irq })
-}
-
-/// Where a message interrupt has to be sent to reach another CPU.
-pub fn msi_for(irq: IrqNumber, cpu: CpuId) -> Msi {
-    Msi {
-        irq,
-        address: 0xfee0_0000 | u64::from(platform().apic_ids[cpu.index()] & 0xff) << 12,
-        data: FIRST + irq.0,
-    }
 }
 
 /// A vector above the exceptions, interrupts off, in hard interrupt context.
@@ -200,11 +192,11 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
             apic::eoi();
         }
         _ => {
-            let irq = u32::from(vector).wrapping_sub(FIRST);
-            if (irq as usize) < COUNT
-                && let Some(h) = handler()
-            {
-                h.irq(IrqNumber(irq));
+            let line = u32::from(vector).wrapping_sub(FIRST);
+            let irq = if line < line_end() { Some(IrqNumber(line)) } else { msi::irq_of(line) };
+            match (irq, handler()) {
+                (Some(irq), Some(h)) => h.irq(irq),
+                _ => count(Kind::Spurious),
             }
             apic::eoi();
         }

@@ -2,7 +2,8 @@
 
 use arch::addr::PhysAddr;
 use arch::cpu::MAX_CPUS;
-use arch::native::{Conduit, EnableMethod, Gic, Platform};
+use arch::native::{Conduit, EnableMethod, Gic, MsiController, PciHost, PciLine, Platform, VirtioMmio};
+use arch::pci::{Space, Window};
 
 use crate::fdt::{Fdt, Node};
 use crate::info::{CpuInfo, MAX_NODES, MemoryKind, MemoryRegion, Numa, NumaRange, PhysRange};
@@ -83,6 +84,9 @@ impl Machine {
         self.read_chosen(fdt);
         self.platform.psci = psci(fdt);
         self.platform.gic = gic(fdt);
+        self.platform.msi = msi(fdt);
+        self.platform.pci = pci(fdt);
+        virtio_mmio(fdt, &mut self.platform.virtio_mmio);
         self.platform.timer_irq = timer(fdt).unwrap_or(27);
         let uart = uart(fdt);
         self.platform.uart = uart.as_ref().and_then(|n| n.reg().next()).map(|(base, _)| PhysAddr(base));
@@ -229,6 +233,96 @@ fn gic(fdt: &Fdt<'_>) -> Option<Gic> {
     let node = fdt.nodes().find(|n| V2.iter().any(|name| n.is_compatible(name)))?;
     let mut reg = node.reg();
     Some(Gic::V2 { dist: PhysAddr(reg.next()?.0), cpu: PhysAddr(reg.next()?.0) })
+}
+
+/// What takes messages: the interrupt translation service, or frames of a GICv2m.
+fn msi(fdt: &Fdt<'_>) -> Option<MsiController> {
+    if let Some(base) = device(fdt, "arm,gic-v3-its") {
+        return Some(MsiController::Its(base));
+    }
+    let mut frames = [PhysAddr(0); 4];
+    let nodes = fdt.nodes().filter(|node| node.is_compatible("arm,gic-v2m-frame"));
+    for (frame, (base, _)) in frames.iter_mut().zip(nodes.filter_map(|node| node.reg().next())) {
+        *frame = PhysAddr(base);
+    }
+    (frames[0].0 != 0).then_some(MsiController::V2m(frames))
+}
+
+/// The first PCI host bridge with a generic configuration space (IEEE 1275's PCI bus binding; the Devicetree specification,
+/// "Interrupt mapping").
+fn pci(fdt: &Fdt<'_>) -> Option<PciHost> {
+    let node = fdt.nodes().find(|n| n.is_compatible("pci-host-ecam-generic") && n.is_enabled())?;
+    let (base, len) = node.reg().next()?;
+    let mut host = PciHost { ecam: PhysAddr(base), ecam_len: len, ..PciHost::new() };
+    host.segment = node.u32("linux,pci-domain").unwrap_or(0) as u16;
+    let mut buses = node.cells("bus-range");
+    if let (Some(first), Some(last)) = (buses.next(), buses.next()) {
+        host.buses = (first.min(255) as u8, last.min(255) as u8);
+    }
+    // Three cells of a PCI address, two of a CPU address (this architecture's), two of a length.
+    let mut cells = node.cells("ranges");
+    let mut windows = host.windows.iter_mut();
+    while let Some(range) = take::<7>(&mut cells) {
+        let wide = |at: usize| u64::from(range[at]) << 32 | u64::from(range[at + 1]);
+        let space = match range[0] >> 24 & 3 {
+            1 => Space::Io,
+            2 => Space::Memory32,
+            3 => Space::Memory64,
+            _ => continue,
+        };
+        let window =
+            Window { space, prefetchable: range[0] >> 30 & 1 != 0, bus: wide(1), cpu: wide(3), len: wide(5) };
+        if let Some(slot) = windows.next() {
+            *slot = Some(window);
+        }
+    }
+    let mut map = node.cells("msi-map");
+    if let Some([first, _, to, len]) = take::<4>(&mut map) {
+        host.msi_map = (first, to, len);
+    }
+    let mut mask = node.cells("interrupt-map-mask");
+    if let Some([unit, _, _, pin]) = take::<4>(&mut mask) {
+        host.line_mask = (unit, pin);
+    }
+    let mut map = node.cells("interrupt-map");
+    let mut lines = host.lines.iter_mut();
+    while let Some([unit, _, _, pin, parent]) = take::<5>(&mut map) {
+        let cells = fdt.by_phandle(parent).and_then(|node| node.u32("#address-cells")).unwrap_or(0);
+        for _ in 0..cells.min(4) {
+            map.next();
+        }
+        let Some(specifier) = take::<3>(&mut map) else { break };
+        let Some((irq, trigger)) = arch::intc::irq_from_dt(&specifier) else { continue };
+        if let Some(slot) = lines.next() {
+            *slot = Some(PciLine { unit, pin, irq, trigger });
+        }
+    }
+    Some(host)
+}
+
+/// The next `N` cells.
+fn take<const N: usize>(cells: &mut impl Iterator<Item = u32>) -> Option<[u32; N]> {
+    let mut out = [0; N];
+    for cell in &mut out {
+        *cell = cells.next()?;
+    }
+    Some(out)
+}
+
+/// Places for virtio devices, by address.
+fn virtio_mmio(fdt: &Fdt<'_>, devices: &mut [Option<VirtioMmio>]) {
+    let nodes = fdt.nodes().filter(|node| node.is_compatible("virtio,mmio") && node.is_enabled());
+    let mut slots = devices.iter_mut();
+    for node in nodes {
+        let mut cells = node.cells("interrupts");
+        let irq = take::<3>(&mut cells).and_then(|specifier| arch::intc::irq_from_dt(&specifier));
+        if let (Some((base, len)), Some((irq, trigger))) = (node.reg().next(), irq)
+            && let Some(slot) = slots.next()
+        {
+            *slot = Some(VirtioMmio { base: PhysAddr(base), len, irq, trigger });
+        }
+    }
+    devices.sort_unstable_by_key(|device| device.map_or(u64::MAX, |device| device.base.0));
 }
 
 /// The third interrupt of the timer node is the virtual timer's.

@@ -1,7 +1,7 @@
 //! What is said about a damaged file system, what is noted of it, and what happens then (`errors=`).
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use abi::{Errno, Result};
 use arch::sync::SpinLock;
@@ -47,6 +47,25 @@ pub struct Errors {
     /// The first and the last.
     noted: SpinLock<Option<(Noted, Noted)>>,
     panicked: AtomicBool,
+    said: RateLimit,
+}
+
+/// A damaged file system is noticed over and over: ten messages in five seconds will do.
+#[derive(Default)]
+struct RateLimit {
+    window: AtomicU64,
+    count: AtomicU32,
+}
+
+impl RateLimit {
+    fn allows(&self) -> bool {
+        const INTERVAL_NS: u64 = 5 * 1_000_000_000;
+        let window = sched::time::boottime_ns() / INTERVAL_NS + 1;
+        if self.window.swap(window, Ordering::Relaxed) != window {
+            self.count.store(0, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed) < 10
+    }
 }
 
 impl Errors {
@@ -112,14 +131,16 @@ impl Fs {
     /// The file system is damaged (`ext4_error`): says so, notes it, and does what `errors=` wants. Returns `error`.
     #[cold]
     pub fn error(&self, place: Place, error: Errno, text: fmt::Arguments<'_>) -> Errno {
-        log::error!(
-            "EXT4-fs error (device {}): {}:{}: {}comm {}: {text}",
-            self.name,
-            place.function,
-            place.line,
-            Where(place),
-            sched::current().comm(),
-        );
+        if self.errors.said.allows() {
+            log::error!(
+                "EXT4-fs error (device {}): {}:{}: {}comm {}: {text}",
+                self.name,
+                place.function,
+                place.line,
+                Where(place),
+                sched::current().comm(),
+            );
+        }
         let time = vfs::time::now_coarse().sec;
         self.errors.note(Noted { place, time, code: code_of(error) });
         self.react();
@@ -129,6 +150,9 @@ impl Fs {
     /// Something is odd (`ext4_warning`).
     #[cold]
     pub fn warning(&self, place: Place, text: fmt::Arguments<'_>) {
+        if !self.errors.said.allows() {
+            return;
+        }
         let comm = if place.ino == 0 { None } else { Some(sched::current().comm()) };
         match comm {
             Some(comm) => log::warn!(

@@ -81,8 +81,11 @@ impl HashInfo {
             0 => cfg!(target_arch = "aarch64"),
             flags => flags & disk::FLAG_UNSIGNED_HASH != 0,
         };
-        let version = Version::from_disk(sb.def_hash_version, unsigned)
-            .unwrap_or(if unsigned { Version::HalfMd4Unsigned } else { Version::HalfMd4 });
+        let version = Version::from_disk(sb.def_hash_version, unsigned).unwrap_or(if unsigned {
+            Version::HalfMd4Unsigned
+        } else {
+            Version::HalfMd4
+        });
         Self { seed: sb.hash_seed(), unsigned, version }
     }
 
@@ -206,11 +209,7 @@ impl Fs {
     ///
     /// # Errors
     /// Those of the device; `EBADMSG`, `EUCLEAN` from `check`.
-    pub fn read_checked(
-        &self,
-        block: u64,
-        check: impl FnOnce(&[u8]) -> Result<()>,
-    ) -> Result<Arc<Buffer>> {
+    pub fn read_checked(&self, block: u64, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<Arc<Buffer>> {
         let buffer = self.cache.read(block)?;
         if !buffer.is_verified() {
             check(buffer.data().bytes())?;

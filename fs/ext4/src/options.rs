@@ -266,8 +266,17 @@ impl Options {
             "noquota" => self.quotas = Quotas::default(),
             // A journaled quota file given up.
             "usrjquota" | "grpjquota" => {}
-            "oldalloc" | "orlov" | "bh" | "nobh" | "i_version" | "mblk_io_submit" | "nomblk_io_submit"
-            | "prefetch_block_bitmaps" | "nocheck" | "reservation" | "noreservation" => {
+            "oldalloc"
+            | "orlov"
+            | "bh"
+            | "nobh"
+            | "i_version"
+            | "mblk_io_submit"
+            | "nomblk_io_submit"
+            | "prefetch_block_bitmaps"
+            | "nocheck"
+            | "reservation"
+            | "noreservation" => {
                 log::warn!("EXT4-fs: Ignoring removed {key} option");
             }
             _ => return None,
@@ -499,13 +508,18 @@ mod tests {
         assert_eq!(parsed("").unwrap(), "");
         assert_eq!(parsed("errors=remount-ro,noload").unwrap(), ",norecovery,errors=remount-ro");
         assert_eq!(parsed("barrier=0,commit=30,data=journal").unwrap(), ",nobarrier,commit=30,data=journal");
-        assert_eq!(parsed("noacl,nodelalloc,resuid=7,stripe=0x10").unwrap(), ",nodelalloc,noacl,resuid=7,stripe=16");
+        assert_eq!(
+            parsed("noacl,nodelalloc,resuid=7,stripe=0x10").unwrap(),
+            ",nodelalloc,noacl,resuid=7,stripe=16"
+        );
         assert_eq!(parsed("init_itable=0,dax=never").unwrap(), ",init_itable=0,dax=never");
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for text in ["foo", "errors", "errors=maybe", "commit=-1", "inode_readahead_blks=3", "acl=1", "data=x"] {
+        for text in
+            ["foo", "errors", "errors=maybe", "commit=-1", "inode_readahead_blks=3", "acl=1", "data=x"]
+        {
             assert_eq!(parsed(text), Err(Errno::EINVAL), "{text}");
         }
         assert_eq!(Options::blank().set("acl", Some("1")), Err(ParamError::UnexpectedValue));

@@ -6,6 +6,7 @@ use core::fmt;
 
 use abi::{Errno, Result};
 use buffer::{Buffer, BufferCache};
+use jbd2::Journal;
 
 use crate::disk::checksum::Checksums;
 use crate::disk::dir::Format;
@@ -52,11 +53,13 @@ pub struct Volume {
     /// Where it begins there.
     pub sb_offset: usize,
     /// Groups.
-    pub groups: Groups,
+    pub groups: Arc<Groups>,
     /// Free space.
     pub space: Space,
     /// Inodes to be removed after a crash.
     pub orphans: Orphans,
+    /// The journal.
+    pub journal: Option<Arc<Journal>>,
     report: Box<dyn Report>,
 }
 
@@ -70,6 +73,7 @@ impl Volume {
         cache: Arc<BufferCache>,
         sb_offset: usize,
         report: Box<dyn Report>,
+        journal: Option<Arc<Journal>>,
     ) -> Result<Self> {
         let sb = cache.read(layout.sb_block)?;
         let data = sb.data();
@@ -79,7 +83,7 @@ impl Volume {
             log::error!("EXT4-fs: writing to a file system with clusters is not supported");
             return Err(Errno::EROFS);
         }
-        let groups = Groups::read(&layout, &cache)?;
+        let groups = mm::try_arc(Groups::read(&layout, &cache)?)?;
         let free = groups.free_clusters();
         let reserved = raw.reserved_blocks_count();
         let space =
@@ -99,6 +103,7 @@ impl Volume {
             sb_offset,
             groups,
             space,
+            journal,
             report,
             cache,
         };

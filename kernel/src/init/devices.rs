@@ -3,6 +3,7 @@
 use abi::fs::DevId;
 use abi::{Result, raw};
 use boot::BootInfo;
+use boot::info::MemoryKind;
 use drivers::console::Console;
 use drivers::serial::{self, Found};
 use drivers::tty::devices as tty;
@@ -38,7 +39,15 @@ pub(super) fn init(_: &'static BootInfo) -> Result<()> {
         create_node(&port.name, CHAR | 0o660, port.tty.dev())?;
     }
     choose_consoles(&ports);
-    Ok(())
+    drivers::pci::init(is_memory)?;
+    drivers::virtio::mmio::init()
+}
+
+/// Whether firmware's map has memory between two physical addresses.
+fn is_memory(first: u64, last: u64) -> bool {
+    let memory = super::boot_info().map_or(&[][..], |info| info.memory);
+    let ordinary = memory.iter().filter(|region| region.kind == MemoryKind::Usable);
+    ordinary.into_iter().any(|region| region.range.start.0 <= last && first < region.range.end.0)
 }
 
 /// Shows the log on every port that `console=` names, in their order; the last one is `/dev/console`. Without the

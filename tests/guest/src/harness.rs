@@ -239,7 +239,24 @@ pub fn mount_system() {
         }
     }
     let _ = sys!(SYS_fchmodat, sys::CWD, c"/tmp".as_ptr(), 0o1777);
+    load_modules();
     let _ = c!(setenv(c"PATH".as_ptr(), c"/bin:/sbin:/usr/bin:/usr/sbin".as_ptr(), 1));
+}
+
+/// Loads the modules that came with the system, in the order of their names: what a kernel that has no modules has built in.
+fn load_modules() {
+    let Ok(found) = std::fs::read_dir("/lib/modules") else { return };
+    let mut paths: Vec<_> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        let loaded = match std::fs::File::open(&path) {
+            Ok(file) => sys!(SYS_finit_module, std::os::fd::AsRawFd::as_raw_fd(&file), c"".as_ptr(), 0),
+            Err(_) => Err(sys::last()),
+        };
+        if let Err(errno) = loaded {
+            println!("load {path:?}: {errno:?}");
+        }
+    }
 }
 
 /// Has the kernel look for memory that it has lost, if it can (`kmemleak`), and prints what it says.

@@ -8,7 +8,7 @@
 use super::{Context, Report};
 use crate::cpio::Archive;
 use crate::qemu::Machine;
-use crate::{build, initramfs, paths};
+use crate::{build, debian, initramfs, paths};
 use anyhow::{Context as _, Result};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,7 +19,8 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Runs the guest tests.
 pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     let program = build::guest(context.arch, "guest-tests")?;
-    let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?))?;
+    let modules = if context.oracle { debian::modules(context.arch)? } else { Vec::new() };
+    let initrd = initramfs::write(context.arch, "guest.cpio", &archive(&std::fs::read(program)?, &modules))?;
     let mut machine = context.machine().initrd(initrd).append("quiet loglevel=1");
     if context.debug {
         machine = machine.append("kmemleak=on");
@@ -128,7 +129,8 @@ fn boot(
 }
 
 /// An initramfs with the test program as init, and nothing else but directories.
-fn archive(program: &[u8]) -> Vec<u8> {
+/// Modules of the kernel lie in `/lib/modules`, to be loaded in this order.
+fn archive(program: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::new();
     for path in ["bin", "dev", "etc", "mnt", "proc", "root", "sys", "tmp"] {
         archive.directory(path, 0o755);
@@ -136,6 +138,7 @@ fn archive(program: &[u8]) -> Vec<u8> {
     archive.char_device("dev/console", 0o600, 5, 1);
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/init\n");
     archive.file("init", 0o755, program);
+    initramfs::add_modules(&mut archive, modules);
     archive.finish()
 }
 

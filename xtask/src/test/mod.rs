@@ -4,12 +4,13 @@
 //! [`guest`] (system call families), [`matrix`] (machines and initramfs kinds), [`busybox`]
 //! (a script over the applets, compared with what Linux printed), [`shell`] (an interactive
 //! session through a pseudo-terminal), [`languages`] (programs of other compilers), [`java`], [`debian`] (bash, util-linux,
-//! procps, rt-tests and others, compared likewise), [`debuggers`] (strace and gdb),
+//! procps, rt-tests and others, compared likewise), [`debuggers`] (strace and gdb), [`disk`] (file systems on disks),
 //! [`fuzz`] (random calls), [`stress`] (stress-ng).
 
 mod busybox;
 mod debian;
 mod debuggers;
+mod disk;
 mod fuzz;
 mod guest;
 mod java;
@@ -79,6 +80,8 @@ enum Part {
     Debian,
     /// Debian's strace and gdb
     Debuggers,
+    /// File systems on disks, in turns with Linux
+    Disk,
     /// Random system calls, with debug checks
     Fuzz,
     /// stress-ng: only when asked for
@@ -160,7 +163,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             filter: args.filter.clone(),
             verbose: args.verbose,
         };
-        let parts: [(Part, RunPart); 10] = [
+        let parts: [(Part, RunPart); 11] = [
             (Part::Guest, guest::run),
             (Part::Matrix, matrix::run),
             (Part::Busybox, busybox::run),
@@ -169,6 +172,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
             (Part::Java, java::run),
             (Part::Debian, debian::run),
             (Part::Debuggers, debuggers::run),
+            (Part::Disk, disk::run),
             (Part::Fuzz, fuzz::run),
             (Part::Stress, stress::run),
         ];

@@ -1,10 +1,13 @@
 //! From a name in a directory to an inode number.
 
+use alloc::vec::Vec;
+
 use abi::{Errno, Result};
+use mm::fallible::try_to_vec;
 
 use super::block::Expect;
 use super::tree::TreeError;
-use crate::disk::dir::{self, NAME_LEN};
+use crate::disk::dir::{self, Entry, NAME_LEN};
 use crate::disk::hash::hash;
 use crate::error::{EFSCORRUPTED, place};
 use crate::inode::Node;
@@ -91,6 +94,35 @@ impl Node {
             let found = self.find_in_block(block, data.bytes(), name)?;
             if found.is_some() {
                 return Ok(found);
+            }
+            block += 1;
+        }
+        Ok(None)
+    }
+
+    /// A name of inode `ino` in the directory, other than the dots. The directory's `rwsem` is held.
+    ///
+    /// # Errors
+    /// As [`Self::find_entry`].
+    pub(crate) fn name_of(&self, ino: u64) -> Result<Option<Vec<u8>>> {
+        let is_it = |entry: &Entry<'_>| {
+            u64::from(entry.inode) == ino && ino != 0 && !matches!(entry.name, b"." | b"..")
+        };
+        if self.is_inline() {
+            let inline = self.inline_dir()?;
+            let found = inline.entries(self.fs.dir_format()).flatten().find(is_it);
+            return Ok(found.map(|entry| try_to_vec(entry.name)).transpose()?);
+        }
+        let blocks = self.dir_blocks();
+        let mut block = 0;
+        while u64::from(block) < blocks {
+            let Some(data) = self.dir_block(block, Expect::Any)? else {
+                block = block.saturating_add(self.map(block)?.len);
+                continue;
+            };
+            let found = dir::entries(data.bytes(), 0, self.fs.dir_format()).flatten().find(is_it);
+            if let Some(entry) = found {
+                return Ok(Some(try_to_vec(entry.name)?));
             }
             block += 1;
         }

@@ -85,7 +85,14 @@ impl Node {
     }
 
     /// Puts the names of one block whose hash is `from` or above into `names`.
-    fn collect_block(&self, block: u32, expect: Expect, info: &HashInfo, from: Hash, names: &mut Names) -> Result<()> {
+    fn collect_block(
+        &self,
+        block: u32,
+        expect: Expect,
+        info: &HashInfo,
+        from: Hash,
+        names: &mut Names,
+    ) -> Result<()> {
         let data = self.dir_block(block, expect)?;
         let data = data.ok_or_else(|| self.hole_in_tree(block))?;
         for entry in dir::entries(data.bytes(), 0, self.fs.dir_format()) {
@@ -108,7 +115,8 @@ impl Node {
             let info = self.fs.hash;
             let inline = self.inline_dir()?;
             let format = Format { has_tail: false, ..self.fs.dir_format() };
-            let dot = |name, inode| Entry { offset: 0, rec_len: 12, inode, name, file_type: dir::file_type::DIR };
+            let dot =
+                |name, inode| Entry { offset: 0, rec_len: 12, inode, name, file_type: dir::file_type::DIR };
             names.add_entry(&dot(b".", self.ino), &info, from)?;
             names.add_entry(&dot(b"..", inline.parent), &info, from)?;
             for entry in inline.entries(format) {

@@ -120,11 +120,6 @@ impl Node {
         Ok((Level { block: 0, data, offset: ROOT_PLACES_OFFSET, at: 0 }, info, hash))
     }
 
-    /// How this directory hashes names.
-    pub(crate) fn tree_hash(&self) -> TreeResult<HashInfo> {
-        Ok(self.tree_root()?.2)
-    }
-
     /// The way to the leaf that `hash` belongs to (`dx_probe`).
     pub(crate) fn probe(&self, hash_of: impl FnOnce(&HashInfo) -> u32) -> TreeResult<TreeWay> {
         let (root, info, hash_info) = self.tree_root()?;
@@ -137,8 +132,8 @@ impl Node {
             };
             // The first has no hash: everything below the second is its.
             let at = places.get(1..).unwrap_or_default().partition_point(|place| place.hash.get() <= hash);
-            level.at = at;
             let next = block_of(there(places.get(at))?);
+            level.at = at;
             let last = index == usize::from(info.indirect_levels);
             *slot = Some(level.clone());
             if last {

@@ -272,7 +272,8 @@ impl Map<'_> {
 
     /// Room for as many blocks more in this change or, if there is none, in another one.
     pub(crate) fn extend(&self, tx: &mut Handle, credits: u32) -> Result<()> {
-        if !tx.extend(credits)? {
+        let left = tx.credits();
+        if left < credits && !tx.extend(credits - left)? {
             tx.restart(credits)?;
         }
         Ok(())

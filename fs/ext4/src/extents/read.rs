@@ -40,7 +40,8 @@ impl Fs {
         for entry in extent::entries::<Extent>(node, header) {
             let first = u64::from(entry.block.get());
             let len = u64::from(entry.len());
-            if len == 0 || !self.layout.is_valid(entry.start(), len) || first + len > u64::from(u32::MAX) + 1 {
+            if len == 0 || !self.layout.is_valid(entry.start(), len) || first + len > u64::from(u32::MAX) + 1
+            {
                 return Err("invalid extent entries");
             }
             if first < end {
@@ -66,12 +67,20 @@ impl Fs {
     /// Checks the root of a tree, which is in the inode.
     pub(crate) fn check_root(&self, ino: u32, root: &[u8; BLOCK_BYTES]) -> Result<()> {
         let depth = at::<Header>(root, 0).map_or(0, |header| header.depth.get());
-        let checked = extent::check_header(root, depth, true).and_then(|header| self.check_entries(root, header));
+        let checked =
+            extent::check_header(root, depth, true).and_then(|header| self.check_entries(root, header));
         checked.map_err(|what| self.bad_node(ino, 0, what, root, depth))
     }
 
     /// Checks a node in a block of its own.
-    pub(crate) fn check_node(&self, ino: u32, seed: InodeSeed, block: u64, node: &[u8], depth: u16) -> Result<()> {
+    pub(crate) fn check_node(
+        &self,
+        ino: u32,
+        seed: InodeSeed,
+        block: u64,
+        node: &[u8],
+        depth: u16,
+    ) -> Result<()> {
         let checked = extent::check_header(node, depth, false);
         let header = checked.map_err(|what| self.bad_node(ino, block, what, node, depth))?;
         if !self.checksums.extent_is_right(seed, node) {
@@ -144,9 +153,9 @@ impl Node {
                 }
             };
             depth = there(depth.checked_sub(1))?;
-            let buffer = self.fs.read_checked(leaf, |bytes| {
-                self.fs.check_node(self.ino, self.seed, leaf, bytes, depth)
-            })?;
+            let buffer = self
+                .fs
+                .read_checked(leaf, |bytes| self.fs.check_node(self.ino, self.seed, leaf, bytes, depth))?;
             data = buffer.data();
             node = data.bytes();
             // The block was checked when it was read, perhaps for another depth.

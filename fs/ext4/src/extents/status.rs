@@ -63,10 +63,9 @@ impl StatusCache {
 
     /// Takes what is between `first` and `last` out of all runs.
     fn cut(runs: &mut SortedMap<u32, Run>, first: u32, last: u32) {
-        while let Some((end, run)) = runs.range_from(&first).next().map(|(end, run)| (*end, *run)) {
-            if run.first > last {
-                break;
-            }
+        loop {
+            let next = runs.range_from(&first).next().map(|(end, run)| (*end, *run));
+            let Some((end, run)) = next.filter(|(_, run)| run.first <= last) else { break };
             runs.remove(&end);
             if run.first < first {
                 // What is before it stays.

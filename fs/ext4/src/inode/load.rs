@@ -50,12 +50,7 @@ impl Fs {
     ///
     /// # Errors
     /// `EUCLEAN`, `EBADMSG`: it is damaged; `ESTALE`: it is not in use; `EIO`, `ENOMEM`.
-    pub fn iget(
-        self: &Arc<Self>,
-        sb: &Arc<SuperBlock>,
-        ino: u32,
-        purpose: Purpose,
-    ) -> Result<Arc<Inode>> {
+    pub fn iget(self: &Arc<Self>, sb: &Arc<SuperBlock>, ino: u32, purpose: Purpose) -> Result<Arc<Inode>> {
         let out_of_range = ino < ROOT_INO || ino > self.layout.inodes_count;
         if out_of_range || purpose != Purpose::Special && self.is_special(ino) {
             if purpose == Purpose::Handle {
@@ -162,7 +157,8 @@ impl Fs {
     /// extended attributes; who looks and finds none notes it.
     fn vfs_flags(&self, flags: Flags, core: &Core, extra: &Extra) -> InodeFlags {
         let mut set = super::attr::vfs_flags(flags);
-        let in_body = usize::from(self.layout.inode_size) > CORE_SIZE + usize::from(extra.extra_isize.get()) + 4;
+        let in_body =
+            usize::from(self.layout.inode_size) > CORE_SIZE + usize::from(extra.extra_isize.get()) + 4;
         let symlink = u32::from(core.mode.get()) & raw::S_IFMT == raw::S_IFLNK;
         if (core.file_acl() != 0 || in_body && extra.extra_isize.get() != 0) && !symlink {
             set |= InodeFlags::HAS_CAPS;
@@ -177,9 +173,8 @@ impl Fs {
     }
 
     fn check(&self, ino: u32, purpose: Purpose, raw: &[u8]) -> Result<Loaded> {
-        let bad = |text: core::fmt::Arguments<'_>| {
-            Err(self.error(place!("__ext4_iget", ino), EFSCORRUPTED, text))
-        };
+        let bad =
+            |text: core::fmt::Arguments<'_>| Err(self.error(place!("__ext4_iget", ino), EFSCORRUPTED, text));
         let core: Core = *at(raw, 0).ok_or(EFSCORRUPTED)?;
         if ino == ROOT_INO && core.links_count.get() == 0 {
             return bad(format_args!("iget: root inode unallocated"));
@@ -201,7 +196,9 @@ impl Fs {
             return Err(self.error(place!("__ext4_iget", ino), EFSBADCRC, text));
         }
         let mode = u32::from(core.mode.get());
-        if core.links_count.get() == 0 && mode == 0 || core.links_count.get() == 0 && purpose == Purpose::Named {
+        if core.links_count.get() == 0 && mode == 0
+            || core.links_count.get() == 0 && purpose == Purpose::Named
+        {
             if purpose == Purpose::Special {
                 return bad(format_args!("iget: special inode unallocated"));
             }

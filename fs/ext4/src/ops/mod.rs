@@ -46,14 +46,6 @@ pub fn type_of(mode: u16) -> u8 {
 }
 
 impl Volume {
-    /// Begins a change of at most `credits` blocks.
-    ///
-    /// # Errors
-    /// `EROFS` if the journal was aborted; `ENOMEM`.
-    pub fn start(&self, credits: u32) -> Result<Handle> {
-        Ok(Handle::start(&self.cache, credits))
-    }
-
     fn dir<'a>(self: &'a Arc<Self>, node: &'a RawInode) -> Dir<'a> {
         Dir { volume: self, node }
     }

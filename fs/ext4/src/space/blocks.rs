@@ -45,7 +45,7 @@ impl Volume {
     /// Takes up to `request.len` blocks, one behind the other, and at least one.
     ///
     /// # Errors
-    /// `ENOSPC` (see [`Volume::may_retry`]); `EIO`, `ENOMEM`; what a damaged file system is answered.
+    /// `ENOSPC` (see [`Volume::with_room`]); `EIO`, `ENOMEM`; what a damaged file system is answered.
     pub fn allocate(&self, tx: &mut Handle, request: &Request) -> Result<Run> {
         let mut len = request.len.clamp(1, self.layout.clusters_per_group);
         if !request.promised {
@@ -196,8 +196,4 @@ impl Volume {
         Ok(Run { start, len })
     }
 
-    /// Whether it is worth to try again after `ENOSPC`, when what waits for a commit is on the device.
-    pub fn may_retry(&self) -> bool {
-        self.space.free() > self.space.promised()
-    }
 }

@@ -3,26 +3,30 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use abi::Result;
 use mm::try_box;
 
-use super::bits::{self, Words};
+use super::bits;
 use super::blocks::Run;
-use super::group::Bitmap;
+use super::group::{Bitmap, Groups};
 use crate::tx::{Committed, Handle};
 use crate::volume::Volume;
 
 /// Blocks of one group that wait for their change.
 struct Freed {
-    volume: Arc<Volume>,
+    /// Not the file system: the journal's thread must not be who lets it go.
+    groups: Arc<Groups>,
     group: u32,
     range: Range<u32>,
+    /// Of the group.
+    count: u32,
 }
 
 impl Committed for Freed {
-    fn committed(self: alloc::boxed::Box<Self>) {
-        self.volume.release(self.group, self.range.clone());
+    fn committed(self: alloc::boxed::Box<Self>, _: Result<()>) {
+        self.groups.release(self.group, self.range.clone(), self.count);
     }
 }
 
@@ -51,7 +55,12 @@ impl Volume {
     }
 
     fn free_in(self: &Arc<Self>, tx: &mut Handle, group: u32, range: Range<u32>) -> Result<()> {
-        let waiting = try_box(Freed { volume: self.clone(), group, range: range.clone() })?;
+        let waiting = try_box(Freed {
+            groups: self.groups.clone(),
+            group,
+            range: range.clone(),
+            count: self.layout.group_blocks(group),
+        })?;
         let state = self.lock_blocks(group)?;
         let changed = self.modify_bitmap(
             tx,
@@ -72,18 +81,7 @@ impl Volume {
             return Err(self.damaged("mb_free_blocks", 0, start, text));
         }
         self.space.freed(changed.into());
+        self.groups.waiting.fetch_add(changed.into(), Ordering::Relaxed);
         tx.on_commit(waiting)
-    }
-
-    /// Blocks may be taken again.
-    fn release(&self, group: u32, range: Range<u32>) {
-        let Ok(mut state) = self.lock_blocks(group) else { return };
-        Words(&mut state.taken).change(range.clone(), false);
-        let start = bits::run_start(&state.taken, range.start);
-        let end = bits::next(&state.taken, range.end, self.layout.group_blocks(group), true);
-        if end - start > state.longest {
-            state.longest = end - start;
-            self.groups.index.set(group, state.longest);
-        }
     }
 }

@@ -51,6 +51,8 @@ pub struct Groups {
     pub index: Index,
     /// Where the last long run ended that had no room at its goal: the next one goes on there (stream allocation).
     pub(super) stream: AtomicU64,
+    /// Blocks that were freed by changes that are not on the device yet.
+    pub(super) waiting: AtomicU64,
 }
 
 impl Groups {
@@ -73,6 +75,7 @@ impl Groups {
             per_block: layout.descs_per_block(),
             index,
             stream: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
         };
         let mut all = mm::fallible::try_with_capacity(layout.groups as usize)?;
         for number in 0..layout.groups {
@@ -91,6 +94,25 @@ impl Groups {
         }
         this.all = try_into_boxed_slice(all)?;
         Ok(this)
+    }
+
+    /// Blocks that were freed by changes that are not on the device yet.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Blocks of a group, which has `count`, may be taken again: what freed them is on the device.
+    pub(super) fn release(&self, number: u32, range: core::ops::Range<u32>, count: u32) {
+        self.waiting.fetch_sub(u64::from(range.end - range.start), Ordering::Relaxed);
+        let Ok(group) = self.get(number) else { return };
+        let mut state = group.state.lock();
+        Words(&mut state.taken).change(range.clone(), false);
+        let start = bits::run_start(&state.taken, range.start);
+        let end = bits::next(&state.taken, range.end, count, true);
+        if end - start > state.longest {
+            state.longest = end - start;
+            self.index.set(number, state.longest);
+        }
     }
 
     /// A group.

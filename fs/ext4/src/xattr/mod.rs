@@ -191,10 +191,8 @@ impl Node {
             let core: &crate::disk::inode::Core = there(at(raw, 0))?;
             Ok(core.atime.get())
         })?;
-        let of_entry = [
-            disk::entry_hash(attribute.name, [hash]),
-            disk::entry_hash_signed(attribute.name, [hash]),
-        ];
+        let of_entry =
+            [disk::entry_hash(attribute.name, [hash]), disk::entry_hash_signed(attribute.name, [hash])];
         // Lustre's inodes have no hash: they name their parent.
         let lustre = stored == self.ino;
         if !lustre && (stored != hash || !of_entry.contains(&attribute.entry.hash.get())) {

@@ -4,8 +4,14 @@
 pub use jbd2::{Committed, Handle};
 
 use abi::{Errno, Result};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use jbd2::{Extent, JournalPlace};
+use mm::TryVec;
 
-use crate::volume::Volume;
+use crate::extent_write::{Kind, Map};
+use crate::raw::RawInode;
+use crate::volume::{CORRUPT, Volume};
 
 /// Attempts of what finds no room while freed blocks wait for their change.
 const ATTEMPTS: u32 = 3;
@@ -38,5 +44,35 @@ impl Volume {
                 result => return result,
             }
         }
+    }
+
+    /// Where the journal is that is the file `ino`. For who mounts: the volume that is asked has no journal yet, and is made once more when the
+    /// journal was replayed.
+    ///
+    /// # Errors
+    /// `EFSCORRUPTED` if it has holes or cannot be a journal; `EIO`, `ENOMEM`.
+    pub fn journal_place(self: &Arc<Self>, ino: u32) -> Result<JournalPlace> {
+        let node = RawInode::open(self, ino)?;
+        let map = Map { volume: self, node: &node };
+        let blocks = u32::try_from(node.size() >> self.layout.block_bits).map_err(|_| CORRUPT)?;
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut first = 0;
+        while first < blocks {
+            let found = map.lookup(first, blocks - first)?;
+            if found.kind != Kind::Mapped {
+                return Err(self.damaged(
+                    "ext4_journal_bmap",
+                    ino,
+                    0,
+                    format_args!("journal bmap failed: block {first}"),
+                ));
+            }
+            match extents.last_mut() {
+                Some(last) if last.physical + u64::from(last.len) == found.start => last.len += found.len,
+                _ => extents.try_push(Extent { first, len: found.len, physical: found.start })?,
+            }
+            first += found.len;
+        }
+        Ok(JournalPlace::Inode(extents))
     }
 }

@@ -2,13 +2,14 @@
 
 use core::ops::Range;
 
-use abi::Result;
+use abi::{Errno, Result};
 use smallvec::SmallVec;
 
 use super::path::Slot;
 use super::splice::{Slots, credits};
 use super::{Kind, Map, Mapping};
 use crate::disk::extent::{Extent, MAX_LEN, MAX_UNWRITTEN_LEN};
+use crate::raw::mode;
 use crate::space::Run;
 use crate::tx::Handle;
 
@@ -226,12 +227,34 @@ impl Map<'_> {
             let needed = credits(path.len() as u16) + 1 + gone.len() as u32 * 4;
             self.extend(tx, needed)?;
             high = self.extent(&path, first).map_or(0, |extent| extent.block.get());
+            for run in &gone {
+                self.forget_data(tx, *run, needed)?;
+            }
             self.splice(tx, path, first, last - first, &joined.slots())?;
             let blocks: u64 = gone.iter().map(|run| u64::from(run.len)).sum();
             for run in gone {
                 self.volume.free(tx, run)?;
             }
             self.node.add_blocks(self.volume, tx, -(blocks as i64))?;
+        }
+        Ok(())
+    }
+
+    /// Blocks of a directory or of a long link, which are about to be freed, are metadata: the journal must not bring them back. Nobody reads
+    /// them any more, so this may be in a change before the one that frees them.
+    pub(super) fn forget_data(&self, tx: &mut Handle, run: Run, needed: u32) -> Result<()> {
+        if !matches!(self.node.mode() & mode::MASK, mode::DIR | mode::LINK) {
+            return Ok(());
+        }
+        for block in run.start..run.start + u64::from(run.len) {
+            match tx.revoke(block, None) {
+                // As many as one transaction can have.
+                Err(Errno::ENOSPC) => {
+                    tx.restart(needed)?;
+                    tx.revoke(block, None)?;
+                }
+                result => result?,
+            }
         }
         Ok(())
     }

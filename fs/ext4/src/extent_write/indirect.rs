@@ -278,6 +278,7 @@ impl Map<'_> {
 
     fn remove_run(&self, tx: &mut Handle, table: &Table, at: u32, run: Run) -> Result<()> {
         self.extend(tx, 6)?;
+        self.forget_data(tx, run, 6)?;
         self.set_addresses(tx, table, at, (0..run.len).map(|_| 0))?;
         self.volume.free(tx, run)?;
         self.node.add_blocks(self.volume, tx, -i64::from(run.len))

@@ -29,22 +29,24 @@ impl Volume {
         new: &NewInode,
         device: (u32, u32),
     ) -> Result<RawInode> {
-        let mut tx = self.start(NEW_CREDITS + self.name_credits(dir)?)?;
-        let node = self.new_inode(&mut tx, dir, new)?;
-        let made = match new.mode & mode::MASK {
-            mode::CHAR | mode::BLOCK => {
-                let (old, wide) = encode_device(device.0, device.1);
-                node.update(self, &mut tx, |core: &mut Core| {
-                    let words = core.block.as_chunks_mut::<4>().0;
-                    for (word, number) in words.iter_mut().zip([old, wide]) {
-                        *word = number.to_le_bytes();
-                    }
-                })
-            }
-            _ => Ok(()),
-        };
-        self.name_new(&mut tx, dir, name, &node, new, made)?;
-        Ok(node)
+        self.with_room(|| {
+            let mut tx = self.start(NEW_CREDITS + self.name_credits(dir)?)?;
+            let node = self.new_inode(&mut tx, dir, new)?;
+            let made = match new.mode & mode::MASK {
+                mode::CHAR | mode::BLOCK => {
+                    let (old, wide) = encode_device(device.0, device.1);
+                    node.update(self, &mut tx, |core: &mut Core| {
+                        let words = core.block.as_chunks_mut::<4>().0;
+                        for (word, number) in words.iter_mut().zip([old, wide]) {
+                            *word = number.to_le_bytes();
+                        }
+                    })
+                }
+                _ => Ok(()),
+            };
+            self.name_new(&mut tx, dir, name, &node, new, made)?;
+            Ok(node)
+        })
     }
 
     /// A new file without a name, noted as an orphan (`O_TMPFILE`).
@@ -52,10 +54,12 @@ impl Volume {
     /// # Errors
     /// Like [`create_node`](Self::create_node).
     pub fn create_unnamed(self: &Arc<Self>, dir: &RawInode, new: &NewInode) -> Result<RawInode> {
-        let mut tx = self.start(NEW_CREDITS + crate::orphan::CREDITS)?;
-        let node = self.new_inode(&mut tx, dir, &NewInode { links: 0, ..*new })?;
-        self.add_orphan(&mut tx, &node)?;
-        Ok(node)
+        self.with_room(|| {
+            let mut tx = self.start(NEW_CREDITS + crate::orphan::CREDITS)?;
+            let node = self.new_inode(&mut tx, dir, &NewInode { links: 0, ..*new })?;
+            self.add_orphan(&mut tx, &node)?;
+            Ok(node)
+        })
     }
 
     /// A new directory.
@@ -63,14 +67,16 @@ impl Volume {
     /// # Errors
     /// `EMLINK`; like [`create_node`](Self::create_node).
     pub fn make_dir(self: &Arc<Self>, dir: &RawInode, name: &[u8], new: &NewInode) -> Result<RawInode> {
-        self.check_links(dir)?;
-        let mut tx = self.start(NEW_CREDITS + FIRST + self.name_credits(dir)?)?;
-        let new = NewInode { links: 2, ..*new };
-        let node = self.new_inode(&mut tx, dir, &new)?;
-        let made = Dir { volume: self, node: &node }.init(&mut tx, dir.ino);
-        self.name_new(&mut tx, dir, name, &node, &new, made)?;
-        self.add_link(&mut tx, dir)?;
-        Ok(node)
+        self.with_room(|| {
+            self.check_links(dir)?;
+            let mut tx = self.start(NEW_CREDITS + FIRST + self.name_credits(dir)?)?;
+            let new = NewInode { links: 2, ..*new };
+            let node = self.new_inode(&mut tx, dir, &new)?;
+            let made = Dir { volume: self, node: &node }.init(&mut tx, dir.ino);
+            self.name_new(&mut tx, dir, name, &node, &new, made)?;
+            self.add_link(&mut tx, dir)?;
+            Ok(node)
+        })
     }
 
     /// A new symbolic link: short ones are in the inode.
@@ -84,14 +90,16 @@ impl Volume {
         target: &[u8],
         new: &NewInode,
     ) -> Result<RawInode> {
-        if target.len() >= self.block_size() {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        let mut tx = self.start(NEW_CREDITS + FIRST + self.name_credits(dir)?)?;
-        let node = self.new_inode(&mut tx, dir, new)?;
-        let made = self.put_target(&mut tx, &node, target);
-        self.name_new(&mut tx, dir, name, &node, new, made)?;
-        Ok(node)
+        self.with_room(|| {
+            if target.len() >= self.block_size() {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            let mut tx = self.start(NEW_CREDITS + FIRST + self.name_credits(dir)?)?;
+            let node = self.new_inode(&mut tx, dir, new)?;
+            let made = self.put_target(&mut tx, &node, target);
+            self.name_new(&mut tx, dir, name, &node, new, made)?;
+            Ok(node)
+        })
     }
 
     fn put_target(self: &Arc<Self>, tx: &mut Handle, node: &RawInode, target: &[u8]) -> Result<()> {

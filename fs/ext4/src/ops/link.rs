@@ -16,18 +16,20 @@ impl Volume {
     /// # Errors
     /// `EMLINK`; `ENOSPC`, `EIO`, `ENOMEM`; what a damaged file system is answered.
     pub fn link_node(self: &Arc<Self>, dir: &RawInode, name: &[u8], node: &RawInode, now: Now) -> Result<()> {
-        if u32::from(node.core().links_count.get()) >= LINK_MAX {
-            return Err(Errno::EMLINK);
-        }
-        let mut tx = self.start(self.name_credits(dir)? + 1 + crate::orphan::CREDITS)?;
-        self.opened(&mut tx, dir)?.add(&mut tx, name, node.ino, type_of(node.mode()))?;
-        let unnamed = node.core().links_count.get() == 0;
-        node.set_times(self, &mut tx, &[Time::Change], now)?;
-        self.add_link(&mut tx, node)?;
-        if unnamed {
-            self.remove_orphan(&mut tx, node)?;
-        }
-        self.touch(&mut tx, dir, now)
+        self.with_room(|| {
+            if u32::from(node.core().links_count.get()) >= LINK_MAX {
+                return Err(Errno::EMLINK);
+            }
+            let mut tx = self.start(self.name_credits(dir)? + 1 + crate::orphan::CREDITS)?;
+            self.opened(&mut tx, dir)?.add(&mut tx, name, node.ino, type_of(node.mode()))?;
+            let unnamed = node.core().links_count.get() == 0;
+            node.set_times(self, &mut tx, &[Time::Change], now)?;
+            self.add_link(&mut tx, node)?;
+            if unnamed {
+                self.remove_orphan(&mut tx, node)?;
+            }
+            self.touch(&mut tx, dir, now)
+        })
     }
 
     /// Finds a name that must be `node`'s.

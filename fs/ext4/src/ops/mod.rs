@@ -58,7 +58,7 @@ impl Volume {
     }
 
     /// The directory, with blocks of its own.
-    fn opened<'a>(self: &'a Arc<Self>, tx: &mut Handle, node: &'a RawInode) -> Result<Dir<'a>> {
+    pub(crate) fn opened<'a>(self: &'a Arc<Self>, tx: &mut Handle, node: &'a RawInode) -> Result<Dir<'a>> {
         let dir = self.dir(node);
         dir.leave_inline(tx)?;
         Ok(dir)

@@ -84,15 +84,17 @@ impl Volume {
         len: u32,
         how: &Create,
     ) -> Result<Mapping> {
-        let map = self.map(node);
-        // Most blocks that are rewritten are there: no change for them.
-        let found = map.lookup(block, len)?;
-        if found.kind != Kind::Hole {
-            return Ok(found);
-        }
-        let how = Create { unwritten: how.unwritten && node.has_extents(), ..*how };
-        let mut tx = self.start(map.create_credits()?)?;
-        map.create(&mut tx, block, len, &how)
+        self.with_room(|| {
+            let map = self.map(node);
+            // Most blocks that are rewritten are there: no change for them.
+            let found = map.lookup(block, len)?;
+            if found.kind != Kind::Hole {
+                return Ok(found);
+            }
+            let how = Create { unwritten: how.unwritten && node.has_extents(), ..*how };
+            let mut tx = self.start(map.create_credits()?)?;
+            map.create(&mut tx, block, len, &how)
+        })
     }
 
     /// The data of a range is on the device. `size`: the file is at least so long then.
@@ -130,8 +132,10 @@ impl Volume {
         let how = Create { unwritten: true, reserve, promised: false };
         let mut block = range.start;
         while block < range.end {
-            let mut tx = self.start(map.create_credits()?)?;
-            let found = map.create(&mut tx, block, range.end - block, &how)?;
+            let found = self.with_room(|| {
+                let mut tx = self.start(map.create_credits()?)?;
+                map.create(&mut tx, block, range.end - block, &how)
+            })?;
             block += found.len;
         }
         self.resize(node, size, now)

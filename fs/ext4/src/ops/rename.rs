@@ -34,74 +34,76 @@ impl Volume {
         whiteout: Option<&NewInode>,
         now: Now,
     ) -> Result<()> {
-        let (is_dir, across) = (node.is_dir(), old.dir.ino != new.dir.ino);
-        if is_dir && across && target.is_none() {
-            self.check_links(new.dir)?;
-        }
-        let mut credits =
-            self.name_credits(old.dir)? + self.name_credits(new.dir)? + self.name_credits_of(node)?;
-        credits += 2 + 2 * crate::orphan::CREDITS + if whiteout.is_some() { NEW_CREDITS } else { 0 };
-        if let Some(target) = target {
-            credits += self.name_credits_of(target)?;
-        }
-        let mut tx = self.start(credits)?;
-        let from = self.opened(&mut tx, old.dir)?;
-        let to = self.opened(&mut tx, new.dir)?;
-        self.place_of(&from, old.name, node)?;
-        if let Some(target) = target
-            && target.is_dir()
-            && !self.opened(&mut tx, target)?.is_empty()?
-        {
-            return Err(abi::Errno::ENOTEMPTY);
-        }
-        let kind = type_of(node.mode());
-        let whiteout = match whiteout {
-            None => None,
-            Some(new) => {
-                let links = 1;
-                Some(self.new_inode(&mut tx, old.dir, &NewInode { links, mode: mode::CHAR, ..*new })?)
+        self.with_room(|| {
+            let (is_dir, across) = (node.is_dir(), old.dir.ino != new.dir.ino);
+            if is_dir && across && target.is_none() {
+                self.check_links(new.dir)?;
             }
-        };
-        let named = match target {
-            Some(target) => {
-                let place = self.place_of(&to, new.name, target)?;
-                to.set_ino(&mut tx, &place, node.ino, kind)
+            let mut credits =
+                self.name_credits(old.dir)? + self.name_credits(new.dir)? + self.name_credits_of(node)?;
+            credits += 2 + 2 * crate::orphan::CREDITS + if whiteout.is_some() { NEW_CREDITS } else { 0 };
+            if let Some(target) = target {
+                credits += self.name_credits_of(target)?;
             }
-            None => to.add(&mut tx, new.name, node.ino, kind),
-        };
-        if let Err(error) = named {
-            if let Some(whiteout) = &whiteout {
-                self.free_inode(&mut tx, whiteout, now.0 as u32)?;
+            let mut tx = self.start(credits)?;
+            let from = self.opened(&mut tx, old.dir)?;
+            let to = self.opened(&mut tx, new.dir)?;
+            self.place_of(&from, old.name, node)?;
+            if let Some(target) = target
+                && target.is_dir()
+                && !self.opened(&mut tx, target)?.is_empty()?
+            {
+                return Err(abi::Errno::ENOTEMPTY);
             }
-            return Err(error);
-        }
-        // The addition may have moved it.
-        let place = self.place_of(&from, old.name, node)?;
-        match &whiteout {
-            Some(whiteout) => from.set_ino(&mut tx, &place, whiteout.ino, file_type::CHRDEV)?,
-            None => from.remove(&mut tx, &place)?,
-        }
-        node.set_times(self, &mut tx, &[Time::Change], now)?;
-        if is_dir && across {
-            self.set_parent(&mut tx, node, old.dir, new.dir)?;
-        }
-        if is_dir {
-            if across || target.is_some() {
-                self.remove_link(&mut tx, old.dir)?;
+            let kind = type_of(node.mode());
+            let whiteout = match whiteout {
+                None => None,
+                Some(new) => {
+                    let links = 1;
+                    Some(self.new_inode(&mut tx, old.dir, &NewInode { links, mode: mode::CHAR, ..*new })?)
+                }
+            };
+            let named = match target {
+                Some(target) => {
+                    let place = self.place_of(&to, new.name, target)?;
+                    to.set_ino(&mut tx, &place, node.ino, kind)
+                }
+                None => to.add(&mut tx, new.name, node.ino, kind),
+            };
+            if let Err(error) = named {
+                if let Some(whiteout) = &whiteout {
+                    self.free_inode(&mut tx, whiteout, now.0 as u32)?;
+                }
+                return Err(error);
             }
-            if across && target.is_none() {
-                self.add_link(&mut tx, new.dir)?;
+            // The addition may have moved it.
+            let place = self.place_of(&from, old.name, node)?;
+            match &whiteout {
+                Some(whiteout) => from.set_ino(&mut tx, &place, whiteout.ino, file_type::CHRDEV)?,
+                None => from.remove(&mut tx, &place)?,
             }
-        }
-        if let Some(target) = target {
-            if target.is_dir() {
-                self.clear_links(&mut tx, target, now)?;
-            } else {
-                self.drop_link(&mut tx, target, now)?;
+            node.set_times(self, &mut tx, &[Time::Change], now)?;
+            if is_dir && across {
+                self.set_parent(&mut tx, node, old.dir, new.dir)?;
             }
-        }
-        self.touch(&mut tx, old.dir, now)?;
-        self.touch(&mut tx, new.dir, now)
+            if is_dir {
+                if across || target.is_some() {
+                    self.remove_link(&mut tx, old.dir)?;
+                }
+                if across && target.is_none() {
+                    self.add_link(&mut tx, new.dir)?;
+                }
+            }
+            if let Some(target) = target {
+                if target.is_dir() {
+                    self.clear_links(&mut tx, target, now)?;
+                } else {
+                    self.drop_link(&mut tx, target, now)?;
+                }
+            }
+            self.touch(&mut tx, old.dir, now)?;
+            self.touch(&mut tx, new.dir, now)
+        })
     }
 
     /// Two names change their places (`RENAME_EXCHANGE`).

@@ -195,5 +195,4 @@ impl Volume {
         }
         Ok(Run { start, len })
     }
-
 }

@@ -1,6 +1,7 @@
 //! What changes the disk, against models, with `e2fsck` and `debugfs` as judges. Each test says its seed.
 
 mod blocks;
+mod crash;
 mod extents;
 mod tree;
 
@@ -13,7 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use abi::Errno;
 use buffer::BufferCache;
 use buffer::testing::Disk;
+use jbd2::Journal;
 
+use crate::disk::inode::JOURNAL_INO;
 use crate::disk::super_block::SuperBlock;
 use crate::layout::Layout;
 use crate::messages::Messages;
@@ -79,6 +82,11 @@ impl World {
     }
 
     pub fn of(image: Vec<u8>) -> Self {
+        Self::open(image, false)
+    }
+
+    /// `journal`: it is replayed and used.
+    pub fn open(image: Vec<u8>, journal: bool) -> Self {
         let bytes = image.len() as u64;
         let raw: &SuperBlock = crate::disk::at(&image, 1024).unwrap();
         let messages = Messages { device: "test", silent: false };
@@ -87,17 +95,28 @@ impl World {
         let offset = if bits == 10 { 0 } else { 1024 };
         let disk = Arc::new(Disk::new(image));
         let cache = BufferCache::new(disk.clone(), 1 << bits).unwrap();
-        let volume = Arc::new(Volume::new(layout, cache, offset, Box::new(Panics)).unwrap());
+        let make = |journal| {
+            Arc::new(Volume::new(layout, cache.clone(), offset, Box::new(Panics), journal).unwrap())
+        };
+        let mut volume = make(None);
+        if journal {
+            let place = volume.journal_place(JOURNAL_INO).unwrap();
+            let journal = Journal::load(cache.clone(), place, jbd2::Options::default()).unwrap();
+            volume = make(Some(journal));
+        }
         Self { disk, volume }
     }
 
     pub fn start(&self, credits: u32) -> Handle {
-        Handle::start(&self.volume.cache, credits)
+        self.volume.start(credits).unwrap()
     }
 
     /// All on the disk, as after an unmount.
     pub fn image(&self) -> Vec<u8> {
         self.volume.write_counts(&mut self.start(1)).unwrap();
+        if let Some(journal) = &self.volume.journal {
+            journal.flush().unwrap();
+        }
         self.volume.cache.write_back().unwrap();
         self.disk.image()
     }

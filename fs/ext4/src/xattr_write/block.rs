@@ -107,46 +107,48 @@ impl Volume {
         must: Must,
         now: (i64, u32),
     ) -> Result<()> {
-        let mut inner = node.read(body::read)?;
-        let old = node.core().file_acl();
-        let buffer = if old == 0 { None } else { Some(self.attribute_block(node, old)?) };
-        let mut outer = match &buffer {
-            Some(buffer) => self.read_attributes(buffer)?,
-            None => List::default(),
-        };
-        let in_inner = inner.position(index, name).is_ok();
-        let there = in_inner || outer.position(index, name).is_ok();
-        match must {
-            Must::BeNew if there => return Err(Errno::EEXIST),
-            Must::BeThere if !there => return Err(Errno::ENODATA),
-            _ => {}
-        }
-        if inner.0.iter().chain(&outer.0).any(|attribute| attribute.inode.0 != 0) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        inner.set(index, name, value)?;
-        let mut fits = false;
-        node.read(|raw| -> Result<()> {
-            let mut copy = mm::try_to_vec(raw)?;
-            fits = body::write(&mut copy, &inner).is_ok();
-            Ok(())
-        })?;
-        if fits {
-            outer.set(index, name, None)?;
-        } else {
-            // In the block then; what is in the inode besides stays.
-            inner.set(index, name, None)?;
-            outer.set(index, name, value)?;
-        }
-        if outer.size() + BLOCK_HEADER_SIZE > self.block_size() {
-            return Err(Errno::ENOSPC);
-        }
-        let mut tx = self.start(SET_CREDITS)?;
-        self.write_outer(&mut tx, node, buffer, &outer)?;
-        node.modify(self, &mut tx, |raw| {
-            crate::raw::put_time(raw, Time::Change, now);
-            body::write(raw, &inner)
-        })?
+        self.with_room(|| {
+            let mut inner = node.read(body::read)?;
+            let old = node.core().file_acl();
+            let buffer = if old == 0 { None } else { Some(self.attribute_block(node, old)?) };
+            let mut outer = match &buffer {
+                Some(buffer) => self.read_attributes(buffer)?,
+                None => List::default(),
+            };
+            let in_inner = inner.position(index, name).is_ok();
+            let there = in_inner || outer.position(index, name).is_ok();
+            match must {
+                Must::BeNew if there => return Err(Errno::EEXIST),
+                Must::BeThere if !there => return Err(Errno::ENODATA),
+                _ => {}
+            }
+            if inner.0.iter().chain(&outer.0).any(|attribute| attribute.inode.0 != 0) {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            inner.set(index, name, value)?;
+            let mut fits = false;
+            node.read(|raw| -> Result<()> {
+                let mut copy = mm::try_to_vec(raw)?;
+                fits = body::write(&mut copy, &inner).is_ok();
+                Ok(())
+            })?;
+            if fits {
+                outer.set(index, name, None)?;
+            } else {
+                // In the block then; what is in the inode besides stays.
+                inner.set(index, name, None)?;
+                outer.set(index, name, value)?;
+            }
+            if outer.size() + BLOCK_HEADER_SIZE > self.block_size() {
+                return Err(Errno::ENOSPC);
+            }
+            let mut tx = self.start(SET_CREDITS)?;
+            self.write_outer(&mut tx, node, buffer, &outer)?;
+            node.modify(self, &mut tx, |raw| {
+                crate::raw::put_time(raw, Time::Change, now);
+                body::write(raw, &inner)
+            })?
+        })
     }
 
     /// Writes the block of attributes: in place if no other inode has it.

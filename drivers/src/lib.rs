@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod ahci;
+pub mod block;
 pub mod console;
 pub mod irq;
 pub mod mem;

@@ -263,6 +263,20 @@ impl Folio {
         Ok(())
     }
 
+    /// Copies `len` bytes at `from_offset` of another folio to `offset`.
+    pub fn copy_part(
+        &self,
+        offset: usize,
+        other: &Folio,
+        from_offset: usize,
+        len: usize,
+    ) -> Result<(), OutOfBounds> {
+        let (to, from) = (self.part(offset, len)?, other.part(from_offset, len)?);
+        // SAFETY: both inside their folios; `copy` allows that they are the same.
+        unsafe { core::ptr::copy(from, to, len) };
+        Ok(())
+    }
+
     /// Gives up the reference without dropping it: for storage in trees and page tables.
     #[inline]
     pub fn into_raw(self) -> NonNull<Page> {

@@ -66,6 +66,8 @@ enum Memory<'a> {
     KernelDest(&'a mut [u8]),
     /// Pages that are held; the position is an offset from `base` in them.
     Pages { pages: &'a PinnedPages, base: usize },
+    /// Part of a folio; the position is an offset from `base` in it.
+    Folio { folio: &'a Folio, base: usize },
     /// Reads as nothing but zero bytes, swallows what is written.
     Null,
 }
@@ -118,6 +120,12 @@ impl<'a> IovIter<'a> {
         Self { memory: Memory::Pages { pages, base }, direction, offset: 0, count }
     }
 
+    /// `count` bytes at `base` of a folio (a piece of a block device's transfer).
+    pub fn folio(direction: Direction, folio: &'a Folio, base: usize, count: usize) -> Self {
+        let count = count.min(folio.size().saturating_sub(base));
+        Self { memory: Memory::Folio { folio, base }, direction, offset: 0, count }
+    }
+
     /// Swallows `count` bytes, or supplies as many zero bytes.
     pub fn null(direction: Direction, count: usize) -> Self {
         Self { memory: Memory::Null, direction, offset: 0, count }
@@ -131,6 +139,29 @@ impl<'a> IovIter<'a> {
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// All bits that are set in an address or a length of what is left: how well it is aligned (`iov_iter_alignment`).
+    pub fn alignment(&self) -> usize {
+        match &self.memory {
+            Memory::UserBuf { base } => base.wrapping_add(self.offset) | self.count,
+            Memory::User { segments, index } => {
+                let (mut skip, mut left, mut bits) = (self.offset, self.count, 0);
+                for segment in segments.as_slice().iter().skip(*index) {
+                    let len = segment.len.saturating_sub(skip).min(left);
+                    if len > 0 {
+                        bits |= segment.base.wrapping_add(skip) | len;
+                    }
+                    left -= len;
+                    skip = 0;
+                }
+                bits
+            }
+            Memory::Pages { base, .. } | Memory::Folio { base, .. } => {
+                base.wrapping_add(self.offset) | self.count
+            }
+            Memory::KernelSource(_) | Memory::KernelDest(_) | Memory::Null => self.count,
+        }
     }
 
     /// The direction.
@@ -245,6 +276,14 @@ impl<'a> IovIter<'a> {
                 self.advance(len);
                 len
             }
+            Memory::Folio { folio, base } => {
+                let Some(src) = src.get(..len) else { return 0 };
+                if folio.copy_in(*base + self.offset, src).is_err() {
+                    return 0;
+                }
+                self.advance(len);
+                len
+            }
             Memory::KernelSource(_) => 0,
             Memory::Pages { pages, base } => {
                 let done = pages.copy_in(*base + self.offset, src.get(..len).unwrap_or_default());
@@ -276,6 +315,14 @@ impl<'a> IovIter<'a> {
             Memory::Null => {
                 if let Some(dst) = dst.get_mut(..len) {
                     dst.fill(0);
+                }
+                self.advance(len);
+                len
+            }
+            Memory::Folio { folio, base } => {
+                let Some(dst) = dst.get_mut(..len) else { return 0 };
+                if folio.copy_out(*base + self.offset, dst).is_err() {
+                    return 0;
                 }
                 self.advance(len);
                 len
@@ -312,6 +359,13 @@ impl<'a> IovIter<'a> {
                 self.advance(len);
                 len
             }
+            Memory::Folio { folio, base } => {
+                if folio.fill(*base + self.offset, len, 0).is_err() {
+                    return 0;
+                }
+                self.advance(len);
+                len
+            }
             Memory::KernelSource(_) => 0,
             Memory::Pages { pages, base } => {
                 let done = pages.zero(*base + self.offset, len);
@@ -339,6 +393,13 @@ impl<'a> IovIter<'a> {
                 len
             }
             Memory::Null => {
+                self.advance(len);
+                len
+            }
+            Memory::Folio { folio: to, base } => {
+                if to.copy_part(*base + self.offset, folio, offset, len).is_err() {
+                    return 0;
+                }
                 self.advance(len);
                 len
             }
@@ -377,6 +438,13 @@ impl<'a> IovIter<'a> {
             }
             Memory::Null => {
                 let _ = folio.fill(offset, len, 0);
+                self.advance(len);
+                len
+            }
+            Memory::Folio { folio: from, base } => {
+                if folio.copy_part(offset, from, *base + self.offset, len).is_err() {
+                    return 0;
+                }
                 self.advance(len);
                 len
             }

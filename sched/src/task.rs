@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use arch::cpu::CpuId;
-use arch::sync::{SpinLock, SpinLockIrq};
+use arch::sync::SpinLockIrq;
 use arch::thread::{Thread, ThreadFlags};
 use arch::trap::TrapFrame;
 use bitflags::bitflags;
@@ -132,7 +132,8 @@ pub struct Task {
     pub(crate) pi_lock: SpinLockIrq<PiState>,
     pub(crate) stack: UnsafeCell<Option<Stack>>,
     pub(crate) entry: UnsafeCell<Option<crate::fork::Entry>>,
-    comm: SpinLock<[u8; COMM_LEN]>,
+    /// Read in interrupts, where the watchdog names tasks.
+    comm: SpinLockIrq<[u8; COMM_LEN]>,
     pub(crate) rcu: RcuHead,
     /// Voluntary and involuntary switches.
     pub(crate) nvcsw: AtomicU64,
@@ -168,7 +169,7 @@ impl Task {
             pi_lock: SpinLockIrq::new(PiState::new()),
             stack: UnsafeCell::new(None),
             entry: UnsafeCell::new(None),
-            comm: SpinLock::new([0; COMM_LEN]),
+            comm: SpinLockIrq::new([0; COMM_LEN]),
             rcu: RcuHead::new(),
             nvcsw: AtomicU64::new(0),
             nivcsw: AtomicU64::new(0),

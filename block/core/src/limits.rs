@@ -31,6 +31,10 @@ bitflags! {
         const NOWAIT = 1 << 6;
         /// Its ends can be polled for.
         const POLL = 1 << 7;
+        /// The user wants it to be taken for one without a write cache.
+        const CACHE_OFF = 1 << 8;
+        /// The user wants bios not to be joined with requests that wait.
+        const NO_MERGES = 1 << 9;
     }
 }
 
@@ -195,7 +199,7 @@ impl Limits {
     #[inline]
     #[must_use]
     pub fn has_write_cache(&self) -> bool {
-        self.features.contains(Features::WRITE_CACHE)
+        self.features & (Features::WRITE_CACHE | Features::CACHE_OFF) == Features::WRITE_CACHE
     }
 }
 

@@ -91,7 +91,8 @@ impl Core {
         }
         written?;
         if out.blocks == 0 {
-            return Ok(());
+            // Nothing for the log. Whoever waits for a transaction relies on a flush all the same.
+            return if self.barriers { self.cache.flush() } else { Ok(()) };
         }
         if self.log.is_external && !ordered.is_empty() && self.barriers {
             self.cache.flush()?;

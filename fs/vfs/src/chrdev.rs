@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use abi::fs::DevId;
 use abi::{Errno, Result};
 use arch::sync::RwSpinLock;
+use sync::Once;
 
 use crate::file::{FileImpl, OpenFile};
 use crate::inode::Inode;
@@ -38,13 +39,17 @@ pub struct Numbers {
     pub last: u32,
 }
 
-/// A registry: character or block devices.
+/// A registry of devices.
 pub struct DeviceTable(RwSpinLock<Vec<Range>>);
 
 /// Character devices.
 pub static CHAR_DEVICES: DeviceTable = DeviceTable(RwSpinLock::new(Vec::new()));
-/// Block devices.
-pub static BLOCK_DEVICES: DeviceTable = DeviceTable(RwSpinLock::new(Vec::new()));
+static BLOCK_DRIVER: Once<&'static dyn DeviceDriver> = Once::new();
+
+/// Who opens block device nodes. Once.
+pub fn set_block_driver(driver: &'static dyn DeviceDriver) {
+    let _ = BLOCK_DRIVER.set(driver);
+}
 
 impl DeviceTable {
     /// Registers `count` minors from `first` on under `name`; `EBUSY` if any is taken.
@@ -117,6 +122,6 @@ pub(crate) fn open(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileIm
 
 /// Opens a block device node.
 pub(crate) fn open_block(inode: &Arc<Inode>, open: &mut OpenFile<'_>) -> Result<FileImpl> {
-    let driver = BLOCK_DEVICES.driver(inode.rdev()).ok_or(Errno::ENXIO)?;
+    let driver = BLOCK_DRIVER.get().ok_or(Errno::ENXIO)?;
     driver.open(inode.rdev(), open)
 }

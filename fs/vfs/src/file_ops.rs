@@ -1,14 +1,16 @@
 //! What a file system, device or kernel object implements for its open files.
 
+use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
 
 use abi::poll::PollEvents;
 use abi::{Errno, Result};
 use bitflags::bitflags;
-use mm::IovIter;
 use mm::vma::{DevicePage, MmapSetup, VmFlags};
+use mm::{IovIter, Mapping};
 
+use crate::cred::Credentials;
 use crate::dir::DirContext;
 use crate::fasync::FasyncList;
 use crate::file::{File, FileMode};
@@ -95,6 +97,16 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::ENOTTY)
     }
 
+    /// The same, for those whose answer depends on who asks.
+    fn ioctl_by(&self, file: &File, cred: &Credentials, cmd: u32, arg: usize) -> Result<isize> {
+        self.ioctl(file, cmd, arg)
+    }
+
+    /// The page cache, if it is not the inode's: a device's own.
+    fn mapping(&self, file: &File) -> Option<Arc<Mapping>> {
+        file.inode().mapping().cloned()
+    }
+
     /// What the file is ready for; registers with the table's queues first.
     fn poll(&self, file: &File, table: &mut PollTable<'_>) -> PollEvents {
         crate::poll::DEFAULT_POLLMASK
@@ -107,7 +119,7 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Checks and completes a new mapping (`ENODEV` if the file cannot be mapped).
     fn mmap(&self, file: &File, setup: &mut MmapSetup) -> Result<()> {
-        if file.inode().mapping().is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+        if self.mapping(file).is_some() { Ok(()) } else { Err(Errno::ENODEV) }
     }
 
     /// The page of a mapping of a file that has no page cache (devices).

@@ -79,11 +79,11 @@ pub fn ioctl(file: &File, fd: i32, cred: &Credentials, cmd: u32, arg: usize) -> 
                 _ => fileattr::set_attributes(file, cred, arg),
             };
             match result {
-                Err(Errno::ENOTTY) => file.ops().ioctl(file, cmd, arg).map(Handled::Done),
+                Err(Errno::ENOTTY) => file.ops().ioctl_by(file, cred, cmd, arg).map(Handled::Done),
                 other => other.map(done),
             }
         }
-        _ => file.ops().ioctl(file, cmd, arg).map(Handled::Done),
+        _ => file.ops().ioctl_by(file, cred, cmd, arg).map(Handled::Done),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::mount::show::mangle_newlines;
 
 impl VmFile for File {
     fn mapping(&self) -> Option<Arc<Mapping>> {
-        self.inode().mapping().cloned()
+        self.ops().mapping(self)
     }
 
     fn readable(&self) -> bool {

@@ -137,6 +137,7 @@ fn sys_fdatasync(fd: Fd) -> Result<()> {
 #[syscall(sync)]
 fn sys_sync() -> Result<()> {
     vfs::super_block::sync_all();
+    blkdev::sync_all();
     Ok(())
 }
 

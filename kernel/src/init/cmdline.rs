@@ -223,6 +223,14 @@ pub(super) fn parse(line: &'static str) {
             }
             return true;
         }
+        match drivers::block::parameter(name, value) {
+            Some(true) => return true,
+            Some(false) => {
+                log::warn!("{name}: invalid parameter");
+                return true;
+            }
+            None => {}
+        }
         TAKEN.iter().any(|taken| same_name(taken, name))
     });
     CONSOLES.call_once(|| consoles);

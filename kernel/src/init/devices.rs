@@ -4,6 +4,7 @@ use abi::fs::DevId;
 use abi::{Result, raw};
 use boot::BootInfo;
 use boot::info::MemoryKind;
+use drivers::block::{brd, loopdev, null_blk};
 use drivers::console::Console;
 use drivers::serial::{self, Found};
 use drivers::tty::devices as tty;
@@ -31,6 +32,7 @@ pub(super) fn init(_: &'static BootInfo) -> Result<()> {
     if rtc::init()? {
         create_node("rtc0", CHAR | 0o600, DevId::new(rtc::MAJOR, 0))?;
     }
+    disks()?;
     create_dir("pts")?;
     create_dir("shm")?;
 
@@ -48,6 +50,15 @@ fn is_memory(first: u64, last: u64) -> bool {
     let memory = super::boot_info().map_or(&[][..], |info| info.memory);
     let ordinary = memory.iter().filter(|region| region.kind == MemoryKind::Usable);
     ordinary.into_iter().any(|region| region.range.start.0 <= last && first < region.range.end.0)
+}
+
+/// Disks that are no hardware.
+fn disks() -> Result<()> {
+    blkdev::init();
+    loopdev::set_files(|fd| crate::fs::context::file(vfs::fdtable::Fd::from_raw(fd)?));
+    create_node("loop-control", CHAR | 0o600, loopdev::init()?)?;
+    brd::init()?;
+    null_blk::init()
 }
 
 /// Shows the log on every port that `console=` names, in their order; the last one is `/dev/console`. Without the

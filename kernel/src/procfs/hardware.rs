@@ -14,7 +14,7 @@ use boot::info::MemoryKind;
 use drivers::resource::{self, Resources};
 use drivers::tty::devices as tty;
 use kernfs::{Attr, Context, Node, Show, Text, attr};
-use vfs::chrdev::{BLOCK_DEVICES, CHAR_DEVICES, Numbers};
+use vfs::chrdev::{CHAR_DEVICES, Numbers};
 
 use super::top;
 
@@ -45,7 +45,7 @@ fn devices(out: &mut Text) -> fmt::Result {
         writeln!(out, "{major:3} {name}")?;
     }
     out.push(b"\nBlock devices:\n");
-    for (major, name) in BLOCK_DEVICES.majors().map_err(|_| fmt::Error)? {
+    for (major, name) in block::disk::majors().map_err(|_| fmt::Error)? {
         writeln!(out, "{major:3} {name}")?;
     }
     Ok(())

@@ -13,6 +13,7 @@
 //! | [`system`] | stat, uptime, version, cpuinfo, softirqs, … |
 //! | [`locks`] | locks |
 //! | [`inside`] | kallsyms, timer_list |
+//! | [`block`] | disks: partitions, diskstats |
 //! | [`hardware`] | devices, consoles, interrupts, iomem, … |
 //! | [`sysctl`] | `/proc/sys` |
 
@@ -25,6 +26,7 @@ use vfs::super_block::MountRequest;
 
 use mm::fallible::try_arc;
 
+mod block;
 mod frames;
 mod hardware;
 mod inside;
@@ -76,6 +78,7 @@ pub fn init() -> Result<()> {
     frames::init();
     system::init();
     hardware::init();
+    top().add_attrs(block::FILES);
     locks::init();
     inside::init();
     sysctl::init();

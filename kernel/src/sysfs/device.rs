@@ -27,7 +27,7 @@ pub struct Device<'a> {
 
 /// Whether what is written to a `uevent` file is an action. Nobody can listen for events yet, so announcing the
 /// device again is done when it has been checked.
-fn uevent_store(data: &[u8]) -> Result<()> {
+pub(super) fn uevent_store(data: &[u8]) -> Result<()> {
     const ACTIONS: [&[u8]; 8] =
         [b"add", b"remove", b"change", b"move", b"online", b"offline", b"bind", b"unbind"];
     let word = data.split(u8::is_ascii_whitespace).next().unwrap_or_default();
@@ -61,7 +61,7 @@ pub fn add_device(device: &Device<'_>) -> Arc<StaticDir> {
 
 /// The devices that are there from the start.
 pub(super) fn init() {
-    directory("dev/block");
+    directory("devices/virtual");
     let memory = [
         ("null", mem::NULL, 0o666),
         ("zero", mem::ZERO, 0o666),
@@ -90,6 +90,8 @@ pub(super) fn init() {
             });
         }
     }
+    let control = DevId::new(crate::dev::MISC_MAJOR, drivers::block::loopdev::CONTROL_MINOR);
+    add_device(&Device { class: "misc", name: "loop-control", dev: control, mode: None });
     let latency = DevId::new(crate::dev::MISC_MAJOR, crate::dev::LATENCY);
     add_device(&Device { class: "misc", name: "cpu_dma_latency", dev: latency, mode: None });
     clock();

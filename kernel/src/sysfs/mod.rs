@@ -6,6 +6,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`device`] | devices with a number, and the directories they appear in |
+//! | [`block`] | block devices |
 //! | [`cpu`] | `/sys/devices/system/cpu` |
 //! | [`node`] | `/sys/devices/system/node` |
 //! | [`memory`] | `/sys/devices/system/memory` |
@@ -20,6 +21,7 @@ use sync::Lazy;
 use vfs::fs_context::ParamError;
 use vfs::super_block::MountRequest;
 
+mod block;
 mod cpu;
 pub mod device;
 mod memory;
@@ -113,5 +115,6 @@ pub fn init() -> Result<()> {
     node::init();
     memory::init();
     device::init();
+    block::init()?;
     vfs::fs_type::register_filesystem(&SYSFS)
 }

@@ -47,6 +47,15 @@ pub struct Geometry {
     pub cylinders: u16,
 }
 
+/// What is to be done when somebody has closed a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// Its medium is gone: it has no partitions any more.
+    DropPartitions,
+}
+
 /// Files that a driver adds to its disk's folder in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute {
@@ -56,6 +65,20 @@ pub struct Attribute {
     pub name: &'static str,
     /// Whether it can be written.
     pub writable: bool,
+}
+
+/// An ioctl(2).
+pub struct Call<'a> {
+    /// For what the caller has it open.
+    pub access: Access,
+    /// Whether the caller has it for itself (`O_EXCL`).
+    pub exclusive: bool,
+    /// The command.
+    pub command: u32,
+    /// What the command says it is.
+    pub arg: u64,
+    /// Whether the caller has `CAP_SYS_ADMIN`.
+    pub is_admin: &'a dyn Fn() -> bool,
 }
 
 /// What a driver does for its disk beyond transfers. All functions are in task context and may sleep.
@@ -69,13 +92,15 @@ pub trait DiskOps: Send + Sync {
     }
 
     /// One who had it open has it no more; `last`: it was the last.
-    fn release(&self, _disk: &Disk, _last: bool) {}
+    fn release(&self, _disk: &Disk, _last: bool) -> After {
+        After::Nothing
+    }
 
     /// An ioctl(2) that the block layer does not know. What `arg` is, the command says.
     ///
     /// # Errors
     /// `ENOTTY`: nor does the driver.
-    fn ioctl(&self, _device: &BlockDevice, _access: Access, _command: u32, _arg: u64) -> Result<u64> {
+    fn ioctl(&self, _device: &Arc<BlockDevice>, _call: &Call<'_>) -> Result<u64> {
         Err(Errno::ENOTTY)
     }
 
@@ -90,6 +115,11 @@ pub trait DiskOps: Send + Sync {
     /// Its geometry, if it has one.
     fn geometry(&self, _disk: &Disk) -> Option<Geometry> {
         None
+    }
+
+    /// Whether the driver's own files in sysfs are there now.
+    fn has_attributes(&self) -> bool {
+        true
     }
 
     /// The driver's own files in sysfs.

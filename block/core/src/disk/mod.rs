@@ -31,7 +31,7 @@ mod sync_io;
 mod tests;
 
 pub use device::BlockDevice;
-pub use gendisk::{Attribute, Disk, DiskOps, Event, Geometry, Numbers, Removal, Spec, letters};
+pub use gendisk::{After, Attribute, Call, Disk, DiskOps, Event, Geometry, Numbers, Removal, Spec, letters};
 pub use open::{Access, Claim, Holder, HolderId, Opened};
 pub use registry::{
     BLKEXT_MAJOR, LOOP_MAJOR, Observer, RAM_MAJOR, SD_MAJOR, all, by_name, by_number, majors, register_major,

@@ -12,6 +12,7 @@ use abi::{Errno, Result};
 use mm::fallible::TryVec;
 
 use crate::disk::device::BlockDevice;
+use crate::disk::gendisk::After;
 
 /// What a device is opened for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl BlockDevice {
         disk.ops.open(disk, access)?;
         let opened = self.open_locked(&whole, claim);
         if opened.is_err() {
-            disk.ops.release(disk, whole.openers() == 0);
+            let _ = disk.ops.release(disk, whole.openers() == 0);
         }
         opened
     }
@@ -234,7 +235,9 @@ impl Drop for Opened {
         {
             last = whole.openers.fetch_sub(1, Ordering::Relaxed) == 1;
         }
-        disk.ops.release(disk, last);
+        if disk.ops.release(disk, last) == After::DropPartitions {
+            disk.withdraw_partitions();
+        }
         drop(opening);
     }
 }

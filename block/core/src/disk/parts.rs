@@ -55,7 +55,8 @@ impl Disk {
         }
     }
 
-    fn withdraw_partitions(&self) {
+    /// Takes all partitions away. Under `opening`.
+    pub(super) fn withdraw_partitions(&self) {
         loop {
             let last =
                 self.devices.read().iter().next_back().map(|(number, device)| (*number, device.clone()));
@@ -112,12 +113,13 @@ impl Disk {
     /// Adds a partition that is in no table (`BLKPG_ADD_PARTITION`); in sectors.
     ///
     /// # Errors
-    /// `EINVAL`: it is not in the disk, or has an impossible number; `EBUSY`: it overlaps another or its number is taken; `ENXIO`: there can be none; `ENOMEM`.
+    /// `EINVAL`: it is not in the disk, has an impossible number, or there can be none; `EBUSY`: it overlaps another or its number is taken;
+    /// `ENXIO`: the disk is gone; `ENOMEM`.
     pub fn add_partition(self: &Arc<Self>, number: u32, start: u64, sectors: u64) -> Result<()> {
         let _opening = self.opening.lock();
         self.live_whole()?;
         if !self.has_partitions() {
-            return Err(Errno::ENXIO);
+            return Err(Errno::EINVAL);
         }
         let end = start.checked_add(sectors).ok_or(Errno::EINVAL)?;
         if sectors == 0 || end > self.capacity() {

@@ -24,9 +24,10 @@ impl DiskOps for Ops {
         Ok(())
     }
 
-    fn release(&self, _: &Disk, last: bool) {
+    fn release(&self, _: &Disk, last: bool) -> After {
         self.closes.fetch_add(1, Ordering::SeqCst);
         self.lasts.fetch_add(usize::from(last), Ordering::SeqCst);
+        After::Nothing
     }
 }
 

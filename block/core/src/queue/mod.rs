@@ -325,7 +325,9 @@ impl Queue {
             }
         }
         let segments = count.count;
-        if !bio.flags.intersects(OpFlags::NOMERGE | OpFlags::PREFLUSH | OpFlags::FUA) && bio.op != Op::Flush {
+        let alone = OpFlags::NOMERGE | OpFlags::PREFLUSH | OpFlags::FUA;
+        let joins = !limits.features.contains(Features::NO_MERGES);
+        if joins && !bio.flags.intersects(alone) && bio.op != Op::Flush {
             if let Some(last) = requests.back_mut()
                 && let Some(side) = last.can_merge(&bio, segments, limits)
             {
@@ -551,9 +553,14 @@ impl Queue {
         self.timeout_ns / 1_000_000
     }
 
+    /// How many requests the device can have in each hardware queue.
+    pub fn depth(&self) -> u32 {
+        self.hw.first().map_or(0, |hw| hw.in_flight.len() as u32)
+    }
+
     /// How many requests a hardware queue takes from its submitters: those of the scheduler if there is one.
     pub fn nr_requests(&self) -> u32 {
-        if self.has_elevator() { POOL } else { self.hw.first().map_or(0, |hw| hw.in_flight.len() as u32) }
+        if self.has_elevator() { POOL } else { self.depth() }
     }
 
     /// The CPUs that submit to hardware queue `hw`.

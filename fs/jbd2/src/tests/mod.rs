@@ -44,7 +44,7 @@ impl Layout {
     }
 
     fn open(&self, disk: Disk, features: Features) -> Machine {
-        self.try_open(disk, features).expect("a journal")
+        self.try_open(disk, features).unwrap_or_else(|errno| panic!("no journal: {errno:?}"))
     }
 
     fn try_open(&self, disk: Disk, features: Features) -> abi::Result<Machine> {

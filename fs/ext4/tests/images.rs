@@ -162,7 +162,12 @@ fn sixteen_tebibytes() {
     std::fs::write(dir.join("file"), "far away").unwrap();
     let image = place.join("image");
     // Room for group tables only: most of the image is a hole.
-    mke2fs(&image, "16T", "-t ext4 -b 4096 -O 64bit -N 2097152 -E lazy_itable_init=1,lazy_journal_init=1 -J size=4", Some(&dir));
+    mke2fs(
+        &image,
+        "16T",
+        "-t ext4 -b 4096 -O 64bit -N 2097152 -E lazy_itable_init=1,lazy_journal_init=1 -J size=4",
+        Some(&dir),
+    );
     let world = World::mount(Image::open(&image), "").unwrap();
     compare(&world, b"/", &dir);
     assert_eq!(world.ext4.layout.groups, 1 << 17);

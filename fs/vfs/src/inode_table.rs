@@ -66,8 +66,7 @@ impl InodeTable {
     /// # Errors
     /// `ENOMEM`.
     pub fn new() -> Result<Self> {
-        let shard =
-            |_| Shard { inodes: SpinLock::new(HashMap::default()), changed: WaitQueue::new() };
+        let shard = |_| Shard { inodes: SpinLock::new(HashMap::default()), changed: WaitQueue::new() };
         let shards = (0..SHARDS).map(shard).try_collect_vec()?;
         Ok(Self { shards: try_into_boxed_slice(shards)? })
     }

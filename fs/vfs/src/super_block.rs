@@ -372,6 +372,8 @@ pub struct MountRequest<'a> {
     pub flags: u32,
     /// The device or source text.
     pub source: &'a [u8],
+    /// The block device that `source` names, for types that need one ([`crate::fs_type::FsFlags::REQUIRES_DEV`]).
+    pub device: Option<DevId>,
     /// Options of the file system.
     pub options: &'a [u8],
     /// The user namespace of the mounter.

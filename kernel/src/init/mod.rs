@@ -7,7 +7,7 @@
 //! |---|---|
 //! | boot parameters | [`cmdline`] |
 //! | consoles and devices | [`devices`] |
-//! | the root directory | [`rootfs`] |
+//! | the root directory | [`rootfs`], [`root`] |
 //! | the first process | [`first`] |
 
 use abi::Result;
@@ -17,6 +17,7 @@ use sync::Once;
 mod cmdline;
 mod devices;
 mod first;
+mod root;
 mod rootfs;
 
 pub use cmdline::command_line;

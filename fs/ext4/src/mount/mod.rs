@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | this one | the order of it all (`ext4_fill_super`) |
+//! | [`device`] | the types `ext4`, `ext3` and `ext2`, and the device that is claimed for them |
 //! | [`features`] | whether it can be mounted at all, and for writing |
 //! | [`groups`] | group descriptors, read and checked |
 //! | [`super_ops`] | what the VFS asks of the mounted file system |
 
+pub mod device;
 pub mod features;
 pub mod groups;
 pub mod super_ops;

@@ -19,18 +19,19 @@ use crate::export::Export;
 use crate::fs::Fs;
 use crate::messages::Messages;
 use mm::fallible::try_arc;
+use sched::mutex::Mutex;
 
 /// A mounted file system, as the VFS has it.
 pub struct Ext4Super {
     fs: Arc<Fs>,
     export: Export,
     /// What is kept as long as it is mounted: the claim of the device.
-    _hold: Option<Box<dyn Any + Send + Sync>>,
+    hold: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
 
 impl Ext4Super {
     pub(super) fn new(fs: Arc<Fs>, hold: Option<Box<dyn Any + Send + Sync>>) -> Self {
-        Self { export: Export(fs.clone()), fs, _hold: hold }
+        Self { export: Export(fs.clone()), fs, hold: Mutex::new(hold) }
     }
 
     /// The file system.
@@ -119,6 +120,9 @@ impl SuperOps for Ext4Super {
             let messages = Messages { device: &self.fs.name, silent: false };
             messages.info(format_args!("unmounting filesystem {uuid}."));
         }
+        // Dentries that wait for readers may keep this alive: the device is free now.
+        let hold = self.hold.lock().take();
+        drop(hold);
     }
 }
 

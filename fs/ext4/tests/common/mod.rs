@@ -23,8 +23,8 @@ use vfs::fs_context::ParamResult;
 use vfs::mount::MountNamespace;
 use vfs::super_block::MountRequest;
 use vfs::{
-    At, Credentials, File, FsFlags, FsStruct, FsType, LookupContext, OpenArgs, SuperBlock,
-    UserNamespace, namei,
+    At, Credentials, File, FsFlags, FsStruct, FsType, LookupContext, OpenArgs, SuperBlock, UserNamespace,
+    namei,
 };
 
 /// A device over an image file, or over memory.
@@ -190,7 +190,13 @@ impl World {
     }
 
     pub fn lstat(&self, name: &[u8]) -> abi::Result<vfs::Kstat> {
-        vfs::stat::stat(&self.ctx(), At::Cwd, name, raw::AT_SYMLINK_NOFOLLOW, raw::STATX_BASIC_STATS | raw::STATX_BTIME)
+        vfs::stat::stat(
+            &self.ctx(),
+            At::Cwd,
+            name,
+            raw::AT_SYMLINK_NOFOLLOW,
+            raw::STATX_BASIC_STATS | raw::STATX_BTIME,
+        )
     }
 
     /// Names and inode numbers, in the order of the listing, with the dots.
@@ -374,7 +380,8 @@ pub fn populate(dir: &Path, entries: usize) {
     std::fs::hard_link(dir.join("odd"), dir.join("hard")).unwrap();
     for (name, rest) in [("fifo", "p"), ("chr", "c 1 3"), ("blk", "b 259 70000")] {
         let path = dir.join(name);
-        let args: Vec<&OsStr> = [path.as_os_str()].into_iter().chain(rest.split(' ').map(OsStr::new)).collect();
+        let args: Vec<&OsStr> =
+            [path.as_os_str()].into_iter().chain(rest.split(' ').map(OsStr::new)).collect();
         // Not everybody may.
         let _ = Command::new("mknod").args(args).status();
     }

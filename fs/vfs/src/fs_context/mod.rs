@@ -22,13 +22,17 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use abi::cap::Cap;
+use abi::fs::DevId;
 use abi::{Errno, Result};
 
 use crate::cred::{Credentials, UserNamespace};
 use crate::dentry::Dentry;
 use crate::fs_type::{FsFlags, FsType};
 use crate::mount::{self, Mount};
+use crate::namei::{At, LookupFlags, path_lookup};
+use crate::path::LookupContext;
 use crate::super_block::{MS_RMT_MASK, MountRequest, SuperBlock};
+use crate::types::FileType;
 pub use log::{Level, Log};
 pub use param::{ParamError, ParamResult, Value};
 
@@ -91,6 +95,22 @@ pub enum Sharing {
     Allowed,
     /// It must be made now (`FSCONFIG_CMD_CREATE_EXCL`).
     Exclusive,
+}
+
+/// The block device that a name means (`lookup_bdev`).
+///
+/// # Errors
+/// `EINVAL` without a name; those of the walk; `ENOTBLK`: it is something else; `EACCES`: device files are of no use there.
+pub fn lookup_bdev(ctx: &LookupContext<'_>, name: Option<&[u8]>) -> Result<DevId> {
+    let path = path_lookup(ctx, At::Cwd, name.ok_or(Errno::EINVAL)?, LookupFlags::FOLLOW)?;
+    let inode = path.inode()?;
+    if inode.file_type() != FileType::BlockDevice {
+        return Err(Errno::ENOTBLK);
+    }
+    if path.mnt.flags() & mount::flags::NODEV != 0 {
+        return Err(Errno::EACCES);
+    }
+    Ok(inode.rdev())
 }
 
 impl FsContext {
@@ -162,16 +182,16 @@ impl FsContext {
         }
     }
 
-    /// Makes the super block, if `cred` may.
+    /// Makes the super block, if the caller may.
     ///
     /// # Errors
     /// `EBUSY` in the wrong phase, or if it exists and must not; `EPERM` without `CAP_SYS_ADMIN`; those of the file system.
-    pub fn create(&mut self, cred: &Credentials, sharing: Sharing) -> Result<()> {
+    pub fn create(&mut self, ctx: &LookupContext<'_>, sharing: Sharing) -> Result<()> {
         if self.phase != Phase::CreateParams {
             return Err(Errno::EBUSY);
         }
-        self.may_mount(cred)?;
-        let made = self.make(sharing);
+        self.may_mount(ctx.cred)?;
+        let made = self.make(ctx, sharing);
         self.phase = if made.is_ok() { Phase::AwaitingMount } else { Phase::Failed };
         made
     }
@@ -185,10 +205,15 @@ impl FsContext {
         if allowed { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    fn make(&mut self, sharing: Sharing) -> Result<()> {
+    fn make(&mut self, ctx: &LookupContext<'_>, sharing: Sharing) -> Result<()> {
+        let device = match self.fs.flags().contains(FsFlags::REQUIRES_DEV) {
+            true => Some(lookup_bdev(ctx, self.source.as_deref())?),
+            false => None,
+        };
         let request = MountRequest {
             flags: self.flags,
             source: self.source.as_deref().unwrap_or_default(),
+            device,
             options: &self.options,
             user_ns: &self.user_ns,
             private: self.private.clone(),

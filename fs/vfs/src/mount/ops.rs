@@ -120,7 +120,7 @@ pub fn new_mount(
         context.set_param(b"source", Value::Text(crate::util::try_to_vec(source)?))?;
     }
     context.set_monolithic(options)?;
-    context.create(ctx.cred, Sharing::Allowed)?;
+    context.create(ctx, Sharing::Allowed)?;
     context.mount(attr::from_ms(ms))
 }
 

@@ -28,6 +28,29 @@ impl Volume {
         }
     }
 
+    /// Does something in one change of at most `credits` blocks. If it fails for want of memory or because of the device when a part of it is done,
+    /// the file system is damaged, and that is reported (`ext4_std_error`); what fails otherwise has changed nothing.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start), of `f`, and of the end of the change.
+    pub fn change<R>(
+        &self,
+        function: &'static str,
+        credits: u32,
+        f: impl FnOnce(&mut Handle) -> Result<R>,
+    ) -> Result<R> {
+        let mut tx = self.start(credits)?;
+        let before = tx.credits();
+        let result = f(&mut tx);
+        if let Err(error @ (Errno::EIO | Errno::ENOMEM)) = result
+            && tx.credits() != before
+        {
+            self.failed(function, error);
+        }
+        tx.stop()?;
+        result
+    }
+
     /// Does what may need room: once more if there was none, but freed blocks wait for their change to be on the device.
     ///
     /// # Errors

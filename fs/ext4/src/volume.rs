@@ -117,6 +117,12 @@ impl Volume {
         CORRUPT
     }
 
+    /// A change failed when a part of it was done: tells it.
+    #[cold]
+    pub(crate) fn failed(&self, function: &'static str, error: Errno) {
+        self.report.damaged(function, 0, 0, error, format_args!("a change failed in the middle: {error:?}"));
+    }
+
     /// A checksum is wrong: tells it, and returns `EFSBADCRC`.
     #[cold]
     pub fn bad_checksum(&self, function: &'static str, ino: u32, block: u64) -> Errno {

@@ -30,22 +30,23 @@ impl Volume {
         device: (u32, u32),
     ) -> Result<RawInode> {
         self.with_room(|| {
-            let mut tx = self.start(NEW_CREDITS + self.name_credits(dir)?)?;
-            let node = self.new_inode(&mut tx, dir, new)?;
-            let made = match new.mode & mode::MASK {
-                mode::CHAR | mode::BLOCK => {
-                    let (old, wide) = encode_device(device.0, device.1);
-                    node.update(self, &mut tx, |core: &mut Core| {
-                        let words = core.block.as_chunks_mut::<4>().0;
-                        for (word, number) in words.iter_mut().zip([old, wide]) {
-                            *word = number.to_le_bytes();
-                        }
-                    })
-                }
-                _ => Ok(()),
-            };
-            self.name_new(&mut tx, dir, name, &node, new, made)?;
-            Ok(node)
+            self.change("create_node", NEW_CREDITS + self.name_credits(dir)?, |tx| {
+                let node = self.new_inode(tx, dir, new)?;
+                let made = match new.mode & mode::MASK {
+                    mode::CHAR | mode::BLOCK => {
+                        let (old, wide) = encode_device(device.0, device.1);
+                        node.update(self, tx, |core: &mut Core| {
+                            let words = core.block.as_chunks_mut::<4>().0;
+                            for (word, number) in words.iter_mut().zip([old, wide]) {
+                                *word = number.to_le_bytes();
+                            }
+                        })
+                    }
+                    _ => Ok(()),
+                };
+                self.name_new(tx, dir, name, &node, new, made)?;
+                Ok(node)
+            })
         })
     }
 
@@ -55,10 +56,11 @@ impl Volume {
     /// Like [`create_node`](Self::create_node).
     pub fn create_unnamed(self: &Arc<Self>, dir: &RawInode, new: &NewInode) -> Result<RawInode> {
         self.with_room(|| {
-            let mut tx = self.start(NEW_CREDITS + crate::orphan::CREDITS)?;
-            let node = self.new_inode(&mut tx, dir, &NewInode { links: 0, ..*new })?;
-            self.add_orphan(&mut tx, &node)?;
-            Ok(node)
+            self.change("create_unnamed", NEW_CREDITS + crate::orphan::CREDITS, |tx| {
+                let node = self.new_inode(tx, dir, &NewInode { links: 0, ..*new })?;
+                self.add_orphan(tx, &node)?;
+                Ok(node)
+            })
         })
     }
 
@@ -69,13 +71,14 @@ impl Volume {
     pub fn make_dir(self: &Arc<Self>, dir: &RawInode, name: &[u8], new: &NewInode) -> Result<RawInode> {
         self.with_room(|| {
             self.check_links(dir)?;
-            let mut tx = self.start(NEW_CREDITS + FIRST + self.name_credits(dir)?)?;
-            let new = NewInode { links: 2, ..*new };
-            let node = self.new_inode(&mut tx, dir, &new)?;
-            let made = Dir { volume: self, node: &node }.init(&mut tx, dir.ino);
-            self.name_new(&mut tx, dir, name, &node, &new, made)?;
-            self.add_link(&mut tx, dir)?;
-            Ok(node)
+            self.change("make_dir", NEW_CREDITS + FIRST + self.name_credits(dir)?, |tx| {
+                let new = NewInode { links: 2, ..*new };
+                let node = self.new_inode(tx, dir, &new)?;
+                let made = Dir { volume: self, node: &node }.init(tx, dir.ino);
+                self.name_new(tx, dir, name, &node, &new, made)?;
+                self.add_link(tx, dir)?;
+                Ok(node)
+            })
         })
     }
 
@@ -94,11 +97,12 @@ impl Volume {
             if target.len() >= self.block_size() {
                 return Err(Errno::ENAMETOOLONG);
             }
-            let mut tx = self.start(NEW_CREDITS + FIRST + self.name_credits(dir)?)?;
-            let node = self.new_inode(&mut tx, dir, new)?;
-            let made = self.put_target(&mut tx, &node, target);
-            self.name_new(&mut tx, dir, name, &node, new, made)?;
-            Ok(node)
+            self.change("make_link", NEW_CREDITS + FIRST + self.name_credits(dir)?, |tx| {
+                let node = self.new_inode(tx, dir, new)?;
+                let made = self.put_target(tx, &node, target);
+                self.name_new(tx, dir, name, &node, new, made)?;
+                Ok(node)
+            })
         })
     }
 

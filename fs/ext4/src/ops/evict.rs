@@ -35,16 +35,17 @@ impl Volume {
     /// `EIO`, `ENOMEM`: it stays noted as an orphan; what a damaged file system is answered.
     pub fn evict_node(self: &Arc<Self>, node: &RawInode, now: u32) -> Result<()> {
         let map = Map { volume: self, node };
-        let mut tx = self.start(1)?;
-        if Self::has_map(node) || node.is_dir() && !node.is_inline() {
-            map.remove(&mut tx, 0..u32::MAX)?;
-        }
-        map.extend(&mut tx, crate::xattr_write::block::DROP_CREDITS)?;
-        self.drop_attributes(&mut tx, node)?;
-        map.extend(&mut tx, crate::orphan::CREDITS + FREE_CREDITS + 1)?;
-        node.update(self, &mut tx, |core| core.set_size(0))?;
-        self.remove_orphan(&mut tx, node)?;
-        self.free_inode(&mut tx, node, now)
+        self.change("evict_node", 1, |tx| {
+            if Self::has_map(node) || node.is_dir() && !node.is_inline() {
+                map.remove(tx, 0..u32::MAX)?;
+            }
+            map.extend(tx, crate::xattr_write::block::DROP_CREDITS)?;
+            self.drop_attributes(tx, node)?;
+            map.extend(tx, crate::orphan::CREDITS + FREE_CREDITS + 1)?;
+            node.update(self, tx, |core| core.set_size(0))?;
+            self.remove_orphan(tx, node)?;
+            self.free_inode(tx, node, now)
+        })
     }
 
     /// Finds what a crash left behind, after the journal was replayed: inodes without names are freed, others lose what is behind their size.
@@ -74,8 +75,7 @@ impl Volume {
                 if Self::has_map(&node) {
                     self.trim_node(&node)?;
                 }
-                let mut tx = self.start(crate::orphan::CREDITS)?;
-                self.remove_orphan(&mut tx, &node)?;
+                self.change("recover_orphans", crate::orphan::CREDITS, |tx| self.remove_orphan(tx, &node))?;
                 recovered.truncated += 1;
             }
         }

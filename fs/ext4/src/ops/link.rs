@@ -20,15 +20,16 @@ impl Volume {
             if u32::from(node.core().links_count.get()) >= LINK_MAX {
                 return Err(Errno::EMLINK);
             }
-            let mut tx = self.start(self.name_credits(dir)? + 1 + crate::orphan::CREDITS)?;
-            self.opened(&mut tx, dir)?.add(&mut tx, name, node.ino, type_of(node.mode()))?;
-            let unnamed = node.core().links_count.get() == 0;
-            node.set_times(self, &mut tx, &[Time::Change], now)?;
-            self.add_link(&mut tx, node)?;
-            if unnamed {
-                self.remove_orphan(&mut tx, node)?;
-            }
-            self.touch(&mut tx, dir, now)
+            self.change("link_node", self.name_credits(dir)? + 1 + crate::orphan::CREDITS, |tx| {
+                self.opened(tx, dir)?.add(tx, name, node.ino, type_of(node.mode()))?;
+                let unnamed = node.core().links_count.get() == 0;
+                node.set_times(self, tx, &[Time::Change], now)?;
+                self.add_link(tx, node)?;
+                if unnamed {
+                    self.remove_orphan(tx, node)?;
+                }
+                self.touch(tx, dir, now)
+            })
         })
     }
 
@@ -54,12 +55,13 @@ impl Volume {
         node: &RawInode,
         now: Now,
     ) -> Result<u16> {
-        let mut tx = self.start(self.name_credits(dir)? + 1 + crate::orphan::CREDITS)?;
-        let opened = self.opened(&mut tx, dir)?;
-        let place = self.place_of(&opened, name, node)?;
-        opened.remove(&mut tx, &place)?;
-        self.touch(&mut tx, dir, now)?;
-        self.drop_link(&mut tx, node, now)
+        self.change("unlink_node", self.name_credits(dir)? + 1 + crate::orphan::CREDITS, |tx| {
+            let opened = self.opened(tx, dir)?;
+            let place = self.place_of(&opened, name, node)?;
+            opened.remove(tx, &place)?;
+            self.touch(tx, dir, now)?;
+            self.drop_link(tx, node, now)
+        })
     }
 
     /// One name less.
@@ -87,16 +89,17 @@ impl Volume {
         now: Now,
     ) -> Result<()> {
         let credits = self.name_credits(dir)? + self.name_credits(node)? + 1 + crate::orphan::CREDITS;
-        let mut tx = self.start(credits)?;
-        let opened = self.opened(&mut tx, dir)?;
-        let place = self.place_of(&opened, name, node)?;
-        if !self.opened(&mut tx, node)?.is_empty()? {
-            return Err(Errno::ENOTEMPTY);
-        }
-        opened.remove(&mut tx, &place)?;
-        self.clear_links(&mut tx, node, now)?;
-        self.remove_link(&mut tx, dir)?;
-        self.touch(&mut tx, dir, now)
+        self.change("remove_dir", credits, |tx| {
+            let opened = self.opened(tx, dir)?;
+            let place = self.place_of(&opened, name, node)?;
+            if !self.opened(tx, node)?.is_empty()? {
+                return Err(Errno::ENOTEMPTY);
+            }
+            opened.remove(tx, &place)?;
+            self.clear_links(tx, node, now)?;
+            self.remove_link(tx, dir)?;
+            self.touch(tx, dir, now)
+        })
     }
 
     /// A directory without a name.

@@ -30,29 +30,30 @@ impl Volume {
     /// # Errors
     /// `ENOSPC`, `EIO`, `ENOMEM`: the file is noted as an orphan, and the rest is freed at the next mount; what a damaged file is answered.
     pub fn truncate_node(self: &Arc<Self>, node: &RawInode, size: u64, now: Now) -> Result<()> {
-        let mut tx = self.start(1 + crate::orphan::CREDITS)?;
-        let times = [Time::Change, Time::Modify];
-        if node.is_inline() {
-            return node.modify(self, &mut tx, |raw| {
-                if let Some(core) = at_mut::<Core>(raw, 0) {
-                    let keep = usize::try_from(size).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-                    core.block.get_mut(keep..).unwrap_or_default().fill(0);
-                    core.set_size(size);
-                }
-                times.iter().for_each(|time| crate::raw::put_time(raw, *time, now));
-            });
-        }
-        let shrinks = size < node.size();
-        if shrinks {
-            self.add_orphan(&mut tx, node)?;
-        }
-        node.update(self, &mut tx, |core| core.set_size(size))?;
-        node.set_times(self, &mut tx, &times, now)?;
-        if shrinks {
-            self.map(node).remove(&mut tx, self.behind(size))?;
-            self.unnote(&mut tx, node)?;
-        }
-        Ok(())
+        self.change("truncate_node", 1 + crate::orphan::CREDITS, |tx| {
+            let times = [Time::Change, Time::Modify];
+            if node.is_inline() {
+                return node.modify(self, tx, |raw| {
+                    if let Some(core) = at_mut::<Core>(raw, 0) {
+                        let keep = usize::try_from(size).unwrap_or(usize::MAX).min(BLOCK_BYTES);
+                        core.block.get_mut(keep..).unwrap_or_default().fill(0);
+                        core.set_size(size);
+                    }
+                    times.iter().for_each(|time| crate::raw::put_time(raw, *time, now));
+                });
+            }
+            let shrinks = size < node.size();
+            if shrinks {
+                self.add_orphan(tx, node)?;
+            }
+            node.update(self, tx, |core| core.set_size(size))?;
+            node.set_times(self, tx, &times, now)?;
+            if shrinks {
+                self.map(node).remove(tx, self.behind(size))?;
+                self.unnote(tx, node)?;
+            }
+            Ok(())
+        })
     }
 
     /// An inode is as it should be again. One without a name stays noted.
@@ -69,8 +70,7 @@ impl Volume {
     /// # Errors
     /// `EIO`, `ENOMEM`; what a damaged file is answered.
     pub fn trim_node(self: &Arc<Self>, node: &RawInode) -> Result<()> {
-        let mut tx = self.start(0)?;
-        self.map(node).remove(&mut tx, self.behind(node.size()))
+        self.change("trim_node", 0, |tx| self.map(node).remove(tx, self.behind(node.size())))
     }
 
     /// Takes blocks for data: what of `len` blocks from `block` on is one piece. For write-back and for direct writes.
@@ -92,8 +92,7 @@ impl Volume {
                 return Ok(found);
             }
             let how = Create { unwritten: how.unwritten && node.has_extents(), ..*how };
-            let mut tx = self.start(map.create_credits()?)?;
-            map.create(&mut tx, block, len, &how)
+            self.change("map_for_write", map.create_credits()?, |tx| map.create(tx, block, len, &how))
         })
     }
 
@@ -102,15 +101,16 @@ impl Volume {
     /// # Errors
     /// `ENOSPC`, `EIO`, `ENOMEM`; what a damaged file is answered.
     pub fn written(self: &Arc<Self>, node: &RawInode, range: Range<u32>, size: Option<u64>) -> Result<()> {
-        let mut tx = self.start(1)?;
-        self.map(node).convert(&mut tx, range)?;
-        match size {
-            Some(size) if size > node.size() => {
-                self.map(node).extend(&mut tx, 1)?;
-                node.update(self, &mut tx, |core| core.set_size(size))
+        self.change("written", 1, |tx| {
+            self.map(node).convert(tx, range)?;
+            match size {
+                Some(size) if size > node.size() => {
+                    self.map(node).extend(tx, 1)?;
+                    node.update(self, tx, |core| core.set_size(size))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        }
+        })
     }
 
     /// Takes blocks that read as zeros for all holes of a range (`fallocate(2)`); `size`: the new size, if that changes.
@@ -133,8 +133,9 @@ impl Volume {
         let mut block = range.start;
         while block < range.end {
             let found = self.with_room(|| {
-                let mut tx = self.start(map.create_credits()?)?;
-                map.create(&mut tx, block, range.end - block, &how)
+                self.change("fallocate_node", map.create_credits()?, |tx| {
+                    map.create(tx, block, range.end - block, &how)
+                })
             })?;
             block += found.len;
         }
@@ -142,12 +143,13 @@ impl Volume {
     }
 
     fn resize(&self, node: &RawInode, size: Option<u64>, now: Now) -> Result<()> {
-        let mut tx = self.start(1)?;
-        node.set_times(self, &mut tx, &[Time::Change, Time::Modify], now)?;
-        match size {
-            Some(size) => node.update(self, &mut tx, |core| core.set_size(size)),
-            None => Ok(()),
-        }
+        self.change("resize", 1, |tx| {
+            node.set_times(self, tx, &[Time::Change, Time::Modify], now)?;
+            match size {
+                Some(size) => node.update(self, tx, |core| core.set_size(size)),
+                None => Ok(()),
+            }
+        })
     }
 
     /// A range reads as zeros, and has blocks (`FALLOC_FL_ZERO_RANGE`).

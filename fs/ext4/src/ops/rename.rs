@@ -45,64 +45,69 @@ impl Volume {
             if let Some(target) = target {
                 credits += self.name_credits_of(target)?;
             }
-            let mut tx = self.start(credits)?;
-            let from = self.opened(&mut tx, old.dir)?;
-            let to = self.opened(&mut tx, new.dir)?;
-            self.place_of(&from, old.name, node)?;
-            if let Some(target) = target
-                && target.is_dir()
-                && !self.opened(&mut tx, target)?.is_empty()?
-            {
-                return Err(abi::Errno::ENOTEMPTY);
-            }
-            let kind = type_of(node.mode());
-            let whiteout = match whiteout {
-                None => None,
-                Some(new) => {
-                    let links = 1;
-                    Some(self.new_inode(&mut tx, old.dir, &NewInode { links, mode: mode::CHAR, ..*new })?)
+            self.change("rename_node", credits, |tx| {
+                let from = self.opened(tx, old.dir)?;
+                let to = self.opened(tx, new.dir)?;
+                if is_dir && across {
+                    // Its `..` changes; before anything else, for this may find no room.
+                    self.opened(tx, node)?;
                 }
-            };
-            let named = match target {
-                Some(target) => {
-                    let place = self.place_of(&to, new.name, target)?;
-                    to.set_ino(&mut tx, &place, node.ino, kind)
+                self.place_of(&from, old.name, node)?;
+                if let Some(target) = target
+                    && target.is_dir()
+                    && !self.opened(tx, target)?.is_empty()?
+                {
+                    return Err(abi::Errno::ENOTEMPTY);
                 }
-                None => to.add(&mut tx, new.name, node.ino, kind),
-            };
-            if let Err(error) = named {
-                if let Some(whiteout) = &whiteout {
-                    self.free_inode(&mut tx, whiteout, now.0 as u32)?;
+                let kind = type_of(node.mode());
+                let whiteout = match whiteout {
+                    None => None,
+                    Some(new) => {
+                        let links = 1;
+                        Some(self.new_inode(tx, old.dir, &NewInode { links, mode: mode::CHAR, ..*new })?)
+                    }
+                };
+                let named = match target {
+                    Some(target) => {
+                        let place = self.place_of(&to, new.name, target)?;
+                        to.set_ino(tx, &place, node.ino, kind)
+                    }
+                    None => to.add(tx, new.name, node.ino, kind),
+                };
+                if let Err(error) = named {
+                    if let Some(whiteout) = &whiteout {
+                        self.free_inode(tx, whiteout, now.0 as u32)?;
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
-            // The addition may have moved it.
-            let place = self.place_of(&from, old.name, node)?;
-            match &whiteout {
-                Some(whiteout) => from.set_ino(&mut tx, &place, whiteout.ino, file_type::CHRDEV)?,
-                None => from.remove(&mut tx, &place)?,
-            }
-            node.set_times(self, &mut tx, &[Time::Change], now)?;
-            if is_dir && across {
-                self.set_parent(&mut tx, node, old.dir, new.dir)?;
-            }
-            if is_dir {
-                if across || target.is_some() {
-                    self.remove_link(&mut tx, old.dir)?;
+                // The addition may have moved it.
+                let place = self.place_of(&from, old.name, node)?;
+                match &whiteout {
+                    Some(whiteout) => from.set_ino(tx, &place, whiteout.ino, file_type::CHRDEV)?,
+                    None => from.remove(tx, &place)?,
                 }
-                if across && target.is_none() {
-                    self.add_link(&mut tx, new.dir)?;
+                node.set_times(self, tx, &[Time::Change], now)?;
+                if is_dir && across {
+                    self.set_parent(tx, node, old.dir, new.dir)?;
                 }
-            }
-            if let Some(target) = target {
-                if target.is_dir() {
-                    self.clear_links(&mut tx, target, now)?;
-                } else {
-                    self.drop_link(&mut tx, target, now)?;
+                if is_dir {
+                    if across || target.is_some() {
+                        self.remove_link(tx, old.dir)?;
+                    }
+                    if across && target.is_none() {
+                        self.add_link(tx, new.dir)?;
+                    }
                 }
-            }
-            self.touch(&mut tx, old.dir, now)?;
-            self.touch(&mut tx, new.dir, now)
+                if let Some(target) = target {
+                    if target.is_dir() {
+                        self.clear_links(tx, target, now)?;
+                    } else {
+                        self.drop_link(tx, target, now)?;
+                    }
+                }
+                self.touch(tx, old.dir, now)?;
+                self.touch(tx, new.dir, now)
+            })
         })
     }
 
@@ -125,31 +130,37 @@ impl Volume {
         }
         let mut credits = self.name_credits(one.dir)? + self.name_credits(two.dir)? + 4;
         credits += self.name_credits_of(one_node)? + self.name_credits_of(two_node)?;
-        let mut tx = self.start(credits)?;
-        let first = self.opened(&mut tx, one.dir)?;
-        let second = self.opened(&mut tx, two.dir)?;
-        let one_place = self.place_of(&first, one.name, one_node)?;
-        let two_place = self.place_of(&second, two.name, two_node)?;
-        first.set_ino(&mut tx, &one_place, two_node.ino, type_of(two_node.mode()))?;
-        second.set_ino(&mut tx, &two_place, one_node.ino, type_of(one_node.mode()))?;
-        for node in [one_node, two_node] {
-            node.set_times(self, &mut tx, &[Time::Change], now)?;
-        }
-        if across {
-            if one_is {
-                self.set_parent(&mut tx, one_node, one.dir, two.dir)?;
+        self.change("exchange_nodes", credits, |tx| {
+            let first = self.opened(tx, one.dir)?;
+            let second = self.opened(tx, two.dir)?;
+            for node in [one_node, two_node] {
+                if across && node.is_dir() {
+                    self.opened(tx, node)?;
+                }
             }
-            if two_is {
-                self.set_parent(&mut tx, two_node, two.dir, one.dir)?;
+            let one_place = self.place_of(&first, one.name, one_node)?;
+            let two_place = self.place_of(&second, two.name, two_node)?;
+            first.set_ino(tx, &one_place, two_node.ino, type_of(two_node.mode()))?;
+            second.set_ino(tx, &two_place, one_node.ino, type_of(one_node.mode()))?;
+            for node in [one_node, two_node] {
+                node.set_times(self, tx, &[Time::Change], now)?;
             }
-            if one_is != two_is {
-                let (gains, loses) = if one_is { (two.dir, one.dir) } else { (one.dir, two.dir) };
-                self.add_link(&mut tx, gains)?;
-                self.remove_link(&mut tx, loses)?;
+            if across {
+                if one_is {
+                    self.set_parent(tx, one_node, one.dir, two.dir)?;
+                }
+                if two_is {
+                    self.set_parent(tx, two_node, two.dir, one.dir)?;
+                }
+                if one_is != two_is {
+                    let (gains, loses) = if one_is { (two.dir, one.dir) } else { (one.dir, two.dir) };
+                    self.add_link(tx, gains)?;
+                    self.remove_link(tx, loses)?;
+                }
             }
-        }
-        self.touch(&mut tx, one.dir, now)?;
-        self.touch(&mut tx, two.dir, now)
+            self.touch(tx, one.dir, now)?;
+            self.touch(tx, two.dir, now)
+        })
     }
 
     fn name_credits_of(self: &Arc<Self>, node: &RawInode) -> Result<u32> {

@@ -142,12 +142,13 @@ impl Volume {
             if outer.size() + BLOCK_HEADER_SIZE > self.block_size() {
                 return Err(Errno::ENOSPC);
             }
-            let mut tx = self.start(SET_CREDITS)?;
-            self.write_outer(&mut tx, node, buffer, &outer)?;
-            node.modify(self, &mut tx, |raw| {
-                crate::raw::put_time(raw, Time::Change, now);
-                body::write(raw, &inner)
-            })?
+            self.change("set_attribute", SET_CREDITS, |tx| {
+                self.write_outer(tx, node, buffer, &outer)?;
+                node.modify(self, tx, |raw| {
+                    crate::raw::put_time(raw, Time::Change, now);
+                    body::write(raw, &inner)
+                })?
+            })
         })
     }
 

@@ -14,8 +14,8 @@ use crate::volume::CORRUPT;
 /// Blocks taken for nodes, or to be freed.
 type Blocks = SmallVec<[u64; MAX_DEPTH as usize + 1]>;
 
-/// Entries, of which a splice rarely has more than three.
-pub(super) type Slots = SmallVec<[Slot; 4]>;
+/// Entries of a splice: never as many that memory is needed for them.
+pub(super) type Slots = SmallVec<[Slot; 8]>;
 
 /// Blocks that a splice changes in a tree of some depth: the nodes on the way and as many new ones, with bitmap and descriptor of
 /// each, and the inode.

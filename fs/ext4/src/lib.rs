@@ -11,6 +11,11 @@
 //! | contents of files | [`data`], [`inline`], [`symlink`], [`file`] |
 //! | directories | [`dir`] |
 //! | extended attributes | [`xattr`] |
+//! | what changes the disk: the file system as all of it sees it, an inode's bytes, a change | [`volume`], [`raw`], [`tx`] |
+//! | taking and freeing blocks and inodes | [`space`] |
+//! | changing where blocks are, directories, attributes | [`extent_write`], [`dir_write`], [`xattr_write`] |
+//! | inodes that a crash must not leave behind | [`orphan`] |
+//! | whole operations: create, rename, truncate … | [`ops`] |
 //!
 //! The format is documented in the kernel's *Documentation/filesystems/ext4*.
 //!
@@ -32,9 +37,11 @@ extern crate alloc;
 
 pub mod data;
 pub mod dir;
+pub mod dir_write;
 pub mod disk;
 pub mod error;
 pub mod export;
+pub mod extent_write;
 pub mod extents;
 pub mod file;
 pub mod fs;
@@ -46,6 +53,16 @@ pub mod layout;
 pub mod map;
 pub mod messages;
 pub mod mount;
+pub mod ops;
 pub mod options;
+pub mod orphan;
+pub mod raw;
+pub mod space;
 pub mod symlink;
+pub mod tx;
+pub mod volume;
 pub mod xattr;
+pub mod xattr_write;
+
+#[cfg(test)]
+mod write_tests;

@@ -18,12 +18,12 @@
 //! | file | what it owns |
 //! |---|---|
 //! | [`options`] | mount options |
-//! | [`mount`] | making a mount: layers, work directory, what they must not be |
+//! | [`mount`], [`workdir`] | making a mount: layers, what they must not be; the work directory |
 //! | [`fs`] | a mounted file system: its layers, inode numbers, the table of inodes |
 //! | [`xattr`] | attributes that are ours, and how others that look like them are shown |
 //! | [`origin`] | where a copied file came from, by file handle |
 //! | [`lookup`] | names in all layers: whiteouts, opaque directories, redirects |
-//! | [`inode`] | inodes and their attributes |
+//! | [`inode`], [`table`] | inodes and their attributes; making and finding them |
 //! | [`copy_up`] | copies to the upper layer |
 //! | [`work`] | temporary names in the work directory, whiteouts |
 //! | [`dir`], [`rename`] | names that appear, go and move |
@@ -55,7 +55,9 @@ mod options;
 mod origin;
 mod readdir;
 mod rename;
+mod table;
 mod work;
+mod workdir;
 mod xattr;
 
 use alloc::boxed::Box;

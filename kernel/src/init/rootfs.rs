@@ -26,8 +26,8 @@ pub(super) fn register_types() -> Result<()> {
     register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)?;
     register_filesystem(&devpts::DEVPTS)?;
     register_filesystem(&mqueue::MQUEUE)?;
-    ext4::mount::device::register()?;
-    register_filesystem(&overlayfs::OVERLAY)
+    register_filesystem(&overlayfs::OVERLAY)?;
+    ext4::mount::device::register()
 }
 
 /// Unpacks the initramfs that the boot loader passed, and gives its memory back.

@@ -19,7 +19,9 @@ const ALL: [Features; 4] = [
     Features { big_blocks: false, checksums: true },
 ];
 
-struct Note(Arc<Mutex<Vec<(u64, Result<()>)>>>, u64);
+type Notes = Arc<Mutex<Vec<(u64, Result<()>)>>>;
+
+struct Note(Notes, u64);
 
 impl Committed for Note {
     fn committed(self: Box<Self>, result: Result<()>) {

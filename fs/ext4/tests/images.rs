@@ -161,7 +161,7 @@ fn sixteen_tebibytes() {
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("file"), "far away").unwrap();
     let image = place.join("image");
-    // Room for group tables only: most of the image is a hole.
+    // The longest file that the build machine may have is a block less than 16 TiB; nearly all of it is a hole.
     mke2fs(
         &image,
         "16T",

@@ -113,11 +113,12 @@ fn metadata(path: &Path, bytes: &[u8]) -> Vec<usize> {
     let list = (1..blocks).map(|block| block.to_string()).collect::<Vec<_>>().join(" ");
     let owners = debugfs(path, &format!("icheck {list}"));
     let mut found = Vec::new();
-    for (block, line) in owners.lines().skip_while(|line| !line.starts_with("Block")).skip(1).enumerate() {
-        // In use by nobody: bitmaps, tables, or free. Free ones are all zero.
-        let block = block + 1;
+    for line in owners.lines() {
+        let Some((block, owner)) = line.split_once('\t') else { continue };
+        let Ok(block) = block.parse::<usize>() else { continue };
+        // Owned by nobody: bitmaps, tables, or free, and free ones are all zero. Inode 8 is the journal.
         let zero = bytes[block * 1024..(block + 1) * 1024].iter().all(|byte| *byte == 0);
-        if !zero && !line.ends_with("\t8") {
+        if !zero && owner != "8" {
             found.push(block);
         }
     }

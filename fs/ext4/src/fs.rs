@@ -79,7 +79,7 @@ impl HashInfo {
         let flags = sb.flags.get();
         // Nothing said: characters of who writes first, and those of x86 and arm64 kernels count as signed and unsigned.
         let unsigned = match flags & (disk::FLAG_SIGNED_HASH | disk::FLAG_UNSIGNED_HASH) {
-            0 => cfg!(target_arch = "aarch64"),
+            0 => arch::uapi::CHAR_IS_UNSIGNED,
             flags => flags & disk::FLAG_UNSIGNED_HASH != 0,
         };
         let version = Version::from_disk(sb.def_hash_version, unsigned).unwrap_or(if unsigned {

@@ -43,6 +43,7 @@ mod f {
     pub const SIGHAND: u64 = raw::CLONE_SIGHAND as u64;
     pub const PIDFD: u64 = raw::CLONE_PIDFD as u64;
     pub const PTRACE: u64 = raw::CLONE_PTRACE as u64;
+    pub const IO: u64 = raw::CLONE_IO as u64;
     pub const VFORK: u64 = raw::CLONE_VFORK as u64;
     pub const PARENT: u64 = raw::CLONE_PARENT as u64;
     pub const THREAD: u64 = raw::CLONE_THREAD as u64;
@@ -192,6 +193,11 @@ fn clone(request: &Request, set_tid: &[i32]) -> Result<i32> {
         let _ = UserPtr::<i32>::new(request.parent_tid).write(&nr);
     }
     TOTAL_FORKS.fetch_add(1, Ordering::Relaxed);
+    let (parent_io, io) = (sched::current(), child.io());
+    io.inherit_priority(parent_io.io());
+    if request.flags & f::IO != 0 {
+        io.share_context(parent_io.io());
+    }
     sched::wake_up_new(&child);
     if let Some(event) = event {
         ptrace::stop::event_pid(event, &pid);
@@ -383,7 +389,6 @@ fn inherit(me: &Thread, child: &Thread, request: &Request) -> Result<()> {
     if arch::thread::current_ref().flags().load().contains(ThreadFlags::MEMPOLICY) {
         child.mempolicy.inherit(&me.mempolicy);
     }
-    child.ioprio.store(me.ioprio.load(Ordering::Relaxed), Ordering::Relaxed);
     let kept = flags::NO_NEW_PRIVS | flags::THP_DISABLE | flags::MCE_EARLY;
     child.set(me.flags.load(Ordering::Relaxed) & kept | flags::FORKNOEXEC);
     // A child with a stack of its own on shared memory does not run on its parent's alternate stack.

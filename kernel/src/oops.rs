@@ -126,7 +126,7 @@ pub fn warn(what: Arguments<'_>) {
 }
 
 /// Who runs, and how it came here.
-fn here() {
+pub(crate) fn here() {
     log::error!("CPU: {} Comm: {}", arch::cpu::current().0, sched::current().comm());
     log::error!("Call Trace:");
     arch::backtrace::frames(arch::backtrace::frame_pointer(), |ip| {

@@ -7,6 +7,7 @@ use crate::process::{Process, init_pid_ns};
 use crate::signal::{Signal, send};
 use abi::Result;
 use alloc::sync::Arc;
+use arch::cpu::CpuMask;
 use arch::power;
 use core::sync::atomic::{AtomicI32, Ordering};
 use kernfs::{Attr, Text, attr};
@@ -62,6 +63,7 @@ const REQUESTS: &[Request] = &[
     row(b'e', "terminate-all-tasks(e)", "Terminate All Tasks", || signal_all(Signal::SIGTERM)),
     row(b'f', "memory-full-oom-kill(f)", "Manual OOM execution", out_of_memory),
     row(b'i', "kill-all-tasks(i)", "Kill All Tasks", || signal_all(Signal::SIGKILL)),
+    row(b'l', "show-backtrace-all-active-cpus(l)", "Show backtrace of all active CPUs", show_cpus),
     row(b'm', "show-memory-usage(m)", "Show Memory", show_memory),
     row(b'o', "poweroff(o)", "Power Off", power::poweroff),
     row(b's', "sync(s)", "Emergency Sync", sync),
@@ -122,6 +124,13 @@ fn out_of_memory() {
 fn sync() {
     vfs::super_block::sync_all();
     log::info!("Emergency Sync complete");
+}
+
+/// What every CPU is doing, one after the other.
+fn show_cpus() {
+    for cpu in arch::cpu::online().iter() {
+        arch::smp::call_on(CpuMask::of(cpu), |_| crate::oops::here(), 0);
+    }
 }
 
 fn show_memory() {

@@ -162,7 +162,7 @@ impl AddressSpace {
                         let first = vma.index_of(part.start);
                         let pages = (part.end - part.start) >> PAGE_SHIFT;
                         drop(areas);
-                        mapping.ops().readahead(&mapping, first, pages);
+                        mapping.force_read_ahead(first, pages as u64);
                     }
                 }
                 MADV_REMOVE => {

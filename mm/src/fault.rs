@@ -20,6 +20,7 @@
 //!
 //! New pages are prepared before the table lock is taken, and given back if another thread was faster.
 
+use crate::filemap::Mapping;
 use crate::folio::Folio;
 use crate::folio_lock;
 use crate::frames;
@@ -27,6 +28,7 @@ use crate::mempolicy;
 use crate::page::{Page, PageFlags, tag};
 use crate::pkey;
 use crate::ptable::{LockedTable, TABLE_SPAN, Table};
+use crate::readahead::{self, ReadState};
 use crate::rmap;
 use crate::space::{AddressSpace, Limits};
 use crate::uffd;
@@ -318,10 +320,17 @@ impl Fault<'_> {
         let private = !self.flags.contains(VmFlags::SHARED);
         // A copy is prepared before the folio lock.
         let copy = if self.write && private { Some(self.new_page(false)?) } else { None };
-        let folio = mapping.read_page(index).map_err(|error| match error {
+        if !mapping.is_memory() {
+            self.read_around(mapping, index);
+        }
+        let bus = |error| match error {
             Errno::ENOMEM => FaultError::OutOfMemory,
             _ => FaultError::Bus,
-        })?;
+        };
+        let folio = mapping.read_page(index).map_err(bus)?;
+        if self.write && copy.is_none() {
+            mapping.prepare_page(index).map_err(bus)?;
+        }
         let guard = folio_lock::lock(folio);
         if guard.page().mapping() != mapping.word() || index >= mapping.size().div_ceil(PAGE_SIZE as u64) {
             // Truncated meanwhile: look again, or SIGBUS.
@@ -341,14 +350,54 @@ impl Fault<'_> {
             return Ok(outcome);
         }
         if self.write {
-            mapping.ops().prepare_write(mapping, index, false).map_err(|_| FaultError::Bus)?;
+            mapping.wait_stable(guard.page());
             mapping.set_dirty(guard.page());
         }
-        let table = table.lock();
-        if table.cell(self.addr).load() == self.empty {
-            self.install_file(&table, self.addr, guard.folio(), self.write);
+        {
+            let table = table.lock();
+            if table.cell(self.addr).load() == self.empty {
+                self.install_file(&table, self.addr, guard.folio(), self.write);
+            }
+        }
+        if self.write && !mapping.is_memory() {
+            drop(guard);
+            crate::writeback::balance_after_fault(mapping);
         }
         Ok(outcome)
+    }
+
+    /// Has pages read before this fault asks for its own: those behind it in a stream, those around it otherwise.
+    fn read_around(&self, mapping: &Mapping, index: u64) {
+        if self.flags.contains(VmFlags::RAND_READ) {
+            return;
+        }
+        let place = self.vma.file().and_then(|file| file.read_state());
+        let mut state = place.map_or_else(ReadState::new, |place| *place.lock());
+        match mapping.get(index) {
+            Some(folio) => {
+                if !folio.test(PageFlags::READAHEAD) {
+                    if state.mmap_miss > 0
+                        && let Some(place) = place
+                    {
+                        place.lock().mmap_miss = state.mmap_miss - 1;
+                    }
+                    return;
+                }
+                mapping.read_ahead_marked(&mut state, &folio, 1);
+            }
+            None if self.flags.contains(VmFlags::SEQ_READ) => {
+                mapping.read_ahead_missing(&mut state, index, 1);
+            }
+            None => {
+                let max = state.max_pages(mapping.read_ahead_pages());
+                if let Some(window) = readahead::decide_around(&mut state, index, max) {
+                    mapping.read_window(window);
+                }
+            }
+        }
+        if let Some(place) = place {
+            *place.lock() = state;
+        }
     }
 
     /// Maps a locked page-cache page. The table is locked and the entry empty.
@@ -549,13 +598,23 @@ impl Fault<'_> {
                 }
                 frames::folio_of(frames::page_of(pte.pfn()))
             };
+            mapping.prepare_page(self.vma.index_of(self.addr)).map_err(|error| match error {
+                Errno::ENOMEM => FaultError::OutOfMemory,
+                _ => FaultError::Bus,
+            })?;
             let guard = folio_lock::lock(folio);
             if guard.page().mapping() != mapping.word() {
                 return Ok(Resolved::Minor);
             }
-            mapping.ops().prepare_write(mapping, guard.index(), false).map_err(|_| FaultError::Bus)?;
+            if !mapping.is_memory() {
+                mapping.wait_stable(guard.page());
+            }
             mapping.set_dirty(guard.page());
             self.make_writable(table, pte);
+            if !mapping.is_memory() {
+                drop(guard);
+                crate::writeback::balance_after_fault(mapping);
+            }
             return Ok(Resolved::Minor);
         }
         self.make_writable(table, pte);

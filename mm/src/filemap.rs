@@ -17,35 +17,42 @@
 //!
 //! A folio in the tree has one reference for the tree. A reader takes its own under the tree's lock.
 
+mod dirty;
 mod rw;
 mod truncate;
 
+pub use dirty::{DirtyFolios, SyncMode, Writeback, WritebackControl};
+pub use rw::ReadMode;
 pub(crate) use truncate::evict_if_clean;
 
-use crate::fallible::TryVec;
+use crate::fallible::{TryVec, try_arc_cyclic};
 use crate::folio::Folio;
 use crate::folio_lock::{self, FolioGuard};
 use crate::gfp::Gfp;
 use crate::mempolicy::SharedPolicies;
 use crate::page::{Page, PageFlags, tag};
+use crate::readahead::Run;
 use crate::space::AddressSpace;
 use crate::vma::{VmFlags, Vma};
-use crate::{gather, lru, rmap};
+use crate::writeback::{BackingDevice, DirtyState};
+use crate::{gather, lru};
 use abi::{Errno, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::addr::{PAGE_SHIFT, PAGE_SIZE};
 use arch::sync::SpinLock;
-use collections::xarray::{Entry, MARK_DIRTY, PointerLike, XArray};
+use collections::xarray::{Entry, PointerLike, XArray};
 use core::ops::Range;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use dirty::WriteErrors;
+use intrusive_collections::LinkedListAtomicLink;
 use sched::mutex::RwSemaphore;
 
 // SAFETY: a folio is one non-null pointer to a 32-byte aligned descriptor.
 unsafe impl PointerLike for Folio {}
 
 /// Bytes in a page, as file offsets are counted.
-const PAGE: u64 = PAGE_SIZE as u64;
+pub(crate) const PAGE: u64 = PAGE_SIZE as u64;
 /// Folios looked up at once by a read.
 const READ_BATCH: usize = 16;
 
@@ -58,14 +65,18 @@ pub trait AddressSpaceOps: Send + Sync {
         Ok(())
     }
 
-    /// May start reading folios from `index` on; called before a folio that is missing is read by [`Self::read_folio`].
-    fn readahead(&self, _mapping: &Mapping, _index: u64, _pages: usize) {}
+    /// Starts reading the folios of `run`, as far as it can: takes them from it, and they are unlocked when they are valid, or when that
+    /// failed. Waits for none of them.
+    fn readahead(&self, _run: &mut Run<'_>) {}
 
-    /// Before the first byte of a folio is written (through `write(2)` or a shared mapping): reserve space. `ENOSPC`, `EDQUOT`.
-    /// `new`: the folio was not in the cache.
-    fn prepare_write(&self, _mapping: &Mapping, _index: u64, _new: bool) -> Result<()> {
-        Ok(())
+    /// Before bytes `pos..pos + len` are written (through `write(2)` or a shared mapping): reserves space for at least the first of them. No
+    /// folio is locked. `ENOSPC`, `EDQUOT`.
+    fn prepare_write(&self, _mapping: &Mapping, pos: u64, len: u64) -> Result<Prepared> {
+        Ok(Prepared { end: pos.saturating_add(len), fresh: false })
     }
+
+    /// These bytes, which were prepared, were not written.
+    fn unprepare(&self, _mapping: &Mapping, _range: Range<u64>, _prepared: Prepared) {}
 
     /// A folio was added with `charge` true or left with `charge` false: for file systems that count pages (tmpfs).
     fn account(&self, _pages: i64) -> Result<()> {
@@ -75,8 +86,8 @@ pub trait AddressSpaceOps: Send + Sync {
     /// A folio became dirty for the first time since it was clean.
     fn dirty_folio(&self, _mapping: &Mapping) {}
 
-    /// Writes a locked dirty folio to the backing store. It is clean when this returns `Ok`.
-    fn write_folio(&self, _mapping: &Mapping, _folio: &FolioGuard) -> Result<()> {
+    /// Writes the dirty folios that [`Mapping::dirty_folios`] gives for `control`. They may still be under way when this returns.
+    fn write_folios(&self, _mapping: &Mapping, _control: &mut WritebackControl) -> Result<()> {
         Err(Errno::EIO)
     }
 
@@ -99,6 +110,15 @@ pub trait AddressSpaceOps: Send + Sync {
     fn max_bytes(&self) -> u64 {
         i64::MAX as u64
     }
+}
+
+/// What [`AddressSpaceOps::prepare_write`] has done.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    /// The byte behind the last one for which it has; at least one is.
+    pub end: u64,
+    /// The backing store has nothing there that must be kept: what is not written is zero.
+    pub fresh: bool,
 }
 
 /// Memory without a backing store or accounting.
@@ -124,8 +144,12 @@ pub struct Mapping {
     invalidate: RwSemaphore<()>,
     /// Where pages of memory objects go.
     policies: SharedPolicies,
-    /// Error sequence: bumped by a failed write-back, read by fsync.
-    wb_errors: AtomicU32,
+    errors: WriteErrors,
+    /// Where write-back goes.
+    device: Option<Arc<BackingDevice>>,
+    /// Its place among what of the device is dirty.
+    pub(crate) dirty_link: LinkedListAtomicLink,
+    pub(crate) dirty: DirtyState,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -144,8 +168,28 @@ impl Mapping {
             writable: AtomicI32::new(0),
             invalidate: RwSemaphore::new(()),
             policies: SharedPolicies::default(),
-            wb_errors: AtomicU32::new(0),
+            errors: WriteErrors::default(),
+            device: None,
+            dirty_link: LinkedListAtomicLink::new(),
+            dirty: DirtyState::default(),
         }
+    }
+
+    /// An empty cache of an object of `size` bytes, whose dirty pages are written to `device` in the background.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn with_device(
+        ops: Arc<dyn AddressSpaceOps>,
+        size: u64,
+        device: Arc<BackingDevice>,
+    ) -> Result<Arc<Self>> {
+        Ok(try_arc_cyclic(|me| {
+            let mut mapping = Self::new(ops, size);
+            mapping.device = Some(device);
+            mapping.dirty = DirtyState::new(me.clone());
+            mapping
+        })?)
     }
 
     /// The memory policies of its pages, which all who map it share. Only those of memory objects count.
@@ -189,17 +233,12 @@ impl Mapping {
         self.secret
     }
 
-    /// The write-back error sequence; a change since the last look means `EIO` for `fsync(2)`.
-    pub fn wb_error_seq(&self) -> u32 {
-        self.wb_errors.load(Ordering::Relaxed)
-    }
-
     /// The mapping whose address a locked folio holds.
     ///
     /// # Safety
-    /// `pointer` is from the mapping word of a page-cache folio that is locked and in the cache, for as long as the result is used.
+    /// `pointer` is from the mapping word of a page-cache folio that is locked and in the cache, or under write-back, for as long as the result is used.
     pub(crate) unsafe fn of_locked_page<'a>(pointer: usize) -> &'a Mapping {
-        // SAFETY: the mapping empties itself, under folio locks, before it goes away.
+        // SAFETY: the mapping empties itself, under folio locks and behind write-backs, before it goes away.
         unsafe { &*core::ptr::with_exposed_provenance(pointer) }
     }
 
@@ -257,7 +296,7 @@ impl Mapping {
         loop {
             let folio = match self.get(index) {
                 Some(folio) => folio,
-                None => match self.add_new(index)? {
+                None => match self.add_new(index, Gfp::HIGHUSER_MOVABLE)? {
                     Added::New(guard) => return Ok(guard),
                     Added::Raced(folio) => folio,
                 },
@@ -278,8 +317,10 @@ impl Mapping {
         if self.get(index).is_some() {
             return Err(Errno::EEXIST);
         }
-        self.ops.prepare_write(self, index, true)?;
-        let Added::New(guard) = self.add_new(index)? else { return Err(Errno::EEXIST) };
+        self.prepare_page(index)?;
+        let Added::New(guard) = self.add_new(index, Gfp::HIGHUSER_MOVABLE)? else {
+            return Err(Errno::EEXIST);
+        };
         match from {
             Some(from) => crate::frames::copy_page(guard.page(), from.page()),
             None => guard.zero(0..PAGE_SIZE),
@@ -290,12 +331,12 @@ impl Mapping {
     }
 
     /// Puts a new, locked folio at `index`.
-    fn add_new(&self, index: u64) -> Result<Added> {
+    fn add_new(&self, index: u64, gfp: Gfp) -> Result<Added> {
         if index > crate::page::MAX_INDEX {
             return Err(Errno::EFBIG);
         }
         self.ops.account(1)?;
-        let folio = match self.policies.alloc(Gfp::HIGHUSER_MOVABLE, index) {
+        let folio = match self.policies.alloc(gfp, index) {
             Ok(folio) => folio,
             Err(_) => {
                 let _ = self.ops.account(-1);
@@ -348,18 +389,67 @@ impl Mapping {
         }
     }
 
+    /// A new, locked folio at `index`, to be read; `None` if there is one.
+    pub(crate) fn add_to_read(&self, index: u64, gfp: Gfp) -> Result<Option<FolioGuard>> {
+        Ok(match self.add_new(index, gfp)? {
+            Added::New(guard) => Some(guard),
+            Added::Raced(_) => None,
+        })
+    }
+
     /// The folio at `index` with valid contents, read if need be.
     pub fn read_page(&self, index: u64) -> Result<Folio> {
-        if let Some(folio) = self.get(index) {
-            if folio.test(PageFlags::UPTODATE) {
-                return Ok(folio);
-            }
-        } else {
-            self.ops.readahead(self, index, 32);
+        if let Some(folio) = self.get(index)
+            && folio.test(PageFlags::UPTODATE)
+        {
+            return Ok(folio);
         }
+        if self.memory {
+            let guard = self.find_or_create_locked(index)?;
+            self.fill(&guard)?;
+            return Ok(guard.unlock());
+        }
+        // Truncation must not take the blocks away between the look and the end of the transfer.
+        let _shared = self.invalidate.read();
         let guard = self.find_or_create_locked(index)?;
         self.fill(&guard)?;
         Ok(guard.unlock())
+    }
+
+    /// Reserves what a store to page `index` needs. The page is inside the file.
+    pub(crate) fn prepare_page(&self, index: u64) -> Result<()> {
+        if self.memory {
+            return Ok(());
+        }
+        let end = (index.saturating_add(1) * PAGE).min(self.size());
+        let mut pos = index * PAGE;
+        while pos < end {
+            let next = self.ops.prepare_write(self, pos, end - pos)?.end;
+            if next <= pos {
+                return Err(Errno::EIO);
+            }
+            pos = next;
+        }
+        Ok(())
+    }
+
+    /// How many pages before `index` are cached without a gap, up to `max`.
+    pub(crate) fn cached_before(&self, index: u64, max: u64) -> u64 {
+        let Some(last) = index.checked_sub(1) else { return 0 };
+        let tree = self.tree.lock();
+        let most = max.min(index);
+        tree.prev_gap(last, most).map_or(most, |gap| last - gap)
+    }
+
+    /// How many pages from `index` on are cached without a gap, up to `max`.
+    pub(crate) fn cached_from(&self, index: u64, max: u64) -> u64 {
+        self.tree.lock().next_gap(index, max).map_or(max, |gap| gap - index)
+    }
+
+    /// Held shared by those who fill the cache, exclusively while pages and the blocks behind them are taken away (`invalidate_lock`). Before
+    /// folio locks.
+    pub fn invalidate_lock(&self) -> &RwSemaphore<()> {
+        &self.invalidate
     }
 
     /// Makes a locked folio's contents valid.
@@ -378,69 +468,9 @@ impl Mapping {
             return Ok(());
         }
         for index in range.start / PAGE..=(range.end - 1) / PAGE {
-            self.ops.prepare_write(self, index, true)?;
             self.read_page(index)?;
         }
         Ok(())
-    }
-
-    // ---- dirty state -----------------------------------------------------------------------
-
-    /// Marks a folio of this mapping as newer than its backing store.
-    pub fn set_dirty(&self, page: &Page) {
-        if page.test(PageFlags::DIRTY) || !page.test_and_set(PageFlags::DIRTY).is_empty() {
-            return;
-        }
-        if !self.memory {
-            self.tree.lock().set_mark(page.index(), MARK_DIRTY);
-            crate::frames::count_dirty(1);
-            self.ops.dirty_folio(self);
-        }
-    }
-
-    /// Ends the dirty state before a folio is written; false if it was clean. Shared mappings are write-protected,
-    /// so that the next store is noticed.
-    pub fn clear_dirty_for_io(&self, guard: &FolioGuard) -> bool {
-        let page = guard.page();
-        if rmap::make_clean(page) {
-            self.set_dirty(page);
-        }
-        if page.test_and_clear(PageFlags::DIRTY).is_empty() {
-            return false;
-        }
-        if !self.memory {
-            self.tree.lock().clear_mark(page.index(), MARK_DIRTY);
-            crate::frames::count_dirty(-1);
-        }
-        true
-    }
-
-    /// Writes back the dirty folios of `range` (in bytes).
-    pub fn write_back(&self, range: Range<u64>) -> Result<()> {
-        if self.memory || range.is_empty() {
-            return Ok(());
-        }
-        let last = (range.end - 1) / PAGE;
-        let mut index = range.start / PAGE;
-        let mut result = Ok(());
-        while index <= last {
-            let next = {
-                let tree = self.tree.lock();
-                tree.next_marked(index..=last, MARK_DIRTY).map(|(at, folio)| (at, folio.clone()))
-            };
-            let Some((at, folio)) = next else { break };
-            index = at + 1;
-            let guard = folio_lock::lock(folio);
-            if guard.page().mapping() != self.word() || !self.clear_dirty_for_io(&guard) {
-                continue;
-            }
-            if let Err(error) = self.ops.write_folio(self, &guard) {
-                self.set_dirty(guard.page());
-                self.wb_errors.fetch_add(1, Ordering::Relaxed);
-                result = Err(error);
-            }
-        }
-        result
     }
 
     // ---- areas that map the object -----------------------------------------------------------

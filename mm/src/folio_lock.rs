@@ -1,7 +1,11 @@
 //! The folio lock: a sleeping lock in the page descriptor.
 //!
 //! It guards the contents becoming valid and the membership in a mapping. The bit is `LOCKED`; who waits sets
-//! `WAITERS` and sleeps in one of a few shared wait queues, chosen by the descriptor's address.
+//! `WAITERS` and sleeps in one of a few shared wait queues, chosen by the descriptor's address. Who waits for the end of a write-back
+//! (`WRITEBACK`) sleeps in the same way.
+//!
+//! A lock belongs to nobody in particular: it goes with the [`FolioGuard`], which may be given to a transfer and be dropped in the interrupt
+//! that ends it.
 
 use crate::folio::Folio;
 use crate::page::{Page, PageFlags};
@@ -98,6 +102,34 @@ fn wait(page: &'static Page) {
         // The holder may have left between the two.
         page.test_and_set(PageFlags::LOCKED).is_empty()
     });
+}
+
+/// Sleeps until the folio is not being written to its backing store.
+#[inline]
+pub fn wait_writeback(page: &'static Page) {
+    if page.test(PageFlags::WRITEBACK) {
+        wait_writeback_slow(page);
+    }
+}
+
+#[cold]
+fn wait_writeback_slow(page: &'static Page) {
+    queue(page).wait_event(|| {
+        if !page.test(PageFlags::WRITEBACK) {
+            return true;
+        }
+        page.set(PageFlags::WAITERS);
+        // The end may have come between the two.
+        !page.test(PageFlags::WRITEBACK)
+    });
+}
+
+/// Ends the write-back of a page. Any context.
+pub(crate) fn end_writeback(page: &'static Page) {
+    let old = page.replace_flags(PageFlags::WRITEBACK | PageFlags::WAITERS, PageFlags::empty());
+    if old.contains(PageFlags::WAITERS) {
+        queue(page).wake_all();
+    }
 }
 
 /// For a folio that was born locked.

@@ -50,7 +50,7 @@ const SHOWN: [(PageFlags, u32); 16] = [
     (PageFlags::LRU, bit::LRU),
     (PageFlags::ACTIVE, bit::ACTIVE),
     (PageFlags::WRITEBACK, bit::WRITEBACK),
-    (PageFlags::RECLAIM, bit::RECLAIM),
+    (PageFlags::READAHEAD, bit::RECLAIM),
     (PageFlags::SWAPCACHE, bit::SWAPCACHE),
     (PageFlags::SWAPBACKED, bit::SWAPBACKED),
     (PageFlags::UNEVICTABLE, bit::UNEVICTABLE),

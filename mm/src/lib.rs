@@ -34,7 +34,7 @@
 //! | `rmap`, `lru`, [`reclaim`], [`shrinker`], [`oom`] | from pages to mappings; giving memory back |
 //! | [`mempolicy`], [`numa`], `migrate` | on which nodes pages are, and moving them |
 //! | [`overcommit`] | the commit limit |
-//! | [`writeback`] | how much may be dirty |
+//! | [`readahead`], [`writeback`], [`errseq`] | what is read before it is asked for; when dirty pages are written; errors that each who looks sees once |
 //!
 //! Lock order of virtual memory: see [`space`] and [`filemap`]. Below all of it: vmalloc areas → slab node list → (page allocator:) deferred memory → zone. All safe in interrupts.
 #![cfg_attr(target_os = "none", no_std)]
@@ -49,6 +49,7 @@ pub mod context;
 mod copy;
 pub mod counters;
 pub mod dma;
+pub mod errseq;
 pub mod fallible;
 pub mod fault;
 pub mod filemap;
@@ -88,6 +89,7 @@ pub mod pressure;
 mod protect;
 pub mod ptable;
 pub mod query;
+pub mod readahead;
 pub mod reclaim;
 mod remap;
 pub mod remote;
@@ -121,7 +123,7 @@ mod vmtest;
 
 pub use block::Block;
 pub use fault::{Access, Asker, FaultError, Resolved};
-pub use filemap::{AddressSpaceOps, Mapping};
+pub use filemap::{AddressSpaceOps, Mapping, Writeback, WritebackControl};
 pub use folio_lock::FolioGuard;
 pub use iov::{IovIter, import_iovec};
 pub use mmap::MmapRequest;

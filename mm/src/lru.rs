@@ -14,11 +14,14 @@
 //!
 //! Whoever clears the `LRU` flag owns the page's membership and unlinks it under the lruvec's lock. A scanner first takes a reference,
 //! so that a page on its way to the allocator (count 0) is left to [`release`].
+//!
+//! The lists' lock is safe in interrupts: a transfer that ends there may drop the last reference to a page that a scanner put back after
+//! it had left its cache.
 
 use crate::page::{NIL, Page, PageFlags};
 use crate::stats::{self, Event, Item};
 use crate::vmemmap;
-use arch::sync::SpinLock;
+use arch::sync::SpinLockIrq;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Which list.
@@ -81,14 +84,14 @@ impl Lists {
 
 /// The lists of one node. See the module documentation.
 pub(crate) struct Lruvec {
-    lists: SpinLock<Lists>,
+    lists: SpinLockIrq<Lists>,
     /// Advances with every eviction and activation.
     age: AtomicU64,
 }
 
 static NODES: [Lruvec; crate::node::MAX_NODES] = [const {
     Lruvec {
-        lists: SpinLock::new(Lists { inactive: List::EMPTY, active: List::EMPTY }),
+        lists: SpinLockIrq::new(Lists { inactive: List::EMPTY, active: List::EMPTY }),
         age: AtomicU64::new(1),
     }
 }; crate::node::MAX_NODES];

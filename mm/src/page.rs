@@ -54,8 +54,8 @@ bitflags! {
         const SWAPCACHE = 1 << 10;
         /// The owner keeps private data (buffers) in it.
         const PRIVATE = 1 << 11;
-        /// To be reclaimed as soon as it is written.
-        const RECLAIM = 1 << 12;
+        /// Reading up to here means that more is to be read ahead.
+        const READAHEAD = 1 << 12;
         /// Backed by swap (anonymous or shmem).
         const SWAPBACKED = 1 << 13;
         /// Cannot be evicted.

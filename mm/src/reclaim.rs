@@ -2,7 +2,8 @@
 //!
 //! The page allocator calls [`VmReclaimer`] when a node runs low: its background thread (`kswapd`) works until the node is
 //! balanced, and an allocation that cannot wait for it reclaims itself. Both take pages from the tail of the inactive list of
-//! the node's lruvec and give each a second chance if it was used since. What is dirty is written back first, if the allocation allows I/O.
+//! the node's lruvec and give each a second chance if it was used since. What is dirty is left to the flushers, which are woken; a caller that may
+//! wait for I/O gives them a moment.
 //!
 //! Locks: folio locks by `try_lock` only, because an allocation may hold any of them.
 
@@ -18,6 +19,7 @@ use crate::pressure::{ReclaimRequest, Reclaimer};
 use crate::rmap;
 use crate::shrinker;
 use crate::stats::{self, Event};
+use crate::writeback::{self, Reason};
 use alloc::boxed::Box;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -110,6 +112,7 @@ enum Who {
 fn shrink_node(id: usize, want: usize, gfp: Gfp, who: Who) -> usize {
     let lruvec = lru::of_node(id);
     let mut freed = 0;
+    let mut seen = Seen::default();
     let mut budget = lruvec.len(ListKind::InactiveFile) + lruvec.len(ListKind::ActiveFile);
     while freed < want && budget > 0 {
         age_active(lruvec);
@@ -122,10 +125,17 @@ fn shrink_node(id: usize, want: usize, gfp: Gfp, who: Who) -> usize {
         budget = budget.saturating_sub(scanned);
         let mut now = 0;
         for page in batch.into_iter().flatten() {
-            now += usize::from(reclaim_page(lruvec, page, gfp));
+            now += usize::from(reclaim_page(lruvec, page, &mut seen));
         }
         stats::count(if who == Who::Kswapd { Event::StealKswapd } else { Event::StealDirect }, now as u64);
         freed += now;
+    }
+    if seen.unwritten > 0 && freed < want {
+        writeback::wake_all(Reason::All);
+        // A little patience, if what is written does not need what the caller holds.
+        if who == Who::Kswapd || gfp.contains(Gfp::IO | Gfp::FS) {
+            writeback::wait_for_progress();
+        }
     }
     freed
 }
@@ -168,8 +178,15 @@ fn lock_for_reclaim(page: &'static Page) -> Option<FolioGuard> {
     (page.mapping() != 0 && page.mapping() & tag::MASK == tag::FILE).then_some(guard)
 }
 
+/// What was in the way.
+#[derive(Default)]
+struct Seen {
+    /// Pages that are dirty or being written.
+    unwritten: usize,
+}
+
 /// Evicts an isolated page, or puts it back. Whether it went.
-fn reclaim_page(lruvec: &Lruvec, page: &'static Page, gfp: Gfp) -> bool {
+fn reclaim_page(lruvec: &Lruvec, page: &'static Page, seen: &mut Seen) -> bool {
     let Some(guard) = lock_for_reclaim(page) else {
         put_back(page);
         return false;
@@ -191,16 +208,10 @@ fn reclaim_page(lruvec: &Lruvec, page: &'static Page, gfp: Gfp) -> bool {
         return false;
     }
     let mut gone = page.mapcount() == 0 || rmap::unmap_file_page(page);
-    if gone && page.test(PageFlags::DIRTY) {
-        gone = gfp.contains(Gfp::IO | Gfp::FS)
-            && mapping.clear_dirty_for_io(&guard)
-            && match mapping.ops().write_folio(mapping, &guard) {
-                Ok(()) => true,
-                Err(_) => {
-                    mapping.set_dirty(page);
-                    false
-                }
-            };
+    if gone && page.flags().intersects(PageFlags::DIRTY | PageFlags::WRITEBACK) {
+        // Its device's flusher writes it, in better order than this would; it is looked at again when the list comes round.
+        seen.unwritten += 1;
+        gone = false;
     }
     // Ours: the isolation's reference and the guard's.
     gone = gone && mapping.evict(&guard, 2, lruvec.eviction_age());

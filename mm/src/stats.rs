@@ -118,6 +118,10 @@ counters! {
         PageIn = "pgpgin",
         /// KiB written to disk.
         PageOut = "pgpgout",
+        /// Page-cache pages that became dirty.
+        Dirtied = "nr_dirtied",
+        /// Page-cache pages that were written.
+        Written = "nr_written",
         /// Swapped in.
         SwapIn = "pswpin",
         /// Swapped out.

@@ -298,6 +298,10 @@ pub trait VmFile: Send + Sync {
     fn sync_range(&self, _range: core::ops::Range<u64>) -> Result<()> {
         Ok(())
     }
+    /// Where readahead stands in the open file.
+    fn read_state(&self) -> Option<&SpinLock<crate::readahead::ReadState>> {
+        None
+    }
     /// Frees the backing of `range` (bytes): `madvise(MADV_REMOVE)`.
     fn punch_hole(&self, _range: core::ops::Range<u64>) -> Result<()> {
         Err(Errno::EOPNOTSUPP)

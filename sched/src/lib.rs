@@ -34,6 +34,7 @@ pub mod fork;
 pub mod group;
 pub mod heap;
 pub mod hrtimer;
+pub mod io;
 pub mod kthread;
 pub mod loadavg;
 mod lockcheck;

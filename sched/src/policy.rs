@@ -125,7 +125,10 @@ impl Task {
     pub fn set_nice(&self, nice: i8) {
         let _pi = self.pi_lock.lock();
         let (queue, mut rq) = lock_task_rq(self);
-        change(&mut rq, TaskPtr::from(self), |sched| sched.nice = nice.clamp(-20, 19));
+        change(&mut rq, TaskPtr::from(self), |sched| {
+            sched.nice = nice.clamp(-20, 19);
+            self.io.publish_default(sched.policy, sched.nice);
+        });
         rq.publish(&queue.hints);
     }
 

@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use arch::cpu::CpuId;
-use arch::sync::{SpinLock, SpinLockIrq};
+use arch::sync::SpinLockIrq;
 use arch::thread::{Thread, ThreadFlags};
 use arch::trap::TrapFrame;
 use bitflags::bitflags;
@@ -124,6 +124,7 @@ pub struct Task {
     pub(crate) on_rq: AtomicU8,
     /// See [`Task::queue_rank`]; changed with the policy.
     pub(crate) queue_rank: AtomicU8,
+    pub(crate) io: crate::io::TaskIo,
     pub(crate) flags: AtomicU32,
     pub(crate) sched: UnsafeCell<Sched>,
     pub(crate) times: TaskTimes,
@@ -132,7 +133,8 @@ pub struct Task {
     pub(crate) pi_lock: SpinLockIrq<PiState>,
     pub(crate) stack: UnsafeCell<Option<Stack>>,
     pub(crate) entry: UnsafeCell<Option<crate::fork::Entry>>,
-    comm: SpinLock<[u8; COMM_LEN]>,
+    /// Read in interrupts, where the watchdog names tasks.
+    comm: SpinLockIrq<[u8; COMM_LEN]>,
     pub(crate) rcu: RcuHead,
     /// Voluntary and involuntary switches.
     pub(crate) nvcsw: AtomicU64,
@@ -161,6 +163,7 @@ impl Task {
             on_cpu: AtomicBool::new(false),
             on_rq: AtomicU8::new(on_rq::NO),
             queue_rank: AtomicU8::new(102),
+            io: crate::io::TaskIo::default(),
             flags: AtomicU32::new(flags.bits()),
             sched: UnsafeCell::new(sched),
             times: TaskTimes::new(),
@@ -168,7 +171,7 @@ impl Task {
             pi_lock: SpinLockIrq::new(PiState::new()),
             stack: UnsafeCell::new(None),
             entry: UnsafeCell::new(None),
-            comm: SpinLock::new([0; COMM_LEN]),
+            comm: SpinLockIrq::new([0; COMM_LEN]),
             rcu: RcuHead::new(),
             nvcsw: AtomicU64::new(0),
             nivcsw: AtomicU64::new(0),
@@ -179,6 +182,7 @@ impl Task {
             payload: Payload::empty(),
         };
         task.set_comm(comm);
+        task.io.publish_default(crate::class::Policy::Normal, 0);
         task
     }
 

@@ -280,7 +280,16 @@ impl WaitQueue {
     }
 
     fn wake_slow(&self, states: State, exclusive: usize, events: PollEvents) -> usize {
-        let mut list = self.list.lock();
+        self.wake_locked(self.list.lock(), states, exclusive, events)
+    }
+
+    fn wake_locked(
+        &self,
+        mut list: sync::SpinLockGuard<'_, List, arch::sync::Irq>,
+        states: State,
+        exclusive: usize,
+        events: PollEvents,
+    ) -> usize {
         let mut woken = 0;
         let mut at = list.head;
         // SAFETY: entries are alive while linked, and linked while we hold the lock unless we
@@ -310,6 +319,14 @@ impl WaitQueue {
             }
         }
         woken
+    }
+
+    /// As [`wake_all_poll`](Self::wake_all_poll), by somebody who may be a callback of another queue of the same kind; the caller knows that they form
+    /// no circle.
+    pub fn wake_all_poll_nested(&self, events: PollEvents) {
+        if self.has_waiters() {
+            self.wake_locked(self.list.lock_nested(), State::NORMAL, usize::MAX, events);
+        }
     }
 
     /// Wakes all shared waiters and one exclusive one.

@@ -25,7 +25,9 @@ check() {
     fi
 }
 
-mount -t "$type" "$device" /mnt
+option=rw
+[ "$what" = write ] || option=ro
+mount -t "$type" -o $option "$device" /mnt
 cd /mnt
 check
 if [ "$what" = write ]; then

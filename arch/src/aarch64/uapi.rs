@@ -24,3 +24,6 @@ pub const fn clone_args(arg3: usize, arg4: usize) -> (usize, usize) {
 pub const HAS_USER_DISPATCH: bool = false;
 /// How seccomp and audit name the system call convention: `linux/audit.h`.
 pub const AUDIT_ARCH: u32 = abi::seccomp::c::AUDIT_ARCH_AARCH64;
+
+/// Whether C's `char` has no sign: old file systems have hashes that depend on it.
+pub const CHAR_IS_UNSIGNED: bool = true;

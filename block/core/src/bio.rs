@@ -20,6 +20,9 @@ pub const SECTOR_SHIFT: u32 = 9;
 /// The unit of all positions and lengths in sectors, in bytes, whatever the device's own blocks are.
 pub const SECTOR_SIZE: u64 = 1 << SECTOR_SHIFT;
 
+/// Where the class is in a priority of ioprio_set(2); the level is in the lowest three bits.
+pub const IOPRIO_CLASS_SHIFT: u32 = 13;
+
 /// What is asked of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -75,6 +78,14 @@ bitflags! {
         const POLLED = 1 << 9;
         /// [`Op::WriteZeroes`] may not give the space back.
         const NOUNMAP = 1 << 10;
+    }
+}
+
+impl OpFlags {
+    /// Whether somebody waits for an operation with these flags: all reads, and writes that say so.
+    #[inline]
+    pub fn is_sync(self, op: Op) -> bool {
+        op == Op::Read || self.intersects(Self::SYNC | Self::FUA | Self::PREFLUSH)
     }
 }
 
@@ -245,8 +256,8 @@ impl fmt::Debug for Segment {
 
 /// Who takes finished bios.
 pub trait EndIo: Send + Sync {
-    /// `bio` is over, as [`Bio::status`] says; its flags may have changed. Often in an interrupt: may not sleep, and takes irq-safe locks only. If
-    /// the bio may hold the last reference to a folio, it is to be dropped in a thread.
+    /// `bio` is over, as [`Bio::status`] says; its flags may have changed. Often in an interrupt: may not sleep, and takes irq-safe locks only. The
+    /// bio, and with it the last reference to a folio, may be dropped there.
     fn end_io(&self, bio: Chained<Bio>);
 }
 
@@ -280,8 +291,10 @@ pub struct Bio {
     segments: SmallVec<[Segment; INLINE]>,
     /// Bytes on the device.
     len: u64,
-    /// The priority of ioprio_set(2).
+    /// The priority of ioprio_set(2); 0: that of the thread that submits it.
     pub ioprio: u16,
+    /// For whom it is ([`sched::io::TaskIo::context`]); 0: for the thread that submits it.
+    pub context: u32,
     /// How it ended.
     pub status: Status,
     /// The submitter's own.
@@ -305,6 +318,7 @@ impl Bio {
             segments: room,
             len: 0,
             ioprio: 0,
+            context: 0,
             status: Status::Ok,
             private: 0,
             end,
@@ -399,6 +413,18 @@ impl Bio {
         self.sector + self.sectors()
     }
 
+    /// Names the thread that submits it, where nobody is named yet.
+    #[inline]
+    pub(crate) fn fill_in_submitter(&mut self) {
+        let task = sched::current();
+        if self.context == 0 {
+            self.context = task.io().context();
+        }
+        if self.ioprio >> IOPRIO_CLASS_SHIFT == 0 {
+            self.ioprio = task.io().priority();
+        }
+    }
+
     /// It is over: gives it back to whom it belongs.
     pub fn finish(mut bio: Chained<Self>, status: Status) {
         bio.status = status;
@@ -434,7 +460,7 @@ impl Bio {
         let mut front =
             Self::new(self.op, self.flags, self.sector, whole + usize::from(part > 0), End::Nobody)?;
         front.end = End::Part(Joint::of(&mut self.end)?);
-        (front.ioprio, front.part) = (self.ioprio, self.part);
+        (front.ioprio, front.context, front.part) = (self.ioprio, self.context, self.part);
         front.len = len;
         front.segments.extend(self.segments.drain(..whole));
         if part > 0

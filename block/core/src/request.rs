@@ -13,6 +13,9 @@ const WEAK: OpFlags = OpFlags::RAHEAD.union(OpFlags::BACKGROUND).union(OpFlags::
 /// No tag.
 pub(crate) const NO_TAG: u32 = u32::MAX;
 
+/// No scheduler has it: [`Request::sched`].
+pub(crate) const NOT_SCHEDULED: u32 = u32::MAX;
+
 /// Which pool a request is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -45,9 +48,12 @@ pub struct Request {
     /// Pieces of memory at most.
     segments: u32,
     ioprio: u16,
+    context: u32,
     pub(crate) phase: Phase,
     /// Whether a flush follows the data.
     flush_behind: bool,
+    /// Whether one went before it.
+    pub(crate) flushed_before: bool,
     pub(crate) source: Source,
     pub(crate) cpu: u16,
     /// The hardware queue whose pool it is from.
@@ -58,6 +64,12 @@ pub struct Request {
     pub(crate) tag: u32,
     /// When the first bio came: monotonic nanoseconds.
     pub(crate) queued_ns: u64,
+    /// When a scheduler let it go.
+    pub(crate) issued_ns: u64,
+    /// What the scheduler notes about it, from [`crate::elevator::Elevator::insert`] to the end; [`NOT_SCHEDULED`]: it never had it.
+    pub(crate) sched: u32,
+    /// At which gate it is counted ([`crate::elevator::gate`]).
+    pub(crate) gate: Option<u8>,
     /// The partition of the first bio; 0: the whole disk.
     pub(crate) part: u16,
     /// It is counted in the statistics.
@@ -83,14 +95,19 @@ impl Request {
             len: 0,
             segments: 0,
             ioprio: 0,
+            context: 0,
             phase: Phase::Plain,
             flush_behind: false,
+            flushed_before: false,
             source: Source::Tags,
             cpu: 0,
             home: 0,
             slot,
             tag: NO_TAG,
             queued_ns: 0,
+            issued_ns: 0,
+            sched: NOT_SCHEDULED,
+            gate: None,
             part: 0,
             counted: false,
         }
@@ -99,10 +116,10 @@ impl Request {
     /// Makes it a request for `bio`, which has `segments` pieces.
     pub(crate) fn fill(&mut self, bio: Chained<Bio>, segments: u32) {
         debug_assert!(self.bios.is_empty());
-        (self.op, self.flags, self.ioprio) = (bio.op, bio.flags, bio.ioprio);
+        (self.op, self.flags, self.ioprio, self.context) = (bio.op, bio.flags, bio.ioprio, bio.context);
         (self.sector, self.len, self.segments) = (bio.sector, bio.len() as u32, segments);
         self.part = bio.part;
-        self.phase = Phase::Plain;
+        (self.phase, self.sched) = (Phase::Plain, NOT_SCHEDULED);
         self.bios.push_back(bio);
     }
 
@@ -157,6 +174,18 @@ impl Request {
         self.ioprio
     }
 
+    /// For whom it is: [`Bio::context`] of its first bio.
+    #[inline]
+    pub fn context(&self) -> u32 {
+        self.context
+    }
+
+    /// Whether somebody waits for it. What a flush is made of, somebody does.
+    #[inline]
+    pub fn is_sync(&self) -> bool {
+        self.phase != Phase::Plain || self.flags.is_sync(self.op)
+    }
+
     /// The tag: below the depth of the hardware queue, and no other request's that the driver has.
     #[inline]
     pub fn tag(&self) -> u32 {
@@ -199,6 +228,7 @@ impl Request {
         if self.op != bio.op
             || differs
             || self.flags.intersects(alone)
+            || self.phase != Phase::Plain
             || self.ioprio != bio.ioprio
             || bio.is_empty()
         {
@@ -249,7 +279,7 @@ impl Request {
         let fua = self.flags.contains(OpFlags::FUA);
         let before = self.flags.contains(OpFlags::PREFLUSH) || self.op == Op::Flush;
         let behind = fua && !limits.features.contains(Features::FUA);
-        self.flush_behind = behind;
+        (self.flush_behind, self.flushed_before) = (behind, before);
         self.flags.remove(OpFlags::PREFLUSH);
         self.flags.set(OpFlags::FUA, fua && !behind);
         self.phase = match (before, behind) {
@@ -257,6 +287,11 @@ impl Request {
             (false, true) => Phase::Data,
             (false, false) => Phase::Plain,
         };
+    }
+
+    /// Whether it is the data of a write with flushes that the scheduler has not seen yet.
+    pub(crate) fn is_for_scheduler(&self) -> bool {
+        self.phase == Phase::Data && self.source == Source::Scheduler && self.sched == NOT_SCHEDULED
     }
 
     /// What follows the phase that is over; `None`: nothing.

@@ -68,6 +68,8 @@ pub(crate) struct Disk {
     manners: Manners,
     content: Mutex<Content>,
     commands: Mutex<Vec<Command>>,
+    /// What is being executed: queue and tag.
+    at_work: Mutex<Option<(usize, u32)>>,
     more: Condvar,
     random: Mutex<Random>,
     queue: OnceLock<Weak<Queue>>,
@@ -103,6 +105,7 @@ impl Machine {
             manners,
             content: Mutex::new(content),
             commands: Mutex::default(),
+            at_work: Mutex::default(),
             more: Condvar::new(),
             random: Mutex::new(Random(manners.seed | 1)),
             queue: OnceLock::new(),
@@ -160,12 +163,15 @@ impl Disk {
                     commands = self.more.wait_timeout(commands, wait).unwrap().0;
                 }
                 let at = self.random.lock().unwrap().below(commands.len() as u64) as usize;
-                commands.swap_remove(at)
+                let command = commands.swap_remove(at);
+                *self.at_work.lock().unwrap() = Some((command.hw, command.tag));
+                command
             };
             let status = self.execute(&command);
             if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
                 assert!(queue.complete(command.hw, command.tag, status), "ended twice");
             }
+            *self.at_work.lock().unwrap() = None;
         }
     }
 
@@ -302,8 +308,10 @@ impl Driver for Disk {
 
     fn timed_out(&self, queue: &Queue, hw: usize, tag: u32, sequence: u64) {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let known =
-            self.commands.lock().unwrap().iter().any(|command| (command.hw, command.tag) == (hw, tag));
+        let commands = self.commands.lock().unwrap();
+        let known = commands.iter().any(|command| (command.hw, command.tag) == (hw, tag))
+            || *self.at_work.lock().unwrap() == Some((hw, tag));
+        drop(commands);
         if !known && self.manners.forgets != 0 && !self.late.load(Ordering::SeqCst) {
             queue.complete_expired(hw, tag, sequence, Status::Timeout);
         }

@@ -7,7 +7,7 @@ use block::bio::SECTOR_SHIFT;
 use block::disk::{Access, Opened, Zeroing};
 use block::{BlockDevice, OpFlags};
 use mm::IovIter;
-use mm::filemap::Mapping;
+use mm::filemap::{Mapping, ReadMode};
 use vfs::cred::Credentials;
 use vfs::file::File;
 use vfs::file_ops::{FileOps, IoFlags, Whence};
@@ -86,7 +86,7 @@ impl FileOps for BlockFile {
                 direct::read(self.device(), iter, *pos, OpFlags::SYNC)
             })
         } else {
-            self.mapping.read(iter, *pos)
+            self.mapping.read_with(iter, *pos, Some(&file.readahead), ReadMode::Wait)
         };
         iter.reexpand(iter.count() + cut);
         let count = result?;
@@ -149,8 +149,8 @@ impl FileOps for BlockFile {
         Some(self.mapping.clone())
     }
 
-    fn fsync(&self, _: &File, start: u64, end: u64, _: bool) -> Result<()> {
-        self.mapping.write_back(start..end.saturating_add(1))?;
+    fn fsync(&self, file: &File, start: u64, end: u64, _: bool) -> Result<()> {
+        file.write_and_wait(start, end)?;
         self.device().flush()
     }
 

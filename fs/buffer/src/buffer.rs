@@ -50,7 +50,9 @@ pub struct JournalState {
     pub forgotten: bool,
     /// The transaction in whose list the buffer was entered last.
     pub listed: u64,
-    /// The version that the transaction before that one writes, which is being committed; `None` if it is the current one.
+    /// The transaction whose version the journal has taken last, to write it to its log.
+    pub logged: u64,
+    /// The version that the transaction before that one has yet to write, which is being committed; `None` if it is the current one.
     pub frozen: Option<Arc<Block>>,
     /// The newest transaction on disk that has the buffer, while its place in the file system is older; 0: none.
     pub checkpoint: u64,
@@ -76,10 +78,10 @@ impl Content {
     /// `ENOMEM`; nothing is changed then.
     #[inline]
     pub fn bytes_mut(&mut self) -> Result<&mut [u8]> {
-        if Arc::get_mut(&mut self.data).is_none() {
+        // Whoever makes another reference does that under the lock that the caller holds.
+        if Arc::strong_count(&self.data) != 1 {
             self.data = copy(&self.data)?;
         }
-        // The only reference.
         Ok(Arc::get_mut(&mut self.data).map_or(&mut [], Block::bytes_mut))
     }
 
@@ -145,6 +147,7 @@ impl Buffer {
     }
 
     /// Its first sector on the device.
+    #[inline]
     pub(crate) fn sector(&self) -> u64 {
         (self.block << self.shared.block_shift) >> SECTOR_SHIFT
     }
@@ -214,6 +217,11 @@ impl Buffer {
         }
     }
 
+    /// The contents are not wanted any more: for whoever has freed the block, under [`lock`](Self::lock), and with no write under way.
+    pub fn invalidate(&self) {
+        self.clear(State::VALID | State::VERIFIED | State::WRITE_ERROR);
+    }
+
     /// Whether [`set_verified`](Self::set_verified) was called since the contents were read.
     #[inline]
     pub fn is_verified(&self) -> bool {
@@ -251,7 +259,7 @@ impl Buffer {
         self.shared.undirty(self);
         self.wait_write();
         self.discard_read();
-        self.clear(State::VALID | State::VERIFIED | State::WRITE_ERROR);
+        self.invalidate();
     }
 }
 

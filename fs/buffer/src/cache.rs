@@ -112,6 +112,11 @@ impl BufferCache {
         &*self.shared.device
     }
 
+    /// The same, to be kept.
+    pub fn device_arc(&self) -> &Arc<dyn Device> {
+        &self.shared.device
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -311,7 +316,9 @@ impl Shrinker for Table {
     }
 
     fn scan(&self, objects: usize, _: Gfp) -> usize {
-        self.sweep(objects, self.buckets.len()) * self.pages_per_100 / 100
+        // As much of the table as there should be so many in: what is in use is not looked at again and again.
+        let part = self.buckets.len().saturating_mul(objects) / self.count().max(1);
+        self.sweep(objects, part.saturating_add(SWEEP)) * self.pages_per_100 / 100
     }
 }
 

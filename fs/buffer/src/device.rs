@@ -1,7 +1,8 @@
 //! What buffers, and a journal, need of the device below them.
 
 use abi::Result;
-use block::Bio;
+use block::disk::BlockDevice;
+use block::{Bio, Plug};
 use collections::fifo::Fifo;
 
 /// A block device, or something that stands for one in tests.
@@ -23,4 +24,30 @@ pub trait Device: Send + Sync {
 
     /// The smallest unit of a transfer, in bytes.
     fn logical_block_size(&self) -> u32;
+}
+
+impl Device for BlockDevice {
+    fn submit(&self, mut bios: Fifo<Bio>) {
+        let mut plug = Plug::new();
+        while let Some(bio) = bios.pop_front() {
+            BlockDevice::submit(self, bio, Some(&mut plug));
+        }
+        plug.finish();
+    }
+
+    fn flush(&self) -> Result<()> {
+        BlockDevice::flush(self)
+    }
+
+    fn sectors(&self) -> u64 {
+        BlockDevice::sectors(self)
+    }
+
+    fn is_read_only(&self) -> bool {
+        BlockDevice::is_read_only(self)
+    }
+
+    fn logical_block_size(&self) -> u32 {
+        self.limits().logical_block_size
+    }
 }

@@ -136,7 +136,7 @@ impl Buffer {
     }
 
     /// Waits for a read that is under way, and drops what it brings.
-    pub(crate) fn discard_read(&self) {
+    pub fn discard_read(&self) {
         while self.state().contains(State::READING) {
             if let Some(node) = self.finished.take() {
                 drop(node);

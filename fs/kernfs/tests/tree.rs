@@ -74,6 +74,7 @@ fn a_tree_of_nodes() {
     let request = vfs::MountRequest {
         flags: 0,
         source: b"t",
+        device: None,
         options: b"",
         user_ns: vfs::UserNamespace::initial(),
         private: None,

@@ -34,6 +34,7 @@ static INSTANCE: Lazy<Result<Instance>> = Lazy::new(|| {
     let request = MountRequest {
         flags: 0,
         source: b"devtmpfs",
+        device: None,
         options: b"mode=0755",
         user_ns: UserNamespace::initial(),
         private: None,

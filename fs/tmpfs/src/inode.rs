@@ -171,13 +171,10 @@ impl TmpfsInode {
             child.xattrs.set(acl::ACL_DEFAULT, &value, 0)?;
             inode.insert_flags(InodeFlags::HAS_DEFAULT_ACL);
         }
-        let mut list = acl::parse(&value)?;
-        let (most, exact) = acl::equivalent_mode(&list);
-        let mode = inode.mode() & (!0o777 | most);
-        acl::with_mode(&mut list, mode & 0o777);
-        inode.set_permissions(mode);
-        if !exact {
-            child.xattrs.set(acl::ACL_ACCESS, &acl::render(&list)?, 0)?;
+        let inherited = acl::inherit(&value, inode.mode())?;
+        inode.set_permissions(inherited.mode);
+        if let Some(list) = inherited.access {
+            child.xattrs.set(acl::ACL_ACCESS, &list, 0)?;
             inode.insert_flags(InodeFlags::HAS_ACL);
         }
         Ok(())

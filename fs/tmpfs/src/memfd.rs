@@ -34,6 +34,7 @@ static MOUNT: Lazy<Result<Arc<Mount>>> = Lazy::new(|| {
     let request = MountRequest {
         flags: vfs::super_block::SB_NOUSER,
         source: b"tmpfs",
+        device: None,
         // No limits: what uses it is charged to its user.
         options: b"size=0,nr_inodes=0",
         user_ns: UserNamespace::initial(),

@@ -144,6 +144,29 @@ pub fn with_mode(entries: &mut [AclEntry], mode: u32) {
     }
 }
 
+/// What a new entry gets from a default access list of its directory.
+pub struct Inherited {
+    /// Its type and permissions.
+    pub mode: u32,
+    /// Its access list, if the permissions do not say it all.
+    pub access: Option<Vec<u8>>,
+}
+
+/// What an entry made with `mode` gets from the default access list `value` of its directory.
+///
+/// # Errors
+/// `EINVAL`, `EOPNOTSUPP`: a bad list; `ENOMEM`.
+pub fn inherit(value: &[u8], mode: u32) -> Result<Inherited> {
+    let mut list = parse(value)?;
+    let (most, exact) = equivalent_mode(&list);
+    let mode = mode & (!0o777 | most);
+    if exact {
+        return Ok(Inherited { mode, access: None });
+    }
+    with_mode(&mut list, mode & 0o777);
+    Ok(Inherited { mode, access: Some(render(&list)?) })
+}
+
 /// Decides by the list; `EAGAIN` when there is none. The owner has been dealt with.
 pub fn check(inode: &Inode, cred: &Credentials, want: u32) -> Result<()> {
     let value = match inode.ops().getxattr(inode, ACL_ACCESS) {

@@ -11,7 +11,7 @@ use abi::{Errno, Result, raw};
 use crate::cred::Credentials;
 use crate::dentry::Dentry;
 use crate::file::{File, FileMode};
-use crate::inode::{Inode, InodeFlags};
+use crate::inode::{Inode, InodeFlags, Times};
 use crate::lock::lease::break_lease;
 use crate::mount::flags as mnt_flags;
 use crate::namei::{At, LookupFlags, path_lookup};
@@ -283,15 +283,23 @@ pub fn touch_atime(path: &Path) {
         return;
     }
     let now = inode.now();
-    inode.update_times(|t| {
-        if mnt & mnt_flags::RELATIME != 0
+    // It was read since it was changed, and not long ago.
+    let known = |t: &Times| {
+        mnt & mnt_flags::RELATIME != 0
             && t.atime > t.mtime
             && t.atime > t.ctime
             && now.sec - t.atime.sec < 24 * 60 * 60
-        {
-            return;
+    };
+    if inode.flags().contains(InodeFlags::OP_ATIME) {
+        if !known(&inode.times()) {
+            inode.ops().touch_atime(inode);
         }
-        t.atime = now;
+        return;
+    }
+    inode.update_times(|t| {
+        if !known(t) {
+            t.atime = now;
+        }
     });
 }
 

@@ -111,7 +111,8 @@ impl WakeCallback for ItemCallback {
             drop(ready);
             let waiting = self.1.waiters.has_waiters();
             self.1.waiters.wake_one();
-            self.1.pollers.wake_all_poll(PollEvents::IN | PollEvents::RDNORM);
+            // Epolls that watch each other form no circle (`check_loops`).
+            self.1.pollers.wake_all_poll_nested(PollEvents::IN | PollEvents::RDNORM);
             waiting
         };
         // The epoll's table keeps the item, so this is not the last reference (see `remove`).
@@ -241,6 +242,10 @@ pub fn epoll_wait(
         let count = epoll.send(max, deliver)?;
         if count > 0 || !wait {
             return Ok(count);
+        }
+        // What is ready may not be so any more when it is looked at, again and again.
+        if sched::current().has_pending_signal() {
+            return Err(Errno::EINTR);
         }
         let ready = || (!epoll.core.ready.lock().list.is_empty()).then_some(());
         let how = Wait::INTERRUPTIBLE.exclusive().until(deadline);

@@ -33,7 +33,7 @@ pub const MAX_HANDLE_SZ: usize = 128;
 /// Words of the longest identification that a file system here makes.
 const WORDS: usize = 4;
 /// `FILEID_INO32_GEN`, the type that memory file systems use.
-const FILEID_INO32_GEN: i32 = 1;
+pub const FILEID_INO32_GEN: i32 = 1;
 /// `FILEID_INO64_GEN`: of file systems that cannot decode.
 const FILEID_INO64_GEN: i32 = 0x81;
 
@@ -48,7 +48,7 @@ pub struct Fid {
 
 impl Fid {
     /// An identification of type `kind`.
-    fn new<const N: usize>(kind: i32, from: [u32; N]) -> Self {
+    pub fn new<const N: usize>(kind: i32, from: [u32; N]) -> Self {
         const { assert!(N <= WORDS) }
         let mut words = [0; WORDS];
         for (slot, word) in words.iter_mut().zip(from) {
@@ -189,6 +189,19 @@ pub(crate) fn claim_eviction(inode: &Inode, unused: impl FnOnce() -> bool) -> bo
     }
     let _decided = EVICTION.lock();
     unused() && inode.claim_eviction()
+}
+
+/// A reference to an inode that may be on its way out; none if it is.
+pub(crate) fn revive(inode: &Weak<Inode>) -> Option<Arc<Inode>> {
+    let (inode, alive) = {
+        let _decided = EVICTION.lock();
+        let inode = inode.upgrade()?;
+        fence(Ordering::SeqCst);
+        // Refused below with the lock released: a reference may be the last.
+        let alive = !inode.flags().contains(InodeFlags::EVICTED);
+        (inode, alive)
+    };
+    alive.then_some(inode)
 }
 
 /// An inode that has handles, and dentries that it was seen as.

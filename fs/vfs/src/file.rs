@@ -30,6 +30,7 @@ use crate::inode::Inode;
 use crate::path::Path;
 use crate::types::FileType;
 use mm::fallible::{try_arc, try_arc_with};
+use mm::readahead::ReadState;
 
 bitflags! {
     /// What an open file can do (`FMODE_*`); fixed at open.
@@ -149,30 +150,15 @@ pub struct File {
     pos_lock: Mutex<()>,
     cred: Arc<Credentials>,
     owner: Once<Arc<OwnerCell>>,
-    /// Where readahead stands (start, size) and what the user advised (`POSIX_FADV_*`).
-    pub readahead: SpinLock<Readahead>,
+    /// Where readahead stands and what the user advised (`POSIX_FADV_*`).
+    pub readahead: SpinLock<ReadState>,
+    /// Up to where failures of write-back are known here (`f_wb_err`).
+    write_errors: AtomicU32,
     pub(crate) epoll: EpollLinks,
     /// Whether any POSIX or flock lock was ever taken through this file.
     pub(crate) has_locks: AtomicBool,
     /// Data the opener wants to keep with the file (sockets: none; kernfs: seq state lives in ops).
     pub version: AtomicU64,
-}
-
-/// Readahead state of one open file.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Readahead {
-    /// First page of the window.
-    pub start: u64,
-    /// Pages in the window.
-    pub size: u32,
-    /// When this many pages are left the next window is read.
-    pub async_size: u32,
-    /// Most pages at once; zero switches readahead off.
-    pub max_pages: u32,
-    /// Position after the last read.
-    pub previous: u64,
-    /// `POSIX_FADV_*` as last advised.
-    pub advice: u32,
 }
 
 static NR_FILES: AtomicUsize = AtomicUsize::new(0);
@@ -211,7 +197,8 @@ impl File {
             pos_lock: Mutex::new(()),
             cred: open.cred.clone(),
             owner: Once::new(),
-            readahead: SpinLock::new(Readahead { max_pages: 32, ..Readahead::default() }),
+            readahead: SpinLock::new(ReadState::new()),
+            write_errors: AtomicU32::new(0),
             epoll: EpollLinks::new(),
             has_locks: AtomicBool::new(false),
             version: AtomicU64::new(0),
@@ -219,7 +206,23 @@ impl File {
         if made.is_err() {
             NR_FILES.fetch_sub(1, Ordering::Relaxed);
         }
-        Ok(made?)
+        let file = made?;
+        file.begin_write_errors();
+        Ok(file)
+    }
+
+    /// What failed before, and somebody knows of, is none of this open file's business.
+    fn begin_write_errors(&self) {
+        let position = match self.path.dentry.inode() {
+            Some(inode) if inode.is_regular() => {
+                inode.mapping().map(|mapping| mapping.write_error_position())
+            }
+            Some(inode) if inode.file_type() == FileType::BlockDevice => {
+                self.ops.mapping(self).map(|mapping| mapping.write_error_position())
+            }
+            _ => None,
+        };
+        self.write_errors.store(position.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The open of a new file was refused: nobody hears that it is closed.
@@ -243,6 +246,11 @@ impl File {
             // `open` only takes positive dentries, and they stay positive.
             None => unreachable!("open file without inode"),
         }
+    }
+
+    /// The page cache that the file's data goes through, if there is one.
+    pub fn mapping(&self) -> Option<Arc<mm::Mapping>> {
+        self.ops.mapping(self)
     }
 
     /// What the file can do.
@@ -323,6 +331,31 @@ impl File {
     #[inline]
     pub fn want_write(&self) -> Result<()> {
         if self.mode.contains(FileMode::WRITE) { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// What could not be written since this was asked last through this open file; each open file gets to know each failure once.
+    ///
+    /// # Errors
+    /// The last failure: `EIO`, `ENOSPC`.
+    pub fn check_write_errors(&self) -> Result<()> {
+        self.ops.mapping(self).map_or(Ok(()), |mapping| mapping.check_write_errors(&self.write_errors))
+    }
+
+    /// Writes what the page cache has newer of `start..=end` and waits for it (`file_write_and_wait_range`): what `fsync(2)` of a file system
+    /// begins with.
+    ///
+    /// # Errors
+    /// What failed now, or was not told yet.
+    pub fn write_and_wait(&self, start: u64, end: u64) -> Result<()> {
+        let Some(mapping) = self.ops.mapping(self) else { return Ok(()) };
+        if mapping.is_memory() {
+            return Ok(());
+        }
+        let range = start..end.saturating_add(1);
+        let started = mapping.start_write_back(range.clone(), mm::filemap::SyncMode::All);
+        mapping.wait_on_writeback(range);
+        // What could not be started is noted there as well.
+        self.check_write_errors().and(started)
     }
 
     /// Who gets `SIGIO`, if that was ever said.

@@ -119,7 +119,12 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Checks and completes a new mapping (`ENODEV` if the file cannot be mapped).
     fn mmap(&self, file: &File, setup: &mut MmapSetup) -> Result<()> {
-        if self.mapping(file).is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+        if self.mmap_mapping(file).is_some() { Ok(()) } else { Err(Errno::ENODEV) }
+    }
+
+    /// The page cache that memory mappings of the file show.
+    fn mmap_mapping(&self, file: &File) -> Option<Arc<Mapping>> {
+        self.mapping(file)
     }
 
     /// The page of a mapping of a file that has no page cache (devices).
@@ -150,7 +155,7 @@ pub trait FileOps: Any + Send + Sync {
 
     /// Advice about access (`POSIX_FADV_*`).
     fn fadvise(&self, file: &File, offset: u64, len: u64, advice: u32) -> Result<()> {
-        Ok(())
+        crate::rw::generic_fadvise(file, offset, len, advice)
     }
 
     /// Copies within the file system without going through memory; `EOPNOTSUPP` falls back.

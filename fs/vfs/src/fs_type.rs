@@ -1,5 +1,6 @@
 //! The registry of file system types: `/proc/filesystems` and the type argument of `mount(2)`.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -7,7 +8,7 @@ use abi::{Errno, Result};
 use arch::sync::RwSpinLock;
 use bitflags::bitflags;
 
-use crate::fs_context::{ParamError, ParamResult};
+use crate::fs_context::{Making, ParamError, ParamResult, Params};
 use crate::super_block::{MountRequest, SuperBlock};
 use mm::fallible::{TryVec, try_to_vec};
 
@@ -49,6 +50,25 @@ pub trait FsType: Send + Sync {
 
     /// Makes a super block with its root, or finds the one that already serves the source.
     fn mount(&'static self, request: &MountRequest<'_>) -> Result<Arc<SuperBlock>>;
+
+    /// Where the parameters of a new mount or of a change are kept, if the file system does so itself (which needs
+    /// [`FsFlags::CHECKS_PARAMS`]). [`FsType::check_param`] is not asked then.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn params(&self) -> Result<Option<Box<dyn Params>>> {
+        Ok(None)
+    }
+
+    /// [`FsType::mount`] for a type with [`FsType::params`].
+    fn mount_prepared(
+        &'static self,
+        request: &MountRequest<'_>,
+        making: Making<'_>,
+    ) -> Result<Arc<SuperBlock>> {
+        drop(making);
+        self.mount(request)
+    }
 
     /// Whether the super block ends with its last mount (false for the one instance of sysfs, devtmpfs …).
     fn kill_on_last_umount(&self, sb: &SuperBlock) -> bool {

@@ -71,12 +71,18 @@ bitflags! {
         const DONT_CACHE = 1 << 22;
         /// There is an access control list.
         const HAS_ACL = 1 << 24;
-        /// A file handle was made of it.
+        /// It can be found by something else than its dentries: a file handle, its number.
         const EXPORTED = 1 << 25;
         /// The file has capabilities (`security.capability`).
         const HAS_CAPS = 1 << 26;
         /// New entries of the directory get an access control list.
         const HAS_DEFAULT_ACL = 1 << 27;
+        /// `InodeOps::setxattr` keeps mode and access control lists in step itself.
+        const OP_ACL = 1 << 28;
+        /// `InodeOps::touch_atime` replaces the generic one.
+        const OP_ATIME = 1 << 29;
+        /// The directory is the upper or the work directory of a union mount.
+        const UNION_INUSE = 1 << 30;
     }
 }
 
@@ -176,6 +182,12 @@ impl Inode {
     pub fn new(sb: Arc<SuperBlock>, init: InodeInit, ops: impl InodeOps + 'static) -> Result<Arc<Self>> {
         let t = init.time;
         let ops: Box<dyn InodeOps> = try_box(ops)?;
+        // As in `SuperBlock::new_stacked`.
+        let rwsem = match sb.stack_depth() {
+            0 => RwSemaphore::new(()),
+            1 => RwSemaphore::new(()),
+            _ => RwSemaphore::new(()),
+        };
         Ok(try_arc(Self {
             sb,
             ino: init.ino,
@@ -189,7 +201,7 @@ impl Inode {
             blocks: AtomicU64::new(0),
             generation: AtomicU32::new(0),
             times: SpinLock::new(Times { atime: t, mtime: t, ctime: t, btime: t, version: 0 }),
-            rwsem: RwSemaphore::new(()),
+            rwsem,
             ops,
             mapping: init.mapping,
             link: Once::new(),

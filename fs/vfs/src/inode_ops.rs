@@ -158,6 +158,9 @@ pub trait InodeOps: Any + Send + Sync {
         attr::simple_setattr(inode, attr)
     }
 
+    /// It was read, and the mount wants to know when; needs `InodeFlags::OP_ATIME`.
+    fn touch_atime(&self, inode: &Inode) {}
+
     /// Whether there are the attributes of `chattr(1)`.
     fn has_fileattr(&self, inode: &Inode) -> bool {
         false

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | super block, file system types | [`super_block`], [`fs_type`] | `filesystems(5)` |
 //! | a mount in the making | [`fs_context`] | `fsopen(2)` |
-//! | inode and its operations | [`inode`], [`inode_ops`] | `inode(7)` |
+//! | inode and its operations, inodes by number | [`inode`], [`inode_ops`], [`inode_table`] | `inode(7)` |
 //! | directory entries and their cache | [`dentry`], [`dcache`] | |
 //! | names to places | [`namei`], [`path`] | `path_resolution(7)` |
 //! | mounts, namespaces, propagation | [`mount`] | `mount_namespaces(7)` |
@@ -55,6 +55,7 @@ pub mod fs_context;
 pub mod fs_type;
 pub mod inode;
 pub mod inode_ops;
+pub mod inode_table;
 pub mod inotify;
 pub mod ioctl;
 pub mod lock;

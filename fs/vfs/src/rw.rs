@@ -7,6 +7,8 @@ use alloc::sync::Arc;
 
 use abi::{Errno, Result, raw};
 use mm::IovIter;
+use mm::filemap::{ReadMode, SyncMode};
+use mm::readahead::Advice;
 
 use crate::attr;
 use crate::file::{File, FileMode};
@@ -202,7 +204,7 @@ pub fn generic_file_read(file: &File, iter: &mut IovIter<'_>, pos: &mut u64) -> 
         return Ok(0);
     }
     let mapping = file.inode().mapping().ok_or(Errno::EINVAL)?;
-    let count = mapping.read(iter, *pos)?;
+    let count = mapping.read_with(iter, *pos, Some(&file.readahead), ReadMode::Wait)?;
     *pos += count as u64;
     attr::file_accessed(file);
     Ok(count)
@@ -367,6 +369,71 @@ pub fn generic_llseek(file: &File, offset: i64, whence: Whence) -> Result<u64> {
 /// `fsync(2)`, `fdatasync(2)`, `sync_file_range(2)`: writes `start..=end`.
 pub fn vfs_fsync(file: &File, start: u64, end: u64, datasync: bool) -> Result<()> {
     file.ops().fsync(file, start, end, datasync)
+}
+
+/// `sync_file_range(2)` of `start..=end`: no metadata, and nothing is flushed from the device's own cache.
+///
+/// # Errors
+/// What could not be written.
+pub fn sync_file_range(file: &File, start: u64, end: u64, flags: u32) -> Result<()> {
+    const WAIT_BEFORE: u32 = 1;
+    const WRITE: u32 = 2;
+    const WAIT_AFTER: u32 = 4;
+    let Some(mapping) = file.ops().mapping(file).filter(|mapping| !mapping.is_memory()) else {
+        return Ok(());
+    };
+    let range = start..end.saturating_add(1);
+    if flags & WAIT_BEFORE != 0 {
+        mapping.wait_on_writeback(range.clone());
+        file.check_write_errors()?;
+    }
+    if flags & WRITE != 0 {
+        let all = WAIT_BEFORE | WRITE | WAIT_AFTER;
+        let mode = if flags & all == all { SyncMode::All } else { SyncMode::None };
+        mapping.start_write_back(range.clone(), mode)?;
+    }
+    if flags & WAIT_AFTER != 0 {
+        mapping.wait_on_writeback(range);
+        file.check_write_errors()?;
+    }
+    Ok(())
+}
+
+/// `posix_fadvise(2)` for files with a page cache.
+///
+/// # Errors
+/// `EINVAL`: advice that there is not.
+pub fn generic_fadvise(file: &File, offset: u64, len: u64, advice: u32) -> Result<()> {
+    const PAGE: u64 = arch::addr::PAGE_SIZE as u64;
+    if advice > 5 {
+        return Err(Errno::EINVAL);
+    }
+    let Some(mapping) = file.ops().mapping(file).filter(|mapping| !mapping.is_memory()) else {
+        return Ok(());
+    };
+    // 0: up to the end, whatever that will be.
+    let end = if len == 0 { u64::MAX } else { offset.saturating_add(len) };
+    let state = |advice, pages| {
+        let mut state = file.readahead.lock();
+        (state.advice, state.pages) = (advice, pages);
+    };
+    match advice {
+        0 => state(Advice::Normal, None),
+        1 => state(Advice::Random, None),
+        2 => state(Advice::Sequential, None),
+        3 => {
+            let last = end.min(mapping.size()).div_ceil(PAGE);
+            mapping.force_read_ahead(offset / PAGE, last.saturating_sub(offset / PAGE));
+        }
+        4 => {
+            let _ = mapping.start_write_back(offset..end, SyncMode::None);
+            // A page of which only a part was meant stays, but for the last one of the file.
+            let last = if end >= mapping.size() { end.div_ceil(PAGE) } else { end / PAGE };
+            mapping.invalidate(offset.div_ceil(PAGE)..last);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// `fallocate(2)`.

@@ -49,7 +49,8 @@ pub trait SuperOps: Any + Send + Sync {
     /// Space and inodes for `statfs(2)`; `type_`, `bsize`, `namelen` and `frsize` must be set.
     fn statfs(&self, sb: &SuperBlock) -> Result<Statfs>;
 
-    /// Writes everything to the backing store.
+    /// Writes everything to the backing store: what its files have in the page cache (`mm::writeback::BackingDevice::sync` of its group), its
+    /// metadata, and what the device has in its cache.
     fn sync_fs(&self, sb: &SuperBlock, wait: bool) -> Result<()> {
         Ok(())
     }
@@ -91,7 +92,7 @@ pub trait SuperOps: Any + Send + Sync {
 pub struct SuperBlock {
     fs_type: &'static dyn FsType,
     dev: DevId,
-    anonymous_minor: Option<u32>,
+    _anonymous: Option<AnonymousDev>,
     magic: u64,
     block_size: u32,
     max_bytes: u64,
@@ -109,6 +110,20 @@ pub struct SuperBlock {
     pub(crate) rename_mutex: sched::mutex::Mutex<()>,
     /// Marks of fanotify.
     pub notify: Watched,
+    /// See [`SuperBlock::stack_depth`].
+    stack_depth: u32,
+}
+
+/// How many file systems may stand on each other (`FILESYSTEM_MAX_STACK_DEPTH`).
+pub const MAX_STACK_DEPTH: u32 = 2;
+
+/// What is special about a file system that stands on others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stacked {
+    /// One more than the deepest of those it stands on.
+    pub depth: u32,
+    /// See [`SuperBlock::uuid`].
+    pub uuid: [u8; 16],
 }
 
 /// Facts that a file system gives when it makes its super block.
@@ -131,12 +146,21 @@ static ALL: SpinLock<Vec<Weak<SuperBlock>>> = SpinLock::new(Vec::new());
 pub fn sync_all() {
     // `sync(2)` has no way to say that it did not.
     let _no_fail = mm::context::NoFailScope::enter();
+    // All devices at once, before anybody is waited for.
+    mm::writeback::devices::for_each(&mut |device| {
+        let _ = device.start_sync(None);
+    });
     let live = ALL.lock().iter().filter_map(Weak::upgrade).try_collect_vec().unwrap_or_default();
     for sb in live.iter().filter(|sb| !sb.is_read_only()) {
         if let Err(error) = sync_one(sb) {
             log::warn!("{}: sync failed: {error}", sb.fs_type.name());
         }
     }
+    mm::writeback::devices::for_each(&mut |device| {
+        if let Err(error) = device.sync(None) {
+            log::warn!("{}: sync failed: {error}", device.name());
+        }
+    });
 }
 
 /// The super block of a mounted file system with device number `dev`.
@@ -168,6 +192,31 @@ pub fn sync_one(sb: &SuperBlock) -> Result<()> {
 
 static ANONYMOUS_MINORS: SpinLock<IdAlloc> = SpinLock::new(IdAlloc::new(1, 1 << 20));
 
+/// A device number of its own that no device has, until it is dropped.
+#[derive(Debug)]
+pub struct AnonymousDev(u32);
+
+impl AnonymousDev {
+    /// A number that nobody has.
+    ///
+    /// # Errors
+    /// `EMFILE` when all are taken.
+    pub fn new() -> Result<Self> {
+        Ok(Self(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?))
+    }
+
+    /// The number.
+    pub fn id(&self) -> DevId {
+        DevId::new(0, self.0)
+    }
+}
+
+impl Drop for AnonymousDev {
+    fn drop(&mut self) {
+        ANONYMOUS_MINORS.lock().free(self.0);
+    }
+}
+
 impl SuperBlock {
     /// Makes a super block without a root; the file system then calls [`SuperBlock::set_root`].
     pub fn new(
@@ -176,15 +225,28 @@ impl SuperBlock {
         user_ns: Arc<UserNamespace>,
         ops: Box<dyn SuperOps>,
     ) -> Result<Arc<Self>> {
-        let anonymous_minor = match info.dev {
-            Some(_) => None,
-            None => Some(ANONYMOUS_MINORS.lock().alloc().map_err(|_| Errno::EMFILE)?),
+        Self::new_stacked(fs_type, info, user_ns, ops, Stacked::default())
+    }
+
+    /// The same for a file system that stands on others.
+    pub fn new_stacked(
+        fs_type: &'static dyn FsType,
+        info: SuperInfo,
+        user_ns: Arc<UserNamespace>,
+        ops: Box<dyn SuperOps>,
+        stacked: Stacked,
+    ) -> Result<Arc<Self>> {
+        let (dev, _anonymous) = match info.dev {
+            Some(dev) => (dev, None),
+            None => {
+                let own = AnonymousDev::new()?;
+                (own.id(), Some(own))
+            }
         };
-        let dev = info.dev.unwrap_or(DevId::new(0, anonymous_minor.unwrap_or(0)));
         let sb = try_arc(Self {
             fs_type,
             dev,
-            anonymous_minor,
+            _anonymous,
             magic: info.magic,
             block_size: info.block_size,
             max_bytes: info.max_bytes,
@@ -193,11 +255,21 @@ impl SuperBlock {
             root: SpinLock::new(None),
             active: AtomicUsize::new(0),
             ops,
-            umount: RwSemaphore::new(()),
+            // Each level of the stack has lock classes of its own: what stands on others holds its locks while it takes theirs.
+            umount: match stacked.depth {
+                0 => RwSemaphore::new(()),
+                1 => RwSemaphore::new(()),
+                _ => RwSemaphore::new(()),
+            },
             user_ns,
-            uuid: [0; 16],
-            rename_mutex: sched::mutex::Mutex::new(()),
+            uuid: stacked.uuid,
+            rename_mutex: match stacked.depth {
+                0 => sched::mutex::Mutex::new(()),
+                1 => sched::mutex::Mutex::new(()),
+                _ => sched::mutex::Mutex::new(()),
+            },
             notify: Watched::default(),
+            stack_depth: stacked.depth,
         })?;
         let mut all = ALL.lock();
         all.retain(|known| known.strong_count() > 0);
@@ -257,6 +329,12 @@ impl SuperBlock {
     #[inline]
     pub fn is_read_only(&self) -> bool {
         self.flags() & SB_RDONLY != 0
+    }
+
+    /// How many file systems it stands on, one on the other: 0 for one that stands on a device or in memory.
+    #[inline]
+    pub fn stack_depth(&self) -> u32 {
+        self.stack_depth
     }
 
     /// The namespace whose root owns the file system.
@@ -337,14 +415,6 @@ impl SuperBlock {
     }
 }
 
-impl Drop for SuperBlock {
-    fn drop(&mut self) {
-        if let Some(minor) = self.anonymous_minor {
-            ANONYMOUS_MINORS.lock().free(minor);
-        }
-    }
-}
-
 impl fmt::Debug for SuperBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SuperBlock({} {:?})", self.fs_type.name(), self.dev)
@@ -372,6 +442,8 @@ pub struct MountRequest<'a> {
     pub flags: u32,
     /// The device or source text.
     pub source: &'a [u8],
+    /// The block device that `source` names, for types that need one ([`crate::fs_type::FsFlags::REQUIRES_DEV`]).
+    pub device: Option<DevId>,
     /// Options of the file system.
     pub options: &'a [u8],
     /// The user namespace of the mounter.

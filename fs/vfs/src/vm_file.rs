@@ -6,7 +6,9 @@ use core::fmt;
 use core::ops::Range;
 
 use abi::{Errno, Result, raw};
+use arch::sync::SpinLock;
 use mm::Mapping;
+use mm::readahead::ReadState;
 use mm::vma::{DevicePage, MmapSetup, VmFile, VmFileId, VmFlags};
 
 use crate::file::{File, FileMode};
@@ -15,7 +17,7 @@ use crate::mount::show::mangle_newlines;
 
 impl VmFile for File {
     fn mapping(&self) -> Option<Arc<Mapping>> {
-        self.ops().mapping(self)
+        self.ops().mmap_mapping(self)
     }
 
     fn readable(&self) -> bool {
@@ -66,6 +68,10 @@ impl VmFile for File {
 
     fn unmapped(&self, flags: VmFlags) {
         self.ops().mapped(self, flags, false);
+    }
+
+    fn read_state(&self) -> Option<&SpinLock<ReadState>> {
+        Some(&self.readahead)
     }
 
     fn sync_range(&self, range: Range<u64>) -> Result<()> {

@@ -81,18 +81,40 @@ pub fn setxattr(cred: &Credentials, path: &Path, name: &[u8], value: &[u8], flag
     if value.len() > XATTR_SIZE_MAX {
         return Err(Errno::E2BIG);
     }
-    change(cred, path, name, |inode| {
-        if matches!(name, acl::ACL_ACCESS | acl::ACL_DEFAULT) {
-            return set_acl(inode, name, value);
-        }
-        if name == CAPABILITIES {
-            check_capabilities(value)?;
-            inode.ops().setxattr(inode, name, value, flags)?;
-            inode.insert_flags(InodeFlags::HAS_CAPS);
-            return Ok(());
-        }
-        inode.ops().setxattr(inode, name, value, flags)
-    })
+    change(cred, path, name, |inode| set_locked(inode, name, value, flags))
+}
+
+/// Sets an extended attribute, whoever asks for it, with what belongs to that: an access list changes the mode, and so on. The
+/// caller holds `inode.rwsem` for writing.
+///
+/// # Errors
+/// `EINVAL` for a bad value; those of the file system.
+pub fn set_locked(inode: &Arc<Inode>, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+    if matches!(name, acl::ACL_ACCESS | acl::ACL_DEFAULT) {
+        return set_acl(inode, name, value);
+    }
+    if name == CAPABILITIES {
+        check_capabilities(value)?;
+        inode.ops().setxattr(inode, name, value, flags)?;
+        inode.insert_flags(InodeFlags::HAS_CAPS);
+        return Ok(());
+    }
+    inode.ops().setxattr(inode, name, value, flags)
+}
+
+/// Removes an extended attribute, whoever asks for it. The caller holds `inode.rwsem` for writing.
+///
+/// # Errors
+/// `ENODATA`; those of the file system.
+pub fn remove_locked(inode: &Arc<Inode>, name: &[u8]) -> Result<()> {
+    inode.ops().removexattr(inode, name)?;
+    match name {
+        acl::ACL_ACCESS => inode.remove_flags(InodeFlags::HAS_ACL),
+        acl::ACL_DEFAULT => inode.remove_flags(InodeFlags::HAS_DEFAULT_ACL),
+        CAPABILITIES => inode.remove_flags(InodeFlags::HAS_CAPS),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The forms of file capabilities that can be stored: none, revision 2, and 3 with the root user of a namespace.
@@ -108,18 +130,7 @@ fn check_capabilities(value: &[u8]) -> Result<()> {
 /// `removexattr(2)` of a place.
 pub fn removexattr(cred: &Credentials, path: &Path, name: &[u8]) -> Result<()> {
     check_name(name)?;
-    change(cred, path, name, |inode| {
-        if name == acl::ACL_ACCESS {
-            inode.remove_flags(InodeFlags::HAS_ACL);
-        }
-        if name == acl::ACL_DEFAULT {
-            inode.remove_flags(InodeFlags::HAS_DEFAULT_ACL);
-        }
-        if name == CAPABILITIES {
-            inode.remove_flags(InodeFlags::HAS_CAPS);
-        }
-        inode.ops().removexattr(inode, name)
-    })
+    change(cred, path, name, |inode| remove_locked(inode, name))
 }
 
 fn change(
@@ -158,10 +169,13 @@ fn change(
 /// An access list that a mode can express becomes the mode.
 fn set_acl(inode: &Arc<Inode>, name: &[u8], value: &[u8]) -> Result<()> {
     let list = acl::parse(value)?;
+    if name == acl::ACL_DEFAULT && !inode.is_dir() {
+        return Err(Errno::EACCES);
+    }
+    if inode.flags().contains(InodeFlags::OP_ACL) {
+        return inode.ops().setxattr(inode, name, value, 0);
+    }
     if name == acl::ACL_DEFAULT {
-        if !inode.is_dir() {
-            return Err(Errno::EACCES);
-        }
         inode.ops().setxattr(inode, name, value, 0)?;
         inode.insert_flags(InodeFlags::HAS_DEFAULT_ACL);
         return Ok(());

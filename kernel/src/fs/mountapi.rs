@@ -18,7 +18,6 @@ use vfs::namei::{At, LookupFlags, OpenArgs, open_path, path_lookup};
 use vfs::path::LookupContext;
 
 use super::context::{Caller, DirFd, at, fd_flags, file, file_raw, files, install, nofile};
-use crate::process::current;
 use crate::syscall::Syscall;
 
 /// Longest name and text value of a parameter, with the NUL.
@@ -107,6 +106,7 @@ fn sys_fsconfig(fd: i32, command: u32, key: UserStr, value: usize, aux: i32) -> 
     use raw::fsconfig_command as c;
     let fd = Fd::from_raw(fd).map_err(|_| Errno::EINVAL)?;
     check_arguments(command, key.addr(), value, aux)?;
+    let caller = Caller::current()?;
     let context = file(fd)?;
     let textual = command <= c::FSCONFIG_SET_STRING as u32
         || command == c::FSCONFIG_CMD_CREATE as u32
@@ -117,7 +117,7 @@ fn sys_fsconfig(fd: i32, command: u32, key: UserStr, value: usize, aux: i32) -> 
     if key.addr() != 0 {
         let key: Vec<u8> = key.read(PARAM_MAX, Errno::EINVAL)?;
         let value = read_value(command, value, aux)?;
-        return contexts::fsconfig(&current().cred(), &context, contexts::Command::Set(&key, value));
+        return contexts::fsconfig(&caller.ctx(), &context, contexts::Command::Set(&key, value));
     }
     let command = if command == c::FSCONFIG_CMD_CREATE as u32 {
         contexts::Command::Create(Sharing::Allowed)
@@ -126,7 +126,7 @@ fn sys_fsconfig(fd: i32, command: u32, key: UserStr, value: usize, aux: i32) -> 
     } else {
         contexts::Command::Reconfigure
     };
-    contexts::fsconfig(&current().cred(), &context, command)
+    contexts::fsconfig(&caller.ctx(), &context, command)
 }
 
 #[syscall(fsmount)]

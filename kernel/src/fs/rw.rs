@@ -170,7 +170,7 @@ pub fn sync_range(file: &Arc<File>, offset: i64, count: i64, flags: u32) -> Resu
         FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink => {}
         _ => return Err(Errno::ESPIPE),
     }
-    rw::vfs_fsync(file, offset as u64, end as u64, true)
+    rw::sync_file_range(file, offset as u64, end as u64, flags)
 }
 
 #[syscall(truncate)]
@@ -219,7 +219,7 @@ fn sys_readahead(fd: Fd, offset: i64, count: usize) -> Result<()> {
     const WILLNEED: u32 = 3;
     let file = file(fd)?;
     file.want_read()?;
-    if file.inode().mapping().is_none() || file.file_type() != vfs::types::FileType::Regular {
+    if file.mapping().is_none() || file.file_type() != vfs::types::FileType::Regular {
         return Err(Errno::EINVAL);
     }
     file.ops().fadvise(&file, offset as u64, count as u64, WILLNEED)
@@ -247,7 +247,7 @@ fn sys_cachestat(fd: Fd, range: UserPtr<CachestatRange>, out: UserPtr<Cachestat>
         0 => u64::MAX,
         len => range.off.wrapping_add(len - 1) / page + 1,
     };
-    let (nr_cache, nr_dirty) = inode.mapping().map_or((0, 0), |mapping| mapping.count_cached(first..end));
+    let (nr_cache, nr_dirty) = file.mapping().map_or((0, 0), |mapping| mapping.count_cached(first..end));
     out.write(&Cachestat { nr_cache, nr_dirty, ..Cachestat::default() })
 }
 

@@ -16,6 +16,7 @@ static FOR_INIT: Once<InitArgs> = Once::new();
 static CONSOLES: Once<Vec<String>> = Once::new();
 static MAX_CPUS: AtomicUsize = AtomicUsize::new(usize::MAX);
 static RDINIT: Once<&'static str> = Once::new();
+static INIT: Once<&'static str> = Once::new();
 
 /// The command line as the boot loader passed it.
 pub fn command_line() -> &'static str {
@@ -36,6 +37,11 @@ pub(super) fn consoles() -> &'static [String] {
 /// `maxcpus=`: how many CPUs boot starts.
 pub(super) fn max_cpus() -> usize {
     MAX_CPUS.load(Ordering::Relaxed)
+}
+
+/// `init=`: the program of the root file system.
+pub(super) fn init_program() -> Option<&'static str> {
+    INIT.get().copied()
 }
 
 /// `rdinit=`: the program tried first in an initramfs.
@@ -86,6 +92,15 @@ const PARAMS: &[Param] = &[
         set: |value| {
             named(value, &|path| {
                 RDINIT.call_once(|| path);
+                Ok(())
+            })
+        },
+    },
+    Param {
+        name: "init",
+        set: |value| {
+            named(value, &|path| {
+                INIT.call_once(|| path);
                 Ok(())
             })
         },
@@ -172,7 +187,6 @@ const PARAMS: &[Param] = &[
 /// Not for init: known elsewhere (`printk`, `boot`), or Linux's and without effect here so far (`preempt`,
 /// `reboot`, `root*`, `ro`, `rw`, `slub_debug`).
 const TAKEN: &[&str] = &[
-    "init",
     "earlycon",
     "quiet",
     "debug",
@@ -188,6 +202,8 @@ const TAKEN: &[&str] = &[
     "root",
     "rootwait",
     "rootdelay",
+    "rootfstype",
+    "rootflags",
     "reboot",
     "preempt",
     "slub_debug",

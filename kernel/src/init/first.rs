@@ -57,8 +57,30 @@ fn become_init(frame: &mut TrapFrame, info: &'static BootInfo) {
     if cmdline::rdinit_program() != "/init" {
         log::error!("check access for rdinit={} failed, ignoring", cmdline::rdinit_program());
     }
-    // Linux would mount the root file system now; there are no block devices yet.
-    panic!("VFS: Unable to mount root fs on unknown-block(0,0)");
+    if let Err(error) = super::root::mount() {
+        panic!("VFS: Unable to mount root fs (error {})", -error.code());
+    }
+    if let Some(program) = cmdline::init_program() {
+        run(frame, program);
+        return;
+    }
+    for program in ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"] {
+        log::info!("Run {program} as init process");
+        match load(frame, program) {
+            Ok(()) => return,
+            Err(Errno::ENOENT) => {}
+            Err(error) => {
+                log::error!(
+                    "Starting init: {program} exists but couldn't execute it (error {})",
+                    -error.code()
+                );
+            }
+        }
+    }
+    panic!(
+        "No working init found.  Try passing init= option to kernel. See Linux \
+         Documentation/admin-guide/init.rst for guidance."
+    );
 }
 
 fn exists(program: &str) -> bool {

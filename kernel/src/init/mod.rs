@@ -7,7 +7,7 @@
 //! |---|---|
 //! | boot parameters | [`cmdline`] |
 //! | consoles and devices | [`devices`] |
-//! | the root directory | [`rootfs`] |
+//! | the root directory | [`rootfs`], [`root`] |
 //! | the first process | [`first`] |
 
 use abi::Result;
@@ -17,6 +17,7 @@ use sync::Once;
 mod cmdline;
 mod devices;
 mod first;
+mod root;
 mod rootfs;
 
 pub use cmdline::command_line;
@@ -107,6 +108,7 @@ fn services(info: &'static BootInfo) -> Result<()> {
 fn late(info: &'static BootInfo) -> Result<()> {
     sched::start_threads()?;
     mm::reclaim::start_kswapd()?;
+    mm::writeback::start()?;
     crate::watchdog::start()?;
     #[cfg(all(debug_assertions, target_os = "none"))]
     mm::kmemleak::set_task_number(crate::watchdog::number);

@@ -13,7 +13,8 @@ use crate::fs::context::Caller;
 /// Mounts the empty root directory.
 pub(super) fn mount_root() -> Result<Arc<Mount>> {
     let user_ns = UserNamespace::initial();
-    let request = MountRequest { flags: 0, source: b"rootfs", options: b"", user_ns, private: None };
+    let request =
+        MountRequest { flags: 0, source: b"rootfs", device: None, options: b"", user_ns, private: None };
     let sb = tmpfs::ROOTFS.mount(&request)?;
     ops::kernel_mount(&sb, 0, b"rootfs")
 }
@@ -24,7 +25,9 @@ pub(super) fn register_types() -> Result<()> {
     register_filesystem(&tmpfs::ramfs::RAMFS)?;
     register_filesystem(&tmpfs::devtmpfs::DEVTMPFS)?;
     register_filesystem(&devpts::DEVPTS)?;
-    register_filesystem(&mqueue::MQUEUE)
+    register_filesystem(&mqueue::MQUEUE)?;
+    ext4::mount::device::register()?;
+    register_filesystem(&overlayfs::OVERLAY)
 }
 
 /// Unpacks the initramfs that the boot loader passed, and gives its memory back.

@@ -11,7 +11,6 @@ use abi::{Errno, Result, raw};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::cpu::CpuMask;
-use core::sync::atomic::Ordering;
 use mm::fallible::TryCollect;
 use mm::user::{UserPtr, UserSlice, copy_struct_from_user};
 use sched::{Attr, DlParams, Policy, Task};
@@ -354,7 +353,7 @@ fn sys_ioprio_set(which: i32, who: i32, ioprio: i32) -> Result<()> {
     for task in tasks {
         let thread = task.data::<Thread>().ok_or(Errno::ESRCH)?;
         check_owner(thread)?;
-        thread.ioprio.store(value, Ordering::Relaxed);
+        task.io().set_priority(value as u16);
     }
     Ok(())
 }
@@ -362,24 +361,9 @@ fn sys_ioprio_set(which: i32, who: i32, ioprio: i32) -> Result<()> {
 #[macros::syscall(ioprio_get)]
 fn sys_ioprio_get(which: i32, who: i32) -> Result<u32> {
     let tasks = selected(which, who, 1)?;
-    let of = |t: &Arc<Task>| t.data::<Thread>().map(|t| t.ioprio.load(Ordering::Relaxed));
     if which == IOPRIO_WHO_PROCESS {
-        return tasks.first().and_then(of).ok_or(Errno::ESRCH);
+        return tasks.first().map(|task| task.io().own_priority().into()).ok_or(Errno::ESRCH);
     }
     // Of several the best is told: the lowest number.
-    tasks.iter().filter_map(|t| Some(effective_ioprio(t, of(t)?))).min().ok_or(Errno::ESRCH)
-}
-
-/// The I/O priority that counts: without one of its own, a thread has that of its scheduling policy and nice value.
-fn effective_ioprio(task: &Task, own: u32) -> u32 {
-    if own >> IOPRIO_CLASS_SHIFT != 0 {
-        return own;
-    }
-    let class = match task.sched_attr().policy {
-        Policy::Fifo | Policy::RoundRobin | Policy::Deadline => 1,
-        Policy::Idle => 3,
-        _ => 2,
-    };
-    let level = (i32::from(task.nice()) + 20) as u32 / 5;
-    class << IOPRIO_CLASS_SHIFT | level
+    tasks.iter().map(|task| task.io().priority().into()).min().ok_or(Errno::ESRCH)
 }

@@ -228,8 +228,6 @@ pub struct Thread {
     pub personality: AtomicU32,
     /// Kinds of shadow stacks that `arch_prctl(2)` is not to change any more.
     pub shadow_stacks_locked: AtomicUsize,
-    /// `ioprio_set(2)`.
-    pub ioprio: AtomicU32,
     /// When it was made, on the boot-time clock.
     pub start_ns: u64,
     /// Its exit code, as `wait` shows it.
@@ -306,7 +304,6 @@ impl Thread {
             mempolicy: mm::mempolicy::TaskPolicy::default(),
             personality: AtomicU32::new(0),
             shadow_stacks_locked: AtomicUsize::new(0),
-            ioprio: AtomicU32::new(0),
             start_ns: sched::time::boottime_ns(),
             exit_code: AtomicI32::new(0),
             gone: AtomicBool::new(false),

@@ -4,6 +4,7 @@ use super::{Cows, Mapping, PAGE};
 use crate::folio_lock::{self, FolioGuard};
 use crate::page::{PageFlags, tag};
 use crate::{lru, rmap};
+use abi::{Errno, Result};
 use core::ops::Range;
 
 impl Mapping {
@@ -11,6 +12,11 @@ impl Mapping {
     /// the last page becomes zero.
     pub fn truncate(&self, size: u64) {
         let _exclusive = self.invalidate.write();
+        self.truncate_locked(size);
+    }
+
+    /// As [`Self::truncate`], for a file system that holds [`Self::invalidate_lock`] exclusively until it has taken the blocks away as well.
+    pub fn truncate_locked(&self, size: u64) {
         let old = self.size();
         self.set_size(size);
         if size < old || self.nr_pages() > 0 {
@@ -21,6 +27,12 @@ impl Mapping {
     /// Drops the bytes of `range`, which then read as the backing store has them (zeros without one): `FALLOC_FL_PUNCH_HOLE`.
     pub fn punch_hole(&self, range: Range<u64>) {
         let _exclusive = self.invalidate.write();
+        self.punch_locked(range);
+    }
+
+    /// As [`Self::punch_hole`], with [`Self::invalidate_lock`] held exclusively. A page of which only a part goes may be written back at any
+    /// time, also to blocks that are about to be freed: the file system waits for that ([`Self::wait_on_writeback`]) before others get them.
+    pub fn punch_locked(&self, range: Range<u64>) {
         self.remove_range(range, Cows::Not);
     }
 
@@ -56,6 +68,8 @@ impl Mapping {
         let Some(folio) = self.get(start / PAGE) else { return };
         let guard = folio_lock::lock(folio);
         if guard.page().mapping() == self.word() && guard.page().test(PageFlags::UPTODATE) {
+            // Blocks behind it may be about to go to others.
+            folio_lock::wait_writeback(guard.page());
             let from = (start % PAGE) as usize;
             guard.zero(from..from + (end - start).min(PAGE - from as u64) as usize);
             self.set_dirty(guard.page());
@@ -68,6 +82,7 @@ impl Mapping {
         if page.mapcount() > 0 {
             rmap::unmap_file_page(page);
         }
+        folio_lock::wait_writeback(page);
         if !page.test_and_clear(PageFlags::DIRTY).is_empty() && !self.memory {
             crate::frames::count_dirty(-1);
         }
@@ -82,7 +97,7 @@ impl Mapping {
     /// Evicts a locked clean folio that nobody else uses; `refs` is how many references the caller has. Leaves a shadow.
     pub(crate) fn evict(&self, guard: &FolioGuard, refs: u32, shadow: u64) -> bool {
         let page = guard.page();
-        if page.test(PageFlags::DIRTY) || !self.ops.release_folio(page) {
+        if page.flags().intersects(PageFlags::DIRTY | PageFlags::WRITEBACK) || !self.ops.release_folio(page) {
             return false;
         }
         let mut tree = self.tree.lock();
@@ -90,7 +105,7 @@ impl Mapping {
         if !page.freeze(refs + 1) {
             return false;
         }
-        if page.test(PageFlags::DIRTY) {
+        if page.flags().intersects(PageFlags::DIRTY | PageFlags::WRITEBACK) {
             page.unfreeze(refs + 1);
             return false;
         }
@@ -146,6 +161,49 @@ impl Mapping {
             }
         }
         gone
+    }
+
+    /// Drops all folios in `range` of pages, mapped or not, after waiting for their write-back (`invalidate_inode_pages2_range`): before and
+    /// behind transfers past the cache.
+    ///
+    /// # Errors
+    /// `EBUSY`: one is dirty again, or in use. The others went.
+    pub fn invalidate_all(&self, range: Range<u64>) -> Result<()> {
+        if self.memory || range.is_empty() || self.nr_pages() == 0 {
+            return Ok(());
+        }
+        self.unmap_range(range.clone(), Cows::Not);
+        let mut result = Ok(());
+        let mut index = range.start;
+        while index < range.end {
+            let next = {
+                let tree = self.tree.lock();
+                tree.next(index..=range.end - 1).map(|(at, folio)| (at, folio.clone()))
+            };
+            let Some((at, folio)) = next else { break };
+            index = at.saturating_add(1);
+            let guard = folio_lock::lock(folio);
+            if guard.page().mapping() != self.word() {
+                continue;
+            }
+            folio_lock::wait_writeback(guard.page());
+            // A reader that copies from it, or the LRU that looks at it, is through in a moment.
+            let mut tries = 0;
+            while !self.evict_idle(&guard, 1) {
+                tries += 1;
+                if tries > 10 || guard.page().test(PageFlags::DIRTY) {
+                    result = Err(Errno::EBUSY);
+                    break;
+                }
+                sched::yield_now();
+            }
+        }
+        result
+    }
+
+    /// The index of the first folio at or behind `index`.
+    pub fn next_cached(&self, index: u64) -> Option<u64> {
+        self.tree.lock().next(index..=u64::MAX).map(|(at, _)| at)
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE` over what is cached, for objects without a backing store. `None`: no data from `pos` on (`ENXIO`).

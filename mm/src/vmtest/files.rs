@@ -1,7 +1,7 @@
 //! The page cache: reads and writes against a byte array, mappings, truncation, holes.
 
 use super::*;
-use crate::filemap::{AddressSpaceOps, Mapping, MemoryOps};
+use crate::filemap::{AddressSpaceOps, Mapping, MemoryOps, WritebackControl};
 use crate::folio_lock::FolioGuard;
 use crate::iov::{Direction, IovIter};
 use crate::vma::{MmapSetup, VmFile, VmFileId};
@@ -28,14 +28,20 @@ impl AddressSpaceOps for Disk {
         folio.mark_uptodate();
         Ok(())
     }
-    fn write_folio(&self, mapping: &Mapping, folio: &FolioGuard) -> Result<()> {
-        let mut bytes = self.bytes.lock().unwrap();
-        let start = folio.index() as usize * PAGE_SIZE;
-        let end = (start + PAGE_SIZE).min(mapping.size() as usize);
-        if bytes.len() < end {
-            bytes.resize(end, 0);
-        }
-        if start < end {
+    fn write_folios(&self, mapping: &Mapping, control: &mut WritebackControl) -> Result<()> {
+        let mut folios = mapping.dirty_folios(control);
+        while let Some(folio) = folios.next() {
+            let mut bytes = self.bytes.lock().unwrap();
+            let start = folio.index() as usize * PAGE_SIZE;
+            let end = (start + PAGE_SIZE).min(mapping.size() as usize);
+            if start >= end {
+                mapping.skip(&folio);
+                continue;
+            }
+            let _writeback = mapping.start_io(&folio);
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
             folio.folio().copy_out(0, &mut bytes[start..end]).unwrap();
         }
         Ok(())

@@ -37,7 +37,7 @@ fn what_is_read_twice_survives_a_stream() {
 }
 
 #[test]
-fn mapped_and_dirty_pages_are_unmapped_and_written() {
+fn mapped_and_dirty_pages_are_unmapped_and_go_when_they_are_written() {
     let _serial = super::serial();
     let s = space();
     crate::reclaim::drop_pagecache();
@@ -48,6 +48,11 @@ fn mapped_and_dirty_pages_are_unmapped_and_written() {
     }
     assert_eq!(s.counters().file(), 40);
     // Used a moment ago: the first rounds give a second chance.
+    for _ in 0..8 {
+        crate::reclaim::RECLAIMER.shrink(&ReclaimRequest { gfp: Gfp::NOFS, ..request(1000) });
+    }
+    assert_eq!((mapping.nr_pages(), s.counters().file()), (40, 0));
+    mapping.write_back(0..u64::MAX).unwrap();
     for _ in 0..8 {
         crate::reclaim::RECLAIMER.shrink(&request(1000));
     }

@@ -33,7 +33,14 @@ impl World {
             vfs::init(8192).unwrap();
         });
         let user_ns = vfs::UserNamespace::initial();
-        let request = vfs::MountRequest { flags: 0, source: b"rootfs", options: b"", user_ns, private: None };
+        let request = vfs::MountRequest {
+            flags: 0,
+            source: b"rootfs",
+            device: None,
+            options: b"",
+            user_ns,
+            private: None,
+        };
         let sb = vfs::FsType::mount(&tmpfs::ROOTFS, &request).unwrap();
         let mount = mount::kernel_mount(&sb, 0, b"rootfs").unwrap();
         let ns = mount::initial_namespace(&mount);

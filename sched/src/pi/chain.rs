@@ -157,8 +157,9 @@ pub(crate) fn parameters_changed(chains: &Chains, task: &Task) {
     propagate(chains, task);
 }
 
-/// What `policy` keeps current for [`Task::queue_rank`].
+/// What `policy` keeps current for [`Task::queue_rank`] and [`Task::io`].
 pub(crate) fn publish_rank(task: &Task, sched: &Sched) {
     let rank = Importance::own(sched, 0).rank.min(u32::from(u8::MAX)) as u8;
     task.queue_rank.store(rank, Ordering::Relaxed);
+    task.io.publish_default(sched.policy, sched.nice);
 }

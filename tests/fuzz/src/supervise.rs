@@ -113,6 +113,11 @@ fn report_stuck(program: &Running) {
             show(format!("{}/{file}", task.path().display()));
         }
     }
+    // What runs is not asleep anywhere: where it is, the CPUs say (on the console, several times, for it may move).
+    for _ in 0..4 {
+        let _ = std::fs::write("/proc/sysrq-trigger", "l");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     // Who else is in its namespaces: such a process holds it up until it is gone itself.
     for other in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let status = std::fs::read_to_string(other.path().join("status")).unwrap_or_default();

@@ -33,7 +33,7 @@ fn disk(serial: &str) -> Result<String, Failure> {
     let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let found =
         names.find(|name| text(&format!("/sys/block/{name}/serial")).is_ok_and(|text| text == serial));
-    found.ok_or_else(|| Failure::new(format!("no disk {serial}")))
+    found.ok_or_else(|| Failure::from(format!("no disk {serial}")))
 }
 
 fn open_disk(serial: &str, flags: i32) -> Result<i32, Failure> {
@@ -205,7 +205,7 @@ fn threads_on_all_cpus() -> Outcome {
             })
             .collect();
         for thread in threads {
-            thread.join().map_err(|_| Failure::new("a thread failed"))??;
+            thread.join().map_err(|_| Failure::from("a thread failed"))??;
         }
     }
     Ok(())
@@ -233,7 +233,7 @@ fn each_cpu_has_its_interrupt() -> Outcome {
     check_eq!(before.len(), queues);
     for cpu in 0..cpus() {
         let before = counts(&virtio)?;
-        crate::pci::child(|| {
+        checked_child(|| {
             pin(cpu)?;
             let fd = open_disk(SERIALS[0], O_DIRECT)?;
             let mut pages = Pages::new(4096)?;

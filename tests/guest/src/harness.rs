@@ -36,6 +36,20 @@ impl From<Errno> for Failure {
     }
 }
 
+impl From<String> for Failure {
+    #[track_caller]
+    fn from(text: String) -> Self {
+        Failure::new(text)
+    }
+}
+
+impl From<&str> for Failure {
+    #[track_caller]
+    fn from(text: &str) -> Self {
+        Failure::new(text)
+    }
+}
+
 impl From<std::io::Error> for Failure {
     #[track_caller]
     fn from(error: std::io::Error) -> Self {
@@ -285,4 +299,23 @@ pub fn power_off() -> ! {
     loop {
         sys::sleep_ms(1000);
     }
+}
+
+/// Runs `body` in a child; what it says went wrong is said here.
+pub fn checked_child(body: impl FnOnce() -> Outcome) -> Outcome {
+    let ends = sys::pipe(0)?;
+    let status = sys::in_child(|| match body() {
+        Ok(()) => 0,
+        Err(Failure(why)) => {
+            let _ = sys::write(ends[1], why.as_bytes());
+            1
+        }
+    })?;
+    sys::close(ends[1])?;
+    let why = sys::read_vec(ends[0], 2000)?;
+    sys::close(ends[0])?;
+    if status == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("child ended with {status}: {}", String::from_utf8_lossy(&why))))
 }

@@ -45,6 +45,7 @@ mod landlock;
 mod ldt;
 #[cfg(target_arch = "x86_64")]
 mod legacy;
+mod loopdev;
 mod lsm;
 mod maps;
 mod memctl;
@@ -57,6 +58,8 @@ mod mounttree;
 mod mqueues;
 mod namespaces;
 mod numa;
+mod overlay;
+mod overlay_copy;
 mod pagemap;
 mod paths;
 mod pci;
@@ -162,6 +165,7 @@ const TABLES: &[&[harness::Test]] = &[
     seccomp_notify::TESTS,
     kpage::TESTS,
     landlock::TESTS,
+    loopdev::TESTS,
     lsm::TESTS,
     keys::TESTS,
     trace_line::TESTS,
@@ -178,6 +182,8 @@ const TABLES: &[&[harness::Test]] = &[
     statmount::TESTS,
     mountattr::TESTS,
     mounttree::TESTS,
+    overlay::TESTS,
+    overlay_copy::TESTS,
     hostile::TESTS,
     unix::TESTS,
     unix_control::TESTS,

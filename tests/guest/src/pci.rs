@@ -34,7 +34,7 @@ fn text(path: &str) -> Result<String, Failure> {
 fn hex(path: &str) -> Result<u64, Failure> {
     let text = text(path)?;
     let digits = text.strip_prefix("0x").unwrap_or("none");
-    u64::from_str_radix(digits, 16).map_err(|_| Failure::new(format!("{path}: {text:?}")))
+    u64::from_str_radix(digits, 16).map_err(|_| Failure::from(format!("{path}: {text:?}")))
 }
 
 fn config(device: &str) -> Result<Vec<u8>, Failure> {
@@ -43,19 +43,6 @@ fn config(device: &str) -> Result<Vec<u8>, Failure> {
     let bytes = read_all(fd)?;
     close(fd)?;
     Ok(bytes)
-}
-
-/// Runs `body` in a child.
-pub(crate) fn child(body: impl FnOnce() -> Outcome) -> Outcome {
-    let status = in_child(|| match body() {
-        Ok(()) => 0,
-        Err(Failure(why)) => {
-            println!("{why}");
-            1
-        }
-    })?;
-    check_eq!(status, 0);
-    Ok(())
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
@@ -148,7 +135,7 @@ fn configuration_space_is_for_administrators() -> Outcome {
     let device = names(DEVICES).first().cloned().unwrap_or_default();
     let path = CString::new(format!("{DEVICES}/{device}/config")).unwrap_or_default();
     let whole = config(&device)?;
-    child(|| {
+    checked_child(|| {
         sys!(SYS_setuid, 1000)?;
         let fd = open(&path, O_RDONLY, 0)?;
         check_eq!(read_all(fd)?, &whole[..64]);

@@ -36,25 +36,6 @@ fn by_vdso(clock: i32) -> crate::sys::Result<i64> {
     Ok(t.tv_sec * SECOND + t.tv_nsec)
 }
 
-/// Runs `body` in a child; what it says went wrong is said here.
-fn child(body: impl FnOnce() -> Outcome) -> Outcome {
-    let ends = pipe(0)?;
-    let status = in_child(|| match body() {
-        Ok(()) => 0,
-        Err(Failure(why)) => {
-            let _ = write(ends[1], why.as_bytes());
-            1
-        }
-    })?;
-    close(ends[1])?;
-    let why = read_vec(ends[0], 2000)?;
-    close(ends[0])?;
-    if status == 0 {
-        return Ok(());
-    }
-    Err(Failure::new(format!("child ended with {status}: {}", String::from_utf8_lossy(&why))))
-}
-
 fn unshare_with(offsets: &str) -> Outcome {
     sys!(SYS_unshare, CLONE_NEWTIME)?;
     spew(FILE, offsets)?;
@@ -71,14 +52,14 @@ fn offsets_are_zero_at_first() -> Outcome {
 }
 
 fn children_see_the_offsets() -> Outcome {
-    child(|| {
+    checked_child(|| {
         let before = (by_call(CLOCK_MONOTONIC)?, by_call(CLOCK_BOOTTIME)?);
         unshare_with("monotonic 86400 5\nboottime 172800 0\n")?;
         check_eq!(slurp(FILE)?, "monotonic       86400         5\nboottime       172800         0\n");
         // Not this process itself.
         check!(by_call(CLOCK_MONOTONIC)? < before.0 + 1000 * SECOND);
         let real = by_call(CLOCK_REALTIME)?;
-        child(|| {
+        checked_child(|| {
             let clocks = [CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE];
             for (clock, base, days) in
                 clocks.map(|clock| (clock, before.0, 1)).into_iter().chain([(CLOCK_BOOTTIME, before.1, 2)])
@@ -95,20 +76,20 @@ fn children_see_the_offsets() -> Outcome {
 }
 
 fn offsets_only_before_the_first_process() -> Outcome {
-    child(|| {
+    checked_child(|| {
         unshare_with("monotonic 10 0")?;
         // As often as one likes, one or the other.
         spew(FILE, "boottime 20 1\n")?;
         spew(FILE, "1 -0 3\n7 21 0\n")?;
         check_eq!(slurp(FILE)?, "monotonic           0         3\nboottime           21         0\n");
-        child(|| Ok(()))?;
+        checked_child(|| Ok(()))?;
         check_err!(spew(FILE, "monotonic 11 0"), EACCES);
         Ok(())
     })
 }
 
 fn offsets_that_are_not() -> Outcome {
-    child(|| {
+    checked_child(|| {
         sys!(SYS_unshare, CLONE_NEWTIME)?;
         for bad in [
             "monotonic",
@@ -140,7 +121,7 @@ fn offsets_that_are_not() -> Outcome {
 }
 
 fn offsets_need_cap_sys_time() -> Outcome {
-    child(|| {
+    checked_child(|| {
         sys!(SYS_unshare, CLONE_NEWTIME)?;
         // The rights of who opened it.
         let file = open(FILE, O_RDWR, 0)?;
@@ -160,7 +141,7 @@ fn offsets_need_cap_sys_time() -> Outcome {
 
 fn exec_enters() -> Outcome {
     let ends = pipe(0)?;
-    child(|| {
+    checked_child(|| {
         unshare_with("boottime 864000 0\n")?;
         sys!(SYS_dup3, ends[1], 1, 0)?;
         let path = c"/proc/self/exe";
@@ -177,7 +158,7 @@ fn exec_enters() -> Outcome {
 }
 
 fn threads_stay() -> Outcome {
-    child(|| {
+    checked_child(|| {
         unshare_with("boottime 864000 0\n")?;
         // A thread is where its process is.
         let seen = std::thread::spawn(|| by_call(CLOCK_BOOTTIME)).join();
@@ -188,7 +169,7 @@ fn threads_stay() -> Outcome {
 }
 
 fn setns_enters() -> Outcome {
-    child(|| {
+    checked_child(|| {
         let old = open(c"/proc/self/ns/time", O_RDONLY, 0)?;
         unshare_with("monotonic 864000 0\n")?;
         let new = open(c"/proc/self/ns/time_for_children", O_RDONLY, 0)?;
@@ -212,7 +193,7 @@ fn setns_enters() -> Outcome {
 }
 
 fn setns_of_threads() -> Outcome {
-    child(|| {
+    checked_child(|| {
         let old = open(c"/proc/self/ns/time", O_RDONLY, 0)?;
         let ends = pipe(0)?;
         let waiter = std::thread::spawn(move || read_vec(ends[0], 1));
@@ -224,9 +205,9 @@ fn setns_of_threads() -> Outcome {
 }
 
 fn absolute_times_are_the_namespaces() -> Outcome {
-    child(|| {
+    checked_child(|| {
         unshare_with("monotonic 864000 0\nboottime 1728000 0\n")?;
-        child(|| {
+        checked_child(|| {
             for (clock, offset) in [(CLOCK_MONOTONIC, 864_000), (CLOCK_BOOTTIME, 1_728_000)] {
                 let start = by_call(clock)?;
                 let at = start + 50_000_000;
@@ -277,9 +258,9 @@ fn absolute_times_are_the_namespaces() -> Outcome {
 }
 
 fn the_vdso_follows() -> Outcome {
-    child(|| {
+    checked_child(|| {
         unshare_with("monotonic 864000 999999999\nboottime 1728000 0\n")?;
-        child(|| {
+        checked_child(|| {
             for clock in [CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME, CLOCK_MONOTONIC_RAW] {
                 let mut last = by_call(clock)?;
                 for n in 0..500 {
@@ -300,7 +281,7 @@ fn the_vdso_follows() -> Outcome {
             c!(clock_getres(CLOCK_MONOTONIC_COARSE, &raw mut res))?;
             check_eq!((res.tv_sec, res.tv_nsec), (0, 4_000_000));
             // And in a child of the child.
-            child(|| {
+            checked_child(|| {
                 check!(by_vdso(CLOCK_BOOTTIME)? >= 1_728_000 * SECOND);
                 Ok(())
             })
@@ -315,7 +296,7 @@ fn started(pid: i32) -> Option<i64> {
 }
 
 fn proc_shows_the_namespaces_time() -> Outcome {
-    child(|| {
+    checked_child(|| {
         let outside = started(getpid()).ok_or(Failure::new("stat"))?;
         let btime = |text: String| -> i64 {
             let line = text.lines().find_map(|line| line.strip_prefix("btime ").map(str::to_string));
@@ -324,7 +305,7 @@ fn proc_shows_the_namespaces_time() -> Outcome {
         let boot = btime(slurp(c"/proc/stat")?);
         let parent = getpid();
         unshare_with("boottime 864000 0\n")?;
-        child(|| {
+        checked_child(|| {
             let mut info: sysinfo = zeroed();
             sys!(SYS_sysinfo, addr_mut(&mut info))?;
             check!((864_000..870_000).contains(&info.uptime), "{}", info.uptime);
@@ -340,13 +321,13 @@ fn proc_shows_the_namespaces_time() -> Outcome {
 }
 
 fn a_copy_keeps_the_offsets() -> Outcome {
-    child(|| {
+    checked_child(|| {
         unshare_with("monotonic 100 0\n")?;
-        child(|| {
+        checked_child(|| {
             sys!(SYS_unshare, CLONE_NEWTIME)?;
             check_eq!(slurp(FILE)?, "monotonic         100         0\nboottime            0         0\n");
             spew(FILE, "monotonic 864000 0")?;
-            child(|| {
+            checked_child(|| {
                 check!(by_vdso(CLOCK_MONOTONIC)? >= 864_000 * SECOND);
                 Ok(())
             })
@@ -356,7 +337,7 @@ fn a_copy_keeps_the_offsets() -> Outcome {
 
 /// A process may move the vDSO and its data elsewhere.
 fn the_page_can_move() -> Outcome {
-    child(|| {
+    checked_child(|| {
         let old = open(c"/proc/self/ns/time", O_RDONLY, 0)?;
         unshare_with("monotonic 864000 0\n")?;
         let new = open(c"/proc/self/ns/time_for_children", O_RDONLY, 0)?;

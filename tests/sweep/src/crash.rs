@@ -141,6 +141,7 @@ pub fn run() -> ! {
         "a grace period that does not end is reported",
         logged("rcu: INFO: rcu_preempt detected stalls", 60),
     );
+    check("no lock was misused in all this", !logged("lockdep: ", 1));
     println!("crash: end, {failures} failures");
     let last = if std::env::var("sweep_crash").is_ok_and(|text| text == "oops") {
         let _ = std::fs::write("/proc/sys/kernel/panic_on_oops", "1");

@@ -80,7 +80,7 @@ enum Part {
     Debian,
     /// Debian's strace and gdb
     Debuggers,
-    /// File systems on disks, in turns with Linux
+    /// File systems on disks: what Linux wrote
     Disk,
     /// Random system calls, with debug checks
     Fuzz,

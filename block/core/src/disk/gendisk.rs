@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::fs::DevId;
 use abi::{Errno, Result};
@@ -11,11 +11,13 @@ use arch::sync::RwSpinLock;
 use collections::sorted::SortedMap;
 use mm::fallible::{TryCollect, TryVec};
 use mm::try_format;
+use mm::writeback::BackingDevice;
 use sched::mutex::Mutex;
 
 use crate::disk::device::{BlockDevice, Parts};
 use crate::disk::open::Access;
 use crate::disk::registry::{self, Number};
+use crate::limits::Features;
 use crate::partition::Label;
 use crate::queue::Queue;
 
@@ -195,8 +197,8 @@ pub struct Disk {
     read_only: AtomicBool,
     /// Changes with the medium; no two disks have the same.
     sequence: AtomicU64,
-    /// How far is read ahead at most, in bytes.
-    read_ahead: AtomicU32,
+    /// As the page cache sees it.
+    backing: Arc<BackingDevice>,
     /// It was added, and not removed.
     live: AtomicBool,
     /// Its partitions are to be looked for when it is opened next.
@@ -221,7 +223,11 @@ impl Disk {
     /// `ENOMEM`.
     pub fn new(spec: Spec, queue: Arc<Queue>) -> Result<Arc<Self>> {
         let Spec { name, numbers, parent, removable, partitions, ops } = spec;
-        let best = queue.limits()?.io_opt.saturating_mul(2);
+        let limits = queue.limits()?;
+        let backing = BackingDevice::new(&name)?;
+        let best = limits.io_opt.saturating_mul(2).max(DEFAULT_READ_AHEAD);
+        backing.set_read_ahead_kb(best >> 10);
+        backing.set_stable_pages(limits.features.contains(Features::STABLE_WRITES));
         Ok(mm::try_arc(Self {
             name,
             numbers,
@@ -233,7 +239,7 @@ impl Disk {
             capacity: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
             sequence: AtomicU64::new(SEQUENCE.fetch_add(1, Ordering::Relaxed)),
-            read_ahead: AtomicU32::new(best.max(DEFAULT_READ_AHEAD)),
+            backing,
             live: AtomicBool::new(false),
             scan_wanted: AtomicBool::new(false),
             no_scan: AtomicBool::new(false),
@@ -316,12 +322,17 @@ impl Disk {
 
     /// How far is read ahead at most, in bytes (`BLKRAGET`, `read_ahead_kb`).
     pub fn read_ahead(&self) -> u32 {
-        self.read_ahead.load(Ordering::Relaxed)
+        self.backing.read_ahead_kb() << 10
     }
 
     /// Changes that.
     pub fn set_read_ahead(&self, bytes: u32) {
-        self.read_ahead.store(bytes, Ordering::Relaxed);
+        self.backing.set_read_ahead_kb(bytes >> 10);
+    }
+
+    /// The disk as write-back and readahead see it: for the page caches of its special files and of file systems on it.
+    pub fn backing(&self) -> &Arc<BackingDevice> {
+        &self.backing
     }
 
     /// Its length in sectors.
@@ -406,6 +417,7 @@ impl Disk {
             },
         )?;
         self.publish(&whole)?;
+        self.backing.set_numbers((whole.dev().major, whole.dev().minor));
         self.live.store(true, Ordering::Release);
         registry::added(&whole);
         if self.scans_partitions() && self.capacity() > 0 {

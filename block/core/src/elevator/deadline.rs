@@ -3,8 +3,10 @@
 //! Reads and writes each have an order by sector and a queue by age. Requests go in *batches* of neighbours by sector. When a batch is over,
 //! reads come first, unless writes were passed over [`WRITES_STARVED`](Tunables) times; and a batch begins with the oldest request if that
 //! is overdue, else where the last one ended. Above that stand three priorities (ioprio_set(2): real time, best effort, idle): a lower one gets
-//! its turn when nothing is waiting above it, or something has waited there for too long. Linux's `Documentation/block/deadline-iosched.rst`
+//! its turn when nothing above it waits or is under way, or when it has waited for too long. Linux's `Documentation/block/deadline-iosched.rst`
 //! names the attributes.
+//!
+//! A request of a higher priority that ends may thus be what lower ones wait for: who counts the last of its priority down has the queue run.
 //!
 //! One lock for the device. Requests lie in an array by slot; the orders are of slot numbers, so nothing is allocated after the beginning.
 
@@ -18,8 +20,8 @@ use collections::fifo::{Chained, Fifo};
 use collections::slottree::SlotTree;
 use mm::fallible::{try_arc, try_with_capacity};
 
-use super::Elevator;
-use crate::bio::{Bio, Op};
+use super::{Elevator, Kick, Limit, Place};
+use crate::bio::{Bio, IOPRIO_CLASS_SHIFT, Op, OpFlags};
 use crate::limits::Limits;
 use crate::request::{Request, Side};
 
@@ -35,6 +37,8 @@ struct Tunables {
     writes_starved: u64,
     /// Whether bios are added to the front of requests.
     front_merges: u64,
+    /// Writes that nobody waits for in each hardware queue.
+    async_depth: u64,
     /// Requests in a batch.
     fifo_batch: u64,
     /// After how long a request of low priority goes in between.
@@ -46,12 +50,20 @@ const DEFAULTS: Tunables = Tunables {
     write_expire: 5000,
     writes_starved: 2,
     front_merges: 1,
+    async_depth: 0,
     fifo_batch: 16,
     prio_aging_expire: 10_000,
 };
 
-const ATTRIBUTES: [&str; 6] =
-    ["read_expire", "write_expire", "writes_starved", "front_merges", "fifo_batch", "prio_aging_expire"];
+const ATTRIBUTES: [&str; 7] = [
+    "read_expire",
+    "write_expire",
+    "writes_starved",
+    "front_merges",
+    "async_depth",
+    "fifo_batch",
+    "prio_aging_expire",
+];
 
 impl Tunables {
     fn field(&mut self, name: &str) -> Option<&mut u64> {
@@ -60,6 +72,7 @@ impl Tunables {
             "write_expire" => &mut self.write_expire,
             "writes_starved" => &mut self.writes_starved,
             "front_merges" => &mut self.front_merges,
+            "async_depth" => &mut self.async_depth,
             "fifo_batch" => &mut self.fifo_batch,
             "prio_aging_expire" => &mut self.prio_aging_expire,
             _ => return None,
@@ -74,7 +87,7 @@ const WRITE: usize = 1;
 
 /// Of ioprio_set(2): `IOPRIO_CLASS_RT`, `IOPRIO_CLASS_BE`, `IOPRIO_CLASS_IDLE`; without one it is best effort.
 fn priority(ioprio: u16) -> usize {
-    match ioprio >> 13 {
+    match ioprio >> IOPRIO_CLASS_SHIFT {
         1 => 0,
         3 => 2,
         _ => 1,
@@ -107,6 +120,8 @@ struct Slot {
 struct Inner {
     slots: Vec<Slot>,
     queues: [[Queue; 2]; PRIORITIES],
+    /// What goes before the queues of its priority.
+    first: [Fifo<Request>; PRIORITIES],
     tunables: Tunables,
     /// Which priority and direction the batch that runs is of, and how many more requests it may have.
     batch: Option<(usize, usize)>,
@@ -120,16 +135,20 @@ pub struct Deadline {
     inner: SpinLock<Inner>,
     /// Requests for each hardware queue.
     waiting: Vec<AtomicU32>,
+    /// Requests of each priority that wait or are under way.
+    pending: [AtomicU32; PRIORITIES],
     /// Slots of a hardware queue.
     per_queue: u32,
+    /// The attribute, for those who make requests.
+    async_depth: AtomicU32,
+    kick: Kick,
 }
 
 impl Deadline {
-    /// For `queues` hardware queues of `slots` requests each.
-    ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(queues: usize, slots: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(place: Place) -> Result<Arc<Self>> {
+        let Place { queues, slots, kick, .. } = place;
         let all = queues.checked_mul(slots as usize).ok_or(Errno::ENOMEM)?;
         let queue = || {
             let (by_start, by_end) = (SlotTree::try_new(all)?, SlotTree::try_new(all)?);
@@ -145,18 +164,43 @@ impl Deadline {
             inner: SpinLock::new(Inner {
                 slots: places,
                 queues: queues_of,
-                tunables: DEFAULTS,
+                first: Default::default(),
+                tunables: Tunables { async_depth: slots.into(), ..DEFAULTS },
                 batch: None,
                 left: 0,
                 starved: [0; PRIORITIES],
             }),
             waiting,
+            pending: Default::default(),
             per_queue: slots,
+            async_depth: AtomicU32::new(slots),
+            kick,
         })?)
     }
 
     fn index(&self, request: &Request) -> u32 {
         request.home() as u32 * self.per_queue + request.slot()
+    }
+
+    /// It is the scheduler's from here on.
+    fn count_in(&self, request: &mut Request) {
+        let priority = priority(request.ioprio());
+        request.sched = priority as u32;
+        self.pending[priority].fetch_add(1, Ordering::SeqCst);
+        if let Some(waiting) = self.waiting.get(request.home()) {
+            waiting.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// It is on its way.
+    fn count_out(&self, request: &Request) {
+        if let Some(waiting) = self.waiting.get(request.home()) {
+            waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn is_pending(&self, priority: usize) -> bool {
+        self.pending[priority].load(Ordering::SeqCst) != 0
     }
 }
 
@@ -208,7 +252,7 @@ impl Inner {
 
     fn has_waited(&self, priority: usize, direction: usize, ms: u64, now_ns: u64) -> bool {
         let oldest = self.request(self.queues[priority][direction].head);
-        oldest.is_some_and(|request| request.queued_ns.saturating_add(ms.saturating_mul(MS)) <= now_ns)
+        oldest.is_some_and(|request| is_over(request.queued_ns, ms, now_ns))
     }
 
     fn is_empty(&self, priority: usize, direction: usize) -> bool {
@@ -250,20 +294,57 @@ impl Inner {
         Some(next.unwrap_or(queue.head))
     }
 
-    /// The next request of all.
-    fn next(&mut self, now_ns: u64) -> Option<u32> {
-        // What has waited far too long below goes before what is above.
+    /// The next request of a priority.
+    fn next_of(&mut self, priority: usize, now_ns: u64) -> Option<Chained<Request>> {
+        if let Some(request) = self.first[priority].pop_front() {
+            return Some(request);
+        }
+        let index = self.continue_batch(priority).or_else(|| self.begin_batch(priority, now_ns))?;
+        let request = self.unlink(index)?;
+        let (_, direction) = self.batch?;
+        self.queues[priority][direction].position = request.end_sector();
+        self.left = self.left.saturating_sub(1);
+        Some(request)
+    }
+
+    /// One that has waited far too long below others: it goes in between, and leaves the batch as it was.
+    fn aged(&mut self, now_ns: u64) -> Option<Chained<Request>> {
         let age = self.tunables.prio_aging_expire;
         for priority in 1..PRIORITIES {
-            let aged = (0..2).find(|&direction| self.has_waited(priority, direction, age, now_ns));
-            let above = (0..priority).any(|p| !self.is_empty(p, READ) || !self.is_empty(p, WRITE));
-            if let Some(direction) = aged.filter(|_| above) {
-                return Some(self.queues[priority][direction].head);
+            let since = self.first[priority].front().map(|first| first.queued_ns);
+            if since.is_some_and(|since| is_over(since, age, now_ns)) {
+                return self.first[priority].pop_front();
+            }
+            if let Some(direction) =
+                (0..2).find(|&direction| self.has_waited(priority, direction, age, now_ns))
+            {
+                return self.unlink(self.queues[priority][direction].head);
             }
         }
-        (0..PRIORITIES)
-            .find_map(|priority| self.continue_batch(priority).or_else(|| self.begin_batch(priority, now_ns)))
+        None
     }
+}
+
+impl Deadline {
+    /// The next request of all.
+    fn next(&self, inner: &mut Inner, now_ns: u64) -> Option<Chained<Request>> {
+        let several = (0..PRIORITIES).filter(|&priority| self.is_pending(priority)).count() > 1;
+        if several && let Some(aged) = inner.aged(now_ns) {
+            return Some(aged);
+        }
+        for priority in 0..PRIORITIES {
+            let next = inner.next_of(priority, now_ns);
+            if next.is_some() || self.is_pending(priority) {
+                return next;
+            }
+        }
+        None
+    }
+}
+
+/// Whether `ms` milliseconds have passed since then.
+fn is_over(since_ns: u64, ms: u64, now_ns: u64) -> bool {
+    since_ns.saturating_add(ms.saturating_mul(MS)) <= now_ns
 }
 
 impl Elevator for Deadline {
@@ -299,33 +380,55 @@ impl Elevator for Deadline {
 
     fn insert(&self, requests: &mut Fifo<Request>) {
         let mut inner = self.inner.lock();
-        while let Some(request) = requests.pop_front() {
-            if let Some(waiting) = self.waiting.get(request.home()) {
-                waiting.fetch_add(1, Ordering::Relaxed);
-            }
+        while let Some(mut request) = requests.pop_front() {
+            self.count_in(&mut request);
             inner.link(self.index(&request), request);
+        }
+    }
+
+    fn insert_first(&self, requests: &mut Fifo<Request>) {
+        let mut inner = self.inner.lock();
+        while let Some(mut request) = requests.pop_front() {
+            self.count_in(&mut request);
+            inner.first[priority(request.ioprio())].push_back(request);
         }
     }
 
     fn dispatch(&self, _hw: usize, to: &mut Fifo<Request>, most: usize, now_ns: u64) {
         let mut inner = self.inner.lock();
         for _ in 0..most {
-            let Some(request) = inner.next(now_ns).and_then(|index| inner.unlink(index)) else { break };
-            let of = (priority(request.ioprio()), direction(request.op()));
-            // One that went out of turn leaves the batch as it was.
-            if inner.batch == Some(of) {
-                inner.queues[of.0][of.1].position = request.end_sector();
-                inner.left = inner.left.saturating_sub(1);
-            }
-            if let Some(waiting) = self.waiting.get(request.home()) {
-                waiting.fetch_sub(1, Ordering::Relaxed);
-            }
+            let Some(request) = self.next(&mut inner, now_ns) else { break };
+            self.count_out(&request);
             to.push_back(request);
         }
     }
 
+    fn drain(&self, _hw: usize, to: &mut Fifo<Request>) {
+        let mut inner = self.inner.lock();
+        let mut all = Fifo::new();
+        inner.first.iter_mut().for_each(|first| all.append(first));
+        for index in 0..inner.slots.len() as u32 {
+            inner.unlink(index).into_iter().for_each(|request| all.push_back(request));
+        }
+        all.iter().for_each(|request| self.count_out(request));
+        to.append(&mut all);
+    }
+
+    fn completed(&self, request: &Request) {
+        let Some(pending) = self.pending.get(request.sched as usize) else { return };
+        // Who dispatched last counted what waits before it looked at this.
+        if pending.fetch_sub(1, Ordering::SeqCst) == 1 && self.has_work(request.home()) {
+            self.kick.run(request.home());
+        }
+    }
+
+    fn limit(&self, op: Op, flags: OpFlags) -> Option<Limit> {
+        let depth = self.async_depth.load(Ordering::Relaxed);
+        (depth < self.per_queue && !flags.is_sync(op)).then_some(Limit { gate: 0, depth })
+    }
+
     fn has_work(&self, _hw: usize) -> bool {
-        self.waiting.iter().any(|waiting| waiting.load(Ordering::Relaxed) != 0)
+        self.waiting.iter().any(|waiting| waiting.load(Ordering::SeqCst) != 0)
     }
 
     fn get(&self, attribute: &str) -> Result<u64> {
@@ -336,7 +439,11 @@ impl Elevator for Deadline {
         if value > i32::MAX as u64 || (attribute == "front_merges" && value > 1) {
             return Err(Errno::EINVAL);
         }
+        let value = if attribute == "async_depth" { value.clamp(1, self.per_queue.into()) } else { value };
         *self.inner.lock().tunables.field(attribute).ok_or(Errno::ENOENT)? = value;
+        if attribute == "async_depth" {
+            self.async_depth.store(value as u32, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -346,164 +453,5 @@ impl Elevator for Deadline {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bio::{End, OpFlags};
-    use proptest::prelude::*;
-
-    const READ_CLASS: u16 = 0;
-    const IDLE_CLASS: u16 = 3 << 13;
-    const RT_CLASS: u16 = 1 << 13;
-
-    fn scheduler() -> Arc<Deadline> {
-        mm::testing::init();
-        Deadline::new(1, 64).unwrap()
-    }
-
-    fn request(slot: u32, op: Op, sector: u64, ioprio: u16, now: u64) -> Chained<Request> {
-        let mut bio = Bio::without_data(op, OpFlags::empty(), sector, 8, End::Nobody).unwrap();
-        bio.ioprio = ioprio;
-        let mut request = Chained::try_new(Request::empty(slot)).unwrap();
-        request.fill(bio, 1);
-        request.queued_ns = now;
-        request
-    }
-
-    fn insert(scheduler: &Deadline, request: Chained<Request>) {
-        let mut one = Fifo::new();
-        one.push_back(request);
-        scheduler.insert(&mut one);
-    }
-
-    fn order(scheduler: &Deadline, most: usize, now: u64) -> Vec<u32> {
-        let mut out = Fifo::new();
-        scheduler.dispatch(0, &mut out, most, now);
-        let mut slots = Vec::new();
-        while let Some(mut request) = out.pop_front() {
-            slots.push(request.slot());
-            request.finish_bios(crate::Status::Ok);
-        }
-        slots
-    }
-
-    #[test]
-    fn by_sector_from_the_last_one_on() {
-        let scheduler = scheduler();
-        for (slot, sector) in [(0, 100), (1, 50), (2, 300), (3, 200)] {
-            insert(&scheduler, request(slot, Op::Read, sector, READ_CLASS, 0));
-        }
-        assert_eq!(order(&scheduler, 2, 0), [1, 0]);
-        insert(&scheduler, request(4, Op::Read, 60, READ_CLASS, 0));
-        assert_eq!(order(&scheduler, 9, 0), [3, 2, 4]);
-        assert!(!scheduler.has_work(0));
-        assert_eq!(order(&scheduler, 9, 0), []);
-    }
-
-    #[test]
-    fn the_oldest_goes_when_it_is_overdue() {
-        let scheduler = scheduler();
-        scheduler.set("fifo_batch", 1).unwrap();
-        insert(&scheduler, request(0, Op::Read, 1000, READ_CLASS, 0));
-        for slot in 1..4 {
-            insert(&scheduler, request(slot, Op::Read, u64::from(slot) * 10, READ_CLASS, 400 * MS));
-        }
-        assert_eq!(order(&scheduler, 1, 400 * MS), [1]);
-        assert_eq!(order(&scheduler, 1, 501 * MS), [0]);
-        // From there on upwards there is nothing: the oldest.
-        assert_eq!(order(&scheduler, 9, 501 * MS), [2, 3]);
-    }
-
-    #[test]
-    fn reads_first_but_writes_in_the_end() {
-        let scheduler = scheduler();
-        scheduler.set("fifo_batch", 1).unwrap();
-        for slot in 0..6 {
-            insert(&scheduler, request(slot, Op::Read, u64::from(slot) * 10, READ_CLASS, 0));
-            insert(&scheduler, request(slot + 10, Op::Write, u64::from(slot) * 10, READ_CLASS, 0));
-        }
-        assert_eq!(order(&scheduler, 99, 0), [0, 1, 10, 2, 3, 11, 4, 5, 12, 13, 14, 15]);
-    }
-
-    #[test]
-    fn batches_stay_with_a_direction() {
-        let scheduler = scheduler();
-        scheduler.set("fifo_batch", 3).unwrap();
-        for slot in 0..4 {
-            insert(&scheduler, request(slot + 10, Op::Write, u64::from(slot) * 10, READ_CLASS, 0));
-        }
-        assert_eq!(order(&scheduler, 1, 0), [10]);
-        insert(&scheduler, request(0, Op::Read, 5, READ_CLASS, 0));
-        assert_eq!(order(&scheduler, 99, 0), [11, 12, 0, 13]);
-    }
-
-    #[test]
-    fn priorities_and_aging() {
-        let scheduler = scheduler();
-        insert(&scheduler, request(0, Op::Read, 10, IDLE_CLASS, 0));
-        insert(&scheduler, request(1, Op::Read, 20, READ_CLASS, 0));
-        insert(&scheduler, request(2, Op::Write, 30, RT_CLASS, 0));
-        insert(&scheduler, request(3, Op::Read, 40, RT_CLASS, 0));
-        assert_eq!(order(&scheduler, 1, 0), [3]);
-        // The idle one has waited for ten seconds.
-        assert_eq!(order(&scheduler, 1, 10_000 * MS), [1]);
-        assert_eq!(order(&scheduler, 1, 10_000 * MS), [0]);
-        assert_eq!(order(&scheduler, 9, 10_000 * MS), [2]);
-    }
-
-    #[test]
-    fn attributes() {
-        let scheduler = scheduler();
-        for (name, value) in ATTRIBUTES.iter().zip([500, 5000, 2, 1, 16, 10_000]) {
-            assert_eq!(scheduler.get(name), Ok(value));
-            assert_eq!(scheduler.set(name, 1), Ok(()));
-            assert_eq!(scheduler.get(name), Ok(1));
-        }
-        assert_eq!(scheduler.set("front_merges", 2), Err(Errno::EINVAL));
-        assert_eq!(scheduler.set("read_expire", u64::MAX), Err(Errno::EINVAL));
-        assert_eq!(scheduler.get("nothing"), Err(Errno::ENOENT));
-    }
-
-    proptest! {
-        /// Whatever comes goes, once; neighbours are joined, and the orders stay right.
-        #[test]
-        fn all_that_comes_goes(steps in proptest::collection::vec((0u64..30, any::<bool>(), 0u16..4, 0usize..4), 1..80)) {
-            let scheduler = scheduler();
-            let limits = Limits { max_sectors: 64, max_discard_sectors: 64, ..Limits::default() }.validated().unwrap();
-            let (mut free, mut waiting, mut sectors, mut out) = ((0..64).collect::<Vec<u32>>(), 0u64, 0u64, 0u64);
-            let mut now = 0;
-            for (at, discard, class, take) in steps {
-                now += 50 * MS;
-                let op = if discard { Op::Discard } else { Op::WriteZeroes };
-                let mut bio = Bio::without_data(op, OpFlags::empty(), at * 8, 8, End::Nobody).unwrap();
-                bio.ioprio = class << 13;
-                sectors += 8;
-                match scheduler.merge(bio, 0, &limits) {
-                    Ok(()) => {}
-                    Err(bio) => {
-                        let Some(slot) = free.pop() else { sectors -= 8; continue };
-                        let mut request = Chained::try_new(Request::empty(slot)).unwrap();
-                        request.fill(bio, 0);
-                        request.queued_ns = now;
-                        insert(&scheduler, request);
-                        waiting += 1;
-                    }
-                }
-                let mut list = Fifo::new();
-                scheduler.dispatch(0, &mut list, take, now);
-                prop_assert_eq!(list.len() as u64, waiting.min(take as u64));
-                while let Some(mut request) = list.pop_front() {
-                    waiting -= 1;
-                    out += u64::from(request.len()) / 512;
-                    prop_assert_eq!(request.bios().map(Bio::sectors).sum::<u64>(), u64::from(request.len()) / 512);
-                    free.push(request.slot());
-                    request.finish_bios(crate::Status::Ok);
-                }
-                prop_assert_eq!(scheduler.has_work(0), waiting > 0);
-            }
-            let mut list = Fifo::new();
-            scheduler.dispatch(0, &mut list, 99, now);
-            out += list.iter().map(|request| u64::from(request.len()) / 512).sum::<u64>();
-            prop_assert_eq!(out, sectors);
-        }
-    }
-}
+#[path = "deadline_tests.rs"]
+mod tests;

@@ -89,7 +89,7 @@ impl Queue {
 
     /// The end of a request: its bios go home, and it can be used again.
     pub(super) fn release(&self, mut request: Chained<Request>, status: Status) {
-        if request.source == Source::Scheduler {
+        if request.sched != NOT_SCHEDULED {
             let rcu = rcu::read_lock();
             if let Some(elevator) = self.elevator_under(&rcu) {
                 elevator.completed(&request);
@@ -102,6 +102,8 @@ impl Queue {
         }
         request.finish_bios(status);
         if let Some(home) = self.hw.get(request.home()) {
+            let gate = request.gate.take().and_then(|gate| home.gates.get(usize::from(gate)));
+            gate.into_iter().for_each(Gate::leave);
             home.pool(request.source).park(request);
         }
         self.usage.leave();

@@ -10,8 +10,6 @@ const AGAIN: u32 = 1 << 1;
 
 /// How often one who dispatches looks again before it leaves that to kblockd: it has better things to do than others' work.
 const ROUNDS: usize = 4;
-/// How many requests are asked of a scheduler in a round at most.
-const BATCH: usize = 32;
 /// When to try again if the driver had no room though it has nothing to do.
 const RETRY_MS: u64 = 3;
 
@@ -55,11 +53,11 @@ impl Queue {
         }
         // Before anything is found missing: what completes from here on may have made room.
         let seen = hw.back.0.completed.load(Ordering::SeqCst);
-        let mut list = hw.take_waiting();
+        let mut list = self.take_waiting(hw);
         let short_of_tags = if list.is_empty() {
             let rcu = rcu::read_lock();
             match self.elevator_under(&rcu) {
-                Some(elevator) => Self::take_from_elevator(hw, elevator, &mut list),
+                Some(elevator) => self.take_from_elevator(hw, elevator, &mut list),
                 None => {
                     self.take_from_ctx(hw, &mut list);
                     false
@@ -72,16 +70,47 @@ impl Queue {
             return if short_of_tags { self.stall(hw, seen, false) } else { Round::Empty };
         }
         let mut batch = Batch { list };
-        let issued = hw.issued.load(Ordering::Relaxed).wrapping_add(batch.len() as u32);
+        let before = hw.issued.load(Ordering::Relaxed);
+        let issued = before.wrapping_add(batch.len() as u32);
         hw.issued.store(issued, Ordering::Release);
         self.driver.queue_rqs(self, hw.index, &mut batch);
         let left = batch.len() as u32;
+        hw.count_batch(issued.wrapping_sub(left).wrapping_sub(before));
         if left > 0 {
             hw.issued.store(issued.wrapping_sub(left), Ordering::Release);
             Self::put_back(hw, batch.list);
             return self.stall(hw, seen, true);
         }
         Round::Went
+    }
+
+    /// What goes before all others. The data of writes with flushes is the scheduler's: whoever ended the flush before it could not give it
+    /// to that one in an interrupt.
+    fn take_waiting(&self, hw: &HwQueue) -> Fifo<Request> {
+        let mut waiting = hw.take_waiting();
+        if !waiting.iter().any(Request::is_for_scheduler) {
+            return waiting;
+        }
+        let (mut list, mut first, mut others) = (Fifo::new(), Fifo::new(), Fifo::new());
+        while let Some(request) = waiting.pop_front() {
+            match (request.is_for_scheduler(), request.flushed_before) {
+                (false, _) => list.push_back(request),
+                (true, true) => first.push_back(request),
+                (true, false) => others.push_back(request),
+            }
+        }
+        let rcu = rcu::read_lock();
+        match self.elevator_under(&rcu) {
+            Some(elevator) => {
+                elevator.insert_first(&mut first);
+                elevator.insert(&mut others);
+            }
+            None => {
+                list.append(&mut first);
+                list.append(&mut others);
+            }
+        }
+        list
     }
 
     /// Ends all that waits, in whatever place: there is no device any more.
@@ -91,7 +120,7 @@ impl Queue {
         {
             let rcu = rcu::read_lock();
             if let Some(elevator) = self.elevator_under(&rcu) {
-                elevator.dispatch(hw.index, &mut list, usize::MAX, sched::time::monotonic_ns());
+                elevator.drain(hw.index, &mut list);
             }
         }
         list.append(&mut hw.flush.take_all());
@@ -119,14 +148,15 @@ impl Queue {
     }
 
     /// As many as there are tags for, or whether there is work but no tag.
-    fn take_from_elevator(hw: &HwQueue, elevator: &dyn Elevator, list: &mut Fifo<Request>) -> bool {
+    fn take_from_elevator(&self, hw: &HwQueue, elevator: &dyn Elevator, list: &mut Fifo<Request>) -> bool {
         if !elevator.has_work(hw.index) {
             return false;
         }
         let now = sched::time::monotonic_ns();
+        let most = self.sched_batch() as usize;
         // A look at the tags finds those of one word.
-        while list.len() < BATCH {
-            let mut tags = hw.tags.get(BATCH - list.len());
+        while list.len() < most {
+            let mut tags = hw.tags.get(most - list.len());
             if tags.len() == 0 {
                 return list.is_empty();
             }
@@ -134,6 +164,7 @@ impl Queue {
             elevator.dispatch(hw.index, &mut some, tags.len(), now);
             for request in some.iter_mut() {
                 request.tag = tags.pop().unwrap_or(NO_TAG);
+                request.issued_ns = now;
             }
             list.append(&mut some);
             if tags.len() > 0 {
@@ -193,6 +224,14 @@ impl Queue {
 }
 
 impl HwQueue {
+    /// The driver took so many requests in a call.
+    fn count_batch(&self, taken: u32) {
+        let size = (u32::BITS - taken.leading_zeros()) as usize;
+        if let Some(count) = self.batches.get(size.min(BATCH_SIZES - 1)) {
+            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
     fn take_waiting(&self) -> Fifo<Request> {
         if !self.has_waiting.load(Ordering::Acquire) {
             return Fifo::new();

@@ -45,10 +45,11 @@ use sync::{BoxSlot, CachePadded, Once, RcuPtr};
 use crate::bio::{Bio, Op, OpFlags, SECTOR_SHIFT, Status};
 use crate::disk::stat::Accounts;
 use crate::driver::{Driver, Shape};
-use crate::elevator::{self, Elevator};
+use crate::elevator::gate::{GATES, Gate};
+use crate::elevator::{self, Elevator, Limit};
 use crate::limits::{Features, Limits};
 use crate::plug::Plug;
-use crate::request::{NO_TAG, Phase, Request, Source};
+use crate::request::{NO_TAG, NOT_SCHEDULED, Phase, Request, Source};
 use crate::split;
 use crate::tags::Tags;
 use crate::usage::Usage;
@@ -60,6 +61,11 @@ mod timeout;
 
 #[cfg(test)]
 mod tests;
+
+/// How the sizes of batches are counted ([`Queue::dispatch_batches`]).
+pub const BATCH_SIZES: usize = 7;
+/// How many requests are asked of a scheduler in a round at most.
+const SCHED_BATCH: u32 = 32;
 
 /// The most requests that a scheduler's pool has for each hardware queue.
 const POOL: u32 = 256;
@@ -149,6 +155,8 @@ pub struct HwQueue {
     runner: CachePadded<AtomicU32>,
     /// Requests that went to the driver: changed by the one who dispatches only.
     issued: AtomicU32,
+    /// How many of its calls the driver took how many requests in: changed by the one who dispatches only.
+    batches: [AtomicU64; BATCH_SIZES],
     back: CachePadded<Back>,
     /// What goes before all others: what the driver gave back, and what has flushes.
     waiting: SpinLockIrq<Fifo<Request>>,
@@ -156,6 +164,8 @@ pub struct HwQueue {
     /// CPUs whose lists are not empty.
     ctx_pending: AtomicU64,
     flush: flush::Flush,
+    /// Where requests of the scheduler's are counted that there may not be too many of.
+    gates: [Gate; GATES],
     work: Work,
     /// Runs it again after a while.
     later: Timer,
@@ -172,6 +182,8 @@ pub struct Queue {
     config: RcuPtr<Config>,
     /// Who changes `config`.
     changing: Mutex<()>,
+    /// How many requests are asked of a scheduler in a round at most.
+    sched_batch: AtomicU32,
     /// Requests that exist.
     usage: Usage,
     /// The device is gone.
@@ -211,6 +223,7 @@ impl Queue {
             ctx: try_into_boxed_slice(ctx)?,
             config: RcuPtr::new(Some(config)),
             changing: Mutex::new(()),
+            sched_batch: AtomicU32::new(SCHED_BATCH),
             usage: Usage::new()?,
             dead: AtomicBool::new(false),
             timeout_ns: u64::from(shape.timeout_ms) * 1_000_000,
@@ -277,6 +290,7 @@ impl Queue {
     fn submit_inside(&self, mut bio: Chained<Bio>, requests: &mut Fifo<Request>) {
         let Ok(limits) = self.limits() else { return Bio::finish(bio, Status::Offline) };
         let limits = &limits;
+        bio.fill_in_submitter();
         if !limits.has_write_cache() {
             // What the device has taken is safe.
             bio.flags.remove(OpFlags::PREFLUSH | OpFlags::FUA);
@@ -376,12 +390,27 @@ impl Queue {
     /// A request to fill in. Only for somebody who is in.
     fn make(&self, bio: &Bio, requests: &mut Fifo<Request>) -> Result<Chained<Request>, Status> {
         let source = if self.has_elevator() { Source::Scheduler } else { Source::Tags };
+        let limit = self.limit(bio);
         let cpu = cpu::current();
         let home = self.map.get(cpu.index()).copied().map_or(0, usize::from);
-        let pool = self.hw.get(home).ok_or(Status::IoError)?.pool(source);
+        let hw = self.hw.get(home).ok_or(Status::IoError)?;
+        let pool = hw.pool(source);
+        let gate = limit.and_then(|limit| hw.gates.get(usize::from(limit.gate)));
+        if let (Some(gate), Some(limit)) = (gate, limit)
+            && !gate.try_enter(limit.depth)
+        {
+            if bio.flags.contains(OpFlags::NOWAIT) {
+                return Err(Status::Again);
+            }
+            self.insert(core::mem::take(requests));
+            gate.enter(|| self.limit(bio).map_or(u32::MAX, |limit| limit.depth));
+        }
         let slot = match pool.slots.get(1).pop() {
             Some(slot) => slot,
-            None if bio.flags.contains(OpFlags::NOWAIT) => return Err(Status::Again),
+            None if bio.flags.contains(OpFlags::NOWAIT) => {
+                gate.into_iter().for_each(Gate::leave);
+                return Err(Status::Again);
+            }
             None => {
                 // Those that were made before may have the last.
                 self.insert(core::mem::take(requests));
@@ -390,11 +419,13 @@ impl Queue {
         };
         let Some(mut request) = pool.take(slot) else {
             debug_assert!(false, "a free slot without a request");
+            gate.into_iter().for_each(Gate::leave);
             return Err(Status::Resource);
         };
         self.usage.enter_again();
         request.cpu = cpu.index() as u16;
         request.source = source;
+        request.gate = limit.map(|limit| limit.gate);
         request.tag = if source == Source::Tags { slot } else { NO_TAG };
         Ok(request)
     }
@@ -438,6 +469,11 @@ impl Queue {
         self.config.load(rcu)?.elevator.as_deref()
     }
 
+    /// How many requests for bios like this one there may be.
+    fn limit(&self, bio: &Bio) -> Option<Limit> {
+        self.elevator_under(&rcu::read_lock())?.limit(bio.op, bio.flags)
+    }
+
     fn has_elevator(&self) -> bool {
         self.elevator_under(&rcu::read_lock()).is_some()
     }
@@ -460,6 +496,17 @@ impl Queue {
             .map_or("none", |elevator| elevator.name())
     }
 
+    /// Changes an attribute of the scheduler.
+    ///
+    /// # Errors
+    /// Those of [`Elevator::set`].
+    pub fn set_attribute(&self, attribute: &str, value: u64) -> Result<()> {
+        self.elevator().ok_or(Errno::ENOENT)?.set(attribute, value)?;
+        // There may be room for more now.
+        self.hw.iter().flat_map(|hw| &hw.gates).for_each(Gate::look_again);
+        Ok(())
+    }
+
     /// The scheduler, for its attributes.
     pub fn elevator(&self) -> Option<Arc<dyn Elevator>> {
         let rcu = rcu::read_lock();
@@ -475,7 +522,15 @@ impl Queue {
         if self.scheduler() == name {
             return Ok(());
         }
-        let elevator = elevator::make(name, self.hw.len(), POOL)?;
+        let mut works = try_with_capacity(self.hw.len())?;
+        works.extend(self.hw.iter().map(|hw| hw.work.clone()));
+        let place = elevator::Place {
+            queues: self.hw.len(),
+            slots: POOL,
+            rotational: self.limits()?.features.contains(Features::ROTATIONAL),
+            kick: elevator::Kick::new(try_into_boxed_slice(works)?, Some(self.kblockd)),
+        };
+        let elevator = elevator::make(name, place)?;
         if elevator.is_some() {
             for hw in &self.hw {
                 if hw.sched_pool.get().is_none() {
@@ -502,7 +557,13 @@ impl Queue {
 
     fn replace(&self, config: Config) -> Result<()> {
         let config = try_arc(config)?;
+        let before = self.elevator();
         self.freeze();
+        if let Some(before) = before
+            && !config.elevator.as_ref().is_some_and(|new| Arc::ptr_eq(new, &before))
+        {
+            before.stop();
+        }
         rcu::retire(self.config.replace(Some(config)));
         self.unfreeze();
         Ok(())
@@ -541,6 +602,30 @@ impl Queue {
     /// How many requests the driver has, in all hardware queues: at the moment of asking.
     pub fn in_flight(&self) -> u32 {
         self.hw.iter().map(HwQueue::in_flight).sum()
+    }
+
+    /// How often the driver of a hardware queue took none, one, 2 to 3, 4 to 7, 8 to 15, 16 to 31 and more requests in one call; `None`: there
+    /// is no such queue.
+    pub fn dispatch_batches(&self, hw: usize) -> Option<[u64; BATCH_SIZES]> {
+        let hw = self.hw.get(hw)?;
+        Some(core::array::from_fn(|size| hw.batches[size].load(Ordering::Relaxed)))
+    }
+
+    /// How many requests are asked of a scheduler at a time, to be handed to the driver in one call.
+    pub fn sched_batch(&self) -> u32 {
+        self.sched_batch.load(Ordering::Relaxed)
+    }
+
+    /// Changes that; 1: each goes alone.
+    ///
+    /// # Errors
+    /// `EINVAL` for none, and for more than are worth it.
+    pub fn set_sched_batch(&self, most: u32) -> Result<()> {
+        if most == 0 || most > SCHED_BATCH {
+            return Err(Errno::EINVAL);
+        }
+        self.sched_batch.store(most, Ordering::Relaxed);
+        Ok(())
     }
 
     /// What was transferred, for the whole and by partition.
@@ -602,11 +687,13 @@ impl HwQueue {
             in_flight: try_into_boxed_slice(in_flight)?,
             runner: CachePadded::new(AtomicU32::new(0)),
             issued: AtomicU32::new(0),
+            batches: Default::default(),
             back: CachePadded::new(Back { completed: AtomicU32::new(0), stalled: AtomicBool::new(false) }),
             waiting: SpinLockIrq::new(Fifo::new()),
             has_waiting: AtomicBool::new(false),
             ctx_pending: AtomicU64::new(0),
             flush: flush::Flush::new(),
+            gates: core::array::from_fn(|_| Gate::new()),
             work,
             later,
         })

@@ -1,6 +1,7 @@
 use super::*;
 use crate::bio::SECTOR_SIZE;
 use crate::driver::Shape;
+use crate::elevator::NAMES;
 use crate::limits::Features;
 use crate::testing::{Machine, Manners, Random, Waiter, bio, page};
 use std::sync::atomic::AtomicUsize;
@@ -10,6 +11,14 @@ const SECTORS: u64 = 1024;
 
 fn machine(depth: u32, queues: usize, limits: Limits, manners: Manners) -> Machine {
     Machine::new(SECTORS, Shape { queues, depth, timeout_ms: 50 }, limits, manners)
+}
+
+/// Changes the scheduler. `bfq` waits for the next read of a thread, which these tests need not do for long.
+fn set_scheduler(machine: &Machine, name: &str) {
+    machine.queue.set_scheduler(name).unwrap();
+    if name == "bfq" {
+        machine.queue.set_attribute("slice_idle_us", 200).unwrap();
+    }
 }
 
 fn calm(seed: u64) -> Manners {
@@ -111,14 +120,12 @@ fn small() -> Limits {
 
 #[test]
 fn a_disk_is_an_array() {
-    for (queues, depth, scheduler, inline) in [
-        (1, 1, "none", false),
-        (2, 3, "none", false),
-        (1, 2, "mq-deadline", false),
-        (3, 64, "mq-deadline", true),
-    ] {
+    let shapes = [(1, 1, false), (2, 3, false), (1, 2, false), (3, 64, true)];
+    for ((queues, depth, inline), scheduler) in
+        NAMES.into_iter().flat_map(|name| shapes.map(|shape| (shape, name)))
+    {
         let machine = machine(depth, queues, small(), Manners { inline, ..calm(depth.into()) });
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         as_an_array(&machine, 7 * u64::from(depth), 400);
         settle(&machine);
     }
@@ -217,10 +224,13 @@ fn nothing_is_lost_without_a_scheduler() {
 }
 
 #[test]
-fn nothing_is_lost_with_mq_deadline() {
-    for (queues, depth, room) in [(1, 1, 1), (1, 4, 2), (2, 8, 1000), (4, 64, 20)] {
+fn nothing_is_lost_with_a_scheduler() {
+    let shapes = [(1, 1, 1), (1, 4, 2), (2, 8, 1000), (4, 64, 20)];
+    for ((queues, depth, room), scheduler) in
+        NAMES[1..].iter().flat_map(|name| shapes.map(|shape| (shape, name)))
+    {
         let machine = machine(depth, queues, cached(depth > 4), Manners { room, ..calm(depth.into()) });
-        machine.queue.set_scheduler("mq-deadline").unwrap();
+        set_scheduler(&machine, scheduler);
         stress(&machine, 6, 150, depth.into());
     }
 }
@@ -228,25 +238,26 @@ fn nothing_is_lost_with_mq_deadline() {
 #[test]
 fn nothing_is_lost_by_a_driver_that_does_all_at_once() {
     let machine = machine(4, 2, cached(false), Manners { inline: true, ..calm(1) });
-    stress(&machine, 6, 150, 5);
-    machine.queue.set_scheduler("mq-deadline").unwrap();
-    stress(&machine, 6, 150, 6);
+    for scheduler in NAMES {
+        set_scheduler(&machine, scheduler);
+        stress(&machine, 6, 150, 5);
+    }
 }
 
 #[test]
 fn a_driver_without_room_is_asked_again() {
-    for scheduler in ["none", "mq-deadline"] {
+    for scheduler in NAMES {
         let machine = machine(8, 2, cached(true), Manners { refuses: 3, ..calm(9) });
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         stress(&machine, 4, 60, 11);
     }
 }
 
 #[test]
 fn what_the_device_forgets_times_out() {
-    for scheduler in ["none", "mq-deadline"] {
+    for scheduler in NAMES {
         let machine = machine(8, 1, cached(true), Manners { forgets: 40, ..calm(21) });
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         stress(&machine, 4, 40, 31);
         assert!(machine.disk.forgotten.load(Ordering::SeqCst) > 0);
     }
@@ -260,7 +271,7 @@ fn schedulers_change_under_load() {
         let changer = scope.spawn(|| {
             let mut changes = 0;
             while !stop.load(Ordering::SeqCst) {
-                machine.queue.set_scheduler(["mq-deadline", "none"][changes % 2]).unwrap();
+                set_scheduler(&machine, NAMES[(changes + 1) % NAMES.len()]);
                 machine.queue.update_limits(|limits| limits.max_sectors = 8 + changes as u32 % 64).unwrap();
                 changes += 1;
             }
@@ -326,9 +337,86 @@ fn a_scheduler_hands_over_as_many_as_there_is_room_for() {
     for _ in 0..24 {
         assert!(waiter.take().status.is_ok());
     }
+    // The driver was told as often as it was called.
+    settle(&machine);
+    let sizes = machine.queue.dispatch_batches(0).unwrap();
+    assert_eq!(sizes.iter().sum::<u64>(), machine.disk.batches.load(Ordering::SeqCst) as u64);
+    assert!(sizes[0] == 0 && sizes[1] >= 8 && sizes[5..] == [0, 0]);
+    assert_eq!(machine.queue.dispatch_batches(1), None);
     // In the order of sectors.
     let order = machine.disk.order.lock().unwrap().clone();
     assert!(order.is_sorted_by_key(|(_, sector)| *sector), "{order:?}");
+}
+
+#[test]
+fn batches_may_be_turned_off() {
+    let machine = machine(8, 1, Limits::default(), calm(8));
+    machine.queue.set_scheduler("mq-deadline").unwrap();
+    assert_eq!(machine.queue.set_sched_batch(0), Err(Errno::EINVAL));
+    machine.queue.set_sched_batch(1).unwrap();
+    let (waiter, folio) = (Waiter::new(), page(1));
+    machine.disk.hold.store(true, Ordering::SeqCst);
+    for n in 0..24 {
+        machine.queue.submit(bio(Op::Write, OpFlags::empty(), n * 4, 1, &folio, &waiter), None);
+    }
+    machine.disk.hold.store(false, Ordering::SeqCst);
+    (0..24).for_each(|_| assert!(waiter.take().status.is_ok()));
+    settle(&machine);
+    assert_eq!(machine.queue.dispatch_batches(0), Some([0, 24, 0, 0, 0, 0, 0]));
+}
+
+/// Linux gives the data to the scheduler as well.
+#[test]
+fn the_data_of_a_write_with_flushes_has_its_priority() {
+    for flags in [OpFlags::FUA, OpFlags::PREFLUSH, OpFlags::FUA | OpFlags::PREFLUSH] {
+        let machine = machine(1, 1, cached(false), calm(8));
+        machine.queue.set_scheduler("mq-deadline").unwrap();
+        let (waiter, folio) = (Waiter::new(), page(1));
+        let submit = |flags, sector, class: u16| {
+            let mut bio = bio(Op::Write, flags, sector, 1, &folio, &waiter);
+            bio.ioprio = class << 13;
+            machine.queue.submit(bio, None);
+        };
+        // One is under way; then the other priorities' turn comes in their order.
+        machine.disk.hold.store(true, Ordering::SeqCst);
+        submit(OpFlags::empty(), 0, 1);
+        submit(flags, 8, 3);
+        submit(OpFlags::empty(), 16, 2);
+        submit(OpFlags::empty(), 24, 1);
+        machine.disk.hold.store(false, Ordering::SeqCst);
+        (0..4).for_each(|_| assert!(waiter.take().status.is_ok()));
+        let order = machine.disk.order.lock().unwrap().clone();
+        let data: Vec<u64> =
+            order.iter().filter(|(op, _)| *op == Op::Write).map(|(_, sector)| *sector).collect();
+        assert_eq!(data, [0, 24, 16, 8], "{flags:?} {order:?}");
+        settle(&machine);
+    }
+}
+
+/// Those that nobody waits for leave something to others.
+#[test]
+fn writes_in_the_background_do_not_take_all_requests() {
+    let machine = machine(4, 1, Limits::default(), calm(8));
+    machine.queue.set_scheduler("kyber").unwrap();
+    let (waiter, folio) = (Waiter::new(), page(1));
+    let submit = |op, flags, sector| machine.queue.submit(bio(op, flags, sector, 1, &folio, &waiter), None);
+    machine.disk.hold.store(true, Ordering::SeqCst);
+    (0..250).for_each(|n| submit(Op::Write, OpFlags::NOWAIT, n * 4));
+    let refused = 250 - 192;
+    for _ in 0..refused {
+        assert_eq!(waiter.take().status, Status::Again);
+    }
+    submit(Op::Read, OpFlags::NOWAIT, 4);
+    submit(Op::Write, OpFlags::NOWAIT | OpFlags::SYNC, 8);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| submit(Op::Write, OpFlags::empty(), 12));
+        thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!waits.is_finished());
+        machine.disk.hold.store(false, Ordering::SeqCst);
+        waits.join().unwrap();
+    });
+    (0..192 + 3).for_each(|_| assert!(waiter.take().status.is_ok()));
+    settle(&machine);
 }
 
 #[test]
@@ -383,9 +471,9 @@ fn a_queue_may_go_while_its_work_is_queued() {
 
 #[test]
 fn what_a_reset_loses_is_done_again() {
-    for (scheduler, depth) in [("none", 1), ("none", 8), ("mq-deadline", 1), ("mq-deadline", 8)] {
+    for (scheduler, depth) in NAMES.into_iter().flat_map(|name| [(name, 1), (name, 8)]) {
         let machine = machine(depth, 1, cached(false), calm(depth.into()));
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         let stop = AtomicBool::new(false);
         let lost = thread::scope(|scope| {
             let resetter = scope.spawn(|| {
@@ -456,9 +544,9 @@ fn a_driver_that_does_nothing_about_a_time_out_is_asked_again() {
 
 #[test]
 fn what_waits_for_a_device_that_is_gone_comes_back() {
-    for scheduler in ["none", "mq-deadline"] {
+    for scheduler in NAMES {
         let machine = machine(2, 1, cached(false), calm(1));
-        machine.queue.set_scheduler(scheduler).unwrap();
+        set_scheduler(&machine, scheduler);
         machine.disk.shut.store(true, Ordering::SeqCst);
         let (waiter, folio) = (Waiter::new(), page(7));
         thread::scope(|scope| {

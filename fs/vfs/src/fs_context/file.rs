@@ -81,17 +81,17 @@ pub fn is_modern(file: &File) -> Result<bool> {
     Ok(context_of(file)?.lock()?.is_modern())
 }
 
-/// `fsconfig(2)`, done by whom `cred` says.
+/// `fsconfig(2)`, done by whom `ctx` says.
 ///
 /// # Errors
 /// `EINVAL` for another kind of file; those of [`FsContext`].
-pub fn fsconfig(cred: &Credentials, file: &File, command: Command<'_>) -> Result<()> {
+pub fn fsconfig(ctx: &LookupContext<'_>, file: &File, command: Command<'_>) -> Result<()> {
     let mut context = context_of(file)?.lock()?;
     context.resume();
     match command {
-        Command::Set(key, value) => context.set_param(key, value),
-        Command::Create(sharing) => context.create(cred, sharing),
-        Command::Reconfigure => context.reconfigure(cred),
+        Command::Set(key, value) => context.set_param(ctx, key, value),
+        Command::Create(sharing) => context.create(ctx, sharing),
+        Command::Reconfigure => context.reconfigure(ctx.cred),
     }
 }
 

@@ -17,20 +17,25 @@ pub mod file;
 pub mod log;
 pub mod param;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
 use abi::cap::Cap;
+use abi::fs::DevId;
 use abi::{Errno, Result};
 
 use crate::cred::{Credentials, UserNamespace};
 use crate::dentry::Dentry;
 use crate::fs_type::{FsFlags, FsType};
 use crate::mount::{self, Mount};
+use crate::namei::{At, LookupFlags, path_lookup};
+use crate::path::LookupContext;
 use crate::super_block::{MS_RMT_MASK, MountRequest, SuperBlock};
+use crate::types::FileType;
 pub use log::{Level, Log};
-pub use param::{ParamError, ParamResult, Value};
+pub use param::{Caller, Param, ParamError, ParamResult, Params, Value};
 
 /// How far a context is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +85,22 @@ pub struct FsContext {
     source: Option<Vec<u8>>,
     /// The file system's own parameters, as `mount(2)` writes them.
     options: Vec<u8>,
+    /// Those that the file system keeps itself.
+    params: Option<Box<dyn Params>>,
     held: Option<Held>,
     log: Log,
+}
+
+/// What a file system that keeps its parameters itself needs beside the request when it is mounted.
+pub struct Making<'a> {
+    /// Who mounts it.
+    pub ctx: &'a LookupContext<'a>,
+    /// Who prepared the mount.
+    pub cred: &'a Arc<Credentials>,
+    /// What was set; of the type that [`FsType::params`] made.
+    pub params: Box<dyn Params>,
+    /// Where explanations go.
+    pub log: &'a mut Log,
 }
 
 /// Whether a file system that exists already will do.
@@ -91,6 +110,22 @@ pub enum Sharing {
     Allowed,
     /// It must be made now (`FSCONFIG_CMD_CREATE_EXCL`).
     Exclusive,
+}
+
+/// The block device that a name means (`lookup_bdev`).
+///
+/// # Errors
+/// `EINVAL` without a name; those of the walk; `ENOTBLK`: it is something else; `EACCES`: device files are of no use there.
+pub fn lookup_bdev(ctx: &LookupContext<'_>, name: Option<&[u8]>) -> Result<DevId> {
+    let path = path_lookup(ctx, At::Cwd, name.ok_or(Errno::EINVAL)?, LookupFlags::FOLLOW)?;
+    let inode = path.inode()?;
+    if inode.file_type() != FileType::BlockDevice {
+        return Err(Errno::ENOTBLK);
+    }
+    if path.mnt.flags() & mount::flags::NODEV != 0 {
+        return Err(Errno::EACCES);
+    }
+    Ok(inode.rdev())
 }
 
 impl FsContext {
@@ -112,6 +147,7 @@ impl FsContext {
             flags_mask: 0,
             source: None,
             options: Vec::new(),
+            params: None,
             held: None,
             log,
         }
@@ -135,6 +171,7 @@ impl FsContext {
             flags_mask: mask,
             source: None,
             options: Vec::new(),
+            params: None,
             held: Some(Held::new(root.clone())),
             log,
         }
@@ -162,16 +199,16 @@ impl FsContext {
         }
     }
 
-    /// Makes the super block, if `cred` may.
+    /// Makes the super block, if the caller may.
     ///
     /// # Errors
     /// `EBUSY` in the wrong phase, or if it exists and must not; `EPERM` without `CAP_SYS_ADMIN`; those of the file system.
-    pub fn create(&mut self, cred: &Credentials, sharing: Sharing) -> Result<()> {
+    pub fn create(&mut self, ctx: &LookupContext<'_>, sharing: Sharing) -> Result<()> {
         if self.phase != Phase::CreateParams {
             return Err(Errno::EBUSY);
         }
-        self.may_mount(cred)?;
-        let made = self.make(sharing);
+        self.may_mount(ctx.cred)?;
+        let made = self.make(ctx, sharing);
         self.phase = if made.is_ok() { Phase::AwaitingMount } else { Phase::Failed };
         made
     }
@@ -185,15 +222,35 @@ impl FsContext {
         if allowed { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    fn make(&mut self, sharing: Sharing) -> Result<()> {
+    /// The parameters that the file system keeps itself, if it does.
+    fn own_params(&mut self) -> Result<Option<&mut (dyn Params + 'static)>> {
+        if self.params.is_none() {
+            self.params = self.fs.params()?;
+        }
+        Ok(self.params.as_deref_mut())
+    }
+
+    fn make(&mut self, ctx: &LookupContext<'_>, sharing: Sharing) -> Result<()> {
+        self.own_params()?;
+        let device = match self.fs.flags().contains(FsFlags::REQUIRES_DEV) {
+            true => Some(lookup_bdev(ctx, self.source.as_deref())?),
+            false => None,
+        };
         let request = MountRequest {
             flags: self.flags,
             source: self.source.as_deref().unwrap_or_default(),
+            device,
             options: &self.options,
             user_ns: &self.user_ns,
             private: self.private.clone(),
         };
-        let sb = self.fs.mount(&request)?;
+        let sb = match self.params.take() {
+            Some(params) => {
+                let making = Making { ctx, cred: &self.cred, params, log: &mut self.log };
+                self.fs.mount_prepared(&request, making)?
+            }
+            None => self.fs.mount(&request)?,
+        };
         if sharing == Sharing::Exclusive && (sb.active() > 0 || !self.fs.kill_on_last_umount(&sb)) {
             let text = format_args!("reusing existing filesystem not allowed");
             self.log.add(Level::Warning, self.fs.name(), text);
@@ -262,6 +319,7 @@ impl FsContext {
 
     fn clean(&mut self) {
         self.options.clear();
+        self.params = None;
         self.source = None;
         self.flags = 0;
         self.phase = Phase::AwaitingReconfigure;

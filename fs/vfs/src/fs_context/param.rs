@@ -4,6 +4,7 @@ use crate::util::Lossy;
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use abi::{Errno, Result, raw};
 
@@ -11,6 +12,7 @@ use super::log::Level;
 use super::{FsContext, Phase};
 use crate::file::File;
 use crate::fs_type::FsFlags;
+use crate::path::LookupContext;
 use crate::super_block::{SB_DIRSYNC, SB_LAZYTIME, SB_RDONLY, SB_SYNCHRONOUS};
 use mm::OutOfMemory;
 use mm::fallible::TryVec;
@@ -48,6 +50,49 @@ pub enum ParamError {
     UnexpectedValue,
     /// Another reason, told in the file system's own words.
     Refused(Errno, Cow<'static, str>),
+    /// Another reason, of which the kernel's log knows.
+    Failed(Errno),
+}
+
+impl From<Errno> for ParamError {
+    fn from(error: Errno) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// How a parameter reaches a file system that keeps its own ([`Params`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// `mount(2)`: as part of a text.
+    Monolithic,
+    /// `fsconfig(2)`.
+    Single,
+}
+
+/// One parameter for a file system that keeps its own.
+pub struct Param<'a> {
+    /// Who gives it, and from where names are looked up.
+    pub ctx: &'a LookupContext<'a>,
+    /// Through which call.
+    pub caller: Caller,
+    /// It is for a file system that exists.
+    pub reconfigure: bool,
+    /// The name.
+    pub key: &'a str,
+    /// The value.
+    pub value: &'a Value,
+}
+
+/// The parameters of a mount in the making, kept by its file system: it looks at each when it is given, and can be given one
+/// more than once.
+pub trait Params: Any + Send {
+    /// Takes one parameter.
+    fn set(&mut self, param: &Param<'_>) -> ParamResult;
+
+    /// Where the first parameter in the text of `mount(2)` ends.
+    fn first_end(&self, text: &[u8]) -> usize {
+        text.iter().position(|byte| *byte == b',').unwrap_or(text.len())
+    }
 }
 
 /// What a file system says of a parameter.
@@ -74,7 +119,11 @@ impl FsContext {
     ///
     /// # Errors
     /// `EBUSY` when it is too late for parameters; `EINVAL` for an unknown one or a bad value, with a message in the log.
-    pub fn set_param(&mut self, key: &[u8], value: Value) -> Result<()> {
+    pub fn set_param(&mut self, ctx: &LookupContext<'_>, key: &[u8], value: Value) -> Result<()> {
+        self.set_from(ctx, Caller::Single, key, value)
+    }
+
+    fn set_from(&mut self, ctx: &LookupContext<'_>, caller: Caller, key: &[u8], value: Value) -> Result<()> {
         if !matches!(self.phase, Phase::CreateParams | Phase::ReconfigureParams) {
             return Err(Errno::EBUSY);
         }
@@ -87,13 +136,19 @@ impl FsContext {
         if key == b"source" {
             return self.set_source(value);
         }
+        let reconfigure = self.phase == Phase::ReconfigureParams;
+        if let Some(params) = self.own_params()? {
+            let answer = match core::str::from_utf8(key) {
+                Err(_) | Ok("") => Err(ParamError::Unknown),
+                Ok(key) => params.set(&Param { ctx, caller, reconfigure, key, value: &value }),
+            };
+            return answer.map_err(|error| self.explain(key, error));
+        }
         if modern { self.set_checked(key, value) } else { self.set_unchecked(key, value) }
     }
 
     /// A file system that looks at each parameter when it is given.
     fn set_checked(&mut self, key: &[u8], value: Value) -> Result<()> {
-        let name = self.fs.name();
-        let shown = Lossy(key);
         let answer = match core::str::from_utf8(key) {
             Err(_) | Ok("") => Err(ParamError::Unknown),
             Ok(key) => match &value {
@@ -112,27 +167,33 @@ impl FsContext {
             Value::Text(text) => Some(text.as_slice()),
             _ => None,
         };
-        match answer {
-            Ok(()) => {
-                forget(&mut self.options, key);
-                self.append(key, text)
-            }
-            Err(ParamError::Unknown) => {
+        answer.map_err(|error| self.explain(key, error))?;
+        forget(&mut self.options, key);
+        self.append(key, text)
+    }
+
+    /// Says in the log why a parameter was not taken, and returns the error for the caller.
+    fn explain(&mut self, key: &[u8], error: ParamError) -> Errno {
+        let name = self.fs.name();
+        let shown = Lossy(key);
+        match error {
+            ParamError::Unknown => {
                 self.log.add(Level::Error, name, format_args!("Unknown parameter '{shown}'"));
-                Err(Errno::EINVAL)
+                Errno::EINVAL
             }
-            Err(ParamError::BadValue) => {
+            ParamError::BadValue => {
                 self.log.add(Level::Error, name, format_args!("Bad value for '{shown}'"));
-                Err(Errno::EINVAL)
+                Errno::EINVAL
             }
-            Err(ParamError::UnexpectedValue) => {
+            ParamError::UnexpectedValue => {
                 self.log.add(Level::Error, name, format_args!("Unexpected value for '{shown}'"));
-                Err(Errno::EINVAL)
+                Errno::EINVAL
             }
-            Err(ParamError::Refused(error, why)) => {
+            ParamError::Refused(error, why) => {
                 self.log.add(Level::Error, name, format_args!("{why}"));
-                Err(error)
+                error
             }
+            ParamError::Failed(error) => error,
         }
     }
 
@@ -194,20 +255,28 @@ impl FsContext {
     ///
     /// # Errors
     /// As [`FsContext::set_param`].
-    pub fn set_monolithic(&mut self, text: &[u8]) -> Result<()> {
+    pub fn set_monolithic(&mut self, ctx: &LookupContext<'_>, text: &[u8]) -> Result<()> {
         if !self.fs.flags().contains(FsFlags::CHECKS_PARAMS) {
             self.options = crate::util::try_to_vec(text)?;
             return Ok(());
         }
-        for part in text.split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = match self.own_params()? {
+                Some(params) => params.first_end(rest).min(rest.len()),
+                None => rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len()),
+            };
+            let (part, after) = rest.split_at(end);
+            rest = after.get(1..).unwrap_or_default();
             let mut halves = part.splitn(2, |byte| *byte == b'=');
             let key = halves.next().unwrap_or_default();
-            match halves.next() {
+            let value = match halves.next() {
                 // A value without a name is not worth a word.
-                _ if key.is_empty() => {}
-                Some(text) => self.set_param(key, Value::Text(crate::util::try_to_vec(text)?))?,
-                None => self.set_param(key, Value::Flag)?,
-            }
+                _ if key.is_empty() => continue,
+                Some(text) => Value::Text(crate::util::try_to_vec(text)?),
+                None => Value::Flag,
+            };
+            self.set_from(ctx, Caller::Monolithic, key, value)?;
         }
         Ok(())
     }

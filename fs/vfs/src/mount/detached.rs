@@ -73,3 +73,20 @@ pub(super) fn copy(ctx: &LookupContext<'_>, path: &Path, what: CopyWhat) -> Resu
     let (_, top) = pairs.first().ok_or(Errno::EINVAL)?;
     Ok(top.clone())
 }
+
+/// A mount of what is at `path` that belongs to no namespace: it stays what it is, whatever happens around it. What is mounted
+/// below does not show in it.
+///
+/// # Errors
+/// `EINVAL` if the place is not the caller's, cannot be bound, or hides something that the new mount would show.
+pub fn private_copy(ctx: &LookupContext<'_>, path: &Path, mnt_flags: u32) -> Result<Arc<Mount>> {
+    path.inode()?;
+    let _shape = super::change();
+    if !path.mnt.is_in(ctx.ns)
+        || path.mnt.propagation.lock().unbindable
+        || tree::has_locked_children(&path.mnt, &path.dentry)
+    {
+        return Err(Errno::EINVAL);
+    }
+    Mount::new(path.mnt.sb().clone(), path.dentry.clone(), mnt_flags, path.mnt.devname())
+}

@@ -117,10 +117,10 @@ pub fn new_mount(
     }
     let mut context = FsContext::for_mount(fs, ctx.cred, ms & SB_MASK, private, Log::to_console());
     if !source.is_empty() {
-        context.set_param(b"source", Value::Text(crate::util::try_to_vec(source)?))?;
+        context.set_param(ctx, b"source", Value::Text(crate::util::try_to_vec(source)?))?;
     }
-    context.set_monolithic(options)?;
-    context.create(ctx.cred, Sharing::Allowed)?;
+    context.set_monolithic(ctx, options)?;
+    context.create(ctx, Sharing::Allowed)?;
     context.mount(attr::from_ms(ms))
 }
 
@@ -244,7 +244,7 @@ fn remount(ctx: &LookupContext<'_>, at: &Path, ms: u32, options: &[u8]) -> Resul
     attr::check_locked(&at.mnt, mnt_flags)?;
     let log = Log::to_console();
     let mut context = FsContext::for_reconfigure(&at.dentry, ctx.cred, ms & SB_MASK, MS_RMT_MASK, log);
-    context.set_monolithic(options)?;
+    context.set_monolithic(ctx, options)?;
     context.reconfigure(ctx.cred)?;
     let _shape = super::change();
     check_mnt(ctx, &at.mnt)?;

@@ -37,8 +37,8 @@ pub fn lookup_one(parent: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
     lookup_locked(parent, dir, name)
 }
 
-/// The same with the directory's `rwsem` held.
-pub(crate) fn lookup_locked(parent: &Arc<Dentry>, dir: &Arc<Inode>, name: &[u8]) -> Result<Arc<Dentry>> {
+/// The same with the directory's `rwsem` held, at least for reading.
+pub fn lookup_locked(parent: &Arc<Dentry>, dir: &Arc<Inode>, name: &[u8]) -> Result<Arc<Dentry>> {
     if let Some(child) = cached(parent, dir, name) {
         return Ok(child);
     }

@@ -16,11 +16,12 @@
 //!
 //! Files: [`walk`], [`lookup`] (one component, cached or not), [`open`], [`create`] (names that
 //! appear), [`remove`], [`rename`], [`dirs`] (working and root directory, `readlink`, `access`), [`inside`] (names that are not
-//! paths).
+//! paths), [`layer`] (for file systems that stand on others).
 
 pub mod create;
 pub mod dirs;
 pub mod inside;
+pub mod layer;
 pub mod lookup;
 pub mod open;
 pub mod remove;

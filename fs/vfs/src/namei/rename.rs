@@ -7,11 +7,12 @@ use bitflags::bitflags;
 
 use super::lookup::lookup_locked;
 use super::{At, LookupFlags, path_parent};
+use crate::cred::Credentials;
 use crate::dcache::{self, Renamed};
 use crate::dentry::{Dentry, DentryFlags};
 use crate::inode::{Inode, InodeFlags};
 use crate::inode_ops::Rename;
-use crate::mount;
+use crate::mount::{self, MountNamespace};
 use crate::notify;
 use crate::path::LookupContext;
 use crate::permission::{Removal, inode_permission, may_create, may_delete};
@@ -94,7 +95,8 @@ pub fn rename(
             Move { source: &source, to: &new_parent, target: target.inode().map(|_| &target), kind };
         security::check_move(ctx.cred, &request)?;
         let step = Step {
-            ctx,
+            cred: ctx.cred,
+            ns: Some(ctx.ns),
             old_parent: &old_parent.dentry,
             old_name: old_last.name(),
             source: &source,
@@ -110,7 +112,7 @@ pub fn rename(
 }
 
 /// Runs `f` with both directories locked, ancestor first.
-fn locked<R>(a: &Arc<Dentry>, b: &Arc<Dentry>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+pub(super) fn locked<R>(a: &Arc<Dentry>, b: &Arc<Dentry>, f: impl FnOnce() -> Result<R>) -> Result<R> {
     let (dir_a, dir_b) = (a.inode().ok_or(Errno::ENOENT)?, b.inode().ok_or(Errno::ENOENT)?);
     if Arc::ptr_eq(dir_a, dir_b) {
         let _names = dir_a.rwsem.write();
@@ -124,20 +126,23 @@ fn locked<R>(a: &Arc<Dentry>, b: &Arc<Dentry>, f: impl FnOnce() -> Result<R>) ->
     f()
 }
 
-struct Step<'a> {
-    ctx: &'a LookupContext<'a>,
-    old_parent: &'a Arc<Dentry>,
-    old_name: &'a [u8],
-    source: &'a Arc<Dentry>,
-    new_parent: &'a Arc<Dentry>,
-    new_name: &'a [u8],
-    target: &'a Arc<Dentry>,
-    flags: RenameFlags,
+/// A rename of which all names have been looked up, with both directories locked.
+pub(super) struct Step<'a> {
+    pub(super) cred: &'a Credentials,
+    /// Where nothing may be mounted on what moves.
+    pub(super) ns: Option<&'a Arc<MountNamespace>>,
+    pub(super) old_parent: &'a Arc<Dentry>,
+    pub(super) old_name: &'a [u8],
+    pub(super) source: &'a Arc<Dentry>,
+    pub(super) new_parent: &'a Arc<Dentry>,
+    pub(super) new_name: &'a [u8],
+    pub(super) target: &'a Arc<Dentry>,
+    pub(super) flags: RenameFlags,
 }
 
 impl Step<'_> {
-    fn run(&self, old_dir: &Arc<Inode>, inode: &Arc<Inode>, new_dir: &Arc<Inode>) -> Result<()> {
-        let cred = self.ctx.cred;
+    pub(super) fn run(&self, old_dir: &Arc<Inode>, inode: &Arc<Inode>, new_dir: &Arc<Inode>) -> Result<()> {
+        let cred = self.cred;
         let other = self.target.inode();
         if other.is_some_and(|other| Arc::ptr_eq(other, inode)) {
             return Ok(());
@@ -164,7 +169,7 @@ impl Step<'_> {
         }
         for dentry in [self.source, self.target] {
             if dentry.flags().contains(DentryFlags::MOUNTED)
-                && mount::tree::is_local_mountpoint(self.ctx.ns, dentry)
+                && self.ns.is_some_and(|ns| mount::tree::is_local_mountpoint(ns, dentry))
             {
                 return Err(Errno::EBUSY);
             }

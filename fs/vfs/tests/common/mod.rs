@@ -26,6 +26,7 @@ impl World {
         let request = vfs::MountRequest {
             flags: 0,
             source: b"rootfs",
+            device: None,
             options: b"",
             user_ns: vfs::UserNamespace::initial(),
             private: None,

@@ -291,8 +291,8 @@ fn device_dir(device: &Arc<BlockDevice>, to: &mut Vec<Named>) -> Result<()> {
     let number = |n: u64| ino(device, DIRS + n);
     add("power", dir(number(1), Dir::Empty))?;
     add("holders", dir(number(2), Dir::Empty))?;
-    // The class is at the same depth below the root as `devices`.
-    let depth = home(device)?.matches('/').count();
+    // From the device's own directory up to the root.
+    let depth = 1 + home(device)?.matches('/').count();
     let mut up = String::new();
     up.try_reserve(3 * depth + 16).map_err(|_| Errno::ENOMEM)?;
     up.extend(core::iter::repeat_n("../", depth));

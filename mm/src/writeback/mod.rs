@@ -1,4 +1,24 @@
-//! How much of the page cache may be dirty, and for how long: the parameters of write-back (`vm.dirty_*`, `proc_sys_vm(5)`).
+//! Write-back: when dirty pages go to their devices, and what that means for those who make pages dirty.
+//!
+//! | file | what |
+//! |---|---|
+//! | this | parameters (`vm.dirty_*`, `proc_sys_vm(5)`) and thresholds |
+//! | `device` | [`BackingDevice`]: what is dirty of a device, since when; its rules |
+//! | `devices` | all of them |
+//! | `flusher` | the threads that write: in the background, by age, because memory is short |
+//! | `bandwidth` | how fast a device writes |
+//! | `throttle` | writers wait so that devices keep up |
+
+mod bandwidth;
+mod device;
+pub mod devices;
+mod flusher;
+mod throttle;
+
+pub use device::BackingDevice;
+pub(crate) use device::DirtyState;
+pub use flusher::{Reason, start, wake_all};
+pub(crate) use throttle::{balance, balance_after_fault, wait_for_progress};
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
@@ -21,6 +41,14 @@ pub static INTERVAL_CENTISECS: AtomicU32 = AtomicU32::new(500);
 pub static DIRTYTIME_SECONDS: AtomicU32 = AtomicU32::new(43_200);
 /// `vm.laptop_mode`: seconds after a read at which all is written, to let the disk sleep; 0 off.
 pub static LAPTOP_MODE: AtomicU32 = AtomicU32::new(0);
+
+/// The most pages that one call has read ahead, whatever the device (`io_pages`): 2 MiB.
+pub(crate) const BIGGEST_READ: u64 = (2 << 20) / PAGE_SIZE as u64;
+
+/// Milliseconds since boot.
+pub(crate) fn now_ms() -> u64 {
+    sched::time::monotonic_ns() / 1_000_000
+}
 
 /// Dirty pages from which on writers wait, and from which on the background writes (`nr_dirty_threshold`,
 /// `nr_dirty_background_threshold`).

@@ -161,7 +161,8 @@ pub fn read(
         let answer = host.execute(unit, command, buffer)?;
         match sense::judge(answer.status, &answer.sense) {
             sense::Verdict::End(Status::Ok) => {
-                let there = out.len().saturating_sub(answer.missing as usize).min(buffer.len());
+                // What is missing, is missing of the buffer, however little was asked for.
+                let there = buffer.len().saturating_sub(answer.missing as usize).min(out.len());
                 let mut count = 0;
                 for (at, byte) in out.iter_mut().enumerate().take(there) {
                     *byte = buffer.read(at).unwrap_or(0);

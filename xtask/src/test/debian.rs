@@ -4,7 +4,7 @@
 //! still does.
 
 use super::{Context, Report, busybox};
-use crate::{initramfs, paths, programs, run};
+use crate::{debian, initramfs, paths, programs, run};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -46,6 +46,9 @@ pub fn run(context: &Context, report: &mut Report) -> Result<()> {
     archive.directory("test", 0o755).directory("mnt", 0o755);
     archive.file("test/debian.sh", 0o644, &std::fs::read(folder.join("debian.sh"))?);
     programs::add(arch, &mut archive, &PACKAGES, &["libgcc_s.so.1"])?;
+    if context.oracle {
+        initramfs::add_modules(&mut archive, &debian::modules(arch)?);
+    }
     let base = initramfs::write(arch, "debian.cpio", &archive.finish())?;
     let command = "bash /test/debian.sh 2>&1";
     let initrd = initramfs::exec(arch, &base, command)?;

@@ -59,6 +59,18 @@ pub struct World {
     pub volume: Arc<Volume>,
 }
 
+/// The memory of the test process is for one of the larger tests at a time. Until the thread of the test ends.
+fn one_test_at_a_time() {
+    static GATE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    std::thread_local! {
+        static TURN: std::cell::RefCell<Option<std::sync::MutexGuard<'static, ()>>> =
+            const { std::cell::RefCell::new(None) };
+    }
+    TURN.with_borrow_mut(|turn| {
+        turn.get_or_insert_with(|| GATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    });
+}
+
 /// An image of `kib` KiB, made by mke2fs with `options`; with `files` empty files, whose inodes are 12 and following.
 pub fn make(kib: u32, options: &str, files: usize) -> Vec<u8> {
     let folder = Folder::new();
@@ -87,6 +99,7 @@ impl World {
 
     /// `journal`: it is replayed and used.
     pub fn open(image: Vec<u8>, journal: bool) -> Self {
+        one_test_at_a_time();
         let bytes = image.len() as u64;
         let raw: &SuperBlock = crate::disk::at(&image, 1024).unwrap();
         let messages = Messages { device: "test", silent: false };

@@ -165,7 +165,11 @@ fn old_list_agrees() -> Outcome {
             check_eq!(number(start) & !15, words[0] & !15);
             check_eq!(number(size), if words[2] == 0 { 0 } else { words[1] - words[0] + 1 });
         }
-        let file = format!("/proc/bus/pci/{:02x}/{:02x}.{}", place >> 8, place >> 3 & 0x1f, place & 7);
+        // With its domain where there may be several.
+        let bus = format!("{:02x}", place >> 8);
+        let whole = format!("/proc/bus/pci/0000:{bus}");
+        let bus = if std::fs::exists(&whole)? { whole } else { format!("/proc/bus/pci/{bus}") };
+        let file = format!("{bus}/{:02x}.{}", place >> 3 & 0x1f, place & 7);
         let fd = open(&CString::new(file).unwrap_or_default(), O_RDONLY, 0)?;
         check_eq!(read_all(fd)?, config(&name)?);
         close(fd)?;
@@ -177,7 +181,8 @@ fn names_lead_to_devices() -> Outcome {
     for device in names(DEVICES) {
         let link = std::fs::read_link(format!("{DEVICES}/{device}"));
         let link = link.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-        check!(link.starts_with("../../../devices/pci0000:00/"), "{link}");
+        // Below the bridge, wherever that is.
+        check!(link.starts_with("../../../devices/") && link.contains("/pci0000:00/"), "{link}");
         check!(link.ends_with(&device), "{link}");
         let bus = std::fs::canonicalize(format!("{DEVICES}/{device}/subsystem")).unwrap_or_default();
         check_eq!(bus.to_string_lossy(), "/sys/bus/pci");
